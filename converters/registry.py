@@ -1,0 +1,59 @@
+"""Which function lowers which source layer: a closed table that refuses double entries and documents itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Registry(Generic[Function]):
+    """Maps a source type's exact spelling to the function that handles it.
+
+    >>> lowers = Registry("Caffe layer")
+    >>> @lowers("ReLU")
+    ... def relu(g, layer, x):
+    ...     "Rectified linear unit."
+    >>> "ReLU" in lowers, lowers["ReLU"] is relu
+    (True, True)
+
+    Users register lowerings of their own with the same decorator; `replace=True` overrides one that is built in.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._functions: dict[str, Function] = {}
+
+    def __call__(self, *names: str, replace: bool = False) -> Callable[[Function], Function]:
+        """Decorator: registers a function under one or more exact source names. Raises ValueError for a name that is taken."""
+
+        def register(function: Function) -> Function:
+            for name in names:
+                if name in self._functions and not replace:
+                    raise ValueError(f"{self.what} {name!r} is registered already, by {self._functions[name].__qualname__}; pass replace=True to override it")
+                self._functions[name] = function
+            return function
+
+        return register
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._functions
+
+    def __getitem__(self, name: str) -> Function:
+        return self._functions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def remove(self, name: str) -> None:
+        """Takes an entry out again (for tests and notebooks that register twice)."""
+        del self._functions[name]
+
+    def summary(self, name: str) -> str:
+        """First line of the function's docstring, for the support table."""
+        return (inspect.getdoc(self._functions[name]) or "").split("\n", 1)[0]
