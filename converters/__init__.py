@@ -6,7 +6,7 @@ The public API. Heavy libraries are imported when a call needs them, not before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 

@@ -188,7 +188,15 @@ class GraphBuilder:
             self._constants[key] = value
         return self._constants[key]
 
-    def emit(self, op_type: str, *operands: Operand, outputs: int = 1, name: str | None = None, shape: Sequence[Dim] | None = None, **attributes: Any) -> Any:
+    def emit(
+        self,
+        op_type: str,
+        *operands: Operand,
+        outputs: int = 1,
+        name: str | None = None,
+        shape: Sequence[Dim] | None = None,
+        **attributes: Any,
+    ) -> Any:
         """Appends a node; returns its output Value, or a list of them where `outputs` > 1.
 
         operands: Values; or numpy arrays, and lists of int (int64), which become constants; or Python numbers, constants of the
@@ -296,7 +304,9 @@ class GraphBuilder:
     def _refine(self, value: ir.Value, shape: Sequence[Dim]) -> None:
         """Fills dimensions that inference left open; contradicting it is a mistake of the lowering."""
         known = self.shape(value) if value.shape is not None else (None,) * len(shape)
-        agree = len(known) == len(shape) and all(not (isinstance(a, int) and isinstance(b, int)) or a == b for a, b in zip(known, shape, strict=True))
+        agree = len(known) == len(shape) and all(
+            not (isinstance(a, int) and isinstance(b, int)) or a == b for a, b in zip(known, shape, strict=True)
+        )
         if not agree:
             raise self.error(f"expected shape {tuple(shape)}, but ONNX infers {known}")
         value.shape = ir.Shape([a if isinstance(a, int) or b is None else b for a, b in zip(known, shape, strict=True)])
@@ -328,7 +338,9 @@ def infer(node: ir.Node, opset: int, functions: Mapping[str, Any] | None = None)
         types[value.name] = _type_proto(value)
         constant = value.const_value
         if constant is not None and constant.size <= 1024 and constant.dtype in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT):
-            data[value.name] = onnx.helper.make_tensor(value.name, int(constant.dtype), constant.shape.numpy(), constant.tobytes(), raw=True)
+            data[value.name] = onnx.helper.make_tensor(
+                value.name, int(constant.dtype), constant.shape.numpy(), constant.tobytes(), raw=True
+            )
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name or "")
     proto.input.extend("" if v is None else str(v.name) for v in node.inputs)
     proto.output.extend(str(v.name) for v in node.outputs)
