@@ -161,7 +161,7 @@ class GraphBuilder:
             raise ValueError(f"a parameter or value named {key!r} exists already")
         self._names.add(key)
         tensor = ir.Tensor(array, name=key) if not isinstance(array, ir.TensorProtocol) else array
-        value = ir.Value(name=key, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(name=key, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         if original:
             value.metadata_props["original_name"] = original
         if buffer:

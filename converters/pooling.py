@@ -4,8 +4,11 @@ Caffe, Torch7, MXNet and PyTorch agree on where window i starts (i * stride - pa
 windows there are and in what an average divides by. A reader says both; this module finds the operators:
 
 - the plain MaxPool or AveragePool node, where ONNX's written semantics (those of PyTorch) give just these windows;
-- else one with explicit pads behind the image, or behind a Pad node;
-- for averages that no attribute describes, the sum of each window over a table of divisors.
+- else one with explicit pads before and behind the image;
+- for averages that no attribute describes, the average of the real pixels times a table of factors;
+- windows that hold no pixel at all are added around the result.
+
+No Pad node stands before a pool: onnxruntime fuses the two, and then refuses pads that reach the kernel's size.
 
 Sources: caffe/src/caffe/layers/pooling_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialDilatedMaxPooling.c;
 mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
@@ -15,10 +18,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from converters.graph import GraphBuilder
 
@@ -71,36 +76,39 @@ def pool(
     the pixels and the pads (`pads` on both sides), "real" the pixels alone, "kernel" is always the whole kernel.
     Raises ConversionError for a kernel, stride, pad or output size that makes no sense.
     """
-    sizes = _checked(g, x, kernel, strides, pads, out, dilations)
+    windows = _windows(g, x, kernel, strides, pads, out, dilations)
     if mode == "max":
-        return cast(ir.Value, _max(g, x, sizes, kernel, strides, pads, out, dilations, indices=False))
-    rank = len(sizes)
-    ceil_mode = _onnx_mode(sizes, kernel, strides, pads, out, None)
-    if mode == "average" and ceil_mode is not None and (divisor != "kernel" or (not any(pads) and not ceil_mode)):
-        counted = int(divisor != "real" and any(pads))
-        return _emit_pool(g, "AveragePool", x, out, kernel, strides, [*pads, *pads], None, ceil_mode, count_include_pad=counted)
-    # The sum of each window: an average over the whole kernel of the image set in zeros, times the kernel's size.
-    behind = [(o - 1) * s + k - size - p for o, s, k, size, p in zip(out, strides, kernel, sizes, pads, strict=True)]
-    padded = _pad(g, x, pads, behind, 0.0)
-    average = _emit_pool(g, "AveragePool", padded, out, kernel, strides, [0] * (2 * rank), None, 0, count_include_pad=0)
-    if mode == "average" and divisor == "kernel":
-        return average
-    factors = np.full((), float(math.prod(kernel)))
+        return _surround(g, windows, windows.emit(g, "MaxPool", x), _lowest(x))
+    if mode == "average" and windows.ceil_mode is not None and (divisor != "kernel" or (not any(pads) and not windows.ceil_mode)):
+        return cast(ir.Value, windows.emit(g, "AveragePool", x, count_include_pad=int(divisor != "real" and any(pads)) or None))
+    # The average of the real pixels, times their number, over the divisor that is asked for.
+    average = _surround(g, windows, windows.emit(g, "AveragePool", x, ceil=False), 0.0)
+    factors = divisors(windows.sizes, kernel, strides, pads, out, real=True).clip(min=0)
     if mode == "average":
-        with np.errstate(divide="ignore"):  # an empty window's 0 times infinity is the NaN that the frameworks answer
-            factors = factors / divisors(sizes, kernel, strides, pads, out, real=divisor == "real")
+        wanted = divisors(windows.sizes, kernel, strides, pads, out, real=divisor == "real")
+        if divisor == "kernel":
+            wanted = np.full(wanted.shape, float(math.prod(kernel)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # an empty window over an empty divisor is the NaN that the frameworks answer
+            factors = factors / wanted
+    if np.all(factors == factors.flat[0]):
+        factors = factors.flat[0]
     return cast(ir.Value, g.emit("Mul", average, g.const(factors, x.dtype.numpy() if x.dtype else np.float32, role="window_factors")))
 
 
 def max_pool_with_indices(
     g: GraphBuilder, x: ir.Value, *, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None = None
 ) -> tuple[ir.Value, ir.Value]:
-    """Max pooling of x (N, C, *spatial), and for each window the row-major index in its plane (int64, from 0) of its first maximum."""
-    sizes = _checked(g, x, kernel, strides, pads, out, dilations)
-    return cast("tuple[ir.Value, ir.Value]", _max(g, x, sizes, kernel, strides, pads, out, dilations, indices=True))
+    """Max pooling of x (N, C, *spatial), and for each window the row-major index in its plane of its first maximum.
+
+    The indices are int64 from 0, -1 for a window without a pixel.
+    """
+    windows = _windows(g, x, kernel, strides, pads, out, dilations)
+    values, flat = windows.emit(g, "MaxPool", x, outputs=2)
+    indices = g.emit("Mod", flat, math.prod(windows.sizes))
+    return _surround(g, windows, values, _lowest(x)), _surround(g, windows, indices, -1)
 
 
-def divisors(sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, out: Ints, *, real: bool) -> np.ndarray:
+def divisors(sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, out: Ints, *, real: bool) -> NDArray[np.float64]:
     """What each average divides by, as an array of shape `out`; 0 or negative factors where a window starts behind the end.
 
     Along an axis it is end - start with start = i * stride - pad and end = min(start + kernel, size + pad); `real` clips both to
@@ -116,8 +124,48 @@ def divisors(sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, out: Ints, *,
     return table
 
 
-def _checked(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None) -> tuple[int, ...]:
-    """Spatial sizes of x, once everything fits."""
+@dataclass(frozen=True)
+class _Windows:
+    """The windows of a pooling that hold a pixel, as ONNX pads; and how many without one lie before and behind them."""
+
+    sizes: tuple[int, ...]
+    kernel: Ints
+    strides: Ints
+    dilations: Ints | None
+    ceil_mode: int | None  # the symmetric pads with this ceil_mode are just these windows; None: neither mode is
+    symmetric: list[int]
+    explicit: list[int]
+    kept: list[int]
+    before: list[int]
+    behind: list[int]
+
+    def emit(
+        self, g: GraphBuilder, op_type: str, x: ir.Value, *, outputs: int = 1, ceil: bool = True, count_include_pad: int | None = None
+    ) -> Any:
+        """The pool node. ceil=False: explicit pads even where a ceil_mode would do."""
+        plain = self.ceil_mode is not None and (ceil or not self.ceil_mode)
+        pads = self.symmetric if plain else self.explicit
+        if any(p >= k for p, k in zip(pads, [*self.kernel, *self.kernel], strict=True)):
+            # Only dilated kernels get here: their pads may exceed what runtimes take as an attribute.
+            if op_type != "MaxPool" or outputs > 1:
+                raise g.error(f"pads {pads} reach the kernel's size {tuple(self.kernel)}")
+            x, pads = pad_lowest(g, x, pads), [0] * len(pads)
+        return g.emit(
+            op_type,
+            x,
+            outputs=outputs,
+            shape=[*g.shape(x)[:2], *self.kept],
+            kernel_shape=list(self.kernel),
+            strides=list(self.strides),
+            pads=pads if any(pads) else None,
+            dilations=list(self.dilations) if self.dilations is not None and max(self.dilations) > 1 else None,
+            ceil_mode=(self.ceil_mode or None) if plain else None,
+            count_include_pad=count_include_pad,
+        )
+
+
+def _windows(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None) -> _Windows:
+    """Checks that everything fits, and sorts the windows. Raises ConversionError."""
     rank = len(kernel)
     if g.rank(x) != rank + 2:
         raise g.error(f"a pooling over {rank} axes needs an input of {rank + 2} axes (N, C, ...), but it has shape {g.shape(x)}")
@@ -129,105 +177,36 @@ def _checked(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: In
         raise g.error(f"a pad can't be negative: {what}")
     if min(out) < 1:
         raise g.error(f"the output would have size {tuple(out)}: {what}")
-    return sizes
+    before, kept, front, back = [], [], [], []
+    for size, k, s, p, d, o in zip(sizes, kernel, strides, pads, dilations or [1] * rank, out, strict=True):
+        extent = d * (k - 1) + 1
+        skipped = min(o, max(0, -(-(p - extent + 1) // s)))  # windows that end before the first pixel
+        stop = min(o, -(-(size + p) // s))  # the first that starts behind the last pixel
+        if stop <= skipped:
+            raise g.error(f"no window holds a pixel: {what}")
+        before.append(skipped)
+        kept.append(stop - skipped)
+        front.append(p - skipped * s)
+        back.append(max(0, (stop - 1) * s - p + extent - size))
+    ceil_mode = None
+    if kept == list(out) and all(size + 2 * p >= k for size, p, k in zip(sizes, pads, kernel, strict=True)):
+        fits = (c for c in (0, 1) if output_sizes(sizes, kernel, strides, pads, ceil=bool(c), clip="never", dilations=dilations) == kept)
+        ceil_mode = next(fits, None)
+    behind = [o - b - n for o, b, n in zip(out, before, kept, strict=True)]
+    return _Windows(sizes, kernel, strides, dilations, ceil_mode, [*pads, *pads], front + back, kept, before, behind)
 
 
-def _onnx_mode(sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None) -> int | None:
-    """ceil_mode with which ONNX's symmetric pads give exactly `out` windows, each with a pixel; None where neither does."""
-    if any(p >= k for p, k in zip(pads, kernel, strict=True)):
-        return None
-    extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilations or [1] * len(kernel), strict=True)]
-    behind = [(o - 1) * s >= size + p for o, s, size, p in zip(out, strides, sizes, pads, strict=True)]
-    if any(behind) or any(size + 2 * p < e for size, p, e in zip(sizes, pads, extents, strict=True)):
-        return None
-    for ceil in (False, True):
-        if output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="never", dilations=dilations) == list(out):
-            return int(ceil)
-    return None
+def pad_lowest(g: GraphBuilder, x: ir.Value, pads: Ints) -> ir.Value:
+    """x with its spatial axes extended by -infinity: that value, unlike the lowest number, keeps onnxruntime from fusing the Pad."""
+    rank = len(pads) // 2
+    return cast(ir.Value, g.emit("Pad", x, [0, 0, *pads[:rank], 0, 0, *pads[rank:]], -math.inf))
 
 
-def _max(
-    g: GraphBuilder,
-    x: ir.Value,
-    sizes: Ints,
-    kernel: Ints,
-    strides: Ints,
-    pads: Ints,
-    out: Ints,
-    dilations: Ints | None,
-    *,
-    indices: bool,
-) -> ir.Value | tuple[ir.Value, ir.Value]:
-    rank = len(sizes)
-    outputs = 2 if indices else 1
-    ceil_mode = _onnx_mode(sizes, kernel, strides, pads, out, dilations)
-    before = [0] * rank
-    if ceil_mode is not None:
-        result = _emit_pool(g, "MaxPool", x, out, kernel, strides, [*pads, *pads], dilations, ceil_mode, outputs=outputs)
-        sizes_seen = list(sizes)
-    else:
-        extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilations or [1] * rank, strict=True)]
-        behind = [(o - 1) * s + e - size - p for o, s, e, size, p in zip(out, strides, extents, sizes, pads, strict=True)]
-        lowest = float(np.finfo(x.dtype.numpy() if x.dtype else np.float32).min)
-        padded = _pad(g, x, pads, behind, lowest)
-        before = list(pads)
-        sizes_seen = [size + p + max(0, b) for size, p, b in zip(sizes, pads, behind, strict=True)]
-        result = _emit_pool(g, "MaxPool", padded, out, kernel, strides, [0] * (2 * rank), dilations, 0, outputs=outputs)
-    if not indices:
-        return result
-    values, flat = cast(list[ir.Value], result)
-    plane = g.emit("Mod", flat, math.prod(sizes_seen))
-    if any(before) or sizes_seen != list(sizes):
-        plane = _plane_index(g, plane, sizes_seen, sizes, before)
-    return values, plane
+def _lowest(x: ir.Value) -> float:
+    return float(np.finfo(x.dtype.numpy() if x.dtype else np.float32).min)
 
 
-def _plane_index(g: GraphBuilder, flat: ir.Value, padded: Ints, sizes: Ints, before: Ints) -> ir.Value:
-    """Row-major indices of a padded plane as those of the plane inside it."""
-    total: ir.Value | None = None
-    rest = flat
-    for axis in range(len(sizes)):
-        inner = math.prod(padded[axis + 1 :])
-        coordinate = g.emit("Div", rest, inner)
-        rest = g.emit("Mod", rest, inner)
-        if before[axis]:
-            coordinate = g.emit("Sub", coordinate, before[axis])
-        term = g.emit("Mul", coordinate, math.prod(sizes[axis + 1 :]))
-        total = term if total is None else g.emit("Add", total, term)
-    return cast(ir.Value, total)
-
-
-def _pad(g: GraphBuilder, x: ir.Value, before: Ints, behind: Ints, value: float) -> ir.Value:
-    """x with its spatial axes extended by `value`; a negative `behind` (a last window that ends early) adds nothing."""
-    amounts = [0, 0, *before, 0, 0, *(max(0, b) for b in behind)]
-    return cast(ir.Value, g.emit("Pad", x, amounts, value)) if any(amounts) else x
-
-
-def _emit_pool(
-    g: GraphBuilder,
-    op_type: str,
-    x: ir.Value,
-    out: Ints,
-    kernel: Ints,
-    strides: Ints,
-    pads: Ints,
-    dilations: Ints | None,
-    ceil_mode: int,
-    outputs: int = 1,
-    count_include_pad: int | None = None,
-) -> ir.Value:
-    return cast(
-        ir.Value,
-        g.emit(
-            op_type,
-            x,
-            outputs=outputs,
-            shape=[*g.shape(x)[:2], *out],
-            kernel_shape=list(kernel),
-            strides=list(strides),
-            pads=list(pads) if any(pads) else None,
-            dilations=list(dilations) if dilations is not None and max(dilations) > 1 else None,
-            ceil_mode=ceil_mode or None,
-            count_include_pad=count_include_pad or None,
-        ),
-    )
+def _surround(g: GraphBuilder, windows: _Windows, pooled: ir.Value, value: float) -> ir.Value:
+    """Adds the windows without a pixel, filled with `value`."""
+    amounts = [0, 0, *windows.before, 0, 0, *windows.behind]
+    return cast(ir.Value, g.emit("Pad", pooled, amounts, value)) if any(amounts) else pooled
