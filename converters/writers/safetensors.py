@@ -1,0 +1,81 @@
+"""Safetensors files: an 8-byte length, a JSON header, then the tensors' bytes, streamed.
+
+Format: https://github.com/huggingface/safetensors (README, "Format").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from converters.errors import ConversionError, UnsupportedError
+from converters.files import StrPath, writing
+from converters.weights import ArrayStorage, Tensor, as_tensors
+
+_EXPANDED = 1 << 30  # bytes up to which a tensor that repeats its elements is written out in full
+
+
+def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None, force: bool = False) -> None:
+    """Writes an ordered mapping of names to array-likes; the header lists them in that order.
+
+    The format has neither strides nor shared memory: each tensor is written in full, row by row, and the groups that were tied
+    are named under `tied` in the header's metadata. metadata: text to text. Raises UnsupportedError, naming all of them, for
+    types the format doesn't have (quantized, sparse, complex128...), and OutputExistsError where path exists and force is off.
+    """
+    found: dict[str, Tensor] = {}
+    refused = []
+    for name, tensor in as_tensors(tensors).items():
+        if isinstance(tensor, Tensor) and tensor.kind.safetensors:
+            found[name] = tensor
+        else:
+            refused.append(f"{name} ({tensor.torch_dtype if isinstance(tensor, Tensor) else tensor.layout})")
+    if "__metadata__" in found:
+        raise ConversionError("a tensor is named __metadata__, which safetensors keeps for itself; write a .pth")
+    if refused:
+        shown = ", ".join(refused[:10]) + (f" and {len(refused) - 10} more" if len(refused) > 10 else "")
+        raise UnsupportedError(f"safetensors has no form for {shown}; write a .pth, which keeps them as they are")
+    # Larger elements first: whatever their shapes, each tensor's data then begins on a multiple of its element size.
+    ordered = sorted(found, key=lambda name: -found[name].kind.itemsize)
+    places, at = {}, 0
+    for name in ordered:
+        places[name] = [at, at + found[name].nbytes]
+        at += found[name].nbytes
+    notes = {"format": "pt", **(metadata or {})}
+    if tied := _tied(found):
+        notes["tied"] = json.dumps(tied)
+    header: dict[str, Any] = {"__metadata__": notes}
+    for name, tensor in found.items():
+        header[name] = {"dtype": tensor.kind.safetensors, "shape": list(tensor.shape), "data_offsets": places[name]}
+    text = _encode(header)
+    with writing(path, force=force) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in ordered:
+            for chunk in _row_major(name, found[name]):
+                file.write(chunk)
+
+
+def _encode(header: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError as problem:
+        raise ConversionError("a tensor's name holds half a character (a lone surrogate); safetensors can't write it") from problem
+    return text + b" " * (-len(text) % 8)
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    groups: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.size:
+            groups.setdefault(id(tensor.storage), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _row_major(name: str, tensor: Tensor) -> Iterator[memoryview]:
+    """A tensor's bytes in row-major order, whatever its strides."""
+    if tensor.contiguous and not tensor.conj and not tensor.neg:
+        return tensor.storage.chunks(*tensor.span())
+    start, stop = tensor.span()
+    if tensor.nbytes > max(_EXPANDED, 4 * (stop - start)):
+        raise ConversionError(f"{name}: repeats {stop - start} bytes to {tensor.nbytes}; safetensors would hold them all, a .pth needn't")
+    return ArrayStorage(tensor.numpy()).chunks(0, tensor.nbytes)
