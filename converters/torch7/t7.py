@@ -77,7 +77,7 @@ class Table:
 
     def array(self) -> list[Any]:
         """The values at 1, 2, 3 ... up to the first hole, as Lua's ipairs walks them."""
-        values = []
+        values: list[Any] = []
         while (value := self._entries.get(len(values) + 1)) is not None:
             values.append(value)
         return values
@@ -114,7 +114,7 @@ class Storage:
 
 
 class Tensor:
-    """A view of a storage: sizes, strides and the offset of its first element, in elements. A storage of None is that of an empty tensor."""
+    """A view of a storage: sizes, strides and the offset of its first element, in elements. Without a storage it is empty."""
 
     __slots__ = ("offset", "size", "storage", "stride", "typename")
 
@@ -160,7 +160,7 @@ class Function:
         self.upvalues: Any = None
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """What is wrong at the current offset; becomes a FormatError that names file, offset and field."""
 
 
@@ -171,8 +171,8 @@ class _Encoding(Protocol):
     offset: int
 
     def remaining(self) -> int: ...
-    def int(self) -> int: ...
-    def long(self) -> int: ...
+    def integer(self) -> int: ...
+    def long_integer(self) -> int: ...
     def longs(self, count: int) -> tuple[int, ...]: ...
     def double(self) -> float: ...
     def chars(self, count: int) -> bytes: ...
@@ -196,14 +196,14 @@ class _Binary:
         start = self.offset
         if count > len(self.view) - start:
             missing = count - (len(self.view) - start)
-            raise _Broken(f"the file ends inside {what}: {missing} of {count} bytes are missing (truncated?)")
+            raise _BrokenError(f"the file ends inside {what}: {missing} of {count} bytes are missing (truncated?)")
         self.offset = start + count
         return start
 
-    def int(self) -> int:
+    def integer(self) -> int:
         return int(self._int.unpack_from(self.view, self._take(4, "an int"))[0])
 
-    def long(self) -> int:
+    def long_integer(self) -> int:
         return int(self._long.unpack_from(self.view, self._take(self.long_bytes, "a long"))[0])
 
     def longs(self, count: int) -> tuple[int, ...]:
@@ -237,9 +237,9 @@ class _Ascii:
     def _word(self, what: str) -> bytes:
         match = self._token.match(self.view, self.offset)
         if match is None:
-            raise _Broken(f"the file ends where {what} is due (truncated?)")
+            raise _BrokenError(f"the file ends where {what} is due (truncated?)")
         if match.end() - match.start(1) > 400:
-            raise _Broken(f"{what} is due, not a word of {match.end() - match.start(1)} characters")
+            raise _BrokenError(f"{what} is due, not a word of {match.end() - match.start(1)} characters")
         self.offset = match.end()
         return match[1]
 
@@ -248,12 +248,12 @@ class _Ascii:
         try:
             return int(word) if len(word) < 25 else int(b"x")
         except ValueError:
-            raise _Broken(f"{what} is due, not {printable(word.decode('latin-1'), 40)!r}") from None
+            raise _BrokenError(f"{what} is due, not {printable(word.decode('latin-1'), 40)!r}") from None
 
-    def int(self) -> int:
+    def integer(self) -> int:
         return self._integer("an int")
 
-    def long(self) -> int:
+    def long_integer(self) -> int:
         return self._integer("a long")
 
     def longs(self, count: int) -> tuple[int, ...]:
@@ -264,13 +264,13 @@ class _Ascii:
         try:
             return float(word)
         except ValueError:
-            raise _Broken(f"a number is due, not {printable(word.decode('latin-1'), 40)!r}") from None
+            raise _BrokenError(f"a number is due, not {printable(word.decode('latin-1'), 40)!r}") from None
 
     def chars(self, count: int) -> bytes:
         # the number before was followed by exactly one newline, which no reader has taken yet
         self._newline()
         if count > self.remaining():
-            raise _Broken(f"the file ends inside a string: {count - self.remaining()} of {count} bytes are missing (truncated?)")
+            raise _BrokenError(f"the file ends inside a string: {count - self.remaining()} of {count} bytes are missing (truncated?)")
         text = bytes(self.view[self.offset : self.offset + count])
         self.offset += count
         return text
@@ -286,7 +286,7 @@ class _Ascii:
             return np.frombuffer(self.chars(count), dtype=dtype)
         words = []
         if 2 * count > self.remaining() + 1:
-            raise _Broken(f"a storage of {count} elements doesn't fit in the {self.remaining()} bytes that are left (truncated?)")
+            raise _BrokenError(f"a storage of {count} elements doesn't fit in the {self.remaining()} bytes that are left (truncated?)")
         for _ in range(count):
             words.append(self._word(f"a storage of {count} elements"))
         try:
@@ -295,7 +295,7 @@ class _Ascii:
                     return np.array([float(word) for word in words], dtype=np.float64).astype(dtype)
             return np.array([int(word) for word in words], dtype=dtype)
         except (ValueError, OverflowError):
-            raise _Broken(f"a storage of {count} elements holds a word that is no number of its type") from None
+            raise _BrokenError(f"a storage of {count} elements holds a word that is no number of its type") from None
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ class _Objects:
     def _begin(self) -> Any:
         """The next value, or a generator that makes it."""
         at = self.encoding.offset
-        tag = self.encoding.int()
+        tag = self.encoding.integer()
         if tag == NIL:
             return None
         if tag == NUMBER:
@@ -345,13 +345,13 @@ class _Objects:
         if tag == STRING:
             return self._text()
         if tag == BOOLEAN:
-            return self.encoding.int() != 0
+            return self.encoding.integer() != 0
         if tag == FUNCTION:
             return self._function(None)
         if tag not in (TABLE, TORCH, LEGACY_RECURSIVE_FUNCTION, RECURSIVE_FUNCTION):
             self.encoding.offset = at
-            raise _Broken(f"unknown type tag {tag}; Torch7 has 0 to 8")
-        index = self.encoding.int()
+            raise _BrokenError(f"unknown type tag {tag}; Torch7 has 0 to 8")
+        index = self.encoding.integer()
         if index in self.seen:
             return self.seen[index]
         if tag == TABLE:
@@ -361,18 +361,18 @@ class _Objects:
     def _count(self, what: str, count: int, least: int = 1) -> int:
         """A number of things from the file, each of at least `least` bytes."""
         if count < 0:
-            raise _Broken(f"{what} of length {count}")
+            raise _BrokenError(f"{what} of length {count}")
         if count * least > self.encoding.remaining():
-            raise _Broken(
+            raise _BrokenError(
                 f"{what} of length {count} can't be in the {self.encoding.remaining()} bytes that are left of the file (truncated?)"
             )
         return count
 
     def _text(self) -> str:
-        return self.encoding.chars(self._count("a string", self.encoding.int())).decode("utf-8", "surrogateescape")
+        return self.encoding.chars(self._count("a string", self.encoding.integer())).decode("utf-8", "surrogateescape")
 
     def _function(self, index: int | None) -> _Composite:
-        function = Function(self.encoding.chars(self._count("a function", self.encoding.int())))
+        function = Function(self.encoding.chars(self._count("a function", self.encoding.integer())))
         if index is not None:
             self.seen[index] = function
         function.upvalues = yield ".upvalues"
@@ -380,7 +380,7 @@ class _Objects:
 
     def _table(self, index: int) -> _Composite:
         # an entry takes two tags: 8 bytes, or in text 4
-        count = self._count("a table", self.encoding.int(), 4)
+        count = self._count("a table", self.encoding.integer(), 4)
         table = Table()
         self.seen[index] = table
         yield from self._fill(table, count)
@@ -391,7 +391,7 @@ class _Objects:
             key = yield "[key]"
             value = yield _label(key)
             if key is None:
-                raise _Broken("a table has an entry without a key")
+                raise _BrokenError("a table has an entry without a key")
             table[key] = value
         return table
 
@@ -402,20 +402,20 @@ class _Objects:
             try:
                 version = float(typename[2:])
             except ValueError:
-                raise _Broken(f"{printable(typename, 40)!r} is no version") from None
+                raise _BrokenError(f"{printable(typename, 40)!r} is no version") from None
             at, typename = self.encoding.offset, self._text()
         stem = typename.removesuffix("Tensor").removesuffix("Storage")
         if typename in (stem + "Tensor", stem + "Storage") and stem in DTYPES:
             return self._storage(index, typename) if typename.endswith("Storage") else (yield from self._tensor(index, typename))
         if typename.startswith("torch.") and typename.endswith(("Tensor", "Storage")):
             self.encoding.offset = at
-            raise _Broken(
+            raise _BrokenError(
                 f"unknown Torch class {printable(typename, 60)!r}: how it lies in the file isn't known, so nothing behind it can be read"
             )
         made = TorchObject(typename, version)
         self.seen[index] = made
         if typename in ("tds.Vec", "tds.Hash"):
-            count = self._count(f"a {typename}", self.encoding.long(), 2 if typename == "tds.Vec" else 4)
+            count = self._count(f"a {typename}", self.encoding.long_integer(), 2 if typename == "tds.Vec" else 4)
             made.payload = Table()
             if typename == "tds.Hash":
                 yield from self._fill(made.payload, count)
@@ -425,7 +425,7 @@ class _Objects:
         elif typename == "torch.Generator":
             made.payload = self.encoding.chars(_GENERATOR_BYTES)
         elif typename == "tds.AtomicCounter":
-            made.payload = self.encoding.long()
+            made.payload = self.encoding.long_integer()
         else:
             if typename == "nn.GPU":  # a header {type, device} lies before the fields: nn/GPU.lua
                 yield "[header]"
@@ -436,7 +436,7 @@ class _Objects:
         storage = Storage(typename)
         self.seen[index] = storage
         dtype = DTYPES[typename.removesuffix("Storage")]
-        count = self._count("a storage", self.encoding.long(), 0)
+        count = self._count("a storage", self.encoding.long_integer(), 0)
         storage.array = self.encoding.numbers(dtype, count)
         return storage
 
@@ -444,13 +444,13 @@ class _Objects:
         at = self.encoding.offset
         tensor = Tensor(typename)
         self.seen[index] = tensor
-        dimensions = self.encoding.int()
+        dimensions = self.encoding.integer()
         if not 0 <= dimensions <= MAX_DIMENSIONS:
             self.encoding.offset = at
-            raise _Broken(f"a tensor of {dimensions} dimensions")
+            raise _BrokenError(f"a tensor of {dimensions} dimensions")
         tensor.size = self.encoding.longs(dimensions)
         tensor.stride = self.encoding.longs(dimensions)
-        tensor.offset = self.encoding.long() - 1
+        tensor.offset = self.encoding.long_integer() - 1
         storage = yield ".storage"
         self._check_view(tensor, storage)
         tensor.storage = storage
@@ -460,16 +460,16 @@ class _Objects:
         """Refuses a tensor that could look outside its storage."""
         shown = f"a tensor of size {tensor.size}, stride {tensor.stride}, offset {tensor.offset}"
         if storage is not None and not isinstance(storage, Storage):
-            raise _Broken("a tensor's storage is something else")
+            raise _BrokenError("a tensor's storage is something else")
         if storage is not None and DTYPES[storage.typename.removesuffix("Storage")] != DTYPES[tensor.typename.removesuffix("Tensor")]:
-            raise _Broken(f"a {tensor.typename} over a {storage.typename}")
+            raise _BrokenError(f"a {tensor.typename} over a {storage.typename}")
         if min(tensor.size, default=0) < 0 or min(tensor.stride, default=0) < 0 or tensor.offset < 0:
-            raise _Broken(f"{shown}: negative sizes, strides or offsets aren't possible")
+            raise _BrokenError(f"{shown}: negative sizes, strides or offsets aren't possible")
         if tensor.elements:
             held = len(storage.array) if storage is not None else 0
             last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.size, tensor.stride, strict=True))
             if last >= held:
-                raise _Broken(f"{shown} reaches element {last} of a storage of {held}")
+                raise _BrokenError(f"{shown} reaches element {last} of a storage of {held}")
 
 
 def _label(key: Any) -> str:
@@ -526,7 +526,7 @@ def read(path: StrPath) -> Any:
         objects = _Objects(encoding)
         try:
             value = objects.read()
-        except _Broken as fault:
+        except _BrokenError as fault:
             error = FormatError(f"{file}: offset {encoding.offset} ({objects.place()}): {fault}")
             faults.append((encoding.offset, error))
             continue
