@@ -1,19 +1,24 @@
 """Old checkpoints, alive again: Caffe, Lua Torch, MXNet and whole-model PyTorch files to PyTorch and ONNX, with the same numbers.
 
-The public API. Heavy libraries are imported when a call needs them, not before.
+The public API. Heavy libraries are imported when a call needs them, not before: onnx_ir with a graph, torch only to run one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir
+    import torch
+    from numpy.typing import NDArray
 
     from converters.files import StrPath
+    from converters.verification import Report
 
 __version__ = "0.1.0"
 
@@ -38,10 +43,96 @@ __all__ = [
 def load(*paths: StrPath, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
     """Reads a model of any supported format, told by its content, into the common graph.
 
-    paths: Caffe `deploy.prototxt, model.caffemodel`; Lua Torch `model.t7`; MXNet `net-symbol.json, net-0000.params`; `model.onnx`.
-    inputs: shapes by input name, where the file doesn't have them. key: where the model sits in a checkpoint ("model").
+    paths: Caffe `deploy.prototxt, model.caffemodel`; Lua Torch `model.t7`; MXNet `net-symbol.json, net-0000.params`; `model.onnx`; a
+    whole-model `.pth` made of torch.nn classes alone. inputs: shapes by input name, where the file doesn't have them; the first axis
+    stays symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn").
+    Raises ConversionError, which says what is wrong, where, and what to do.
+    """
+    from converters.detect import load as load_files
+
+    return load_files(paths, inputs=inputs, key=key)
+
+
+def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False) -> None:
+    """Writes the model by suffix: .pth (a state_dict, and NAME.py beside it), .onnx, or .safetensors (the state_dict alone).
+
+    opset: for .onnx, another operator set than the graph's own. Raises OutputExistsError for a file that exists (unless `force`),
+    ConversionError for an unknown suffix or a graph that can't be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if opset is not None and suffix != ".onnx":
+        raise ConversionError(f"{path}: an opset goes with .onnx only")
+    if suffix == ".onnx":
+        from converters.writers.onnx import write_onnx
+
+        write_onnx(model, path, opset=opset, force=force)
+    elif suffix in (".pth", ".pt"):
+        _save_pth(model, Path(path), force)
+    elif suffix == ".safetensors":
+        from converters.writers.safetensors import write_safetensors
+        from converters.writers.source import state_dict
+
+        write_safetensors(path, state_dict(model), force=force)
+    else:
+        raise ConversionError(f"{path}: the suffix says what to write; use .pth, .onnx or .safetensors")
+
+
+def _save_pth(model: onnx_ir.Model, path: Path, force: bool) -> None:
+    from converters.files import check_target, writing
+    from converters.writers.pth import write_pth
+    from converters.writers.source import state_dict, write_source
+
+    source = path.with_suffix(".py")
+    check_target(path, force=force)
+    text = write_source(model)
+    with writing(source, force=force) as file:
+        file.write(text.encode())
+        write_pth(path, state_dict(model), force=force)
+
+
+def to_module(model: onnx_ir.Model) -> torch.nn.Module:
+    """The model as a torch.nn.Module in eval mode: the very class that `save` writes as NAME.py, with the weights loaded.
+
+    Call it with the inputs in graph order; it answers one tensor, or a tuple in output order. Raises UnsupportedError, naming every
+    operator that has no PyTorch form.
+    """
+    from converters.writers.source import to_module as module_of
+
+    return module_of(model)
+
+
+def verify(
+    model: onnx_ir.Model,
+    onnx_path: StrPath | None = None,
+    *,
+    inputs: Mapping[str, NDArray[np.generic]] | None = None,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+) -> Report:
+    """Runs the model in PyTorch and in onnxruntime on the same input; see converters.verification.verify for the Report."""
+    from converters.verification import verify as compare
+
+    return compare(model, onnx_path, inputs=inputs, seed=seed, tolerance=tolerance)
+
+
+def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Any]:
+    """The weights of any supported file as a lazy, ordered mapping: name -> numpy-compatible tensor, in state_dict order.
+
+    Nothing in the file is executed, and a tensor's bytes are read when it is looked at (`np.asarray(weights["conv1.weight"])`).
+    key: where the weights sit in a checkpoint. Raises ConversionError.
+    """
+    from converters.weights import load_weights as read
+
+    return read(path, key)
+
+
+def strip_to_weights(source: StrPath, target: StrPath | None = None, **options: Any) -> Path:
+    """Writes the exact weights of any PyTorch checkpoint, without running it; returns the target's path.
+
+    target: .pth or .safetensors, NAME_weights.pth beside the source by default. options: those of
+    converters.pytorch.strip.strip_to_weights (key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force).
     Raises ConversionError.
     """
-    from converters import detect
+    from converters.pytorch.strip import strip_to_weights as strip
 
-    return detect.load(paths, inputs=inputs, key=key)
+    return strip(source, target, **options)
