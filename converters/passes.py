@@ -42,7 +42,7 @@ def explicit_pooling(model: ir.Model) -> None:
     """
     graph = model.graph
     for node in list(graph):
-        if node.domain or node.op_type not in ("MaxPool", "AveragePool") or not node.attributes.get_int("ceil_mode", 0):
+        if node.domain or node.op_type not in ("MaxPool", "AveragePool") or not node.attributes.get_int("ceil_mode"):
             continue
         x = node.inputs[0]
         if x is None or x.shape is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
@@ -63,7 +63,7 @@ def explicit_pooling(model: ir.Model) -> None:
             # a last window that ends early needs no pad, and the floor drops what lies behind it
             behind.append(max(0, (count - 1) * s + extent - size - begin))
         pads_now = pads[:rank] + behind
-        if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad", 0) and any(pads):
+        if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad") and any(pads):
             _pad_before(graph, node, x, pads, 0.0)
             del node.attributes["count_include_pad"]
             pads_now = [0] * rank + [max(0, b - end) for b, end in zip(behind, pads[rank:], strict=True)]

@@ -32,9 +32,8 @@ class Registry(Generic[Function]):
         def register(function: Function) -> Function:
             for name in names:
                 if name in self._functions and not replace:
-                    raise ValueError(
-                        f"{self.what} {name!r} is registered already, by {self._functions[name].__qualname__}; pass replace=True to override it"
-                    )
+                    holder = self._functions[name].__qualname__
+                    raise ValueError(f"{self.what} {name!r} is registered already, by {holder}; pass replace=True to override it")
                 self._functions[name] = function
             return function
 

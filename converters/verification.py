@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
+from converters.files import StrPath
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -107,20 +109,20 @@ def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
     return [r.detach().cpu().numpy() for r in results]
 
 
-def run_onnx(path: str | Path, arrays: Mapping[str, Array]) -> list[Array]:
+def run_onnx(path: StrPath, arrays: Mapping[str, Array]) -> list[Array]:
     """The outputs of an ONNX file in onnxruntime on the CPU, in output order."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
     return [np.asarray(r) for r in session.run(None, {name: arrays[name] for name in names})]
 
 
 def verify(
     model: onnx_ir.Model,
-    onnx_path: str | Path | None = None,
+    onnx_path: StrPath | None = None,
     *,
     inputs: Mapping[str, Array] | None = None,
     seed: int = 0,
@@ -168,7 +170,7 @@ def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Pat
     return found
 
 
-def compare_models(first: str | Path, second: str | Path, *, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
+def compare_models(first: StrPath, second: StrPath, *, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
     """Runs two ONNX files on the same random input; outputs are compared in order."""
     from converters import detect
 
