@@ -214,8 +214,9 @@ class GraphBuilder:
         if self._path:
             node.metadata_props["path"] = self._path
         try:
+            check_channels(node)
             infer(node, OPSET)
-        except onnx.shape_inference.InferenceError as problem:
+        except (onnx.shape_inference.InferenceError, ValueError) as problem:
             shapes = ", ".join("-" if v is None else str(self.shape(v)) for v in inputs)
             reason = re.sub(r"^(\[\w+\]\s*|\(op_type:[^)]*\):?\s*)+", "", str(problem)).strip()
             raise self.error(f"{op_type} doesn't fit inputs of shapes {shapes}: {reason}") from problem
@@ -322,6 +323,29 @@ def _data_type(dtype: Any) -> ir.DataType:
 def _type_proto(value: ir.Value) -> onnx.TypeProto:
     dims = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
     return onnx.helper.make_tensor_type_proto(int(value.dtype or 0), dims)
+
+
+def check_channels(node: ir.Node) -> None:
+    """What ONNX's inference doesn't look at: the channels of convolutions and batch norms. Raises ValueError."""
+    shapes = [() if v is None or v.shape is None else tuple(v.shape) for v in node.inputs]
+    if node.op_type not in ("Conv", "ConvTranspose", "BatchNormalization") or len(shapes[0]) < 2 or not isinstance(shapes[0][1], int):
+        return
+    channels = shapes[0][1]
+    if node.op_type == "BatchNormalization":
+        expected = {i: (channels,) for i in range(1, 5)}
+    else:
+        group = node.attributes.get_int("group", 1)
+        weight = shapes[1]
+        if len(weight) != len(shapes[0]) or any(not isinstance(d, int) for d in weight[:2]):
+            return
+        transposed = node.op_type == "ConvTranspose"
+        outputs = weight[1] * group if transposed else weight[0]
+        if weight[0 if transposed else 1] * (1 if transposed else group) != channels or weight[0] % group:
+            raise ValueError(f"a weight of shape {weight} in {group} group(s) doesn't take {channels} channels")
+        expected = {2: (outputs,)} if len(shapes) > 2 and node.inputs[2] is not None else {}
+    for index, shape in expected.items():
+        if shapes[index] != shape:
+            raise ValueError(f"input {index} ({node.inputs[index].name}) has shape {shapes[index]}, expected {shape}")  # type: ignore[union-attr]
 
 
 def infer(node: ir.Node, opset: int, functions: Mapping[str, Any] | None = None) -> None:
