@@ -1,0 +1,229 @@
+"""The forward being written: statements in single-assignment form, whose variables get their names at the very end.
+
+Expressions are strings in which a variable is a token; when all statements are known, dead ones are dropped and names are given
+by liveness, so that a chain of layers reads `x = self.conv1(x)` and memory is let go as early as in code written by hand.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_TOKEN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_SHORT = ("x", "y", "z")
+
+
+@dataclass
+class Variable:
+    """A value of the forward. hint: the name it likes. kind: "tensor", "int" (a Python number), "argument" (never rebound)."""
+
+    number: int
+    hint: str
+    kind: str = "tensor"
+
+
+@dataclass
+class Statement:
+    targets: list[Variable]
+    text: str
+    comment: str = ""
+
+
+class Code:
+    """The statements of one forward."""
+
+    def __init__(self, reserved: Iterable[str]) -> None:
+        self.reserved = set(reserved)
+        self.variables: list[Variable] = []
+        self.statements: list[Statement] = []
+
+    def variable(self, hint: str = "", kind: str = "tensor") -> str:
+        """A new variable's token."""
+        self.variables.append(Variable(len(self.variables), hint, kind))
+        return f"{_OPEN}{len(self.variables) - 1}{_CLOSE}"
+
+    def let(self, text: str, *, hint: str = "", kind: str = "tensor", comment: str = "") -> str:
+        """Writes `variable = text`; returns the variable's token."""
+        return self.unpack(text, 1, hint=hint, kind=kind, comment=comment)[0]
+
+    def unpack(self, text: str, count: int, *, hint: str = "", kind: str = "tensor", comment: str = "") -> list[str]:
+        """Writes `a, b = text`; returns the tokens."""
+        tokens = [self.variable(hint, kind) for _ in range(count)]
+        self.statements.append(Statement([self._of(token) for token in tokens], text, comment))
+        return tokens
+
+    def lines(self, results: Sequence[str], arguments: Sequence[str], unpack_always: bool = False) -> list[str]:
+        """The finished lines, the return statement last. arguments: tokens of forward's parameters, whose hints are their names."""
+        tail = "return " + ", ".join(results) + ("," if unpack_always and len(results) == 1 else "")
+        statements = [*self._alive(tail), Statement([], tail)]
+        last: dict[int, int] = {}
+        for position, statement in enumerate(statements):
+            for number in _used(statement.text):
+                last[number] = position
+        names: dict[int, str] = {}
+        busy = set(self.reserved)
+        for token in arguments:
+            variable = self._of(token)
+            names[variable.number] = variable.hint
+            busy.add(variable.hint)
+        result = []
+        for position, statement in enumerate(statements):
+            text = _TOKEN.sub(lambda match: names[int(match[1])], statement.text)
+            dying = [n for n in dict.fromkeys(_used(statement.text)) if last[n] == position and not self._kept(n)]
+            for number in dying:
+                busy.discard(names[number])
+            dead = [names[n] for n in dying if self.variables[n].kind != "int"]
+            for variable in statement.targets:
+                if variable.number not in last:
+                    names[variable.number] = "_"
+                    continue
+                names[variable.number] = self._choose(variable, dead, busy)
+                busy.add(names[variable.number])
+            left = ", ".join(names[v.number] for v in statement.targets)
+            line = f"{left} = {text}" if left else text
+            if line not in (f"{left} = {left}",):
+                result.append(line + (f"  # {statement.comment}" if statement.comment else ""))
+        return result
+
+    def _of(self, token: str) -> Variable:
+        return self.variables[int(token[1:-1])]
+
+    def _kept(self, number: int) -> bool:
+        variable = self.variables[number]
+        return variable.kind == "argument" and variable.hint != "x"
+
+    def _alive(self, tail: str) -> list[Statement]:
+        needed = set(_used(tail))
+        result = []
+        for statement in reversed(self.statements):
+            if not statement.targets or any(v.number in needed for v in statement.targets):
+                needed.update(_used(statement.text))
+                result.append(statement)
+        return result[::-1]
+
+    def _choose(self, variable: Variable, dead: list[str], busy: set[str]) -> str:
+        if variable.kind == "int" or variable.hint:
+            return next(name for name in _numbered(variable.hint or "size") if name not in busy)
+        free = [name for name in dead if name not in busy and re.fullmatch(r"[xyz][0-9]*", name)]
+        if len(free) == 1:
+            return free[0]
+        if "x" not in busy:
+            return "x"
+        return free[0] if free else next(name for name in _short_names() if name not in busy)
+
+
+def _used(text: str) -> list[int]:
+    return [int(number) for number in _TOKEN.findall(text)]
+
+
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    count = 1
+    while True:
+        yield f"{base}{count}" if not base[-1].isdigit() else f"{base}_{count}"
+        count += 1
+
+
+def _short_names() -> Iterator[str]:
+    yield from _SHORT
+    count = 1
+    while True:
+        yield f"x{count}"
+        count += 1
+
+
+# -- Python numbers known only at run time ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Size:
+    """An int that the forward computes, `x.shape[0] * 2`; never negative, so that // divides as ONNX does."""
+
+    text: str
+    atom: bool = True
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _with(self, sign: str, other: Any, swap: bool = False) -> Size:
+        if not isinstance(other, Size) and (isinstance(other, bool) or not isinstance(other, int | np.integer) or other < 0):
+            raise NotImplementedError
+        if sign == "*" and not isinstance(other, Size) and other == 1:
+            return self
+        if sign in "+" and not isinstance(other, Size) and other == 0:
+            return self
+        if sign == "//" and not isinstance(other, Size):
+            if swap or other == 0:
+                raise NotImplementedError
+            if other == 1:
+                return self
+        mine, theirs = _inner(self), _inner(other)
+        return Size(f"{theirs} {sign} {mine}" if swap else f"{mine} {sign} {theirs}", atom=False)
+
+    def __add__(self, other: Any) -> Size:
+        return self._with("+", other)
+
+    def __radd__(self, other: Any) -> Size:
+        return self._with("+", other, swap=True)
+
+    def __mul__(self, other: Any) -> Size:
+        return self._with("*", other)
+
+    def __rmul__(self, other: Any) -> Size:
+        return self._with("*", other, swap=True)
+
+    def __floordiv__(self, other: Any) -> Size:
+        return self._with("//", other)
+
+    def __rfloordiv__(self, other: Any) -> Size:
+        raise NotImplementedError
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, Size):
+        return value.text if value.atom else f"({value.text})"
+    return str(int(value))
+
+
+# -- literals --------------------------------------------------------------------------------------------------------
+
+
+def number(value: Any) -> str:
+    """A Python literal that gives exactly this number in its dtype: the shortest one for float32."""
+    if isinstance(value, Size):
+        return value.text
+    scalar = np.asarray(value)
+    if scalar.dtype.kind == "b":
+        return repr(bool(scalar))
+    if scalar.dtype.kind in "iu":
+        return repr(int(scalar))
+    if scalar.dtype.kind == "c":
+        return f"complex({number(scalar.real)}, {number(scalar.imag)})"
+    as_float = float(scalar)
+    if math.isnan(as_float):
+        return 'float("nan")'
+    if math.isinf(as_float):
+        return 'float("inf")' if as_float > 0 else '-float("inf")'
+    if scalar.dtype == np.float32:
+        return repr(float(np.format_float_scientific(np.float32(scalar), unique=True, trim="0")))
+    return repr(as_float)
+
+
+def literal(array: NDArray[Any]) -> str:
+    """Nested lists of literals."""
+    if array.ndim == 0:
+        return number(array[()])
+    return "[" + ", ".join(literal(part) if isinstance(part, np.ndarray) else number(part) for part in array) + "]"
+
+
+def comment(text: str, limit: int = 100) -> str:
+    """Text from a file as one line of a comment: printable ASCII alone, bounded."""
+    kept = "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:limit])
+    return kept.strip()

@@ -1,0 +1,62 @@
+"""Picking and placing by index."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def wrapped(index, size):
+    """Indices below zero count from the end."""
+    index = index.long()
+    return torch.where(index < 0, index + size, index)
+
+
+def gather_nd(x, indices, batch_dims):
+    depth = indices.shape[-1]
+    batch = x.shape[:batch_dims]
+    count = math.prod(batch)
+    flat = x.reshape(count, *x.shape[batch_dims:])
+    index = indices.long().reshape(count, -1, depth)
+    rows = torch.arange(count, device=x.device).unsqueeze(1).expand(index.shape[:2])
+    picked = flat[(rows, *index.unbind(-1))]
+    return picked.reshape(*indices.shape[:-1], *x.shape[batch_dims + depth :])
+
+
+def scatter_nd(x, indices, updates, reduction):
+    depth = indices.shape[-1]
+    places = indices.long().reshape(-1, depth)
+    flat_index = torch.zeros(places.shape[0], dtype=torch.int64, device=x.device)
+    for axis in range(depth):
+        flat_index = flat_index * x.shape[axis] + wrapped(places[:, axis], x.shape[axis])
+    flat = x.reshape(math.prod(x.shape[:depth]), -1)
+    values = updates.reshape(places.shape[0], -1)
+    index = flat_index.unsqueeze(1).expand_as(values)
+    if reduction == "none":
+        result = flat.scatter(0, index, values)
+    else:
+        kind = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}[reduction]
+        result = flat.scatter_reduce(0, index, values, kind)
+    return result.reshape(x.shape)
+
+
+def one_hot(indices, depth, values, axis):
+    """values: (off, on). Indices outside of [-depth, depth) give no on value."""
+    classes = torch.arange(int(depth), device=indices.device)
+    index = torch.where(indices < 0, indices + int(depth), indices)
+    hot = index.unsqueeze(-1) == classes
+    return torch.where(hot, values[1], values[0]).movedim(-1, axis)
+
+
+def compress(x, condition, axis):
+    picked = condition.nonzero().flatten()
+    return x.index_select(axis, picked)
+
+
+def top_k(x, k, axis, largest):
+    """Sorted; of equal values the one with the lower index comes first."""
+    values, indices = x.sort(axis, descending=largest, stable=True)
+    return values.narrow(axis, 0, int(k)), indices.narrow(axis, 0, int(k))

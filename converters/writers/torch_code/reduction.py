@@ -1,0 +1,41 @@
+"""Reductions of integers and over axes that are computed."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def reduce(x, axes, kind, keepdim, noop_with_empty_axes):
+    dtype = x.dtype
+    if not axes and noop_with_empty_axes:
+        simple = {"ReduceL1": x.abs, "ReduceL2": x.abs, "ReduceSumSquare": x.square, "ReduceLogSum": x.log}
+        return simple[kind]() if kind in simple else x
+    axes = sorted(axis % x.dim() for axis in axes) or list(range(x.dim()))
+    if not axes:
+        return reduce(x.reshape(1), [0], kind, False, False)
+    if kind == "ReduceProd":
+        for axis in axes:
+            x = x.prod(axis, keepdim=True, dtype=dtype)
+    elif kind in ("ReduceMax", "ReduceMin"):
+        x = x.amax(axes, keepdim=True) if kind == "ReduceMax" else x.amin(axes, keepdim=True)
+    elif kind in ("ReduceSum", "ReduceL1", "ReduceSumSquare"):
+        x = {"ReduceSum": x, "ReduceL1": x.abs(), "ReduceSumSquare": x * x}[kind].sum(axes, keepdim=True, dtype=dtype)
+    elif kind == "ReduceMean" and not x.is_floating_point():
+        count = math.prod(x.shape[axis] for axis in axes)
+        x = torch.div(x.sum(axes, keepdim=True), count, rounding_mode="trunc")
+    else:
+        wide = x if x.is_floating_point() else x.double()
+        if kind == "ReduceMean":
+            x = wide.mean(axes, keepdim=True)
+        elif kind == "ReduceL2":
+            x = wide.square().sum(axes, keepdim=True).sqrt()
+        elif kind == "ReduceLogSum":
+            x = wide.sum(axes, keepdim=True).log()
+        else:
+            x = wide.logsumexp(axes, keepdim=True)
+    x = x.to(dtype)
+    return x if keepdim else x.squeeze(axes)
