@@ -161,7 +161,7 @@ class GraphBuilder:
             raise ValueError(f"a parameter or value named {key!r} exists already")
         self._names.add(key)
         tensor = ir.Tensor(array, name=key) if not isinstance(array, ir.TensorProtocol) else array
-        value = ir.Value(name=key, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(name=key, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
         if original:
             value.metadata_props["original_name"] = original
         if buffer:
@@ -331,6 +331,7 @@ def check_channels(node: ir.Node) -> None:
     if node.op_type not in ("Conv", "ConvTranspose", "BatchNormalization") or len(shapes[0]) < 2 or not isinstance(shapes[0][1], int):
         return
     channels = shapes[0][1]
+    expected: dict[int, tuple[int | ir.SymbolicDim, ...]] = {}
     if node.op_type == "BatchNormalization":
         expected = {i: (channels,) for i in range(1, 5)}
     else:
@@ -342,7 +343,8 @@ def check_channels(node: ir.Node) -> None:
         outputs = weight[1] * group if transposed else weight[0]
         if weight[0 if transposed else 1] * (1 if transposed else group) != channels or weight[0] % group:
             raise ValueError(f"a weight of shape {weight} in {group} group(s) doesn't take {channels} channels")
-        expected = {2: (outputs,)} if len(shapes) > 2 and node.inputs[2] is not None else {}
+        if len(shapes) > 2 and node.inputs[2] is not None:
+            expected = {2: (outputs,)}
     for index, shape in expected.items():
         if shapes[index] != shape:
             raise ValueError(f"input {index} ({node.inputs[index].name}) has shape {shapes[index]}, expected {shape}")  # type: ignore[union-attr]
