@@ -35,13 +35,17 @@ __all__ = ["state_dict", "to_module", "write_source"]
 _TOPICS = (
     "activations",
     "convolution",
+    "detection",
     "elementwise",
     "indexing",
     "layout",
     "linear",
     "normalisation",
     "pooling",
+    "quantization",
+    "recurrent",
     "reduction",
+    "resampling",
 )
 
 
@@ -222,6 +226,7 @@ class Writer:
         key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
         if key not in writes:
             raise UnwritableError("no PyTorch source is registered for this operator")
+        _check_types(node)
         written = writes[key](Node(self, node))
         if isinstance(written, np.ndarray):
             self._known[node.outputs[0]] = written
@@ -307,6 +312,24 @@ def _describe(node: ir.Node) -> str:
     source = node.metadata_props.get("source")
     prefix = f"{printable(source)}: " if source else ""
     return f"{prefix}operator '{printable(node.name or (node.outputs[0].name if node.outputs else ''))}' ({printable(node.op_type)})"
+
+
+_CLUMSY = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
+_MOVES = frozenset("Cast CastLike Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand QuantizeLinear DequantizeLinear".split())
+
+
+def _check_types(node: ir.Node) -> None:
+    """Raises UnwritableError for element types that PyTorch has no arithmetic for."""
+    for value in [*node.inputs, *node.outputs]:
+        if value is None or value.type is None:
+            continue
+        if not isinstance(value.type, ir.TensorType):
+            raise UnwritableError("sequences, optional and sparse values have no PyTorch source here")
+        if value.dtype in (None, ir.DataType.UNDEFINED):
+            continue
+        torch_dtype(value.dtype)
+        if value.dtype in _CLUMSY and node.op_type not in _MOVES:
+            raise UnwritableError(f"PyTorch has no arithmetic for elements of type {value.dtype.name}")
 
 
 def _constant_value(node: ir.Node) -> NDArray[Any]:

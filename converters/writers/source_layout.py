@@ -225,4 +225,6 @@ def depth_to_space(n: Node) -> str:
 @writes("SpaceToDepth")
 def space_to_depth(n: Node) -> str:
     """Blocks of pixels become channels, the block before the channels."""
+    if n.attr("mode", "DCR") == "CRD":
+        return f"F.pixel_unshuffle({n[0]}, {n.attr('blocksize')})"
     return f"{n.function('space_to_depth')}({n[0]}, {n.attr('blocksize')})"

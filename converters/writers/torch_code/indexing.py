@@ -58,5 +58,5 @@ def compress(x, condition, axis):
 
 def top_k(x, k, axis, largest):
     """Sorted; of equal values the one with the lower index comes first."""
-    values, indices = x.sort(axis, descending=largest, stable=True)
+    values, indices = x.sort(dim=axis, descending=largest, stable=True)
     return values.narrow(axis, 0, int(k)), indices.narrow(axis, 0, int(k))
