@@ -245,7 +245,7 @@ class GraphBuilder:
 
     def finish(self) -> ir.Model:
         """The model, its dead nodes and unused initializers removed (every graph input stays), initializers in node order."""
-        from converters.passes import order_initializers, remove_unused
+        from converters.passes import order_initializers, remove_unused  # passes use pooling, which uses this module
 
         model = ir.Model(self._graph, ir_version=IR_VERSION, producer_name="converters")
         remove_unused(model)
@@ -333,7 +333,7 @@ def check_channels(node: ir.Node) -> None:
     channels = shapes[0][1]
     expected: dict[int, tuple[int | ir.SymbolicDim, ...]] = {}
     if node.op_type == "BatchNormalization":
-        expected = {i: (channels,) for i in range(1, 5)}
+        expected = dict.fromkeys(range(1, 5), (channels,))
     else:
         group = node.attributes.get_int("group", 1)
         weight = shapes[1]

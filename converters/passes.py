@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
+
+from converters.errors import ConversionError
+from converters.pooling import divisors
 
 
 def remove_unused(model: ir.Model) -> None:
@@ -37,8 +42,9 @@ def explicit_pooling(model: ir.Model) -> None:
     """Writes ceil_mode pools of known size with explicit pads, so that every runtime counts the same windows.
 
     onnxruntime 1.16 to 1.20 count windows or divisors of ceil_mode pools otherwise than ONNX's text (and PyTorch). A pad behind
-    the image that a floor-mode pool needs to reach the last window is the same thing, and no version gets it wrong. Where the
-    average's divisor counts the padding but not the overhang, or the pad is larger than runtimes accept, a Pad node stands first.
+    the image that a floor-mode pool needs to reach the last window is the same thing, and no version gets it wrong. Where an
+    average's divisor counts the padding but not the overhang, the pool averages the real pixels and a table of factors mends the
+    divisor: a Pad node before the pool would do in theory, but onnxruntime 1.20 fuses the two and counts the overhang again.
     """
     graph = model.graph
     for node in list(graph):
@@ -55,18 +61,22 @@ def explicit_pooling(model: ir.Model) -> None:
         strides = list(node.attributes.get_ints("strides", [1] * rank) or [])
         dilations = list(node.attributes.get_ints("dilations", [1] * rank) or [])
         pads = list(node.attributes.get_ints("pads", [0] * 2 * rank) or [])
-        behind = []
+        behind, counts = [], []
         for size, k, s, d, begin, end in zip(sizes, kernel, strides, dilations, pads[:rank], pads[rank:], strict=True):
             extent = d * (k - 1) + 1
             count = -(-(size + begin + end - extent) // s) + 1
             count -= (count - 1) * s >= size + begin
+            counts.append(count)
             # a last window that ends early needs no pad, and the floor drops what lies behind it
             behind.append(max(0, (count - 1) * s + extent - size - begin))
         pads_now = pads[:rank] + behind
         if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad") and any(pads):
-            _pad_before(graph, node, x, pads, 0.0)
+            if any(d > 1 for d in dilations):
+                continue  # no runtime that gets ceil_mode wrong knows dilated averages
+            window = (sizes, kernel, strides, pads[:rank], counts)
+            factors = divisors(*window, real=True) / divisors(*window, real=False, pads_behind=pads[rank:])
             del node.attributes["count_include_pad"]
-            pads_now = [0] * rank + [max(0, b - end) for b, end in zip(behind, pads[rank:], strict=True)]
+            _multiply_after(graph, node, factors)
         elif node.op_type == "MaxPool" and any(p >= k for p, k in zip(pads_now, kernel * 2, strict=True)):
             if len(node.outputs) > 1:
                 continue  # the indices would count in the padded plane
@@ -77,22 +87,40 @@ def explicit_pooling(model: ir.Model) -> None:
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
 
 
+def _constant(name: str, array: NDArray[Any]) -> tuple[ir.Node, ir.Value]:
+    tensor = ir.Tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    return ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[value], name=name), value
+
+
+def _dtype(value: ir.Value) -> np.dtype[Any]:
+    if value.dtype is None:
+        raise ConversionError(f"the type of {value.name} is unknown")
+    return value.dtype.numpy()
+
+
 def _pad_before(graph: ir.Graph, node: ir.Node, x: ir.Value, pads: list[int], fill: float) -> None:
     """Puts a Pad node of the spatial axes between `node` and its input `x`."""
-    if x.shape is None or x.dtype is None:
-        raise ValueError(f"{x.name} has no known type")
     rank = len(pads) // 2
     amounts = [0, 0, *pads[:rank], 0, 0, *pads[rank:]]
     name = f"{node.outputs[0].name}_padded"
-    made: list[ir.Node] = []
-    constants = []
-    for what, array in (("amounts", np.array(amounts, np.int64)), ("fill", np.array(fill, x.dtype.numpy()))):
-        tensor = ir.Tensor(array, name=f"{name}_{what}")
-        value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        made.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[value], name=value.name))
-        constants.append(value)
-    dims = [d + amounts[i] + amounts[i + rank + 2] if isinstance(d, int) else d for i, d in enumerate(x.shape)]
+    amounts_node, amounts_value = _constant(f"{name}_amounts", np.array(amounts, np.int64))
+    fill_node, fill_value = _constant(f"{name}_fill", np.array(fill, _dtype(x)))
+    dims = [d + amounts[i] + amounts[i + rank + 2] if isinstance(d, int) else d for i, d in enumerate(x.shape or [])]
     padded = ir.Value(name=name, shape=ir.Shape(dims), type=x.type)
-    made.append(ir.Node("", "Pad", [x, *constants], outputs=[padded], name=name, metadata_props=dict(node.metadata_props)))
-    graph.insert_before(node, made)
+    pad = ir.Node("", "Pad", [x, amounts_value, fill_value], outputs=[padded], name=name, metadata_props=dict(node.metadata_props))
+    graph.insert_before(node, [amounts_node, fill_node, pad])
     node.replace_input_with(0, padded)
+
+
+def _multiply_after(graph: ir.Graph, node: ir.Node, factors: NDArray[np.float64]) -> None:
+    """Multiplies the node's output, which keeps its name."""
+    old = node.outputs[0]
+    name = str(old.name)
+    constant, value = _constant(f"{name}_factors", factors.astype(_dtype(old)))
+    product = ir.Value(name=name, shape=old.shape, type=old.type)
+    multiply = ir.Node("", "Mul", [old, value], outputs=[product], name=f"{name}_divisor", metadata_props=dict(node.metadata_props))
+    old.replace_all_uses_with(product, replace_graph_outputs=True)
+    multiply.replace_input_with(0, old)
+    old.name = f"{name}_average"
+    graph.insert_after(node, [constant, multiply])

@@ -108,16 +108,18 @@ def max_pool_with_indices(
     return _surround(g, windows, values, _lowest(x)), _surround(g, windows, indices, -1)
 
 
-def divisors(sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, out: Ints, *, real: bool) -> NDArray[np.float64]:
+def divisors(
+    sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, out: Ints, *, real: bool, pads_behind: Ints | None = None
+) -> NDArray[np.float64]:
     """What each average divides by, as an array of shape `out`; 0 or negative factors where a window starts behind the end.
 
-    Along an axis it is end - start with start = i * stride - pad and end = min(start + kernel, size + pad); `real` clips both to
-    the image afterwards.
+    Along an axis it is end - start with start = i * stride - pad and end = min(start + kernel, size + pad behind); `real` clips
+    both to the image afterwards.
     """
     table = np.ones(())
-    for size, k, s, p, o in zip(sizes, kernel, strides, pads, out, strict=True):
+    for size, k, s, p, o, q in zip(sizes, kernel, strides, pads, out, pads_behind or pads, strict=True):
         start = np.arange(o) * s - p
-        end = np.minimum(start + k, size + p)
+        end = np.minimum(start + k, size + q)
         if real:
             start, end = np.maximum(start, 0), np.minimum(end, size)
         table = np.multiply.outer(table, (end - start).astype(np.float64))
