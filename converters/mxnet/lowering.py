@@ -1,0 +1,561 @@
+"""From an MXNet symbol and its parameters to the common graph: the walk over the nodes, and what every operator's lowering gets.
+
+A lowering is a function whose signature is the operator's: positional arguments are the inputs (an `ir.Value`, or a `Parameter`
+where MXNet expects a weight, or a `Label`, which inference has no use for), keyword arguments are the attributes with MXNet's
+defaults.
+
+    @lowers("clip")
+    def clip(g: Graph, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
+        "Values held between a_min and a_max."
+
+It returns a Value, a list of them (output0, output1, ...), or a dict that names them as MXNet's list_outputs() does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from converters.errors import ConversionError, ConversionWarning, Source, printable, unsupported
+from converters.graph import Dim, GraphBuilder, mend_names, with_symbolic_batch
+from converters.mxnet.attributes import parse
+from converters.mxnet.params import Params
+from converters.mxnet.symbol import Node, Symbol
+from converters.registry import Registry
+
+Lowering = Callable[..., ir.Value | Sequence[ir.Value] | Mapping[str, ir.Value]]
+
+lowers: Registry[Lowering] = Registry("MXNet operator")
+"""Decorator that registers a lowering under the operator's names; the hook for operators of one's own."""
+
+ROLES = {
+    "weight": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "alpha": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_var": "running_var",
+}
+"""torch's words for MXNet's parameter slots."""
+SUFFIXES = ("_moving_mean", "_moving_var", "_running_mean", "_running_var", "_weight", "_bias", "_gamma", "_beta", "_alpha", "_parameters")
+TRAINING = frozenset(
+    "cudnn_tune cudnn_off workspace momentum use_global_stats sparse_grad grad_scale ctx forward_stype num_args "
+    "min_calib_range max_calib_range key ndev layer_name name ignore_label use_ignore normalization out_grad smooth_alpha "
+    "valid_thresh margin regularization_coefficient use_linear sparseness_target penalty".split()
+)
+"""Attributes that change nothing in the forward pass of any operator."""
+
+
+class Graph(GraphBuilder):
+    """The graph being built, and the operator at hand."""
+
+    node: Node
+    version: int
+    """The release that wrote the symbol: 10000 major + 100 minor + patch."""
+    open_values: set[ir.Value]
+    """Values whose axes of size 1 stand for sizes that the file leaves open (a begin state of shape (0, 20))."""
+
+    def __init__(self, name: str, *, symbolic_batch: bool) -> None:
+        super().__init__(name, symbolic_batch=symbolic_batch)
+        self.open_values = set()
+
+    def dtype(self, value: ir.Value) -> np.dtype[Any]:
+        """numpy's type of a value."""
+        if value.dtype is None:
+            raise self.error(f"the type of {value.name} is unknown")
+        return np.dtype(value.dtype.numpy())
+
+    def axis(self, value: ir.Value, axis: int, *, extra: int = 0, attribute: str = "axis") -> int:
+        """The axis counted from the front; raises ConversionError where the value has no such axis."""
+        rank = self.rank(value) + extra
+        if not -rank <= axis < rank:
+            raise self.error(f"attribute {attribute} is {axis}, but the input has shape {self.shape(value)}")
+        return axis % rank
+
+    def cast(self, value: ir.Value, dtype: Any) -> ir.Value:
+        """The value in another type; itself where it has that type."""
+        wanted = ir.DataType.from_numpy(np.dtype(dtype))
+        if value.dtype == wanted:
+            return value
+        result: ir.Value = self.emit("Cast", value, to=wanted.value)
+        return result
+
+    def reshape(self, value: ir.Value, shape: Sequence[int | ir.Value]) -> ir.Value:
+        """Reshape to sizes of which one may be -1, and 0 keeps the input's size at that position."""
+        result: ir.Value = self.emit("Reshape", value, list(shape))
+        return result
+
+
+class Parameter:
+    """An input where MXNet expects a stored parameter: an array of the file, or a value that the net computes."""
+
+    def __init__(
+        self, g: Graph, name: str, slot: str, source: ir.Value | NDArray[Any], made: dict[str, ir.Value], path: str, params: str
+    ) -> None:
+        self.g, self.name, self.slot, self._source, self._made, self._path, self._params = g, name, slot, source, made, path, params
+
+    @property
+    def array(self) -> NDArray[Any] | None:
+        """The stored array, where there is one."""
+        return self._source if isinstance(self._source, np.ndarray) else None
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return tuple(self._source.shape) if isinstance(self._source, np.ndarray) else self.g.shape(self._source)
+
+    def ones(self, size: int, dtype: Any) -> ir.Value:
+        """Ones in the place of the parameter, whatever is stored (fix_gamma)."""
+        self.check((size,))
+        array = self.array
+        if array is None or self.name in self._made or (array == 1).all():
+            return self.use(dtype=dtype) if array is not None and (array == 1).all() else self.g.const(np.ones(size, dtype), role="ones")
+        fixed = f"{self.name}|ones"
+        if fixed not in self._made:
+            path, _, own = self._path.rpartition("|")
+            self._made[fixed] = self.g.param(own or ROLES[self.slot], np.ones(size, dtype), path=path, original=self.name)
+        return self.g.cast(self._made[fixed], dtype)
+
+    def check(self, shape: Sequence[Dim]) -> None:
+        """Raises ConversionError where the parameter's shape isn't the one that MXNet infers (-1, text or None: any size)."""
+        stored = self.shape
+        fits = len(stored) == len(shape) and all(
+            a == b or not isinstance(a, int) or not isinstance(b, int) or b == -1 for a, b in zip(stored, shape, strict=True)
+        )
+        if not fits:
+            where = f"'{printable(self.name)}' in {self._params}" if self.array is not None else f"the input '{self.slot}'"
+            raise self.g.error(f"{where} has shape {_dims(stored)}, but the operator needs {_dims(shape)}")
+
+    def use(self, shape: Sequence[Dim] | None = None, dtype: Any = None, *, role: str | None = None) -> ir.Value:
+        """The parameter in the graph, its shape checked first. dtype: that of the data it meets."""
+        if shape is not None:
+            self.check(shape)
+        if isinstance(self._source, ir.Value):
+            return self._source if dtype is None else self.g.cast(self._source, dtype)
+        if self.name not in self._made:
+            array = self._source
+            wanted = np.dtype(dtype if dtype is not None else np.float32)
+            _warn_unless_finite(array, self.name, self._params)
+            path, _, own = self._path.rpartition("|")
+            array = array if array.dtype.newbyteorder("=") == wanted else array.astype(wanted)
+            final = own or role or ROLES.get(self.slot, self.slot)
+            self._made[self.name] = self.g.param(final, array, path=path, original=self.name)
+        value = self._made[self.name]
+        return value if dtype is None else self.g.cast(value, dtype)
+
+
+class Label:
+    """The annotation of an input that training alone needs; it is no input of the deployed net."""
+
+
+def _warn_unless_finite(array: NDArray[Any], name: str, file: str) -> None:
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum(dtype=np.float64 if array.itemsize > 4 else np.float32)
+    if not math.isfinite(total) and not np.isfinite(array).all():
+        count = array.size - int(np.isfinite(array).sum())
+        warnings.warn(f"{file}: '{printable(name)}' holds {count} values that are NaN or infinite", ConversionWarning, stacklevel=2)
+
+
+def _dims(shape: Sequence[Dim]) -> str:
+    inside = ", ".join("?" if d is None or d == -1 else str(d) for d in shape)
+    return f"({inside},)" if len(shape) == 1 else f"({inside})"
+
+
+# -- an operator's signature ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An input of an operator: its name, and whether it is a Parameter, a Label or an ordinary value."""
+
+    name: str
+    kind: type
+    required: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    slots: tuple[Slot, ...]
+    variadic: Slot | None
+    attributes: Mapping[str, tuple[Any, Any]]
+    keeps_all: bool
+
+    def slot(self, position: int) -> Slot | None:
+        return self.slots[position] if position < len(self.slots) else self.variadic
+
+
+_signatures: dict[Any, Signature] = {}
+
+
+def signature(function: Lowering) -> Signature:
+    """What a lowering's own signature says of the operator."""
+    if function not in _signatures:
+        slots, variadic, attributes, keeps_all = [], None, {}, False
+        for position, parameter in enumerate(inspect.signature(function, eval_str=True).parameters.values()):
+            if position == 0:
+                continue
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                attributes[parameter.name] = (parameter.annotation, parameter.default)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                keeps_all = True
+            else:
+                text = str(parameter.annotation)
+                kind = Parameter if "Parameter" in text else Label if "Label" in text else ir.Value
+                slot = Slot(parameter.name, kind, parameter.default is parameter.empty)
+                if parameter.kind is parameter.VAR_POSITIONAL:
+                    variadic = slot
+                else:
+                    slots.append(slot)
+        _signatures[function] = Signature(tuple(slots), variadic, attributes, keeps_all)
+    return _signatures[function]
+
+
+def read_attributes(node: Node, stated: Signature) -> dict[str, Any]:
+    """The node's attributes by the types of the signature. Raises ConversionError for one that is unreadable or missing."""
+    result: dict[str, Any] = {}
+    for name, (kind, default) in stated.attributes.items():
+        if name in node.attributes:
+            try:
+                result[name] = parse(node.attributes[name], kind)
+            except ValueError as problem:
+                raise node.source.error(f"attribute {name} {problem}") from problem
+        elif default is inspect.Parameter.empty:
+            raise node.source.error(f"attribute {name} is missing")
+    unknown = [k for k in node.attributes if k not in stated.attributes and k not in TRAINING and not k.startswith("__")]
+    if stated.keeps_all:
+        result.update((k, node.attributes[k]) for k in unknown)
+    elif unknown:
+        names = ", ".join(printable(k, 40) for k in unknown[:10])
+        warnings.warn(
+            node.source.describe(f"attributes that MXNet doesn't know here are ignored: {names}"), ConversionWarning, stacklevel=2
+        )
+    return result
+
+
+# -- the walk -----------------------------------------------------------------------------------------------------------
+
+
+def lower_symbol(symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[int]] | None) -> ir.Model:
+    """The graph of a symbol. inputs: shapes by name.
+
+    Raises ConversionError for operators nobody knows (all at once), parameters or shapes that are missing, and whatever doesn't fit.
+    """
+    live = _live_nodes(symbol)
+    plan = _Plan(symbol, live, params, inputs)
+    return with_symbolic_batch(lambda symbolic: _Walk(plan, symbolic).model())
+
+
+def _known(node: Node) -> Lowering:
+    return lowers[node.op]
+
+
+def _live_nodes(symbol: Symbol) -> list[Node]:
+    """The nodes that inference needs: those that the heads reach other than through labels. Raises UnsupportedError."""
+    unknown: list[Source] = []
+    needed = {number for number, _ in symbol.heads}
+    for node in reversed(symbol.order):
+        if node.index not in needed or node.is_variable:
+            continue
+        if node.op not in lowers:
+            unknown.append(node.source)
+            needed.update(number for number, _ in node.inputs)
+            continue
+        stated = signature(_known(node))
+        for position, (number, _) in enumerate(node.inputs):
+            slot = stated.slot(position)
+            if slot is not None and slot.kind is not Label:
+                needed.add(number)
+    if unknown:
+        raise unsupported(reversed(unknown), "register a function for each with @converters.mxnet.lowers(TYPE), or cut the net before them")
+    return [node for node in symbol.order if node.index in needed]
+
+
+class _Plan:
+    """What doesn't depend on the batch: inputs and their shapes, module paths."""
+
+    def __init__(self, symbol: Symbol, live: list[Node], params: Params, inputs: Mapping[str, Sequence[int]] | None) -> None:
+        self.symbol, self.live, self.params = symbol, live, params
+        self.users: dict[int, list[tuple[Node, Slot]]] = {}
+        for node in live:
+            if node.is_variable:
+                continue
+            stated = signature(_known(node))
+            for position, (number, _) in enumerate(node.inputs):
+                slot = stated.slot(position)
+                if slot is not None and symbol.nodes[number].is_variable:
+                    self.users.setdefault(number, []).append((node, slot))
+        self.training_labels: set[int] = set()
+        """Variables that a head takes for labels and the net computes with too (margins that only training adds)."""
+        self.shapes = self._input_shapes(inputs or {})
+        self.paths = self._paths()
+
+    def _input_shapes(self, given: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the net's inputs, in MXNet's order of arguments."""
+        variables = [node for node in self.live if node.is_variable]
+        names = {node.name for node in variables}
+        every = {node.name for node in self.symbol.order if node.is_variable}
+        shapes: dict[str, tuple[int, ...]] = {}
+        missing: list[str] = []
+        unshaped: list[str] = []
+        for node in variables:
+            if node.name in shapes:
+                continue
+            if node.name in given:
+                shapes[node.name] = tuple(int(d) for d in given[node.name])
+                if not shapes[node.name] or min(shapes[node.name]) < 1:
+                    raise ConversionError(f"input '{printable(node.name)}': shape {shapes[node.name]} isn't a shape of sizes of at least 1")
+                continue
+            if node.name in self.params:
+                continue
+            users = self.users.get(node.index, [])
+            if any(slot.kind is Label for _, slot in users):
+                self.training_labels.add(node.index)
+                continue
+            stated = self._stated_shape(node)
+            weights = [(user, slot) for user, slot in users if slot.kind is Parameter]
+            if weights:
+                user, slot = weights[0]
+                missing.append(f"'{printable(node.name)}' (the {slot.name} of operator '{printable(user.name)}' ({printable(user.op)}))")
+            elif stated:
+                shapes[node.name] = stated
+            else:
+                unshaped.append(printable(node.name))
+        if missing:
+            found = "" if self.params.named else f" ({self.params.base} holds {len(self.params)} arrays without names)"
+            raise ConversionError(
+                f"{self.params.base}: {len(missing)} of the net's parameters are missing{found}: {', '.join(missing[:10])}"
+                + (", ..." if len(missing) > 10 else "")
+                + f"; is it the file that belongs to {self.symbol.base}? (it holds {_names(self.params)})"
+            )
+        if unshaped:
+            wanted = ", ".join(f"'{name}'" for name in unshaped)
+            raise ConversionError(
+                f"{self.symbol.base}: an MXNet symbol doesn't say the shapes of its inputs: give them for {wanted}: "
+                f"inputs={{'{unshaped[0]}': (1, 3, 224, 224)}}, or --input {unshaped[0]}=1x3x224x224"
+            )
+        strange = [name for name in given if name not in every]
+        if strange:
+            raise ConversionError(
+                f"{self.symbol.base}: there is no input '{printable(strange[0])}'; the inputs are {', '.join(map(printable, shapes)) or 'none'}"
+            )
+        return {node.name: shapes[node.name] for node in variables if node.name in shapes and node.name in names}
+
+    def _stated_shape(self, node: Node) -> tuple[int, ...] | None:
+        """The variable's own `__shape__`; a first size of 0, an open batch, becomes 1."""
+        text = node.attributes.get("__shape__")
+        if text is None:
+            return None
+        try:
+            shape = parse(text, tuple[int, ...])
+        except ValueError as problem:
+            raise node.source.error(f"attribute __shape__ {problem}") from problem
+        shape = (shape[0] or 1, *shape[1:]) if shape else shape
+        return tuple(shape) if shape and min(shape) > 0 else None
+
+    def _paths(self) -> dict[str, str]:
+        """Module path of each operator (by `#index`), and of each stored parameter (`path|role`, the role empty where its slot says it)."""
+        prefixes: dict[int, str] = {}
+        owners: dict[str, tuple[int, str]] = {}
+        for node in self.live:
+            if node.is_variable:
+                continue
+            own = [
+                self.symbol.nodes[number].name
+                for number, _ in node.inputs
+                if any(user is node and slot.kind is Parameter for user, slot in self.users.get(number, ()))
+                and self.symbol.nodes[number].name in self.params
+            ]
+            bases = {_base(name) for name in own}
+            prefixes[node.index] = bases.pop() if len(bases) == 1 and "" not in bases else node.name
+            if own and all(name in owners for name in own):  # the same module, called again
+                prefixes[node.index] = owners[own[0]][1]
+            taken = {key for key, _ in ((prefix, 0) for n, prefix in prefixes.items() if n != node.index)}
+            if own and prefixes[node.index] in taken and not all(name in owners for name in own):
+                prefixes[node.index] = _free(prefixes[node.index], taken)
+            for name in own:
+                owners.setdefault(name, (node.index, prefixes[node.index]))
+        loose = [n.name for n in self.live if n.is_variable and n.name in self.params and n.name not in owners]
+        mended = mend_names([prefix or "unnamed" for prefix in prefixes.values()] + loose)
+        result = {f"#{index}": mended[prefix or "unnamed"] for index, prefix in prefixes.items()}
+        for name, (_, prefix) in owners.items():
+            result[name] = mended[prefix or "unnamed"] + "|"
+        taken = set(mended.values())
+        for name in loose:
+            role = mended[name] if name not in prefixes.values() else _free(mended[name], taken)
+            taken.add(role)
+            result[name] = "|" + role
+        return result
+
+
+def _free(name: str, taken: set[str]) -> str:
+    count = 1
+    while f"{name}_{count}" in taken:
+        count += 1
+    return f"{name}_{count}"
+
+
+def _base(name: str) -> str:
+    """`conv0` of `conv0_weight`; empty where the name ends in no parameter's word."""
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def _names(params: Params) -> str:
+    names = [printable(name, 60) for name in list(params)[:5]]
+    return (", ".join(names) + (", ..." if len(params) > 5 else "")) or "no arrays"
+
+
+class _Walk:
+    """One lowering of the net, with a symbolic batch or a fixed one."""
+
+    def __init__(self, plan: _Plan, symbolic: bool) -> None:
+        self.plan = plan
+        self.g = Graph(printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol")), symbolic_batch=symbolic)
+        self.g.version = plan.symbol.version
+        self.values: dict[int, list[ir.Value]] = {}
+        self.labels: dict[int, list[str]] = {}
+        self.made: dict[str, ir.Value] = {}
+
+    def model(self) -> ir.Model:
+        plan, g = self.plan, self.g
+        types = self._input_types()
+        inputs = {name: g.input(name, shape, types[name]) for name, shape in plan.shapes.items()}
+        for node in plan.live:
+            if node.is_variable:
+                if node.index in plan.training_labels:
+                    self._zero_label(node, inputs)
+                elif node.name in inputs:
+                    self.values[node.index], self.labels[node.index] = [inputs[node.name]], [node.name]
+            else:
+                with g.at(node.source, plan.paths[f"#{node.index}"]):
+                    self._lower(node)
+        self._outputs()
+        return g.finish()
+
+    def _zero_label(self, node: Node, inputs: Mapping[str, ir.Value]) -> None:
+        """A label that the net itself computes with: zeros, one per sample."""
+        g, first = self.g, next(iter(inputs.values()), None)
+        if first is None:
+            raise node.source.error("a label without any input of the net; give its shape")
+        warnings.warn(
+            f"{self.plan.symbol.base}: the label '{printable(node.name)}' takes part in the computation, as in training graphs; it is set to 0 "
+            "(to make it an input, give its shape)",
+            ConversionWarning,
+            stacklevel=2,
+        )
+        with g.at(node.source):
+            batch = g.emit("Slice", g.emit("Shape", first), [0], [1])
+            zeros = g.emit("Expand", np.zeros((), np.float32), batch, shape=[g.shape(first)[0]])
+        self.values[node.index], self.labels[node.index] = [zeros], [node.name]
+
+    def _input_types(self) -> dict[str, Any]:
+        """Types of the inputs: `__dtype__` where stated, int32 for plain indices and lengths, else float32."""
+        from converters.mxnet.params import TYPES, numpy_type
+
+        result: dict[str, Any] = {}
+        for node in self.plan.live:
+            if node.is_variable and node.name in self.plan.shapes:
+                stated = node.attributes.get("__dtype__", "0")
+                number = int(stated) if stated.isdigit() else 0
+                if number not in TYPES:
+                    raise node.source.error(f"attribute __dtype__ is {printable(stated)}, which is no type of MXNet's")
+                result.setdefault(node.name, numpy_type(TYPES[number]).newbyteorder("="))
+        return result
+
+    def _lower(self, node: Node) -> None:
+        g, function = self.g, _known(node)
+        g.node = node
+        stated = signature(function)
+        attributes = read_attributes(node, stated)
+        operands: list[Any] = []
+        if len(node.inputs) > len(stated.slots) and stated.variadic is None:
+            raise g.error(f"has {len(node.inputs)} inputs, but the operator takes at most {len(stated.slots)}")
+        for position, (number, output) in enumerate(node.inputs):
+            slot = stated.slot(position)
+            operands.append(self._operand(node, slot, number, output) if slot is not None else None)
+        for slot in stated.slots[len(node.inputs) :]:
+            operands.append(self._absent(node, slot))
+        result = function(g, *operands, **attributes)
+        if isinstance(result, ir.Value):
+            self.values[node.index], self.labels[node.index] = [result], [f"{node.name}_output"]
+        elif isinstance(result, Mapping):
+            self.values[node.index], self.labels[node.index] = list(result.values()), [f"{node.name}_{k}" for k in result]
+        else:
+            self.values[node.index] = list(result)
+            self.labels[node.index] = [f"{node.name}_output{i}" for i in range(len(result))]
+
+    def _operand(self, node: Node, slot: Slot, number: int, output: int) -> Any:
+        given = self.plan.symbol.nodes[number]
+        if slot.kind is Label:
+            return None
+        if given.is_variable and number not in self.values:
+            array = self.plan.params[given.name]
+            parameter = Parameter(
+                self.g, given.name, slot.name, array, self.made, self.plan.paths.get(given.name, "|" + given.name), self.plan.params.base
+            )
+            return parameter if slot.kind is Parameter else parameter.use(dtype=self._loose_type(node, given))
+        values = self.values[number]
+        if output < 0 or (given.is_variable and output > 0 and given.index not in self.values):
+            raise self.g.error(f"refers to output {output} of '{printable(given.name)}'")
+        if output >= len(values):
+            raise self.g.error(
+                f"refers to output {output} of operator '{printable(given.name)}' ({printable(given.op)}), which has {len(values)} output{'s' * (len(values) > 1)}"
+            )
+        value = values[output]
+        if slot.kind is Parameter:
+            return Parameter(self.g, given.name, slot.name, value, self.made, "", self.plan.params.base)
+        return value
+
+    def _loose_type(self, node: Node, variable: Node) -> Any:
+        """The type of a stored array that meets data directly: that of the operator's other inputs, as MXNet infers it."""
+        for number, output in node.inputs:
+            if number in self.values and output < len(self.values[number]):
+                return self.g.dtype(self.values[number][output])
+        from converters.mxnet.params import TYPES, numpy_type
+
+        stated = variable.attributes.get("__dtype__", "0")
+        number = int(stated) if stated.isdigit() else 0
+        return numpy_type(TYPES.get(number, "float32")).newbyteorder("=")
+
+    def _absent(self, node: Node, slot: Slot) -> Any:
+        """An input that the file doesn't list: before 0.9, the moving statistics; optional ones; else a mistake."""
+        name = f"{node.name}_{slot.name}"
+        if slot.kind is Parameter and self.plan.symbol.version < 900 and name in self.plan.params:
+            path = self.plan.paths[f"#{node.index}"] + "|"
+            return Parameter(self.g, name, slot.name, self.plan.params[name], self.made, path, self.plan.params.base)
+        if slot.kind is Label or not slot.required:
+            return None
+        where = f"; '{printable(name)}' isn't in {self.plan.params.base} either" if self.plan.symbol.version < 900 else ""
+        raise self.g.error(f"the input '{slot.name}' is missing (it has {len(node.inputs)} inputs){where}")
+
+    def _outputs(self) -> None:
+        g, taken = self.g, set(self.plan.shapes)
+        for number, output in self.plan.symbol.heads:
+            node = self.plan.symbol.nodes[number]
+            if number not in self.values:
+                value = Parameter(
+                    g, node.name, node.name, self.plan.params[node.name], self.made, "|" + node.name, self.plan.params.base
+                ).use()
+                values, labels = [value], [node.name]
+            else:
+                values, labels = self.values[number], self.labels[number]
+            if not 0 <= output < len(values):
+                raise node.source.error(f"'heads' refers to output {output}, but the operator has {len(values)}")
+            name = (
+                labels[output]
+                if labels[output] not in taken
+                else _free(f"{labels[output]}_output", taken)
+                if node.is_variable
+                else _free(labels[output], taken)
+            )
+            taken.add(name)
+            g.output(values[output], name)

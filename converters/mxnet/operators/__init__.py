@@ -1,0 +1,17 @@
+"""The operators, a module per topic; importing this package registers them all."""
+
+from converters.mxnet.operators import (  # noqa: F401
+    activation,
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    matrix,
+    normalisation,
+    output,
+    pooling,
+    reduction,
+    sequence,
+    shape,
+    sorting,
+)

@@ -1,0 +1,120 @@
+"""Constants, and arrays made like another one. Source: mxnet src/operator/tensor/init_op.cc."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.mxnet.attributes import Ints
+from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.operators.elementwise import read_type
+
+LIMIT = 1 << 26
+"""Elements of the largest constant that a file may ask for."""
+
+
+def filled(g: Graph, shape: Ints, value: float, dtype: str) -> ir.Value:
+    """A constant of one number; sizes of 0, left open in the file, become 1 and are broadcast where they are used."""
+    closed = tuple(size or 1 for size in shape)
+    if min(closed, default=1) < 0 or math.prod(closed) > LIMIT:
+        raise g.error(f"attribute shape is {shape}; a constant has at most {LIMIT} elements")
+    result = g.const(np.full(closed, value, read_type(g, dtype)))
+    result = g.identity(result)
+    if 0 in shape:
+        g.open_values.add(result)
+    return result
+
+
+@lowers("_zeros", "_zeros_without_dtype")
+def zeros(g: Graph, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
+    """Zeros; a size of 0 is one that the net's other inputs decide."""
+    return filled(g, shape, 0.0, "float32" if dtype == "-1" else dtype)
+
+
+@lowers("_ones")
+def ones(g: Graph, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
+    """Ones."""
+    return filled(g, shape, 1.0, dtype)
+
+
+@lowers("_full")
+def full(g: Graph, *, shape: Ints = (), value: float, dtype: str = "float32") -> ir.Value:
+    """One number everywhere."""
+    return filled(g, shape, value, dtype)
+
+
+@lowers("_eye")
+def eye(g: Graph, *, N: int, M: int = 0, k: int = 0, dtype: str = "float32") -> ir.Value:
+    """Ones on a diagonal."""
+    if not 0 < N * (M or N) <= LIMIT:
+        raise g.error(f"a matrix of {N} x {M or N} is too large or empty")
+    return g.identity(g.const(np.eye(N, M or N, k, read_type(g, dtype))))
+
+
+def progression(g: Graph, start: float, step: float, count: int, repeat: int, dtype: np.dtype) -> np.ndarray:
+    """start, start + step, ... with every number `repeat` times."""
+    if count * repeat > LIMIT or count < 0 or repeat < 1:
+        raise g.error(f"{count} numbers, each {repeat} times, can't be made")
+    return np.repeat(start + step * np.arange(count), repeat).astype(dtype)
+
+
+@lowers("_arange")
+def arange(
+    g: Graph,
+    *,
+    start: float,
+    stop: float | None = None,
+    step: float = 1.0,
+    repeat: int = 1,
+    infer_range: bool = False,
+    dtype: str = "float32",
+) -> ir.Value:
+    """Numbers from start up to stop, each `repeat` times."""
+    if infer_range and stop is None:
+        raise g.error("infer_range leaves the end open; give the attribute stop")
+    first, last = (start, stop) if stop is not None else (0.0, start)
+    if step == 0:
+        raise g.error("attribute step is 0")
+    return g.identity(
+        g.const(progression(g, first, step, max(0, math.ceil((last - first) / step)), repeat, read_type(g, dtype)), role="numbers")
+    )
+
+
+@lowers("_linspace")
+def linspace(
+    g: Graph, *, start: float, stop: float, step: float = 1.0, repeat: int = 1, infer_range: bool = False, dtype: str = "float32"
+) -> ir.Value:
+    """Evenly spaced numbers; the count is in `step`, as numpy's num."""
+    raise g.error("linspace isn't known at inference; write the numbers as a parameter")
+
+
+@lowers("_contrib_arange_like", "_npx_arange_like")
+def arange_like(g: Graph, data: ir.Value, *, start: float = 0.0, step: float = 1.0, repeat: int = 1, axis: int | None = None) -> ir.Value:
+    """Numbers for every element of an axis, or of the whole array in its shape."""
+    sizes = g.fixed(data) if axis is None else (g.fixed(data)[g.axis(data, axis)],)
+    total = math.prod(sizes)
+    if repeat < 1:
+        raise g.error(f"attribute repeat is {repeat}; it must be at least 1")
+    numbers = progression(g, start, step, -(-total // repeat), repeat, np.dtype(np.float32))[:total]
+    return g.identity(g.const(numbers.reshape(sizes), role="numbers"))
+
+
+@lowers("zeros_like")
+def zeros_like(g: Graph, data: ir.Value) -> ir.Value:
+    """Zeros in the shape of the input."""
+    return _filled_like(g, data, 0)
+
+
+@lowers("ones_like")
+def ones_like(g: Graph, data: ir.Value) -> ir.Value:
+    """Ones in the shape of the input."""
+    return _filled_like(g, data, 1)
+
+
+def _filled_like(g: Graph, data: ir.Value, value: float) -> ir.Value:
+    result: ir.Value = g.emit("Expand", np.full((), value, g.dtype(data)), g.emit("Shape", data), shape=g.shape(data))
+    if data in g.open_values:
+        g.open_values.add(result)
+    return result
