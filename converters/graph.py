@@ -160,6 +160,8 @@ class GraphBuilder:
         if key in self._graph.initializers or key in self._names:
             raise ValueError(f"a parameter or value named {key!r} exists already")
         self._names.add(key)
+        if isinstance(array, np.ndarray) and array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("<"))
         tensor = ir.Tensor(array, name=key) if not isinstance(array, ir.TensorProtocol) else array
         value = ir.Value(name=key, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
         if original:

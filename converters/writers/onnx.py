@@ -36,7 +36,7 @@ def write_onnx(model: ir.Model, path: StrPath, *, opset: int | None = None, forc
     explicit_pooling(written)
     shell, tensors = _shell(written)
     if opset is not None and opset != written.graph.opset_imports.get("", 0):
-        shell = _at_opset(shell, opset)
+        shell = _at_opset(shell, opset, [onnx.helper.make_tensor_value_info(t.name or "", int(t.dtype), t.shape.numpy()) for t in tensors])
     bodies = [(tensor.name or "", tensor) for tensor in tensors]
     size = shell.ByteSize() + sum(tensor.nbytes + len(name) + 100 for name, tensor in bodies)
     if size > limit:
@@ -81,25 +81,27 @@ def min_ir_version(opset_imports: dict[str, int]) -> int:
     return max(8, version)
 
 
-def _at_opset(shell: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The graph in another operator set; where no operator changed in between, the stamp alone changes."""
+def _at_opset(shell: onnx.ModelProto, opset: int, weights: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """The graph in another operator set; where no operator changed in between, the stamp alone changes.
+
+    The converter refuses names that nobody defines, so the weights stand in as inputs while it works.
+    """
     current = next(entry.version for entry in shell.opset_import if entry.domain in ("", "ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
     if not 7 <= opset <= newest:
         raise ConversionError(f"opset {opset} can't be written; choose one from 7 to {newest}")
-    changed = {
-        node.op_type
-        for node in shell.graph.node
-        if node.domain in ("", "ai.onnx") and _since(node.op_type, current) != _since(node.op_type, opset)
-    }
+    changed = {n.op_type for n in shell.graph.node if n.domain in ("", "ai.onnx") and not _means_the_same(n, current, opset)}
     if changed:
+        inputs = len(shell.graph.input)
+        shell.graph.input.extend(weights)
         try:
             shell = onnx.version_converter.convert_version(shell, opset)
-        except (RuntimeError, ValueError) as problem:
+        except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as problem:
             raise ConversionError(
                 f"the model can't be written in opset {opset}: {str(problem).splitlines()[0]} "
                 f"(operators that differ from opset {current}: {', '.join(sorted(changed))}); leave --opset out, or choose a newer one"
             ) from problem
+        del shell.graph.input[inputs:]
     for entry in shell.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = opset
@@ -107,11 +109,28 @@ def _at_opset(shell: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     return shell
 
 
-def _since(op_type: str, opset: int) -> int:
+# Operators whose meaning changed between versions while their signature did not.
+_REDEFINED = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Resize", "Upsample", "GroupNormalization", "If", "Loop", "Scan"})
+
+
+def _means_the_same(node: onnx.NodeProto, current: int, opset: int) -> bool:
+    """Whether this very node says the same in both operator sets: what it uses exists in both, and has the same defaults."""
     try:
-        return int(onnx.defs.get_schema(op_type, opset).since_version)
+        here, there = (onnx.defs.get_schema(node.op_type, version) for version in (current, opset))
     except onnx.defs.SchemaError:
-        return -1
+        return False
+    if here.since_version == there.since_version:
+        return True
+    used = {attribute.name for attribute in node.attribute}
+    both = here.attributes.keys() & there.attributes.keys()
+    return (
+        node.op_type not in _REDEFINED
+        and used <= both
+        and all(here.attributes[name].default_value == there.attributes[name].default_value for name in both - used)
+        and [i.name for i in here.inputs[: len(node.input)]] == [i.name for i in there.inputs[: len(node.input)]]
+        and there.min_input <= len(node.input)
+        and len(node.output) <= there.max_output
+    )
 
 
 # -- protobuf by hand: only what surrounds the bytes of a tensor -------------------------------------------------------------------

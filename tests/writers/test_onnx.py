@@ -1,0 +1,104 @@
+"""The ONNX writer: what the checker and onnxruntime say of it, pinned versions, external data, other operator sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from converters.errors import ConversionError, OutputExistsError
+from converters.graph import GraphBuilder
+from converters.pooling import output_sizes, pool
+from converters.writers.onnx import write_onnx
+
+
+def linear(dtype=np.float32, weight=None) -> tuple[ir.Model, np.ndarray]:
+    weight = np.arange(15, dtype=dtype).reshape(3, 5) if weight is None else weight
+    g = GraphBuilder("linear", symbolic_batch=True)
+    x = g.input("x", (1, 5), dtype)
+    with g.at(None, "fc"):
+        g.output(g.emit("Gemm", x, g.param("weight", weight), transB=1), "y")
+    return g.finish(), weight
+
+
+def run(path, x):
+    return onnxruntime.InferenceSession(path).run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize("layout", ["row-major", "transposed", "strided", "big-endian", "unaligned"])
+def test_weights_arrive_whatever_their_layout(tmp_path, layout):
+    plain = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    weight = {
+        "row-major": plain,
+        "transposed": np.ascontiguousarray(plain.T).T,
+        "strided": np.repeat(plain, 2, axis=1)[:, ::2],
+        "big-endian": plain.astype(">f4"),
+        "unaligned": np.frombuffer(b"\0" + plain.tobytes(), np.dtype("<f4"), offset=1).reshape(3, 5),
+    }[layout]
+    model, _ = linear(weight=weight)
+    write_onnx(model, tmp_path / "m.onnx")
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    x = np.ones((4, 5), np.float32)
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), x @ plain.T, rtol=1e-6)
+
+
+def test_the_stamp_is_the_oldest_that_holds_the_graph(tmp_path):
+    write_onnx(linear()[0], tmp_path / "m.onnx")
+    read = onnx.load(tmp_path / "m.onnx")
+    assert (read.ir_version, [(o.domain, o.version) for o in read.opset_import]) == (9, [("", 19)])
+    assert read.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
+def test_above_the_limit_tensors_go_beside(tmp_path):
+    model, weight = linear()
+    write_onnx(model, tmp_path / "m.onnx", limit=100)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    np.testing.assert_array_equal(run(tmp_path / "m.onnx", np.eye(5, dtype=np.float32)), weight.T)
+
+
+def test_external_data_that_exists_stays(tmp_path):
+    (tmp_path / "m.onnx.data").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        write_onnx(linear()[0], tmp_path / "m.onnx", limit=100)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx.data"]
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21, onnx.defs.onnx_opset_version()])
+def test_another_opset(tmp_path, opset):
+    model, weight = linear()
+    write_onnx(model, tmp_path / "m.onnx", opset=opset)
+    assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    if opset <= 21:
+        np.testing.assert_array_equal(run(tmp_path / "m.onnx", np.eye(5, dtype=np.float32)), weight.T)
+
+
+@pytest.mark.parametrize("opset", [6, 1000])
+def test_an_opset_that_does_not_exist(tmp_path, opset):
+    with pytest.raises(ConversionError, match=f"opset {opset} can't be written; choose one from 7"):
+        write_onnx(linear()[0], tmp_path / "m.onnx", opset=opset)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_ceil_mode_is_written_explicitly_and_the_model_stays_as_it_was(tmp_path, mode):
+    g = GraphBuilder("pool")
+    window = {"kernel": (3, 3), "strides": (2, 2), "pads": (1, 1)}
+    out = output_sizes((6, 6), *window.values(), ceil=True, clip="padded")
+    g.output(pool(g, g.input("x", (1, 1, 6, 6)), mode, out=out, **window), "y")
+    model = g.finish()
+    write_onnx(model, tmp_path / "m.onnx")
+    assert [n.attributes.get_int("ceil_mode") for n in model.graph] == [1]
+    written = onnx.load(tmp_path / "m.onnx").graph
+    assert written.output[0].name == "y"
+    assert not [a for n in written.node for a in n.attribute if a.name == "ceil_mode"]
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        write_onnx(linear()[0], tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").read_bytes() == b"mine"
