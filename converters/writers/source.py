@@ -97,6 +97,12 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     return module.eval()
 
 
+def known_operators() -> frozenset[str]:
+    """The operators that PyTorch source is written for."""
+    _load_operators()
+    return frozenset(writes) | {"Constant"}
+
+
 def to_tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
     """A torch tensor over the same memory where numpy and torch share the type."""
     import torch
@@ -310,8 +316,10 @@ class Block(nn.Module):
 
 def _describe(node: ir.Node) -> str:
     source = node.metadata_props.get("source")
-    prefix = f"{printable(source)}: " if source else ""
-    return f"{prefix}operator '{printable(node.name or (node.outputs[0].name if node.outputs else ''))}' ({printable(node.op_type)})"
+    if source:
+        return f"{printable(source)}: ONNX operator {printable(node.op_type)}"
+    name = node.name or (node.outputs[0].name if node.outputs else "")
+    return f"operator '{printable(name)}' ({printable(node.op_type)})"
 
 
 _CLUMSY = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})

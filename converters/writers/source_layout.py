@@ -122,8 +122,8 @@ def slices(n: Node) -> str:
     starts = n.sizes(1) if n.has(1) else list(n.attr("starts", ()))
     ends = n.sizes(2) if n.has(2) else list(n.attr("ends", ()))
     steps = n.sizes(4) if n.has(4) else None
-    axes = n.axes(3)
-    if starts is None or ends is None or (n.has(4) and steps is None) or rank is None:
+    axes = None if n.has(3) and n.static(3) is None else n.axes(3)
+    if starts is None or (n.has(3) and axes is None) or ends is None or (n.has(4) and steps is None) or rank is None:
         where = n[3] + ".tolist()" if n.has(3) and axes is None else str(axes)
         return f"{n.function('slices')}({n[0]}, {n.size_list(1)}, {n.size_list(2)}, {where}, {n.size_list(4) if n.has(4) else None})"
     axes = list(range(len(starts))) if axes is None else [a % rank for a in axes]
@@ -143,6 +143,8 @@ def slices(n: Node) -> str:
 @writes("Squeeze")
 def squeeze(n: Node) -> str:
     """x.squeeze."""
+    if n.has(1) and n.static(1) is None:
+        return f"{n[0]}.squeeze({n[1]}.tolist())"
     axes = n.axes()
     if axes is None:
         return f"{n[0]}.squeeze()"
@@ -152,6 +154,8 @@ def squeeze(n: Node) -> str:
 @writes("Unsqueeze")
 def unsqueeze(n: Node) -> str:
     """x.unsqueeze, axis by axis."""
+    if n.has(1) and n.static(1) is None:
+        return f"{n.function('unsqueeze')}({n[0]}, {n[1]}.tolist())"
     axes = n.axes() or []
     if any(a < 0 for a in axes):
         rank = n.known_rank() + len(axes)
@@ -190,8 +194,10 @@ def pad(n: Node) -> str:
     pads = n.sizes(1) if n.has(1) else list(n.attr("pads", n.attr("paddings", ())))
     value = n.scalar(2) if n.has(2) else number(np.float32(n.attr("value", 0.0)))
     value = "0" if value in ("0.0", "False") else value
-    axes = n.axes(3)
     rank = n.rank()
+    if n.has(3) and n.static(3) is None:
+        return f"{n.function('pad')}({n[0]}, {n.size_list(1)}, {mode!r}, {value}, {n[3]}.tolist())"
+    axes = n.axes(3)
     if pads is None or rank is None or any(isinstance(p, Size) for p in pads):
         return f"{n.function('pad')}({n[0]}, {n.size_list(1)}, {mode!r}, {value}, {axes})"
     where = list(range(rank)) if axes is None else [a % rank for a in axes]

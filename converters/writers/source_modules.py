@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +38,7 @@ class Modules:
         for path in parents:
             if path in self._paths:
                 self._paths[path].is_parent = True
-        self._indexed = any(not _is_name(part) for path in self._paths if path for part in path.split("."))
+        self._indexed = any(not is_name(part) for path in self._paths if path for part in path.split("."))
         self.used: dict[str, ir.Value] = {}
 
     @property
@@ -50,7 +52,7 @@ class Modules:
         holding = self._paths[path]
         self.used.setdefault(key, holding.tensors[role])
         owner = self._access(path)
-        if _is_name(role):
+        if is_name(role):
             return f"{owner}.{role}"
         return f"{owner}.get_buffer({role!r})" if self._is_buffer(role, holding.tensors[role]) else f"{owner}.get_parameter({role!r})"
 
@@ -114,7 +116,7 @@ class Modules:
         empty = f"torch.empty({dims or '()'}{dtype})"
         if self._is_buffer(role, value):
             return f"{owner}.register_buffer({role!r}, {empty})"
-        if _is_name(role):
+        if is_name(role):
             return f"{owner}.{role} = nn.Parameter({empty})"
         return f"{owner}.register_parameter({role!r}, nn.Parameter({empty}))"
 
@@ -124,7 +126,7 @@ class Modules:
     def _access(self, path: str) -> str:
         text = "self"
         for part in path.split(".") if path else ():
-            if _is_name(part):
+            if is_name(part):
                 text += f".{part}"
             elif re.fullmatch(r"0|[1-9][0-9]*", part, re.ASCII):
                 text += f"[{part}]"
@@ -133,6 +135,13 @@ class Modules:
         return text
 
 
-def _is_name(part: str) -> bool:
-    """Whether a part of a path can be an attribute that shadows nothing."""
-    return part.isascii() and (identifier(part) == part)
+_METHODS = frozenset({"compile", "float", "type"})
+
+
+def is_name(part: str) -> bool:
+    """Whether a part of a path can be an attribute of a module that shadows nothing."""
+    if not part.isascii() or not part.isidentifier():
+        return False
+    return identifier(part) == part or (
+        hasattr(builtins, part) and part not in _METHODS and not keyword.iskeyword(part) and part[:2] != "__"
+    )

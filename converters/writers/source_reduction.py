@@ -45,7 +45,9 @@ def write_reduction(n: Node, op_type: str) -> str:
         if rank is None:
             return f"{n.function('reduce')}({x}, [], {op_type!r}, {keep}, False)"
         axes = list(range(rank))
-    if op_type == "ReduceProd" or not n.is_float() or n.rank() == 0:
+    shape = n.shape(0)
+    empty = shape is None or any(shape[axis] == 0 for axis in axes)
+    if op_type == "ReduceProd" or (op_type in ("ReduceMax", "ReduceMin") and empty) or not n.is_float() or n.rank() == 0:
         return f"{n.function('reduce')}({x}, {axes}, {op_type!r}, {keep}, False)"
     shown = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
     return _REDUCTIONS[op_type].format(x=x, axes=shown, keep=keep).replace(", keepdim=False", "")

@@ -47,6 +47,8 @@ def _resize(n: Node, mode: str, scales_at: int, sizes_at: int | None, transform:
         raise n.error("neither scales nor sizes")
     if scales is not None and scales.size == 0:
         raise n.error("neither scales nor sizes")
+    if transform == "align_corners" and not has_sizes and scales is None:
+        raise n.error("align_corners needs scales that are constants, or sizes")
     if transform == "align_corners" and scales is not None:
         lengths = [(n.shape(0) or [None] * rank)[axis] for axis in axes]
         if any(d is not None and d * float(s) % 1 for d, s in zip(lengths, scales.reshape(-1), strict=True)):

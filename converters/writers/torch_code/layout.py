@@ -19,6 +19,12 @@ def expand(x, shape):
     return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))
 
 
+def unsqueeze(x, axes):
+    for axis in sorted(axis % (x.dim() + len(axes)) for axis in axes):
+        x = x.unsqueeze(axis)
+    return x
+
+
 def slices(x, starts, ends, axes=None, steps=None):
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps

@@ -20,6 +20,13 @@ def reduce(x, axes, kind, keepdim, noop_with_empty_axes):
     if kind == "ReduceProd":
         for axis in axes:
             x = x.prod(axis, keepdim=True, dtype=dtype)
+    elif kind in ("ReduceMax", "ReduceMin") and x.numel() == 0:
+        sizes = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+        if dtype.is_floating_point:
+            lowest, highest = -math.inf, math.inf
+        else:
+            lowest, highest = (False, True) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+        x = x.new_full(sizes, lowest if kind == "ReduceMax" else highest)
     elif kind in ("ReduceMax", "ReduceMin"):
         x = x.amax(axes, keepdim=True) if kind == "ReduceMax" else x.amin(axes, keepdim=True)
     elif kind in ("ReduceSum", "ReduceL1", "ReduceSumSquare"):
