@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import google.protobuf.message
+import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 import onnx.checker
 import onnx.defs
@@ -22,7 +22,7 @@ from converters.onnx_reader.tensors import Folder, check_tensor, read_tensor
 from converters.onnx_reader.wire import Place, take_apart
 from converters.passes import order_initializers, remove_unused
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 _EXPANSION_LIMIT = 200_000
 """More nodes than this don't come out of a model's functions."""
 

@@ -54,6 +54,9 @@ def prelu(n: Node) -> str:
         if len(slope) == 1 and slope[0] == 1:
             layer = n.layer("nn.PReLU(1", {"weight": 1})
             return f"{layer}({n[0]})" if layer else f"F.prelu({n[0]}, {n[1]})"
+        if n.opset < 7 and len(slope) == 1 and slope[0] == shape[1]:
+            layer = n.layer(f"nn.PReLU({slope[0]}", {"weight": 1})
+            return f"{layer}({n[0]})" if layer else f"F.prelu({n[0]}, {n[1]})"
         if trailing is not None and all(d == 1 for d in trailing) and slope[0] is not None and slope[0] == shape[1]:
             return f"F.prelu({n[0]}, {n[1]}.flatten())"
         if len(slope) == rank and slope[0] == 1 and all(d == 1 for d in slope[2:]) and slope[1] == shape[1]:
@@ -153,6 +156,8 @@ def hardmax(n: Node) -> str:
 @writes("Dropout")
 def dropout(n: Node) -> list[str]:
     """Nothing, at inference; training mode is refused."""
+    if n.opset < 7 and not n.attr("is_test", 0):
+        raise n.error("dropout in training mode is random; only inference is written")
     if n.has(2):
         training = n.static(2)
         if training is None or bool(training):

@@ -9,10 +9,20 @@ import onnx_ir as ir
 from converters.writers.source_node import Node, writes
 
 
+def operands(n: Node) -> tuple[str, str]:
+    """Both sides of an arithmetic operator; before opset 7 the right one is lined up with an axis of the left."""
+    left, right = n.operand(0, 1), n.operand(1, 0)
+    axis = n.attr("axis")
+    if n.opset < 7 and n.attr("broadcast", 0) and axis is not None:
+        behind = n.known_rank(0) - axis % n.known_rank(0) - n.known_rank(1)
+        right += "[" + ", ".join(["..."] + ["None"] * behind) + "]" if behind else ""
+    return left, right
+
+
 def _binary(op_type: str, sign: str) -> None:
     @writes(op_type)
     def binary(n: Node) -> str:
-        left, right = n.operand(0, 1), n.operand(1, 0)
+        left, right = operands(n)
         return f"{left} {sign} {right}"
 
     binary.__doc__ = f"`x {sign} y`, with broadcasting."
@@ -68,7 +78,7 @@ for _name, _template in {
 @writes("Div")
 def div(n: Node) -> str:
     """`x / y`; integers are divided towards zero."""
-    left, right = n.operand(0, 1), n.operand(1, 0)
+    left, right = operands(n)
     if n.is_float():
         return f"{left} / {right}"
     return f'torch.div({left if not _is_literal(left) else n[0]}, {right}, rounding_mode="trunc")'
@@ -90,7 +100,8 @@ def power(n: Node) -> str:
         if n.is_float(0):
             return f"{n[0]} ** {n[1]}.to({n.torch_dtype(n.dtype(0))})"
         return f"({n[0]} ** {n[1]}).to({n.torch_dtype(n.dtype(0))})"
-    return f"{n[0]} ** {n.operand(1, 0)}"
+    left, right = operands(n)
+    return f"{n[0] if _is_literal(left) else left} ** {right}"
 
 
 def _fold(n: Node, join: Callable[[str, str], str]) -> str:

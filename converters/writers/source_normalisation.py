@@ -15,7 +15,7 @@ def _eps(n: Node, default: float = 1e-5) -> str:
 @writes("BatchNormalization")
 def batch_normalization(n: Node) -> list[str]:
     """nn.BatchNorm1d, 2d, 3d in eval mode."""
-    if n.attr("training_mode", 0) or any(n.wants(i) for i in range(1, n.outputs)):
+    if n.attr("training_mode", 0) or (n.opset < 7 and not n.attr("is_test", 0)) or any(n.wants(i) for i in range(1, n.outputs)):
         raise n.error("training mode; only inference is written")
     if n.attr("spatial", 1) == 0:
         raise n.error("spatial=0 (statistics per position)")
