@@ -150,6 +150,16 @@ class Tensor:
         return f"<{printable(self.typename)} {'x'.join(map(str, self.size)) or 'empty'}>"
 
 
+def tensor_of(array: NDArray[np.float32]) -> Tensor:
+    """A tensor that no file holds, over contiguous elements."""
+    tensor = Tensor("torch.FloatTensor")
+    tensor.size = array.shape
+    tensor.stride = tuple(stride // array.itemsize for stride in array.strides)
+    tensor.storage = Storage("torch.FloatStorage")
+    tensor.storage.array = array.reshape(-1)
+    return tensor
+
+
 class Function:
     """A serialized Lua function: bytecode that is kept, never run."""
 

@@ -1,0 +1,97 @@
+"""Classes from outside nn that published models need: dpnn, fast-neural-style, neural-style."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.graph import GraphBuilder
+from converters.torch7.activations import tensor_input
+from converters.torch7.module import Module, Value, lowers, on_tensors
+from converters.torch7.references import Nest
+
+
+@lowers("nn.TotalVariation", "nn.TVLoss", "nn.ContentLoss", "nn.StyleLoss", "nn.DeepDreamLoss", "nn.TotalDropout")
+@on_tensors
+def identity_loss(net: Any, module: Module, x: Nest) -> Nest:
+    """Its input: a loss that only adds to the gradient. Source: fast-neural-style/TotalVariation.lua, neural-style/neural_style.lua."""
+    return x
+
+
+@lowers("nn.ShaveImage")
+def shave_image(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """(N, C, H, W) without `size` pixels at each edge. Source: fast-neural-style/ShaveImage.lua."""
+    size = module.integer("size", least=0)
+    if g.rank(tensor_input(module, x)) != 4:
+        raise module.error(f"its input must be (N, C, H, W), but has shape {g.shape(x)}")
+    height, width = g.fixed(x, 2)
+    if min(height, width) <= 2 * size:
+        raise module.error(f"{size} pixels at each edge leave nothing of {g.shape(x)}")
+    return g.emit("Slice", x, [size, size], [height - size, width - size], [2, 3])
+
+
+@lowers("nn.GramMatrix")
+def gram_matrix(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Products of all pairs of channels, over C * H * W where `normalize` says so. Source: fast-neural-style/GramMatrix.lua."""
+    rank = g.rank(tensor_input(module, x))
+    if rank not in (3, 4):
+        raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")
+    channels, height, width = g.fixed(x, rank - 3)
+    flat = g.emit("Reshape", x, [-1, channels, height * width] if rank == 4 else [channels, height * width])
+    out = g.emit("MatMul", flat, g.emit("Transpose", flat, perm=[0, 2, 1] if rank == 4 else [1, 0]))
+    return g.emit("Div", out, float(channels * height * width)) if module.flag("normalize", True) else out
+
+
+@lowers("nn.Clip")
+def clip(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """x limited to minval .. maxval. Source: dpnn/Clip.lua."""
+    return g.emit("Clip", tensor_input(module, x), module.number("minval"), module.number("maxval"))
+
+
+@lowers("nn.ArgMax")
+def arg_max(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """The 1-based index of the greatest along dim, as int64. Source: dpnn/ArgMax.lua."""
+    rank = g.rank(tensor_input(module, x))
+    dim = module.integer("dim", 1, least=1) + (rank > module.integer("nInputDim", 9999))
+    if dim > rank:
+        raise module.error(f"dim {dim} doesn't fit its input of shape {g.shape(x)}")
+    found = g.emit("Add", g.emit("ArgMax", x, axis=dim - 1, keepdims=int(rank == 1)), np.array(1, dtype=np.int64))
+    return found if module.flag("asLong", True) else g.emit("Cast", found, to=int(ir.DataType.FLOAT))
+
+
+@lowers("nn.SpatialFeatNormalization")
+def spatial_feat_normalization(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """(x - mean) / std of each channel. Source: dpnn/SpatialFeatNormalization.lua."""
+    rank = g.rank(tensor_input(module, x))
+    mean = module.tensor("mean", None)
+    if rank not in (3, 4) or g.fixed(x, rank - 3, rank - 2) != mean.shape:
+        raise module.error(f"it has {len(mean)} channels, but its input has shape {g.shape(x)}")
+    std = module.tensor("std", len(mean))
+    centred = g.emit("Sub", x, module.param("mean", mean.reshape(-1, 1, 1), buffer=True))
+    return g.emit("Div", centred, module.param("std", std.reshape(-1, 1, 1), buffer=True))
+
+
+@lowers("nn.Convert")
+def convert(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """From inputShape to outputShape (letters b, c, h, w, f): a transposition, or b... to bf. Source: nn/Convert.lua."""
+    source, target = module.text("inputShape"), module.text("outputShape")
+    if "b*" in (source, target):
+        return x
+    rank = g.rank(tensor_input(module, x))
+    single = rank == len(source) - 1
+    at = source.find("b")
+    if rank not in (len(source) - 1, len(source)) or at < 0 or len(set(source)) != len(source):
+        raise module.error(f"its input of shape {g.shape(x)} isn't a {source!r}")
+    batch = g.emit("Unsqueeze", x, [at]) if single else x
+    if sorted(source) == sorted(target):
+        out = g.emit("Transpose", batch, perm=[source.index(letter) for letter in target])
+        return g.emit("Squeeze", out, [target.index("b")]) if single else out
+    if target == "bf":
+        first = g.emit("Transpose", batch, perm=[at, *(axis for axis in range(len(source)) if axis != at)]) if at else batch
+        features = math.prod(g.fixed(first, 1))
+        out = g.emit("Flatten", first, axis=1, shape=[g.shape(first)[0], features])
+        return g.emit("Squeeze", out, [0]) if single else out
+    raise module.error(f"the conversion of {source!r} to {target!r} isn't known; transpositions and those to 'bf' are")

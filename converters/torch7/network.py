@@ -1,0 +1,289 @@
+"""Walks a Torch7 model: finds it in the file, runs its modules over symbolic tensors in Torch's order, makes the graph."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.errors import ConversionError, ConversionWarning, Source, printable, unsupported
+from converters.files import StrPath
+from converters.graph import Dim, GraphBuilder, SymbolicDimensionError, identifier
+from converters.torch7 import t7
+from converters.torch7.builtin import lowers
+from converters.torch7.indices import IntegerInputError
+from converters.torch7.module import Module, Parameters
+from converters.torch7.pooling import remember_indices
+from converters.torch7.references import Nest, Reference, references, values
+from converters.torch7.state import find_model, first_shape, inner_modules
+
+MAX_DEPTH = 150
+"""Containers within containers; real nets have about ten."""
+
+
+class TorchGraph(GraphBuilder):
+    """A graph that also knows what was given: `batch`, the number behind "N", and whether inputs of indices may become int64."""
+
+    def __init__(self, name: str, *, symbolic_batch: bool, batch: int | None, integer_inputs: bool) -> None:
+        super().__init__(name, symbolic_batch=symbolic_batch)
+        self.batch = batch
+        self.integer_inputs = integer_inputs
+
+
+class Net:
+    """Runs module objects, each as Torch's `updateOutput` does: on tensors that may share storages."""
+
+    def __init__(self, g: TorchGraph, file: str) -> None:
+        self.g = g
+        self.file = file
+        self.parameters = Parameters(g)
+        self._modules: dict[int, Module] = {}
+        self._outputs: dict[int, Reference] = {}
+        self._depth = 0
+        self.held_poolings: set[int] = set()
+        """Pooling modules, by id, whose indices an unpooling module asks for."""
+        self.pooled_by: dict[int, tuple[ir.Value, tuple[int, ...]]] = {}
+        """What they answered last: indices, and the sizes of their input."""
+
+    def module(self, made: t7.TorchObject, path: str) -> Module:
+        """The checked view of a module object; one that sits in several places keeps the path of the first."""
+        found = self._modules.get(id(made))
+        if found is None:
+            found = self._modules[id(made)] = Module(made, path, self.file, self.parameters)
+        return found
+
+    def run(self, made: t7.TorchObject, x: Nest, path: str) -> Nest:
+        """The module's output for x. Raises ConversionError where a module doesn't fit its input or isn't known."""
+        module = self.module(made, path)
+        if made.typename not in lowers:
+            raise unsupported([module.source], _ADVICE)
+        if self._depth >= MAX_DEPTH:
+            raise module.error(f"containers are nested deeper than {MAX_DEPTH}")
+        function = lowers[made.typename]
+        self._depth += 1
+        try:
+            with self.g.at(module.source, module.path):
+                if id(made) in self.held_poolings and isinstance(x, Reference):
+                    remember_indices(self, module, x)
+                if getattr(function, "on_tensors", False):
+                    out = function(self, module, x)
+                else:
+                    out = references(function(self.g, module, values(x)))
+        finally:
+            self._depth -= 1
+        return self._own(made, out) if isinstance(out, Reference) else out
+
+    def run_inner(self, owner: Module, made: t7.TorchObject, x: Nest, name: object) -> Nest:
+        """Runs a module that belongs to `owner`, under the owner's path and `name`."""
+        return self.run(made, x, f"{owner.path}.{name}" if owner.path else str(name))
+
+    def apply(self, owner: Module, made: t7.TorchObject, x: ir.Value, name: object) -> ir.Value:
+        """As run_inner, from a value to a value."""
+        out = self.run_inner(owner, made, Reference(x), name)
+        if not isinstance(out, Reference):
+            raise owner.error(f"module '{name}' answers a table where a tensor is due")
+        return out.get()
+
+    @contextlib.contextmanager
+    def as_clones(self) -> Iterator[None]:
+        """Modules that run inside are clones of those outside: they share parameters, but write outputs of their own."""
+        before, self._outputs = self._outputs, {}
+        try:
+            yield
+        finally:
+            self._outputs = before
+
+    def _own(self, made: t7.TorchObject, out: Reference) -> Reference:
+        """A module that runs twice writes its second output where its first is, whoever still holds that one."""
+        if out.owner is not None:
+            return out
+        out.owner = id(made)
+        before = self._outputs.get(id(made))
+        if before is None:
+            self._outputs[id(made)] = out
+            return out
+        if not out.is_view:
+            before.set(out.get())
+        elif out.sees(before):
+            return out
+        else:
+            before.repoint(out)
+        return before
+
+
+_ADVICE = "Register a lowering of your own: @converters.torch7.lowers('nn.Name') on a function (g, module, x), or convert the part of the model around it."
+
+
+# -- from the file to the graph ----------------------------------------------------------------------------------------
+
+
+def load_network(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None, key: str | None) -> ir.Model:
+    """See converters.torch7.load."""
+    if len(paths) != 1:
+        raise ConversionError(f"a Torch7 model is one .t7 file, but {len(paths)} files are given")
+    file = os.path.basename(os.fspath(paths[0]))
+    root = t7.read(paths[0])
+    made = find_model(root, file, key)
+    _check_types(made, file)
+    shapes = _input_nest(inputs, file) if inputs else _inferred(made, file)
+    name = identifier(Path(file).stem)
+    try:
+        return _convert(made, file, name, shapes)
+    except SymbolicDimensionError as problem:
+        raise ConversionError(
+            f"{file}: the shape of the input must be known ({problem}); give it: "
+            "inputs={'input': (1, 3, 224, 224)} or --input input=1x3x224x224"
+        ) from problem
+    except RecursionError as problem:
+        raise ConversionError(f"{file}: the modules are nested too deeply") from problem
+
+
+def _convert(made: t7.TorchObject, file: str, name: str, shapes: Any) -> ir.Model:
+    """Lowers with a symbolic first axis; where the net needs its number, or doesn't fit, with the given one."""
+    if not _all_fixed(shapes):
+        return _attempt(made, file, name, shapes, symbolic=False)
+    try:
+        return _attempt(made, file, name, shapes, symbolic=True)
+    except (SymbolicDimensionError, ConversionError):
+        return _attempt(made, file, name, shapes, symbolic=False)
+
+
+def _attempt(made: t7.TorchObject, file: str, name: str, shapes: Any, *, symbolic: bool) -> ir.Model:
+    """Tries inputs as float32; those that turn out to be Lua indices as int64; where that doesn't fit, indices are cast."""
+    integers: set[str] = set()
+    while True:
+        try:
+            return _lower(made, file, name, shapes, symbolic=symbolic, integers=integers, integer_inputs=True)
+        except IntegerInputError as found:
+            if found.name in integers:
+                raise ConversionError(f"{file}: input {found.name!r} can't be both indices and numbers") from found
+            integers.add(found.name)
+        except ConversionError:
+            if not integers:
+                raise
+            return _lower(made, file, name, shapes, symbolic=symbolic, integers=set(), integer_inputs=False)
+
+
+def _lower(
+    made: t7.TorchObject, file: str, name: str, shapes: Any, *, symbolic: bool, integers: set[str], integer_inputs: bool
+) -> ir.Model:
+    first = _first(shapes)
+    batch = first[0] if first and isinstance(first[0], int) else None
+    g = TorchGraph(name, symbolic_batch=symbolic, batch=batch, integer_inputs=integer_inputs)
+    net = Net(g, file)
+    held = (inner.get("pooling") for inner, _ in inner_modules(made) if "MaxUnpooling" in inner.typename)
+    net.held_poolings = {id(pooling) for pooling in held if pooling is not None}
+
+    def inputs_of(nest: Any) -> Nest:
+        if isinstance(nest, list):
+            return [inputs_of(item) for item in nest]
+        label, shape = nest
+        given = Reference(g.input(label, shape, np.int64 if label in integers else np.float32))
+        given.owner = 0
+        return given
+
+    out = net.run(made, inputs_of(shapes), "")
+    for label, value in _outputs(values(out), "output"):
+        g.output(value, label)
+    return g.finish()
+
+
+def _outputs(nest: Any, label: str) -> Iterator[tuple[str, ir.Value]]:
+    if not isinstance(nest, list):
+        yield label, nest
+        return
+    for position, item in enumerate(nest, 1):
+        yield from _outputs(item, f"{label}_{position}")
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+def _first(nest: Any) -> tuple[Dim, ...]:
+    while isinstance(nest, list):
+        if not nest:
+            return ()
+        nest = nest[0]
+    shape: tuple[Dim, ...] = nest[1]
+    return shape
+
+
+def _all_fixed(nest: Any) -> bool:
+    if isinstance(nest, list):
+        return all(_all_fixed(item) for item in nest)
+    return all(isinstance(dim, int) for dim in nest[1])
+
+
+def _input_nest(inputs: Mapping[str, Sequence[int]], file: str) -> Any:
+    """{"input": s} -> ("input", s); {"input_1": s, "input_2_1": t} -> [("input_1", s), [("input_2_1", t)]]."""
+    for label, shape in inputs.items():
+        if not shape or any(not isinstance(d, int) or d < 1 for d in map(_whole, shape)):
+            raise ConversionError(f"{file}: input {printable(label)!r} has shape {tuple(shape)}; give at least one size, all of at least 1")
+    if "input" in inputs:
+        for label in inputs:
+            if label != "input":
+                _warn(f"{file}: the model's one tensor is 'input'; the shape given for {printable(label)!r} isn't used")
+        return "input", tuple(map(_whole, inputs["input"]))
+    if all(re.fullmatch(r"input(_[1-9]\d{0,3})+", label) for label in inputs):
+        return _nest([([int(n) for n in label.split("_")[1:]], label, shape) for label, shape in inputs.items()], "input", file)
+    found = [(label, tuple(map(_whole, shape))) for label, shape in inputs.items()]
+    return found[0] if len(found) == 1 else found
+
+
+def _whole(dim: Any) -> Any:
+    return dim if isinstance(dim, str) or isinstance(dim, float) else int(dim)
+
+
+def _nest(entries: list[tuple[list[int], str, Any]], label: str, file: str) -> Any:
+    if len(entries) == 1 and not entries[0][0]:
+        return entries[0][1], tuple(map(_whole, entries[0][2]))
+    if any(not positions for positions, _, _ in entries):
+        raise ConversionError(f"{file}: '{label}' is given as a tensor and as a table")
+    count = max(positions[0] for positions, _, _ in entries)
+    nest = []
+    for position in range(1, count + 1):
+        inside = [(rest, name, shape) for (first, *rest), name, shape in entries if first == position]
+        if not inside:
+            raise ConversionError(f"{file}: the shape of '{label}_{position}' is missing")
+        nest.append(_nest(inside, f"{label}_{position}", file))
+    return nest
+
+
+def _inferred(made: t7.TorchObject, file: str) -> Any:
+    """The input's shape as far as the first module says it: (N, C, H, W) or (N, features)."""
+    shape = first_shape(made)
+    if shape is None:
+        raise ConversionError(
+            f"{file}: the file doesn't say what shape the model's input has; give it: inputs={{'input': (1, 3, 224, 224)}} or "
+            "--input input=1x3x224x224, for a table of tensors input_1, input_2 ..."
+        )
+    return "input", shape
+
+
+# -- before anything is lowered ----------------------------------------------------------------------------------------
+
+
+def _check_types(root: t7.TorchObject, file: str) -> None:
+    """Refuses all classes that nobody knows at once; warns of versions from the future."""
+    unknown: dict[str, Source] = {}
+    newer: dict[str, float] = {}
+    for made, path in inner_modules(root):
+        if made.typename not in lowers:
+            unknown.setdefault(made.typename, Source(file, "module", path or "(the model)", made.typename))
+        if made.version > 2:
+            newer[made.typename] = made.version
+    if unknown:
+        raise unsupported(unknown.values(), _ADVICE)
+    for typename, version in newer.items():
+        _warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that Torch7 wrote; it is read as version 2")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ConversionWarning, stacklevel=3)

@@ -1,0 +1,127 @@
+"""Torch tensors while a net is walked: what they hold now, and who else sees it when one is overwritten.
+
+nn modules with `inplace` write into the storage of their input. A branch that reads the same tensor later, and every view of the
+storage (nn.View, nn.SplitTable ...), then sees the new values. A Reference is one such tensor object: it has a value of the graph, or
+is a view of another Reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+
+Forward = Callable[[ir.Value], ir.Value]
+"""The view's value from its base's."""
+Backward = Callable[[ir.Value, ir.Value], ir.Value]
+"""The base's value, from its value before and the new value of the view."""
+
+
+class _Later:
+    """A value that is made when somebody asks for it: most bases of overwritten views are never read again."""
+
+    __slots__ = ("_make", "_value")
+
+    def __init__(self, make: Callable[[], ir.Value]) -> None:
+        self._make: Callable[[], ir.Value] | None = make
+        self._value: ir.Value | None = None
+
+    def get(self) -> ir.Value:
+        if self._make is not None:
+            self._value, self._make = self._make(), None
+        assert self._value is not None
+        return self._value
+
+
+class Reference:
+    """A tensor object: `get` answers its value now, `set` overwrites its storage, `view` makes another object over it."""
+
+    __slots__ = ("_backward", "_base", "_forward", "_seen", "_value", "_version", "owner")
+
+    def __init__(self, value: ir.Value) -> None:
+        self.owner: int | None = None
+        """Which module's output it is: the id of its object, 0 for an input of the net."""
+        self._value: ir.Value | _Later = value
+        self._version = 0
+        self._base: Reference | None = None
+        self._forward: Forward | None = None
+        self._backward: Backward | None = None
+        self._seen = 0
+
+    def view(self, forward: Forward, backward: Backward) -> Reference:
+        """Another tensor over the same storage."""
+        made = Reference(forward(self.get()))
+        made._base, made._forward, made._backward = self, forward, backward
+        made._seen = self.version
+        return made
+
+    @property
+    def version(self) -> int:
+        """Grows whenever the storage is overwritten."""
+        root = self
+        while root._base is not None:
+            root = root._base
+        return root._version
+
+    @property
+    def is_view(self) -> bool:
+        return self._base is not None
+
+    def sees(self, other: Reference) -> bool:
+        """Whether `other` is this tensor or one that it is a view of."""
+        tensor: Reference | None = self
+        while tensor is not None and tensor is not other:
+            tensor = tensor._base
+        return tensor is other
+
+    def get(self) -> ir.Value:
+        value = self._now()
+        return value.get() if isinstance(value, _Later) else value
+
+    def _now(self) -> ir.Value | _Later:
+        if self._base is not None and self._seen != (version := self._base.version):
+            base, forward = self._base._now(), self._forward
+            assert forward is not None
+            self._value = _Later(lambda: forward(base.get() if isinstance(base, _Later) else base))
+            self._seen = version
+        return self._value
+
+    def set(self, value: ir.Value) -> None:
+        """Overwrites the elements, for this tensor and all that share its storage."""
+        self._set(value)
+
+    def _set(self, value: ir.Value | _Later) -> None:
+        if self._base is None:
+            self._value = value
+            self._version += 1
+            return
+        before, backward = self._base._now(), self._backward
+        assert backward is not None
+
+        def make() -> ir.Value:
+            old = before.get() if isinstance(before, _Later) else before
+            return backward(old, value.get() if isinstance(value, _Later) else value)
+
+        self._base._set(_Later(make))
+        self._value = value
+        self._seen = self._base.version
+
+    def repoint(self, other: Reference) -> None:
+        """Becomes the same view as another tensor, as torch's `set` does; its former storage stays as it is."""
+        self._value, self._version = other._value, other._version
+        self._base, self._forward, self._backward, self._seen = other._base, other._forward, other._backward, other._seen
+
+
+Nest = Any
+"""A Reference, or a Lua table of Nests as a list."""
+
+
+def values(x: Nest) -> Any:
+    """The nest with the values that its tensors hold now."""
+    return [values(item) for item in x] if isinstance(x, list) else x.get()
+
+
+def references(x: Any) -> Nest:
+    """The nest of new tensors that hold these values."""
+    return [references(item) for item in x] if isinstance(x, list) else Reference(x)
