@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 
 
+_PREALLOCATED = 1 << 22  # smaller files aren't worth the call
+
+
 def map_file(path: StrPath) -> memoryview:
     """A read-only view of the whole file, mapped: bytes are read from disk when they are looked at.
 
@@ -48,17 +51,22 @@ def check_target(path: StrPath, *, force: bool = False) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: StrPath, *, force: bool = False) -> Iterator[BinaryIO]:
+def writing(path: StrPath, *, force: bool = False, size: int = 0) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends well, and vanishes when it doesn't.
 
     It is written under a temporary name in the same folder and renamed at the end, so that an interrupted run leaves no half
-    file and a source mapped under the same name stays intact. Raises OutputExistsError where `path` exists and force is off.
+    file and a source mapped under the same name stays intact. size: bytes that are about to come, where known: the disk's room
+    is taken at once, so that a full disk is found first, and large files are written several times as fast.
+    Raises OutputExistsError where `path` exists and force is off, ConversionError where it can't be written.
     """
     target = check_target(path, force=force)
     beside = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.part")
     try:
         with open(beside, "xb") as file:
+            if size > _PREALLOCATED and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
             yield file
+            file.truncate()
         if force:
             os.replace(beside, target)
         else:

@@ -174,7 +174,7 @@ def _write_single(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProt
         head = _header(_GRAPH_INITIALIZER, len(body) + inside) + body
         total += len(head) + inside
         parts.append((head, data))
-    with writing(target, force=force) as file:
+    with writing(target, force=force, size=len(rest) + total) as file:
         file.write(rest + _header(_MODEL_GRAPH, total) + graph)
         for head, data in parts:
             file.write(head)
@@ -188,7 +188,7 @@ def _write_external(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorPr
     check_target(beside, force=force)
     offset = 0
     with writing(target, force=force) as file:
-        with writing(beside, force=force) as data:
+        with writing(beside, force=force, size=sum(tensor.nbytes for _, tensor in tensors)) as data:
             for name, tensor in tensors:
                 if tensor.dtype == ir.DataType.STRING:
                     proto = ir.to_proto(tensor)

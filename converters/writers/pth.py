@@ -34,7 +34,7 @@ def write_pth(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[st
     found = as_tensors(tensors)
     pickler = _StateDictPickler(found)
     index = pickler.state_dict(found, metadata or {})
-    with writing(path, force=force) as file:
+    with writing(path, force=force, size=sum(block.stop - block.start for block in pickler.blocks)) as file:
         archive = _Archive(file)
         archive.add("data.pkl", index)
         archive.add("byteorder", b"little")

@@ -48,7 +48,7 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
     for name, tensor in found.items():
         header[name] = {"dtype": tensor.kind.safetensors, "shape": list(tensor.shape), "data_offsets": places[name]}
     text = _encode(header)
-    with writing(path, force=force) as file:
+    with writing(path, force=force, size=at) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in ordered:
             for chunk in _row_major(name, found[name]):
