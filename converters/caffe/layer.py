@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converters.caffe.textformat import Field, Unknown
 from converters.errors import ConversionError, Source
 
+if TYPE_CHECKING:
+    from converters.caffe.weights import LayerWeights
 
-@dataclass
+
+@dataclass(eq=False)
 class Layer:
     """One `layer { ... }`: what a lowering is given beside its inputs.
 
     params: the LayerParameter message, every field of which has Caffe's default (`layer.params.lrn_param.local_size`).
-    unknown: fields that no known Caffe has; a user's lowering finds them in `extra`.
+    unknown: fields that no known Caffe has; a user's lowering finds them in `extra`. weights: the parameters, while the layer
+    is lowered: `layer.weights.value(g, 0, "weight", shape, filler)`. scale: the Scale layer that a BatchNorm takes in.
     """
 
     file: str
@@ -25,6 +29,8 @@ class Layer:
     tops: list[str]
     params: Any
     unknown: list[Unknown] = field(default_factory=list)
+    weights: LayerWeights = field(init=False, repr=False)
+    scale: Layer | None = field(default=None, repr=False)
 
     @property
     def source(self) -> Source:

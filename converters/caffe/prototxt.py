@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from converters.caffe.layer import Layer
 from converters.caffe.textformat import Document, Field, Unknown, fill, parse
 from converters.caffe.upgrade import upgrade_v0_padding, upgrade_v1
-from converters.errors import ConversionError, FormatError, printable
+from converters.errors import FormatError, printable
 from converters.files import StrPath, map_file
 from schemas import caffe_pb2
 
@@ -196,6 +196,3 @@ def _meets(rule: caffe_pb2.NetStateRule, phase: int, level: int, stages: Sequenc
         and all(stage in stages for stage in rule.stage)
         and not any(stage in stages for stage in rule.not_stage)
     )
-
-
-__all__ = ["ConversionError", "Net", "check_fields", "read_net"]
