@@ -74,8 +74,12 @@ class Case:
             paths[-1].write_bytes(self.read(name))
         return paths
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The inputs' shapes that the model is loaded at."""
+        return {name: array.shape for name, array in read_npz(self.read("input.npz")).items()}
+
     def pairs(self) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        """(inputs, expected outputs), the first for the shapes that the model is loaded at."""
+        """(inputs, expected outputs); none where no right answer exists."""
         found = []
         for file in ("input.npz", "alt_input.npz", "input_batch3.npz"):
             answer = file.replace("input", "expected")

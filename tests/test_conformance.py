@@ -47,7 +47,7 @@ def check(case: Case, folder: Path) -> None:
     with warnings.catch_warnings():  # what warns is tested where the warning is; here the numbers count
         warnings.simplefilter("ignore", converters.ConversionWarning)
         try:
-            model = converters.load(*paths, inputs={k: v.shape for k, v in pairs[0][0].items()}, key=key)
+            model = converters.load(*paths, inputs=case.shapes(), key=key)
             converters.save(model, folder / "out.onnx")
             converters.save(model, folder / "out.pth")
             module = converters.to_module(model)
