@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from converters.dtypes import KINDS, Kind, numpy_dtype, torch_name
 from converters.errors import ConversionError, UnsupportedError
+from converters.files import StrPath
 
 CHUNK = 1 << 20  # bytes handled at a time: small enough to stay in a processor's cache
 
@@ -254,6 +256,69 @@ class Name:
 
 
 Weight = Tensor | Composite
+
+
+def load_weights(path: StrPath, key: str | None = None) -> dict[str, Weight]:
+    """The weights of a file as an ordered mapping of names to lazy tensors, in state_dict order; nothing in it is executed.
+
+    PyTorch checkpoints of any form, safetensors, Lua Torch .t7, Caffe weights, MXNet .params and ONNX, told by content. A tensor has
+    shape, dtype, nbytes and torch_dtype without reading its numbers; np.asarray(tensor) looks at them, as a read-only view of the
+    mapped file where they lie there as they are. key: where the weights sit in a checkpoint. Raises ConversionError.
+    """
+    from converters.detect import identify
+
+    reader = _READERS.get(identify(path).family, _read_pytorch)  # what nobody knows is named by the reader of checkpoints
+    return as_tensors(reader(path, key))
+
+
+def _read_pytorch(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.pytorch.strip import read_weights
+
+    return read_weights(path, key).tensors
+
+
+def _read_torch7(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.torch7 import parameters
+
+    found: Mapping[str, Any] = parameters(path, key=key)
+    return found
+
+
+def _read_caffe(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.caffe import load_weights as read
+
+    _no_key(path, key)
+    return read(path)
+
+
+def _read_mxnet(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.mxnet import load_params
+
+    _no_key(path, key)
+    return load_params(path)
+
+
+def _read_onnx(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.onnx_reader import load
+
+    _no_key(path, key)
+    return {str(name): value.const_value for name, value in load([path]).graph.initializers.items()}
+
+
+def _no_key(path: StrPath, key: str | None) -> None:
+    if key is not None:
+        raise ConversionError(f"{os.path.basename(path)}: has no parts to choose from; leave the key out")
+
+
+# Family, as detect.identify tells it, to its reader: (path, key) -> an ordered mapping of names to array-likes.
+_READERS: dict[str, Callable[[StrPath, str | None], Mapping[str, Any]]] = {
+    "pytorch": _read_pytorch,
+    "weights": _read_pytorch,
+    "torch7": _read_torch7,
+    "caffe": _read_caffe,
+    "mxnet": _read_mxnet,
+    "onnx": _read_onnx,
+}
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:

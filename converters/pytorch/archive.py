@@ -15,6 +15,7 @@ from converters.pytorch.legacy import MAGIC, SourceText, nested_storage, read_st
 from converters.pytorch.tensors import TypedStorage, count, storage_kind, tensor_rules
 from converters.pytorch.unpickle import Budget, Unpickler
 from converters.pytorch.zipped import ZipArchive, ZipStorage
+from converters.safetensors import is_safetensors, read_safetensors
 from converters.weights import Storage, SwappedStorage
 
 _NESTING = 2  # archives in archives
@@ -78,9 +79,8 @@ def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
     for start, words in _MISTAKEN:
         if head.startswith(start):
             raise FormatError(words)
-    length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and (length <= len(view) - 8 or length > 1 << 40):
-        raise FormatError("is a safetensors file with a broken header" if length > len(view) - 8 else "is a safetensors file")
+    if is_safetensors(view):
+        return Checkpoint(name, "safetensors", read_safetensors(view))
     return _read_pickle(view, name, head)
 
 

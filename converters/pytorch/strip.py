@@ -165,6 +165,16 @@ def strip(
     return report
 
 
+def read_weights(path: StrPath, key: str | None = None) -> StateDict:
+    """The weights that a checkpoint holds, unchanged: lazy tensors in state_dict order, metadata, modules. Raises ConversionError."""
+    checkpoint = read_checkpoint(path)
+    try:
+        state, _, _ = select(checkpoint, key)
+    except ConversionError as problem:
+        raise type(problem)(f"{printable(checkpoint.name)}: {problem}") from problem
+    return state
+
+
 def default_target(source: Path) -> Path:
     """NAME_weights.pth beside the source: `model.pth.tar` gives `model_weights.pth`."""
     name = source.name
