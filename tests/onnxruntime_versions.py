@@ -65,7 +65,7 @@ def main() -> int:
             python = home / "bin" / "python"
             if not python.exists():
                 venv.create(home, with_pip=True)
-                subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+                subprocess.run([python, "-m", "pip", "install", "--quiet", "--quiet", *requirements], check=True)
             failed += subprocess.run([python, "-c", RUNNER, *map(str, cases)], check=False).returncode != 0
         return int(failed > 0)
 

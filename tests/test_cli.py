@@ -110,7 +110,9 @@ def test_messages_carry_no_control_characters(convert):
 def test_a_verification_that_fails_writes_nothing(convert, tmp_path, monkeypatch):
     import converters.verification
 
-    monkeypatch.setattr(converters.verification, "run_torch", lambda model, arrays: [np.zeros((2, 10), np.float32)])
+    monkeypatch.setattr(
+        converters.verification, "run_torch", lambda model, arrays: [np.zeros((2, 10), np.float32)] * len(model.graph.outputs)
+    )
     status, out, err = convert("caffe2onnx", *CAFFE, tmp_path / "out.onnx", "--verify")
     assert (status, out) == (1, "") and "NOT EQUAL" in err
     assert list(tmp_path.iterdir()) == []

@@ -211,7 +211,7 @@ def number(value: Any) -> str:
         return 'float("nan")'
     if math.isinf(as_float):
         return 'float("inf")' if as_float > 0 else '-float("inf")'
-    if scalar.dtype == np.float32:
+    if scalar.dtype == np.float32 and abs(as_float) < 3.4e38:  # near the largest, the shortest digits would overflow in float64
         return repr(float(np.format_float_scientific(np.float32(scalar), unique=True, trim="0")))
     return repr(as_float)
 
