@@ -111,7 +111,7 @@ def _weight(module: Module, groups: int, kernel: Sequence[int]) -> Array:
     "nn.SpatialDilatedConvolution",
 )
 def spatial_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """Convolution of (N, C, H, W). Source: nn/SpatialConvolution.lua, nn/SpatialDilatedConvolution.lua, cudnn.torch/SpatialConvolution.lua."""
+    """Convolution of (N, C, H, W). Source: nn/Spatial(Dilated)Convolution.lua, cudnn.torch/SpatialConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
     strides, kernel = strides_and_kernel(module, "HW")
     dilations = [module.integer(f"dilation{axis}", 1, least=1) for axis in "HW"]
@@ -161,7 +161,7 @@ def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: Value) ->
 
 
 def _dense(module: Module) -> Array:
-    """The kernels of a connection table of rows {in, out}, from 1, as a weight (out, in, kH, kW). Source: THNN/generic/SpatialConvolutionMap.c."""
+    """The kernels of a connection table of rows {in, out}, from 1, as a weight (out, in, kH, kW)."""
     kernels = module.tensor("weight", None, None, None)
     table = module.tensor("connTable", len(kernels), 2)
     outputs = module.tensor("bias", None).shape[0]
@@ -260,7 +260,7 @@ def spatial_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Value
 
 @lowers("nn.VolumetricFullConvolution", "cudnn.VolumetricFullConvolution")
 def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """Transposed convolution of (N, C, T, H, W); files without adjW hold the weight transposed. Source: nn/VolumetricFullConvolution.lua."""
+    """Transposed convolution of (N, C, T, H, W); old files hold the weight transposed. Source: nn/VolumetricFullConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
     strides, kernel = strides_and_kernel(module, "THW")
     old = "adjW" not in module and module.type.startswith("nn.")
@@ -274,7 +274,7 @@ def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Va
 
 @lowers("nn.SpatialConvolutionLocal")
 def spatial_convolution_local(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """Convolution with a kernel of its own for each position; weight (oH, oW, out, in, kH, kW). Source: THNN/generic/SpatialConvolutionLocal.c."""
+    """Convolution with a kernel for each position, (oH, oW, out, in, kH, kW). Source: THNN/generic/SpatialConvolutionLocal.c."""
     (kernel_h, kernel_w) = strides_and_kernel(module, "HW")[1]
     strides, _ = strides_and_kernel(module, "HW")
     pads = [module.integer(f"pad{axis}", 0, least=0) for axis in "HW"]

@@ -18,7 +18,7 @@ def _corrected(net: Any, module: Module, x: Value, estimate: Value) -> Value:
     g: GraphBuilder = net.g
     rank = g.rank(x)
     sample = g.fixed(x, 1 if rank == 4 else 0)
-    ones = g.emit("Expand", np.float32(1), [1, *sample] if rank == 4 else list(sample))
+    ones = g.emit("Expand", np.ones((), np.float32), [1, *sample] if rank == 4 else list(sample))
     with net.as_clones():
         coefficients = net.apply(module, module.module("meanestimator"), ones, "meanestimator")
     shape = list(g.shape(x))

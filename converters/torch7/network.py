@@ -118,7 +118,10 @@ class Net:
         return before
 
 
-_ADVICE = "Register a lowering of your own: @converters.torch7.lowers('nn.Name') on a function (g, module, x), or convert the part of the model around it."
+_ADVICE = (
+    "Register a lowering of your own with @converters.torch7.lowers('nn.Name') on a function (g, module, x), "
+    "or convert the part of the model around it."
+)
 
 
 # -- from the file to the graph ----------------------------------------------------------------------------------------
@@ -137,10 +140,7 @@ def load_network(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]
     try:
         return _convert(made, file, name, shapes)
     except SymbolicDimensionError as problem:
-        raise ConversionError(
-            f"{file}: the shape of the input must be known ({problem}); give it: "
-            "inputs={'input': (1, 3, 224, 224)} or --input input=1x3x224x224"
-        ) from problem
+        raise ConversionError(f"{file}: the input's whole shape must be known here; {_give(shapes)}") from problem
     except RecursionError as problem:
         raise ConversionError(f"{file}: the modules are nested too deeply") from problem
 
@@ -238,7 +238,7 @@ def _input_nest(inputs: Mapping[str, Sequence[int]], file: str) -> Any:
 
 
 def _whole(dim: Any) -> Any:
-    return dim if isinstance(dim, str) or isinstance(dim, float) else int(dim)
+    return dim if isinstance(dim, str | float) else int(dim)
 
 
 def _nest(entries: list[tuple[list[int], str, Any]], label: str, file: str) -> Any:
@@ -258,13 +258,20 @@ def _nest(entries: list[tuple[list[int], str, Any]], label: str, file: str) -> A
 
 def _inferred(made: t7.TorchObject, file: str) -> Any:
     """The input's shape as far as the first module says it: (N, C, H, W) or (N, features)."""
-    shape = first_shape(made)
-    if shape is None:
-        raise ConversionError(
-            f"{file}: the file doesn't say what shape the model's input has; give it: inputs={{'input': (1, 3, 224, 224)}} or "
-            "--input input=1x3x224x224, for a table of tensors input_1, input_2 ..."
-        )
-    return "input", shape
+    shape, telling = first_shape(made)
+    if shape is not None:
+        return "input", shape
+    if telling is not None:  # a module whose weight should have told: say what is wrong with it
+        module = Module(telling[0], telling[1], file, Parameters(GraphBuilder("input")))
+        module.tensor("weight", None, None)
+    raise ConversionError(f"{file}: the file doesn't say what shape the model's input has; {_give(None)}")
+
+
+def _give(shapes: Any) -> str:
+    """How to give the input's shape, with what is known of it."""
+    dims = [d if isinstance(d, int) else s for d, s in zip(_first(shapes), (1, 3, 224, 224), strict=False)] if shapes else [1, 3, 224, 224]
+    option = "x".join(map(str, dims))
+    return f"give it: inputs={{'input': {tuple(dims)}}} or --input input={option}, for a table of tensors input_1, input_2 ..."
 
 
 # -- before anything is lowered ----------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def instance_normalization(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 @lowers("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")
 def cross_map_lrn(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """x (k + alpha / size * sum of x^2 over `size` channels around)^-beta. Source: THNN/SpatialCrossMapLRN.lua, cudnn.torch/SpatialCrossMapLRN.lua."""
+    """x (k + alpha / size * sum of x^2 over `size` channels around)^-beta. Source: nn/SpatialCrossMapLRN.lua."""
     rank = g.rank(tensor_input(module, x))
     if rank not in (3, 4):
         raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")

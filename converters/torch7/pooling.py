@@ -54,7 +54,7 @@ def _max_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value:
 
 @lowers("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
 def spatial_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """Maximum of each window of (N, C, H, W), padding never wins. Source: THNN/generic/SpatialDilatedMaxPooling.c, cudnn.torch/Pooling.lua."""
+    """Maximum of each window of (N, C, H, W). Source: THNN/generic/SpatialDilatedMaxPooling.c, cudnn.torch/Pooling.lua."""
     return _max_pool(g, module, x, "HW")
 
 
@@ -187,9 +187,9 @@ def max_unpooling(net: Any, module: Module, x: Nest) -> Nest:
 def _zeros(g: GraphBuilder, flat: Value, channels: int, plane: int) -> Value:
     batch = g.shape(flat)[0]
     if isinstance(batch, int):
-        return g.emit("Expand", np.float32(0), [batch, channels, plane])
+        return g.emit("Expand", np.zeros((), np.float32), [batch, channels, plane])
     target = g.emit("Concat", g.emit("Shape", flat, start=0, end=1), g.const(np.array([channels, plane], dtype=np.int64)), axis=0)
-    return g.emit("Expand", np.float32(0), target, shape=[batch, channels, plane])
+    return g.emit("Expand", np.zeros((), np.float32), target, shape=[batch, channels, plane])
 
 
 def remember_indices(net: Any, module: Module, x: Reference) -> None:

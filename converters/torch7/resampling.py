@@ -23,7 +23,7 @@ def _nearest(g: GraphBuilder, module: Module, batch: Value) -> Value:
 
 
 def _linear(g: GraphBuilder, module: Module, batch: Value, fields: tuple[str, ...]) -> Value:
-    """Interpolation between corners that stay corners. Source: THNN/generic/SpatialUpSamplingBilinear.c, VolumetricUpSamplingTrilinear.c."""
+    """Interpolation between corners that stay corners. Source: THNN/generic/*UpSampling*linear.c."""
     axes = list(range(2, g.rank(batch)))
     sizes = g.fixed(batch, 2)
     if "scale_factor" in module:

@@ -296,7 +296,7 @@ def select_module(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 @lowers("nn.Padding")
 def padding(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """|pad| cells of `value` along dim: before its first entry (or `index`) where pad < 0, behind its last where pad > 0. Source: nn/Padding.lua."""
+    """|pad| cells of `value` along dim: at the front where pad < 0, at the end where pad > 0. Source: nn/Padding.lua."""
     rank = g.rank(tensor_input(module, x))
     dims = module.integer("nInputDim", None)
     dim = module.integer("dim", least=1) + (dims is not None and rank != dims)

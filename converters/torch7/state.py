@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from converters.errors import ConversionError, FormatError, printable
+from converters.files import StrPath
 from converters.torch7 import t7
 
 _CHILDREN = ("module", "network", "pooling", "normalizer", "meanestimator", "stdestimator", "converter")
@@ -152,43 +156,103 @@ _THROUGH = frozenset(
 """Modules that leave the number of features or channels as it is, so that a later module can tell it."""
 
 
-def first_shape(root: t7.TorchObject) -> tuple[int | str, ...] | None:
-    """(N, features) or (N, C, H, W) of a model's input, from the first module with weights; None where that doesn't tell."""
-    waiting = [root]
-    for _ in range(10_000):
-        if not waiting:
-            return None
-        made = waiting.pop()
+_ENTERED = frozenset(
+    "nn.Sequential nn.ConcatTable nn.Concat nn.DepthConcat nn.DataParallelTable nn.Decorator nn.DontCast nn.Inception".split()
+)
+_PLANES = frozenset(
+    f"{library}.{name}"
+    for library in ("nn", "cudnn")
+    for name in ("SpatialConvolution", "SpatialConvolutionMM", "SpatialFullConvolution", "SpatialDilatedConvolution")
+)
+_STATISTICS: dict[str, tuple[str, ...]] = {
+    "nn.BatchNormalization": (),
+    "cudnn.BatchNormalization": (),
+    "nn.SpatialBatchNormalization": ("H", "W"),
+    "cudnn.SpatialBatchNormalization": ("H", "W"),
+}
+
+
+def first_shape(root: t7.TorchObject) -> tuple[tuple[int | str, ...] | None, tuple[t7.TorchObject, str] | None]:
+    """(N, features) or (N, C, H, W) of a model's input, from the first module with weights; or None, and the module that should tell."""
+    waiting = [(root, "")]
+    while waiting:
+        made, path = waiting.pop()
         name = made.typename
         if name in _THROUGH:
             continue
-        if name in (
-            "nn.Sequential",
-            "nn.ConcatTable",
-            "nn.Concat",
-            "nn.DepthConcat",
-            "nn.DataParallelTable",
-            "nn.Decorator",
-            "nn.DontCast",
-            "nn.Inception",
-        ):
-            waiting += reversed([value for _, value in children(made)])
+        if name in _ENTERED:
+            if len(path) > 1000:
+                return None, None
+            waiting += reversed([(value, f"{path}.{label}" if path else label) for label, value in children(made)])
             continue
         weight = made.get("weight")
         size = weight.size if isinstance(weight, t7.Tensor) else ()
-        planes = made.get("nInputPlane")
-        if name == "nn.Linear" and len(size) == 2:
-            return "N", size[1]
-        if name.split(".")[-1] in (
-            "SpatialConvolution",
-            "SpatialConvolutionMM",
-            "SpatialFullConvolution",
-            "SpatialDilatedConvolution",
-        ) and isinstance(planes, float):
-            return ("N", int(planes), "H", "W") if planes == planes // 1 and 0 < planes < 1e9 else None
-        if name in ("nn.BatchNormalization", "nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization"):
-            mean = made.get("running_mean")
-            if isinstance(mean, t7.Tensor) and len(mean.size) == 1:
-                return ("N", mean.size[0]) if name == "nn.BatchNormalization" else ("N", mean.size[0], "H", "W")
-        return None
-    return None
+        planes, mean = made.get("nInputPlane"), made.get("running_mean")
+        if name == "nn.Linear":
+            return (("N", size[1]), None) if len(size) == 2 else (None, (made, path))
+        if name in _PLANES and isinstance(planes, float) and planes == planes // 1 and 0 < planes < 1e9:
+            return ("N", int(planes), "H", "W"), None
+        if name in _STATISTICS and isinstance(mean, t7.Tensor) and len(mean.size) == 1:
+            return ("N", mean.size[0], *_STATISTICS[name]), None
+        return None, None
+    return None, None
+
+
+# -- weights only ------------------------------------------------------------------------------------------------------
+
+_ROLES = ("weight", "bias", "running_mean", "running_var", "running_std", "v", "g", "diagCov", "value", "mean", "std")
+"""Fields that hold what a module has learnt or been given; all other tensors are buffers, gradients and outputs."""
+
+
+def parameters(path: StrPath, key: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
+    """The parameters of a .t7 by name, as views of the mapped file in its own types: `4.0.1.weight` for a module in containers.
+
+    A file without a module gives all tensors in its tables, by their keys. A BatchNormalization of version 1 gives the running_var
+    that its running_std stands for. Raises ConversionError.
+    """
+    file = os.path.basename(os.fspath(path))
+    root = t7.read(path)
+    at = at_key(root, file, key) if key else root
+    if not is_module(at):
+        candidates = _candidates(at)
+        if not candidates:
+            return _tensors(at, file)
+        at = find_model(at, file, None)
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for made, where in inner_modules(at):
+        for role in _ROLES:
+            value = made.get(role)
+            if isinstance(value, t7.Tensor) and value.elements:
+                name = f"{where}.{role}" if where else role
+                if role == "running_std" and made.version < 2:
+                    name, array = name.removesuffix("std") + "var", _variance(made, value)
+                else:
+                    array = value.array
+                found[name] = array
+    return found
+
+
+def _variance(made: t7.TorchObject, inverse: t7.Tensor) -> np.ndarray[Any, Any]:
+    """running_var of the inverse deviation that version 1 stores. Source: nn/BatchNormalization.lua."""
+    eps = made.get("eps")
+    with np.errstate(divide="ignore"):
+        variance: np.ndarray[Any, Any] = inverse.array.astype(np.float64) ** -2 - (eps if isinstance(eps, float) else 1e-5)
+    return variance.astype(inverse.dtype)
+
+
+def _tensors(root: Any, file: str) -> dict[str, np.ndarray[Any, Any]]:
+    """All tensors in a table and the tables within it, by their keys."""
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    seen: set[int] = set()
+    waiting = [("", root)]
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, t7.Tensor):
+            found[where or "tensor"] = value.array
+        elif isinstance(value, t7.Table) and id(value) not in seen and len(where) < 1000:
+            seen.add(id(value))
+            inside = [(label, item) for name, item in value.items() if (label := _step(where, name)) is not None]
+            waiting += reversed(inside)
+    if not found:
+        raise FormatError(f"{file}: there are no tensors in this file: it holds {describe(root)}")
+    return found

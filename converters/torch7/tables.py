@@ -113,7 +113,7 @@ def just_table(net: Any, module: Module, x: Nest) -> Nest:
 
 @lowers("nn.MixtureTable")
 def mixture_table(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """{gates, experts}: the sum of the experts, each times its gate; experts are a table, or slices along `dim`. Source: nn/MixtureTable.lua."""
+    """{gates, experts}: the sum of the experts, each times its gate. Source: nn/MixtureTable.lua."""
     if not isinstance(x, list) or len(x) != 2 or isinstance(x[0], list):
         raise module.error("its input must be a table of the gates and the experts")
     gates, experts = x
@@ -125,11 +125,12 @@ def mixture_table(g: GraphBuilder, module: Module, x: Value) -> Value:
         items = tensors(module, experts)
         if len(items) != count:
             raise module.error(f"there are {len(items)} experts for {count} gates")
-        ones = [1] * (g.rank(items[0]) - (gate_rank - 1))
+        lead: list[Dim] = [] if gate_rank == 1 else [g.shape(gates)[0]]
         parts = []
         for gate, expert in zip(_split(g, gates, gate_rank - 1, count), items, strict=True):
-            spread: list[Dim] = [1, *ones][: g.rank(expert)] if gate_rank == 1 else [g.shape(gates)[0], *ones]
-            parts.append(g.emit("Mul", expert, g.emit("Reshape", gate, [d if isinstance(d, int) else -1 for d in spread], shape=spread)))
+            spread = [*lead, *[1] * (g.rank(expert) - len(lead))]
+            gate = g.emit("Reshape", gate, [d if isinstance(d, int) else -1 for d in spread], shape=spread)
+            parts.append(g.emit("Mul", expert, gate))
         return parts[0] if len(parts) == 1 else g.emit("Sum", *parts)
     rank = g.rank(experts)
     dim = module.integer("dim", gate_rank, least=1)
