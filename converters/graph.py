@@ -239,7 +239,6 @@ class GraphBuilder:
         if value.name != name:
             if name in self._names:
                 self._free(name)
-            self._names.discard(str(value.name))
             value.name = name
             self._names.add(name)
         self._graph.outputs.append(value)
