@@ -167,6 +167,7 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
         if is_module(value) or "param_groups" in value.attributes:
             return
         yield from ((str(name), inner) for name, inner in value.attributes.items() if isinstance(name, str))
+        yield from ((str(i), inner) for i, inner in enumerate(value.args) if isinstance(inner, Stub))
         if value.entries:
             yield from _inside(value.entries)
     elif isinstance(value, dict):
@@ -222,7 +223,7 @@ def _step(value: Any, name: str) -> tuple[Any] | None:
         for table in (value.attributes, value.attributes.get("_modules"), value.attributes.get("_parameters"), value.entries):
             if isinstance(table, dict) and name in table:
                 return (table[name],)
-        value = value.items
+        value = value.args if value.items is None else value.items
     if isinstance(value, dict):
         if name in value:
             return (value[name],)

@@ -52,18 +52,28 @@ class StateDict:
 
 def is_module(value: Any) -> bool:
     """Whether a Stub has what every nn.Module has, or is a TorchScript module."""
-    return isinstance(value, Stub) and (("_modules" in value.attributes and "_parameters" in value.attributes) or is_script(value))
+    if not isinstance(value, Stub):
+        return False
+    return ("_modules" in value.attributes and "_parameters" in value.attributes) or is_script(value) or is_compiled(value)
 
 
 def is_script(value: Any) -> bool:
     return isinstance(value, Stub) and isinstance(value.cls, Global) and value.cls.module.split(".")[0] == "__torch__"
 
 
+def is_compiled(value: Stub) -> bool:
+    """Whether a Stub is what torch.compile makes of a module: a call of OptimizedModule(module, context)."""
+    return value.cls == _COMPILED and len(value.args) > 0 and isinstance(value.args[0], Stub)
+
+
+_COMPILED = Global("torch._dynamo.eval_frame", "OptimizedModule")
+
+
 def children(module: Stub) -> dict[str, Stub]:
     """A module's submodules by name, in order. Raises FormatError for a child that is no module."""
     if is_script(module):
         return {str(name): value for name, value in module.attributes.items() if is_script(value)}
-    found = {}
+    found = {"_orig_mod": module.args[0]} if is_compiled(module) and is_module(module.args[0]) else {}
     for name, child in _table(module, "_modules").items():
         if child is None:
             continue
