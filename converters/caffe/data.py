@@ -13,7 +13,8 @@ from converters.caffe.weights import Weights
 from converters.errors import ConversionError, printable
 
 DATA_LAYERS = frozenset(
-    "Input Data ImageData MemoryData HDF5Data WindowData AnnotatedData VideoData DenseImageData ImageSegData SegData ImageLabelmapData".split()
+    "Input Data ImageData MemoryData HDF5Data WindowData AnnotatedData VideoData DenseImageData ImageSegData SegData "
+    "ImageLabelmapData".split()
 )
 
 

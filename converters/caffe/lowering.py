@@ -94,6 +94,7 @@ class _NetLowering:
         self.losses_use: set[str] = set()  # blobs whose only consumers were losses that are left out
         self.left_out: dict[str, Layer] = {}  # tops of losses that are left out
         self.declared: set[str] = set()  # inputs that the net itself declares, not a data layer
+        self.inputs: list[str] = []
         self.data = DataShapes(net, weights, inputs)
         self.dropped: list[Layer] = []
         weights.start()
@@ -239,6 +240,7 @@ class _NetLowering:
         if count > ELEMENT_LIMIT:
             raise layer.error(f"the shape {tuple(shape)} of '{printable(top)}' has {count} elements; Caffe allows {ELEMENT_LIMIT}")
         self.blobs[top] = self.g.input(top, list(shape))
+        self.inputs.append(top)
         self.used[top] = 0
 
     def _outputs(self) -> None:
@@ -246,8 +248,13 @@ class _NetLowering:
         names = sorted(name for name in self.blobs if not self.used[name] or name in self.losses_use)
         if not names:
             raise ConversionError(f"{self.net.file}: the net has no output: every blob is consumed by a layer")
+        inputs = set(self.inputs)
         for name in names:
-            self.g.output(self.blobs[name], name)
+            free = name  # an input that nothing uses, or that a layer works on in place, is an output too: under a name of its own
+            while free in inputs:
+                free += "_"
+            self.g.output(self.blobs[name], free).metadata_props["original_name"] = name
+            inputs.add(free)
 
     # -- BatchNorm and Scale -----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from converters.caffe.caffemodel import Array, Blob, StoredLayer, describe, read
 from converters.caffe.layer import Layer
 from converters.errors import ConversionError, ConversionWarning, printable
 from converters.files import StrPath, map_file
+from schemas import caffe_pb2
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,6 +48,7 @@ class Weights:
 
     def __init__(self, layers: Sequence[Layer], path: StrPath | None) -> None:
         self.file = os.path.basename(path) if path else ""
+        self._layers = layers
         self._by_layer: dict[int, list[Blob]] = {}
         self._order: dict[int, int] = {}
         self._sharers: dict[str, list[tuple[int, int]]] = {}
@@ -75,6 +77,13 @@ class Weights:
         """The name under which a parameter is shared; None where it is a layer's own."""
         name = self._keyed.get((layer_index, position))
         return name if name is not None and len(self._sharers[name]) > 1 else None
+
+    def is_permissive(self, layer_index: int, position: int) -> bool:
+        """Whether a parameter is shared by layers that need agree in its count alone, not in its shape."""
+        name = self._keyed.get((layer_index, position))
+        return name is not None and any(
+            self._layers[index].params.param[at].share_mode == caffe_pb2.ParamSpec.PERMISSIVE for index, at in self._sharers[name]
+        )
 
     def find(self, layer_index: int, position: int) -> Blob | None:
         """A layer's blob. Of a shared parameter the copy that comes last in the file: it overwrites the others in Caffe."""
@@ -155,9 +164,8 @@ class LayerWeights:
         """
         blob = self._weights.find(self._index, position)
         if blob is not None:
-            spec = self._layer.params.param
-            loose = position < len(spec) and spec[position].share_mode == spec[position].PERMISSIVE and bool(spec[position].name)
-            if not fits(blob, shape) and not (loose and math.prod(blob.shape) == math.prod(shape)):
+            loose = self._weights.is_permissive(self._index, position) and math.prod(blob.shape) == math.prod(shape)
+            if not fits(blob, shape) and not loose:
                 raise self._layer.error(f"its {what} has shape {blob.shape} in {self._weights.file}, but the prototxt asks for {shape}")
             array = blob.array().reshape(shape)
             self._weights.check_finite(blob, array, f"{blob.whence.describe('')}{what}")

@@ -52,7 +52,7 @@ def reduction(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if p.operation == p.MEAN:
         y = g.emit("ReduceMean", x, axes, keepdims=0)
     else:
-        terms = {p.SUM: lambda: x, p.ASUM: lambda: g.emit("Abs", x), p.SUMSQ: lambda: g.emit("Mul", x, x)}[p.operation]()
+        terms = g.emit("Abs", x) if p.operation == p.ASUM else g.emit("Mul", x, x) if p.operation == p.SUMSQ else x
         y = g.emit("ReduceSum", terms, axes, keepdims=0)
     return cast(ir.Value, g.emit("Mul", y, p.coeff) if p.coeff != 1 else y)
 

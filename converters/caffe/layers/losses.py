@@ -31,8 +31,8 @@ def _label(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value, axis: in
     index = g.emit("Cast", reshape(g, label, dims), to=ir.DataType.INT64)
     if ignored is None:
         return index, None
-    counts = g.emit("Not", g.emit("Equal", index, np.int64(ignored)))
-    return g.emit("Where", counts, index, np.int64(0)), g.emit("Cast", counts, to=ir.DataType.FLOAT)
+    counts = g.emit("Not", g.emit("Equal", index, ignored))
+    return g.emit("Where", counts, index, g.const(np.int64(0))), g.emit("Cast", counts, to=ir.DataType.FLOAT)
 
 
 def _ignored(p: Any) -> int | None:
@@ -103,7 +103,7 @@ def sigmoid_cross_entropy_loss(g: GraphBuilder, layer: Layer, x: ir.Value, targe
     counted = None
     if p.HasField("ignore_label"):
         whole = g.emit("Cast", target, to=ir.DataType.INT64)
-        counted = g.emit("Cast", g.emit("Not", g.emit("Equal", whole, np.int64(p.ignore_label))), to=ir.DataType.FLOAT)
+        counted = g.emit("Cast", g.emit("Not", g.emit("Equal", whole, p.ignore_label)), to=ir.DataType.FLOAT)
     # log(1 + exp(x)) - x * target, without overflow
     terms = g.emit("Sub", g.emit("Softplus", x), g.emit("Mul", x, target))
     return _reduce(g, terms, 1, _mode(p, p.BATCH_SIZE), p, counted)
@@ -114,7 +114,7 @@ def hinge_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value) -> i
     """Sum of one-against-all margins (L1) or of their squares (L2) over the batch size. x: (N, C)."""
     index, _ = _label(g, layer, x, label, 1, None)
     classes = np.arange(g.fixed(x, 1, 2)[0]).reshape(-1, *[1] * (g.rank(x) - 2))
-    sign = g.emit("Where", g.emit("Equal", index, g.const(classes)), -1.0, np.float32(1))
+    sign = g.emit("Where", g.emit("Equal", index, g.const(classes)), g.const(np.float32(-1)), g.const(np.float32(1)))
     margin = g.emit("Relu", g.emit("Add", g.emit("Mul", x, sign), 1.0))
     p = layer.params.hinge_loss_param
     return _mean_of_sums(g, g.emit("Mul", margin, margin) if p.norm == p.L2 else margin)

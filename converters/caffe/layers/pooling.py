@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 import onnx_ir as ir
 
 from converters.caffe.layer import Layer
@@ -81,7 +82,8 @@ def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> Any:
     total = pool_windows(g, x, "sum", **window)  # type: ignore[arg-type]
     squares = pool_windows(g, g.emit("Mul", x, x), "sum", **window)  # type: ignore[arg-type]
     positive = g.emit("Greater", total, 0.0)
-    return g.emit("Where", positive, g.emit("Div", squares, g.emit("Where", positive, total, 1.0)), 0.0)
+    nothing, one = g.const(np.float32(0)), g.const(np.float32(1))
+    return g.emit("Where", positive, g.emit("Div", squares, g.emit("Where", positive, total, one)), nothing)
 
 
 @lowers("SPP")

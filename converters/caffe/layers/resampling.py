@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -45,7 +45,7 @@ def interp(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value | None = N
     return _resize(g, x, out, mode="linear", coordinate_transformation_mode="align_corners")
 
 
-def _resize(g: GraphBuilder, x: ir.Value, out: list[int], **attributes: str) -> ir.Value:
+def _resize(g: GraphBuilder, x: ir.Value, out: list[int], **attributes: Any) -> ir.Value:
     """x (N, C, H, W) at another size."""
     dims = [*g.shape(x)[:2], *out]
     sizes: ir.Value | np.ndarray
@@ -84,8 +84,8 @@ def upsample(g: GraphBuilder, layer: Layer, x: ir.Value, mask: ir.Value | None =
     flat = reshape(g, x, [*dims, height * width])
     index = g.emit("Cast", reshape(g, mask, [*dims, height * width]), to=ir.DataType.INT64)
     if all(isinstance(d, int) for d in dims):
-        empty = g.emit("Expand", np.float32(0), [*g.fixed(x, 0, 2), product(out)])
+        empty = g.emit("Expand", np.zeros((), np.float32), [*g.fixed(x, 0, 2), product(out)])
     else:
         shape = g.emit("Concat", g.emit("Shape", x, start=0, end=2), g.const(np.array([product(out)], np.int64)), axis=0)
-        empty = g.emit("Expand", np.float32(0), shape, shape=[*dims, product(out)])
+        empty = g.emit("Expand", np.zeros((), np.float32), shape, shape=[*dims, product(out)])
     return reshape(g, g.emit("ScatterElements", empty, index, flat, axis=2, shape=[*dims, product(out)]), [*dims, *out])

@@ -3,6 +3,7 @@ filter}_layer.cpp; SSD's permute_layer.cpp; ShuffleNet's shuffle_channel_layer.c
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
 import onnx_ir as ir
@@ -42,9 +43,9 @@ def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
         if len(points) != count - 1:
             raise layer.error(f"has {len(points)} slice_point for {count} tops; it needs {count - 1}")
         edges = [0, *points, length]
-        if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(edges)):
             raise layer.error(f"slice_point {points} must rise, and lie within the {length} of axis {axis}")
-        sizes = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        sizes = [b - a for a, b in itertools.pairwise(edges)]
     else:
         if length % count:
             raise layer.error(f"{length} along axis {axis} can't be cut into {count} equal parts")
@@ -165,10 +166,10 @@ def permute(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 def shuffle_channel(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Channels of `group` groups dealt out in turn (ShuffleNet). x: (N, C, ...)."""
     group = layer.params.shuffle_channel_param.group
-    batch, channels, *rest = [g.shape(x)[0], *g.fixed(x, 1)]
-    if group < 1 or cast(int, channels) % group:
+    channels, *rest = g.fixed(x, 1)
+    if group < 1 or channels % group:
         raise layer.error(f"group {group} doesn't divide {channels} channels")
-    apart = reshape(g, x, [batch, group, cast(int, channels) // group, product(known(rest))])
+    apart = reshape(g, x, [g.shape(x)[0], group, channels // group, product(rest)])
     return reshape(g, g.emit("Transpose", apart, perm=[0, 2, 1, 3]), g.shape(x))
 
 
