@@ -25,13 +25,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError, ConversionWarning, Source, printable, unsupported
-from converters.graph import Dim, GraphBuilder, mend_names, with_symbolic_batch
+from converters.graph import Dim, GraphBuilder, Operand, mend_names, with_symbolic_batch
 from converters.mxnet.attributes import parse
 from converters.mxnet.params import Params
 from converters.mxnet.symbol import Node, Symbol
 from converters.registry import Registry
 
-Lowering = Callable[..., ir.Value | Sequence[ir.Value] | Mapping[str, ir.Value]]
+Lowering = Callable[..., Any]
 
 lowers: Registry[Lowering] = Registry("MXNet operator")
 """Decorator that registers a lowering under the operator's names; the hook for operators of one's own."""
@@ -53,12 +53,13 @@ TRAINING = frozenset(
     "valid_thresh margin regularization_coefficient use_linear sparseness_target penalty".split()
 )
 """Attributes that change nothing in the forward pass of any operator."""
+INDICES = frozenset({"indices", "index", "index_vector", "sequence_length", "length"})
+"""Inputs whose type is their own, whatever the data's."""
 
 
 class Graph(GraphBuilder):
     """The graph being built, and the operator at hand."""
 
-    node: Node
     version: int
     """The release that wrote the symbol: 10000 major + 100 minor + patch."""
     open_values: set[ir.Value]
@@ -67,6 +68,11 @@ class Graph(GraphBuilder):
     def __init__(self, name: str, *, symbolic_batch: bool) -> None:
         super().__init__(name, symbolic_batch=symbolic_batch)
         self.open_values = set()
+
+    def node(self, op_type: str, *operands: Operand, **options: Any) -> ir.Value:
+        """`emit` for an operator with one output."""
+        value: ir.Value = self.emit(op_type, *operands, **options)
+        return value
 
     def dtype(self, value: ir.Value) -> np.dtype[Any]:
         """numpy's type of a value."""
@@ -86,13 +92,7 @@ class Graph(GraphBuilder):
         wanted = ir.DataType.from_numpy(np.dtype(dtype))
         if value.dtype == wanted:
             return value
-        result: ir.Value = self.emit("Cast", value, to=wanted.value)
-        return result
-
-    def reshape(self, value: ir.Value, shape: Sequence[int | ir.Value]) -> ir.Value:
-        """Reshape to sizes of which one may be -1, and 0 keeps the input's size at that position."""
-        result: ir.Value = self.emit("Reshape", value, list(shape))
-        return result
+        return self.node("Cast", value, to=wanted.value)
 
 
 class Parameter:
@@ -298,6 +298,8 @@ class _Plan:
         """Variables that a head takes for labels and the net computes with too (margins that only training adds)."""
         self.shapes = self._input_shapes(inputs or {})
         self.paths = self._paths()
+        kinds = {params.records[n.name].dtype for n in live if n.is_variable and n.name in params}
+        self.type = np.dtype(np.float64 if {kind.newbyteorder("=") for kind in kinds} == {np.dtype(np.float64)} else np.float32)
 
     def _input_shapes(self, given: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
         """Shapes of the net's inputs, in MXNet's order of arguments."""
@@ -346,7 +348,8 @@ class _Plan:
         strange = [name for name in given if name not in every]
         if strange:
             raise ConversionError(
-                f"{self.symbol.base}: there is no input '{printable(strange[0])}'; the inputs are {', '.join(map(printable, shapes)) or 'none'}"
+                f"{self.symbol.base}: there is no input '{printable(strange[0])}'; "
+                f"the inputs are {', '.join(map(printable, shapes)) or 'none'}"
             )
         return {node.name: shapes[node.name] for node in variables if node.name in shapes and node.name in names}
 
@@ -447,8 +450,8 @@ class _Walk:
         if first is None:
             raise node.source.error("a label without any input of the net; give its shape")
         warnings.warn(
-            f"{self.plan.symbol.base}: the label '{printable(node.name)}' takes part in the computation, as in training graphs; it is set to 0 "
-            "(to make it an input, give its shape)",
+            f"{self.plan.symbol.base}: the label '{printable(node.name)}' takes part in the computation, as in training graphs; "
+            "it is set to 0 (to make it an input, give its shape)",
             ConversionWarning,
             stacklevel=2,
         )
@@ -458,22 +461,26 @@ class _Walk:
         self.values[node.index], self.labels[node.index] = [zeros], [node.name]
 
     def _input_types(self) -> dict[str, Any]:
-        """Types of the inputs: `__dtype__` where stated, int32 for plain indices and lengths, else float32."""
-        from converters.mxnet.params import TYPES, numpy_type
-
+        """Types of the inputs."""
         result: dict[str, Any] = {}
         for node in self.plan.live:
             if node.is_variable and node.name in self.plan.shapes:
-                stated = node.attributes.get("__dtype__", "0")
-                number = int(stated) if stated.isdigit() else 0
-                if number not in TYPES:
-                    raise node.source.error(f"attribute __dtype__ is {printable(stated)}, which is no type of MXNet's")
-                result.setdefault(node.name, numpy_type(TYPES[number]).newbyteorder("="))
+                result.setdefault(node.name, self._stated_type(node))
         return result
+
+    def _stated_type(self, variable: Node) -> Any:
+        """A variable's `__dtype__`; else the net's: float64 where all its weights are, or float32, into which MXNet converts others."""
+        from converters.mxnet.params import TYPES, numpy_type
+
+        stated = variable.attributes.get("__dtype__", "")
+        if not stated.isdigit():
+            return self.plan.type
+        if int(stated) not in TYPES:
+            raise variable.source.error(f"attribute __dtype__ is {printable(stated)}, which is no type of MXNet's")
+        return numpy_type(TYPES[int(stated)]).newbyteorder("=")
 
     def _lower(self, node: Node) -> None:
         g, function = self.g, _known(node)
-        g.node = node
         stated = signature(function)
         attributes = read_attributes(node, stated)
         operands: list[Any] = []
@@ -502,29 +509,28 @@ class _Walk:
             parameter = Parameter(
                 self.g, given.name, slot.name, array, self.made, self.plan.paths.get(given.name, "|" + given.name), self.plan.params.base
             )
-            return parameter if slot.kind is Parameter else parameter.use(dtype=self._loose_type(node, given))
+            return parameter if slot.kind is Parameter else parameter.use(dtype=self._loose_type(node, slot, given, array))
         values = self.values[number]
         if output < 0 or (given.is_variable and output > 0 and given.index not in self.values):
             raise self.g.error(f"refers to output {output} of '{printable(given.name)}'")
         if output >= len(values):
             raise self.g.error(
-                f"refers to output {output} of operator '{printable(given.name)}' ({printable(given.op)}), which has {len(values)} output{'s' * (len(values) > 1)}"
+                f"refers to output {output} of operator '{printable(given.name)}' ({printable(given.op)}), "
+                f"which has {len(values)} output{'s' * (len(values) > 1)}"
             )
         value = values[output]
         if slot.kind is Parameter:
             return Parameter(self.g, given.name, slot.name, value, self.made, "", self.plan.params.base)
         return value
 
-    def _loose_type(self, node: Node, variable: Node) -> Any:
+    def _loose_type(self, node: Node, slot: Slot, variable: Node, array: NDArray[Any]) -> Any:
         """The type of a stored array that meets data directly: that of the operator's other inputs, as MXNet infers it."""
+        if array.dtype.kind in "iu" and slot.name in INDICES:
+            return array.dtype.newbyteorder("=")
         for number, output in node.inputs:
             if number in self.values and output < len(self.values[number]):
                 return self.g.dtype(self.values[number][output])
-        from converters.mxnet.params import TYPES, numpy_type
-
-        stated = variable.attributes.get("__dtype__", "0")
-        number = int(stated) if stated.isdigit() else 0
-        return numpy_type(TYPES.get(number, "float32")).newbyteorder("=")
+        return self._stated_type(variable)
 
     def _absent(self, node: Node, slot: Slot) -> Any:
         """An input that the file doesn't list: before 0.9, the moving statistics; optional ones; else a mistake."""
@@ -550,12 +556,7 @@ class _Walk:
                 values, labels = self.values[number], self.labels[number]
             if not 0 <= output < len(values):
                 raise node.source.error(f"'heads' refers to output {output}, but the operator has {len(values)}")
-            name = (
-                labels[output]
-                if labels[output] not in taken
-                else _free(f"{labels[output]}_output", taken)
-                if node.is_variable
-                else _free(labels[output], taken)
-            )
+            name = f"{labels[output]}_output" if node.is_variable else labels[output]
+            name = _free(name, taken) if name in taken else name
             taken.add(name)
             g.output(values[output], name)

@@ -51,7 +51,8 @@ def numpy_type(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return kind
     return np.dtype(name).newbyteorder("<")
 
 
@@ -269,7 +270,8 @@ def _by_name(base: str, names: list[str], records: list[Record | None]) -> dict[
         if name in result:
             if not _same(result[name], record):
                 raise FormatError(
-                    f"{base}: '{printable(name)}' is there twice with different values (arrays {seen[name]} and {i}); which one is meant can't be told"
+                    f"{base}: '{printable(name)}' is there twice with different values (arrays {seen[name]} and {i}); "
+                    "which one is meant can't be told"
                 )
             continue
         result[name] = Record(f"{base}: array {i} '{printable(name)}'", *_fields(record))

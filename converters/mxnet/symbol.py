@@ -67,7 +67,8 @@ def read_symbol(path: StrPath) -> Symbol:
                 raise FormatError(f"{base}: node {node.index} '{printable(node.name)}' is its own input")
             if not 0 <= number < len(nodes):
                 raise FormatError(
-                    f"{base}: node {node.index} '{printable(node.name)}' refers to node {number}, which doesn't exist (there are {len(nodes)} nodes)"
+                    f"{base}: node {node.index} '{printable(node.name)}' refers to node {number}, "
+                    f"which doesn't exist (there are {len(nodes)} nodes)"
                 )
     heads = _heads(base, document.get("heads"), len(nodes))
     return Symbol(os.fspath(path), nodes, tuple(_depth_first(base, nodes, heads)), heads, version)
@@ -165,7 +166,8 @@ def _depth_first(base: str, nodes: Sequence[Node], heads: Sequence[tuple[int, in
                 wanted = inputs[position][0]
                 if state[wanted] == 1:
                     raise FormatError(
-                        f"{base}: node {wanted} '{printable(nodes[wanted].name)}' depends on itself, through '{printable(nodes[number].name)}'"
+                        f"{base}: node {wanted} '{printable(nodes[wanted].name)}' depends on itself, "
+                        f"through '{printable(nodes[number].name)}'"
                     )
                 if state[wanted] == 0:
                     stack.append((wanted, 0))

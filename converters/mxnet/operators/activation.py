@@ -56,8 +56,7 @@ def leaky_relu(
 def gelu(g: Graph, data: ir.Value) -> ir.Value:
     """x / 2 (1 + erf(x / sqrt 2))."""
     half = g.emit("Mul", data, 0.5)
-    result: ir.Value = g.emit("Mul", half, g.emit("Add", g.emit("Erf", g.emit("Div", data, math.sqrt(2.0))), 1.0))
-    return result
+    return g.node("Mul", half, g.emit("Add", g.emit("Erf", g.emit("Div", data, math.sqrt(2.0))), 1.0))
 
 
 def _prelu(g: Graph, data: ir.Value, gamma: Parameter | None) -> ir.Value:
@@ -71,5 +70,4 @@ def _prelu(g: Graph, data: ir.Value, gamma: Parameter | None) -> ir.Value:
         slope = gamma.use((count,), g.dtype(data))
         if rank > 2:
             slope = g.emit("Reshape", slope, [-1] + [1] * (rank - 2))
-    result: ir.Value = g.emit("PRelu", data, slope)
-    return result
+    return g.node("PRelu", data, slope)

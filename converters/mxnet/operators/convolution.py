@@ -26,14 +26,12 @@ def channels_last(layout: str | None) -> bool:
 
 def to_channels_first(g: Graph, data: ir.Value) -> ir.Value:
     rank = g.rank(data)
-    result: ir.Value = g.emit("Transpose", data, perm=[0, rank - 1, *range(1, rank - 1)])
-    return result
+    return g.node("Transpose", data, perm=[0, rank - 1, *range(1, rank - 1)])
 
 
 def to_channels_last(g: Graph, data: ir.Value) -> ir.Value:
     rank = g.rank(data)
-    result: ir.Value = g.emit("Transpose", data, perm=[0, *range(2, rank), 1])
-    return result
+    return g.node("Transpose", data, perm=[0, *range(2, rank), 1])
 
 
 def channels(g: Graph, data: ir.Value, kernel: Ints, groups: int, num_filter: int) -> int:

@@ -1,3 +1,4 @@
+# ruff: noqa: N803  the attributes are named as MXNet names them
 """Constants, and arrays made like another one. Source: mxnet src/operator/tensor/init_op.cc."""
 
 from __future__ import annotations

@@ -18,14 +18,12 @@ from converters.mxnet.operators.shape import reshape_to, size_of, times
 def columns(g: Graph, value: ir.Value, start: int, count: int = 1) -> ir.Value:
     """Part of the last axis."""
     axis = g.rank(value) - 1
-    result: ir.Value = g.emit("Slice", value, [start], [start + count], [axis])
-    return result
+    return g.node("Slice", value, [start], [start + count], [axis])
 
 
 def column(g: Graph, value: ir.Value, position: int) -> ir.Value:
     """One entry of the last axis, which goes."""
-    result: ir.Value = g.emit("Squeeze", columns(g, value, position), [g.rank(value) - 1])
-    return result
+    return g.node("Squeeze", columns(g, value, position), [g.rank(value) - 1])
 
 
 # -- pooling of regions ---------------------------------------------------------------------------------------------------
@@ -36,8 +34,7 @@ def roi_pooling(g: Graph, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, 
     """Maxima over the bins of regions (image, x1, y1, x2, y2)."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
-    result: ir.Value = g.emit("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
-    return result
+    return g.node("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
 
 
 @lowers("_contrib_ROIAlign", "_npx_roi_align")
@@ -81,8 +78,7 @@ def roi_align(
         raise g.error(f"{count} channels don't divide into {height} x {width} bins")
     flat = g.emit("Reshape", pooled, [-1, count // cells, cells * cells])
     own = g.emit("Gather", flat, g.const(np.arange(cells, dtype=np.int64) * (cells + 1), role="positions"), axis=2)
-    result: ir.Value = g.emit("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
-    return result
+    return g.node("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
 
 
 @lowers("_contrib_PSROIPooling")
@@ -119,14 +115,13 @@ def psroi_pooling(
 
     def bounds(values: ir.Value) -> tuple[ir.Value, ir.Value]:
         x, y = g.emit("Split", values, [1, 1], outputs=2, axis=1)
-        return g.emit("Unsqueeze", x, [2]), g.emit("Unsqueeze", y, [3])  # (R, 1, 1, P), (R, 1, P, 1)
+        return g.node("Unsqueeze", x, [2]), g.emit("Unsqueeze", y, [3])  # (R, 1, 1, P), (R, 1, P, 1)
 
     (left, top), (right, bottom) = bounds(lows), bounds(highs)
 
     def corner(y: ir.Value, x: ir.Value) -> ir.Value:
         place = g.emit("Add", g.emit("Add", plane, g.emit("Mul", y, width + 1)), x)
-        result: ir.Value = g.emit("Gather", flat, place, axis=0)
-        return result
+        return g.node("Gather", flat, place, axis=0)
 
     total = g.emit("Sub", corner(bottom, right), corner(top, right))
     total = g.emit("Add", g.emit("Sub", total, corner(bottom, left)), corner(top, left))
@@ -176,20 +171,18 @@ def survivors(g: Graph, boxes: ir.Value, scores: ir.Value, threshold: float, cou
 
     scores: (N, classes, A); those of 0 and below take no part.
     """
-    number = [np.array([count], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
+    number: list[np.ndarray] = [np.array([count], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
     chosen = g.emit("NonMaxSuppression", boxes, scores, *number)
     zeros = g.emit("Expand", np.zeros((), np.float32), g.emit("Shape", scores), shape=g.shape(scores))
     ones = g.emit("Expand", np.ones((), np.float32), g.emit("Slice", g.emit("Shape", chosen), [0], [1]))
     mask = g.emit("ScatterND", zeros, chosen, ones, shape=g.shape(scores))
-    result: ir.Value = g.emit("Greater", mask, 0.5)
-    return result
+    return g.node("Greater", mask, 0.5)
 
 
 def rows_at(g: Graph, data: ir.Value, order: ir.Value) -> ir.Value:
     """Rows of (N, A, K) in the order of int64 indices (N, A)."""
     wide = g.emit("Tile", g.emit("Unsqueeze", order, [2]), [1, 1, g.fixed(data, 2, 3)[0]])
-    result: ir.Value = g.emit("GatherElements", data, wide, axis=1)
-    return result
+    return g.node("GatherElements", data, wide, axis=1)
 
 
 def in_order(g: Graph, keys: ir.Value, count: int) -> ir.Value:
@@ -231,8 +224,7 @@ def multibox_detection(
     positions = g.const(np.arange(count, dtype=np.int64)[None], role="positions")
     filled = g.emit("Unsqueeze", g.emit("Less", positions, total), [2])
     if not 0 < nms_threshold <= 1:
-        plain: ir.Value = g.emit("Where", filled, compact, minus)
-        return plain
+        return g.node("Where", filled, compact, minus)
     lowest = np.full((), -np.inf, np.float32)
     ordered = rows_at(g, rows, in_order(g, g.emit("Where", valid, score, lowest), count))
     active = g.emit("Less", positions, total)
@@ -249,8 +241,7 @@ def multibox_detection(
     mask = survivors(g, columns(g, ordered, 2, 4), scores, strictly_below(nms_threshold), count)
     alive = g.emit("ReduceMax", g.cast(mask, np.float32), [1], keepdims=0)
     first = g.emit("Where", g.emit("Unsqueeze", g.emit("Greater", alive, 0.5), [2]), columns(g, ordered, 0), minus)
-    result: ir.Value = g.emit("Where", filled, g.emit("Concat", first, columns(g, ordered, 1, 5), axis=2), minus)
-    return result
+    return g.node("Where", filled, g.emit("Concat", first, columns(g, ordered, 1, 5), axis=2), minus)
 
 
 def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, clip: bool) -> ir.Value:
@@ -261,7 +252,7 @@ def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, c
     moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, offsets, 0, 2), np.array(variances[:2], f)), size), centre)
     half = g.emit("Mul", g.emit("Mul", g.emit("Exp", g.emit("Mul", columns(g, offsets, 2, 2), np.array(variances[2:], f))), size), 0.5)
     corners: ir.Value = g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)
-    return g.emit("Clip", corners, np.zeros((), f), np.ones((), f)) if clip else corners
+    return g.node("Clip", corners, np.zeros((), f), np.ones((), f)) if clip else corners
 
 
 @lowers("_contrib_box_nms", "_contrib_box_non_maximum_suppression")
@@ -319,16 +310,14 @@ def box_nms(
 def _corners(g: Graph, boxes: ir.Value) -> ir.Value:
     """Centre and size to corners."""
     centre, half = columns(g, boxes, 0, 2), g.emit("Mul", columns(g, boxes, 2, 2), 0.5)
-    result: ir.Value = g.emit("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
-    return result
+    return g.node("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
 
 
 def _centres(g: Graph, boxes: ir.Value) -> ir.Value:
     """Corners to centre and size."""
     low, high = columns(g, boxes, 0, 2), columns(g, boxes, 2, 2)
     centre = g.emit("Mul", g.emit("Add", low, high), 0.5)
-    result: ir.Value = g.emit("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
-    return result
+    return g.node("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
 
 
 def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
@@ -348,8 +337,7 @@ def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
 def _apart(g: Graph, corners: ir.Value, ids: ir.Value) -> ir.Value:
     """Boxes (N, A, 4) moved by their class so far that those of two classes never meet."""
     span = g.emit("Sub", g.emit("ReduceMax", corners, [1, 2], keepdims=1), g.emit("ReduceMin", corners, [1, 2], keepdims=1))
-    result: ir.Value = g.emit("Add", corners, g.emit("Mul", ids, g.emit("Add", span, 1.0)))
-    return result
+    return g.node("Add", corners, g.emit("Mul", ids, g.emit("Add", span, 1.0)))
 
 
 @lowers("_contrib_box_iou")
@@ -373,8 +361,7 @@ def box_iou(g: Graph, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner",
 def _area(g: Graph, extents: ir.Value) -> ir.Value:
     """Products of the last axis' two numbers, 0 where one is negative."""
     held = g.emit("Max", extents, np.zeros((), g.dtype(extents)))
-    result: ir.Value = g.emit("Mul", column(g, held, 0), column(g, held, 1))
-    return result
+    return g.node("Mul", column(g, held, 0), column(g, held, 1))
 
 
 @lowers("_contrib_box_decode")
@@ -399,8 +386,7 @@ def box_decode(
     if clip > 0:
         growth = g.emit("Min", growth, np.array(clip, kind))
     half = g.emit("Mul", g.emit("Mul", g.emit("Exp", growth), size), 0.5)
-    result: ir.Value = g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=g.rank(data) - 1)
-    return result
+    return g.node("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=g.rank(data) - 1)
 
 
 # -- region proposals -----------------------------------------------------------------------------------------------------
@@ -478,7 +464,7 @@ def proposal(
     out, scores = [], []
     for image in range(batch):
         part = g.emit("Slice", grown, [image], [image + 1], [0])
-        limit = [np.array([after], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
+        limit: list[np.ndarray] = [np.array([after], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
         chosen = g.emit("NonMaxSuppression", part, ranks, *limit)
         found = g.emit("Slice", g.emit("Shape", chosen), [0], [1])
         cycle = g.emit("Mod", g.const(np.arange(rpn_post_nms_top_n, dtype=np.int64), role="positions"), found)
@@ -497,12 +483,10 @@ def proposal(
 def _moved(g: Graph, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:
     """Anchors (1, A, 4) moved by offsets (N, A, 4): of the corners, or of the centre and the logarithms of the size."""
     if iou_loss:
-        result: ir.Value = g.emit("Add", deltas, g.const(anchors, role="anchors"))
-        return result
+        return g.node("Add", deltas, g.const(anchors, role="anchors"))
     size = anchors[..., 2:] - anchors[..., :2] + np.float32(1)
     centre = anchors[..., :2] + np.float32(0.5) * (size - np.float32(1))
     moved = g.emit("Add", g.emit("Mul", columns(g, deltas, 0, 2), g.const(size, role="sizes")), g.const(centre, role="centres"))
     grown = g.emit("Mul", g.emit("Exp", columns(g, deltas, 2, 2)), g.const(size, role="sizes"))
     half = g.emit("Mul", g.emit("Sub", grown, 1.0), 0.5)
-    result = g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)
-    return result
+    return g.node("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)

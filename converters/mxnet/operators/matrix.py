@@ -1,3 +1,4 @@
+# ruff: noqa: N803  the inputs are named as MXNet names them
 """Fully connected layers and matrix products. Sources: mxnet src/operator/nn/fully_connected.cc, tensor/dot-inl.h, tensor/la_op.cc,
 contrib/transformer.cc, contrib/krprod.cc."""
 
@@ -56,8 +57,7 @@ def dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, tr
     if len(a) == 1 and len(b) == 1:
         if a != b:
             raise _unfit(g, lhs, rhs, a[0], b[0])
-        result = g.emit("ReduceSum", g.emit("Mul", lhs, rhs), [0], keepdims=1)
-        return result
+        return g.node("ReduceSum", g.emit("Mul", lhs, rhs), [0], keepdims=1)
     inner_a, outer_a = (a[0], a[1:]) if transpose_a else (a[-1], a[:-1])
     inner_b, outer_b = (b[-1], b[:-1]) if transpose_b else (b[0], b[1:])
     if inner_a != inner_b:
@@ -88,15 +88,13 @@ def swapped(g: Graph, value: ir.Value, when: bool = True) -> ir.Value:
     rank = g.rank(value)
     if rank < 2:
         raise g.error(f"a matrix is needed, but the input has shape {g.shape(value)}")
-    result: ir.Value = g.emit("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
-    return result
+    return g.node("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 @lowers("batch_dot", "_npx_batch_dot")
 def batch_dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
     """A matrix product per sample."""
-    result: ir.Value = g.emit("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
-    return result
+    return g.node("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
 
 
 @lowers("_linalg_gemm2", "linalg_gemm2")
@@ -123,10 +121,7 @@ def gemm(
     axis: int = -2,
 ) -> ir.Value:
     """alpha A B + beta C."""
-    result: ir.Value = g.emit(
-        "Add", gemm2(g, A, B, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, axis=axis), _scaled(g, C, beta)
-    )
-    return result
+    return g.node("Add", gemm2(g, A, B, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, axis=axis), _scaled(g, C, beta))
 
 
 def _scaled(g: Graph, value: ir.Value, factor: float) -> ir.Value:
@@ -139,8 +134,7 @@ def _rows_last_but_one(g: Graph, value: ir.Value, axis: int) -> ir.Value:
     if where == rank - 2:
         return value
     order = [i for i in range(rank - 1) if i != where] + [where, rank - 1]
-    result: ir.Value = g.emit("Transpose", value, perm=order)
-    return result
+    return g.node("Transpose", value, perm=order)
 
 
 def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
@@ -149,8 +143,7 @@ def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
     if where == rank - 2:
         return value
     order = [i for i in range(rank - 1) if i != where] + [where, rank - 1]
-    result: ir.Value = g.emit("Transpose", value, perm=[order.index(i) for i in range(rank)])
-    return result
+    return g.node("Transpose", value, perm=[order.index(i) for i in range(rank)])
 
 
 @lowers("_linalg_syrk", "linalg_syrk")
@@ -173,8 +166,7 @@ def trmm(
 def det(g: Graph, A: ir.Value) -> ir.Value:
     """Determinants."""
     single = g.rank(A) == 2
-    result: ir.Value = g.emit("Det", g.emit("Unsqueeze", A, [0]) if single else A)
-    return result
+    return g.node("Det", g.emit("Unsqueeze", A, [0]) if single else A)
 
 
 @lowers("_linalg_sumlogdiag", "linalg_sumlogdiag")
@@ -182,10 +174,8 @@ def sumlogdiag(g: Graph, A: ir.Value) -> ir.Value:
     """Sums of the logarithms of the diagonals."""
     logarithms = g.emit("Log", extract_diagonal(g, A, offset=0))
     if g.rank(A) == 2:
-        whole: ir.Value = g.emit("ReduceSum", logarithms, [0], keepdims=1)
-        return whole
-    result: ir.Value = g.emit("ReduceSum", logarithms, [g.rank(A) - 2], keepdims=0)
-    return result
+        return g.node("ReduceSum", logarithms, [0], keepdims=1)
+    return g.node("ReduceSum", logarithms, [g.rank(A) - 2], keepdims=0)
 
 
 @lowers("_linalg_extractdiag", "linalg_extractdiag")
@@ -210,8 +200,7 @@ def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
     rank = g.rank(A)
     sizes = [size_of(g, A, i) for i in range(rank)]
     flat = reshape_to(g, A, [*sizes[:-2], times(sizes[-2:])])
-    result: ir.Value = g.emit("Gather", flat, g.const(positions.astype(np.int64), role="positions"), axis=rank - 2)
-    return result
+    return g.node("Gather", flat, g.const(positions.astype(np.int64), role="positions"), axis=rank - 2)
 
 
 @lowers("_linalg_makediag", "linalg_makediag")
@@ -262,8 +251,7 @@ def khatri_rao(g: Graph, *args: ir.Value) -> ir.Value:
 @lowers("_contrib_div_sqrt_dim")
 def div_sqrt_dim(g: Graph, data: ir.Value) -> ir.Value:
     """x / sqrt(size of the last axis)."""
-    result: ir.Value = g.emit("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
-    return result
+    return g.node("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
 
 
 def _heads(g: Graph, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:
@@ -289,8 +277,7 @@ def _merge_heads(g: Graph, value: ir.Value, heads: int) -> ir.Value:
 
 def _scores(g: Graph, queries: ir.Value, keys: ir.Value) -> ir.Value:
     size = g.fixed(queries, 2, 3)[0]
-    result: ir.Value = g.emit("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
-    return result
+    return g.node("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
 
 
 @lowers("_contrib_interleaved_matmul_selfatt_qk")

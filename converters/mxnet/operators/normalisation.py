@@ -1,4 +1,5 @@
-"""Normalisation. Sources: mxnet src/operator/nn/batch_norm.cc, layer_norm.cc, group_norm-inl.h, lrn.cc, instance_norm-inl.h, l2_normalization-inl.h."""
+"""Normalisation. Sources: mxnet src/operator/nn/batch_norm.cc, layer_norm.cc, group_norm-inl.h, lrn.cc, instance_norm-inl.h,
+l2_normalization-inl.h."""
 
 from __future__ import annotations
 
@@ -66,9 +67,8 @@ def batch_norm_with_relu(
         g, data, gamma, beta, moving_mean, moving_var, eps=eps, fix_gamma=fix_gamma, output_mean_var=output_mean_var, axis=axis
     )
     if isinstance(result, ir.Value):
-        relu: ir.Value = g.emit("Relu", result)
-        return relu
-    return {**result, "output": g.emit("Relu", result["output"])}
+        return g.node("Relu", result)
+    return {name: g.emit("Relu", value) if name == "output" else value for name, value in result.items()}
 
 
 @lowers("InstanceNorm")
@@ -78,8 +78,7 @@ def instance_norm(g: Graph, data: ir.Value, gamma: Parameter, beta: Parameter, *
         raise g.error(f"an input (N, C, ...) is needed, but it has shape {g.shape(data)}")
     size = g.fixed(data, 1, 2)[0]
     kind = g.dtype(data)
-    result: ir.Value = g.emit("InstanceNormalization", data, gamma.use((size,), kind), beta.use((size,), kind), epsilon=eps)
-    return result
+    return g.node("InstanceNormalization", data, gamma.use((size,), kind), beta.use((size,), kind), epsilon=eps)
 
 
 @lowers("LayerNorm", "_npx_layer_norm")
@@ -105,8 +104,7 @@ def layer_norm(
 def _deviation(g: Graph, data: ir.Value, mean: ir.Value, axes: list[int], eps: float) -> ir.Value:
     centred = g.emit("Sub", data, mean)
     variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
-    result: ir.Value = g.emit("Sqrt", g.emit("Add", variance, eps))
-    return result
+    return g.node("Sqrt", g.emit("Add", variance, eps))
 
 
 @lowers("GroupNorm")
@@ -143,10 +141,8 @@ def like(g: Graph, value: ir.Value, model: ir.Value) -> ir.Value:
     """The value in the shape of another one with as many elements."""
     shape = g.shape(model)
     if all(isinstance(d, int) for d in shape[1:]):
-        result: ir.Value = g.emit("Reshape", value, [d if isinstance(d, int) and i else -1 for i, d in enumerate(shape)], shape=shape)
-        return result
-    result = g.emit("Reshape", value, g.emit("Shape", model), shape=shape)
-    return result
+        return g.node("Reshape", value, [d if isinstance(d, int) and i else -1 for i, d in enumerate(shape)], shape=shape)
+    return g.node("Reshape", value, g.emit("Shape", model), shape=shape)
 
 
 @lowers("L2Normalization")
@@ -159,8 +155,7 @@ def l2_normalization(
     if not axes or rank < 2:
         raise g.error(f"mode {mode} doesn't fit an input of shape {g.shape(data)}")
     total = g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=1)
-    result: ir.Value = g.emit("Div", data, g.emit("Sqrt", g.emit("Add", total, eps)))
-    return result
+    return g.node("Div", data, g.emit("Sqrt", g.emit("Add", total, eps)))
 
 
 @lowers("LRN")
@@ -170,5 +165,4 @@ def lrn(g: Graph, data: ir.Value, *, nsize: int, alpha: float = 1e-4, beta: floa
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
     if nsize < 1 or nsize % 2 == 0:
         raise g.error(f"attribute nsize is {nsize}; an odd number of channels makes a window")
-    result: ir.Value = g.emit("LRN", data, size=nsize, alpha=alpha, beta=beta, bias=knorm)
-    return result
+    return g.node("LRN", data, size=nsize, alpha=alpha, beta=beta, bias=knorm)

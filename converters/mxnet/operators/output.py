@@ -42,8 +42,7 @@ def softmax_activation(g: Graph, data: ir.Value, *, mode: Literal["instance", "c
             ConversionWarning,
             stacklevel=2,
         )
-    result: ir.Value = g.emit("Softmax", data, axis=1 if mode == "channel" else -1)
-    return result
+    return g.node("Softmax", data, axis=1 if mode == "channel" else -1)
 
 
 def _softmax(
@@ -63,8 +62,7 @@ def _softmax(
     if temperature is not None and temperature != 1.0:
         x = g.emit("Div", x, temperature)
     if not use_length:
-        plain: ir.Value = g.emit(op_type, x, axis=axis)
-        return plain
+        return g.node(op_type, x, axis=axis)
     if length is None:
         raise g.error("the input 'length' is missing, and use_length is set")
     size = g.fixed(x, axis, axis + 1)[0]
@@ -72,8 +70,7 @@ def _softmax(
     inside = g.emit("Less", g.const(positions, role="positions"), g.emit("Unsqueeze", g.cast(length, np.int64), [axis]))
     lowest = np.full((), -np.inf, g.dtype(x))
     masked = g.emit(op_type, g.emit("Where", inside, x, lowest), axis=axis)
-    result: ir.Value = g.emit("Where", inside, masked, np.zeros((), g.dtype(x)))
-    return result
+    return g.node("Where", inside, masked, np.zeros((), g.dtype(x)))
 
 
 @lowers("softmax", "_npx_softmax")
@@ -124,8 +121,7 @@ def softmin(
 @lowers("LogisticRegressionOutput")
 def logistic_output(g: Graph, data: ir.Value, label: Label | None = None) -> ir.Value:
     """A sigmoid; the label is for training."""
-    result: ir.Value = g.emit("Sigmoid", data)
-    return result
+    return g.node("Sigmoid", data)
 
 
 @lowers("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput")
@@ -180,5 +176,4 @@ def softmax_cross_entropy(g: Graph, data: ir.Value, label: ir.Value) -> ir.Value
     """The sum over the rows of -log softmax(data)[label], shape (1,)."""
     logarithms = g.emit("LogSoftmax", data, axis=-1)
     picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)
-    result: ir.Value = g.emit("Neg", g.emit("Reshape", g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))
-    return result
+    return g.node("Neg", g.emit("Reshape", g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))

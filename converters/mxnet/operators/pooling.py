@@ -64,10 +64,8 @@ def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -
     """One number per channel, the spatial axes kept as size 1."""
     if g.rank(x) < 3:
         raise g.error(f"a global pooling needs an input (N, C, ...), but it has shape {g.shape(x)}")
-    result: ir.Value
     if pool_type in ("max", "avg"):
-        result = g.emit("GlobalMaxPool" if pool_type == "max" else "GlobalAveragePool", x)
-        return result
+        return g.node("GlobalMaxPool" if pool_type == "max" else "GlobalAveragePool", x)
     axes = list(range(2, g.rank(x)))
     power = _power(g, x, p_value) if pool_type == "lp" else x
     result = g.emit("ReduceSum", power, axes, keepdims=1)
@@ -84,8 +82,7 @@ def _power(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
 def _root(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
     if p == 1:
         return x
-    result: ir.Value = g.emit("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
-    return result
+    return g.node("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
 
 
 @lowers("Pooling_v1")
@@ -125,17 +122,14 @@ def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()
     out = list(output_size or (1,)) * (2 if len(output_size) < 2 else 1)
     if len(out) != 2 or min(out) < 1:
         raise g.error(f"attribute output_size is {output_size}; one or two sizes of at least 1 make sense")
-    result: ir.Value
     if out == [1, 1]:
-        result = g.emit("GlobalAveragePool", data)
-        return result
+        return g.node("GlobalAveragePool", data)
     sizes = g.fixed(data, 2)
     if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
         kernel = [size // o for size, o in zip(sizes, out, strict=True)]
         return pool(g, data, "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
     rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))
-    result = g.emit("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
-    return result
+    return g.node("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
 
 
 def _averages(size: int, out: int) -> np.ndarray:

@@ -35,8 +35,7 @@ class _Vector:
         g = self.g
         part = g.emit("Reshape", g.emit("Slice", self.value, [start], [self.at], [0]), list(shape))
         part = g.emit("Gather", part, order, axis=0) if len(order) > 1 else part
-        result: ir.Value = g.emit("Reshape", part, [1, rows, *shape[2:]])
-        return result
+        return g.node("Reshape", part, [1, rows, *shape[2:]])
 
 
 def _joined(g: Graph, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:

@@ -33,7 +33,7 @@ def upsampling(
     multi_input_mode: Literal["concat", "sum"] = "concat",
     num_args: int = 1,
 ) -> ir.Value:
-    """Nearest neighbours, every input to the size of the first one scaled; or a depthwise deconvolution with the stored weight (bilinear)."""
+    """Nearest neighbours, every input to the size of the first one scaled; or bilinear, a depthwise deconvolution by the stored weight."""
     if scale < 1 or not data:
         raise g.error(f"attribute scale is {scale}; at least 1 makes sense")
     if sample_type == "bilinear":
@@ -56,8 +56,7 @@ def upsampling(
     if len(results) == 1:
         return results[0]
     if multi_input_mode == "concat":
-        joined: ir.Value = g.emit("Concat", *results, axis=1)
-        return joined
+        return g.node("Concat", *results, axis=1)
     total = results[0]
     for other in results[1:]:
         total = g.emit("Add", total, other)
@@ -68,7 +67,7 @@ def enlarge(g: Graph, x: ir.Value, tall: int, wide: int) -> ir.Value:
     """Every pixel repeated."""
     if tall == wide == 1:
         return g.identity(x)
-    result: ir.Value = g.emit(
+    return g.node(
         "Resize",
         x,
         None,
@@ -77,7 +76,6 @@ def enlarge(g: Graph, x: ir.Value, tall: int, wide: int) -> ir.Value:
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
-    return result
 
 
 @lowers("_contrib_BilinearResize2D")
@@ -114,7 +112,7 @@ def bilinear_resize(
     if out == list(sizes):
         return g.identity(data)
     shape = g.emit("Concat", g.emit("Slice", g.emit("Shape", data), [0], [2]), out, axis=0)
-    result: ir.Value = g.emit(
+    return g.node(
         "Resize",
         data,
         None,
@@ -124,7 +122,6 @@ def bilinear_resize(
         coordinate_transformation_mode="align_corners" if align_corners else "half_pixel",
         shape=[*g.shape(data)[:2], *out],
     )
-    return result
 
 
 def affine_grid(g: Graph, theta: ir.Value, target_shape: Ints) -> ir.Value:
@@ -135,8 +132,7 @@ def affine_grid(g: Graph, theta: ir.Value, target_shape: Ints) -> ir.Value:
     y, x = np.meshgrid(_steps(height), _steps(width), indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), np.ones(height * width)]).astype(g.dtype(theta))
     moved = g.emit("MatMul", g.emit("Reshape", theta, [-1, 2, 3]), g.const(points, role="points"))
-    result: ir.Value = g.emit("Reshape", moved, [0, 2, height, width], shape=[g.shape(theta)[0], 2, height, width])
-    return result
+    return g.node("Reshape", moved, [0, 2, height, width], shape=[g.shape(theta)[0], 2, height, width])
 
 
 def _steps(size: int) -> np.ndarray:
@@ -153,15 +149,13 @@ def grid_generator(g: Graph, data: ir.Value, *, transform_type: Literal["affine"
     base = np.stack([x, y]).astype(g.dtype(data))
     halves = np.array([(width - 1) / 2, (height - 1) / 2], g.dtype(data)).reshape(2, 1, 1)
     moved = g.emit("Add", data, g.const(base[None], role="pixels"))
-    result: ir.Value = g.emit("Sub", g.emit("Div", moved, halves), 1.0)
-    return result
+    return g.node("Sub", g.emit("Div", moved, halves), 1.0)
 
 
 def sample(g: Graph, data: ir.Value, grid: ir.Value, padding: str = "zeros") -> ir.Value:
     """Bilinear samples of data at a grid (N, 2, H, W), whose corners are the centres of the outermost pixels."""
     points = g.emit("Transpose", grid, perm=[0, 2, 3, 1])
-    result: ir.Value = g.emit("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
-    return result
+    return g.node("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
 
 
 @lowers("BilinearSampler")
@@ -212,8 +206,7 @@ def correlation(
 
     def window(x: ir.Value, down: int, right: int) -> ir.Value:
         begins = [max_displacement + down, max_displacement + right]
-        result: ir.Value = g.emit("Slice", x, begins, [s + e for s, e in zip(begins, extents, strict=True)], [2, 3])
-        return result
+        return g.node("Slice", x, begins, [s + e for s, e in zip(begins, extents, strict=True)], [2, 3])
 
     fixed = window(a, 0, 0)
     maps = []
@@ -315,7 +308,7 @@ def _deformable(
         if deformable_groups == 1
         else g.emit("Split", data, [count // deformable_groups] * deformable_groups, outputs=deformable_groups, axis=1)
     )
-    columns = []
+    columns: list[ir.Value] = []
     for group, image in enumerate(images):
         samples = []
         for tap in range(taps):
@@ -336,8 +329,7 @@ def _deformable(
     if not no_bias and bias is None:
         raise g.error("the input 'bias' is missing, and no_bias isn't set")
     b = bias.use((num_filter,), kind) if bias is not None and not no_bias else None
-    result: ir.Value = g.emit("Conv", x, w, b, kernel_shape=[1, 1], group=groups if groups > 1 else None)
-    return result
+    return g.node("Conv", x, w, b, kernel_shape=[1, 1], group=groups if groups > 1 else None)
 
 
 def _tap(
@@ -350,11 +342,9 @@ def _tap(
     grid = g.emit("Sub", g.emit("Div", g.emit("Concat", x, y, axis=1), halves), 1.0)
     if mask is not None:
         weights = g.emit("Slice", mask, [group * taps + tap], [group * taps + tap + 1], [1])
-        weighted: ir.Value = g.emit("Mul", sample(g, image, grid), weights)
-        return weighted
+        return g.node("Mul", sample(g, image, grid), weights)
     inside = None
     for values, length in ((y, size[0]), (x, size[1])):
         here = g.emit("And", g.emit("GreaterOrEqual", values, 0.0), g.emit("Less", values, float(length)))
         inside = here if inside is None else g.emit("And", inside, here)
-    result: ir.Value = g.emit("Where", inside, sample(g, image, grid, "border"), np.zeros((), kind))
-    return result
+    return g.node("Where", inside, sample(g, image, grid, "border"), np.zeros((), kind))

@@ -1,4 +1,5 @@
-"""Sequences (T, N, ...) with a length per sample. Sources: mxnet src/operator/sequence_mask-inl.h, sequence_last-inl.h, sequence_reverse-inl.h."""
+"""Sequences (T, N, ...) with a length per sample. Sources: mxnet src/operator/sequence_mask-inl.h, sequence_last-inl.h,
+sequence_reverse-inl.h."""
 
 from __future__ import annotations
 
@@ -20,8 +21,7 @@ def _lengths(g: Graph, sequence_length: ir.Value | None, axis: int, rank: int) -
     if sequence_length is None:
         raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
     others = [i for i in range(rank) if i != 1 - axis]
-    result: ir.Value = g.emit("Unsqueeze", g.cast(sequence_length, np.int64), others)
-    return result
+    return g.node("Unsqueeze", g.cast(sequence_length, np.int64), others)
 
 
 def _steps(g: Graph, count: int, axis: int, rank: int) -> ir.Value:
@@ -43,8 +43,7 @@ def sequence_mask(
         return g.identity(data)
     rank, count = g.rank(data), _time(g, data, axis)
     inside = g.emit("Less", _steps(g, count, axis, rank), _lengths(g, sequence_length, axis, rank))
-    result: ir.Value = g.emit("Where", inside, data, np.array(value, g.dtype(data)))
-    return result
+    return g.node("Where", inside, data, np.array(value, g.dtype(data)))
 
 
 @lowers("SequenceLast")
@@ -53,14 +52,11 @@ def sequence_last(
 ) -> ir.Value:
     """The last step of each sample."""
     rank, count = g.rank(data), _time(g, data, axis)
-    result: ir.Value
     if not use_sequence_length:
-        result = g.emit("Gather", data, np.array(count - 1, np.int64), axis=axis)
-        return result
+        return g.node("Gather", data, np.array(count - 1, np.int64), axis=axis)
     last = g.emit("Sub", _lengths(g, sequence_length, axis, rank), 1)
     here = g.emit("Equal", _steps(g, count, axis, rank), last)
-    result = g.emit("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
-    return result
+    return g.node("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
 
 
 @lowers("SequenceReverse")
@@ -69,13 +65,10 @@ def sequence_reverse(
 ) -> ir.Value:
     """Each sample's steps backwards, those behind its length left where they are."""
     rank, count = g.rank(data), _time(g, data, axis)
-    result: ir.Value
     if not use_sequence_length:
-        result = g.emit("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
-        return result
+        return g.node("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
     lengths = _lengths(g, sequence_length, axis, rank)
     steps = _steps(g, count, axis, rank)
     mirrored = g.emit("Sub", g.emit("Sub", lengths, 1), steps)
     order = g.emit("Where", g.emit("Less", steps, lengths), mirrored, steps)
-    result = g.emit("GatherElements", data, g.emit("Expand", order, g.emit("Shape", data)), axis=axis, shape=g.shape(data))
-    return result
+    return g.node("GatherElements", data, g.emit("Expand", order, g.emit("Shape", data)), axis=axis, shape=g.shape(data))

@@ -57,11 +57,11 @@ def topk(
         raise g.error(f"attribute k is {k}, but the axis has {size} elements")
     values, indices = ranked(g, x, k, where, is_ascend)
     if ret_typ == "value":
-        return values
+        return [values]
     if ret_typ == "mask":
         zeros = g.emit("Expand", np.zeros((), g.dtype(data)), g.emit("Shape", x), shape=g.shape(x))
         ones = g.emit("Expand", np.ones((), g.dtype(data)), g.emit("Shape", indices), shape=g.shape(indices))
-        mask = g.emit("ScatterElements", zeros, indices, ones, axis=where)
-        return mask if axis is not None else g.emit("Reshape", mask, g.emit("Shape", data), shape=g.shape(data))
+        mask = g.node("ScatterElements", zeros, indices, ones, axis=where)
+        return mask if axis is not None else g.node("Reshape", mask, g.emit("Shape", data), shape=g.shape(data))
     as_asked = g.cast(indices, read_type(g, dtype))
     return [values, as_asked] if ret_typ == "both" else as_asked
