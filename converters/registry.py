@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -56,5 +57,6 @@ class Registry(Generic[Function]):
         del self._functions[name]
 
     def summary(self, name: str) -> str:
-        """First line of the function's docstring, for the support table."""
-        return (inspect.getdoc(self._functions[name]) or "").split("\n", 1)[0]
+        """First sentence of the function's docstring, for the support table."""
+        paragraph = " ".join((inspect.getdoc(self._functions[name]) or "").split("\n\n", 1)[0].split())
+        return re.split(r"(?<=[.!]) (?=[A-Z])", paragraph, maxsplit=1)[0]
