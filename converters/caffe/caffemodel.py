@@ -175,7 +175,7 @@ def _refuse_others(file: str, view: memoryview) -> None:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] == b"<" and start[1:5].lower() in (b"!doc", b"html", b"head", b"?xml", b"!--\n"):
         raise FormatError(f"{file}: this is an HTML page, not a caffemodel; download the file itself")
-    if not any(byte < 9 or 13 < byte < 32 or byte >= 127 for byte in head):
+    if not any((byte < 32 and byte not in b"\t\n\r\f") or byte >= 127 for byte in head):
         looks = "a text prototxt" if any(word in head for word in (b"layer", b"name:", b"input")) else "a text file"
         raise FormatError(f"{file}: this is {looks}, not a binary caffemodel; are the prototxt and the caffemodel swapped?")
 

@@ -52,8 +52,18 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
     _check_types(net)
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None)
     weights.check_match()
-    model = with_symbolic_batch(lambda symbolic: _NetLowering(net, weights, inputs or {}, symbolic).model())
-    weights.warn_of_missing()
+
+    def lower(symbolic: bool) -> tuple[ir.Model, list[str]]:
+        lowering = _NetLowering(net, weights, inputs or {}, symbolic)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConversionWarning)
+            model = lowering.model()
+        return model, [str(w.message) for w in caught if issubclass(w.category, ConversionWarning)]
+
+    model, notes = with_symbolic_batch(lower)  # an attempt that is given up says nothing
+    for note in dict.fromkeys(notes):
+        warnings.warn(note, ConversionWarning, stacklevel=4)
+    weights.warn()
     return model
 
 

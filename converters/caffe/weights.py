@@ -53,7 +53,7 @@ class Weights:
         self._order: dict[int, int] = {}
         self._sharers: dict[str, list[tuple[int, int]]] = {}
         self._stored: list[StoredLayer] = read_weights(path) if path else []
-        self._checked: set[int] = set()
+        self._checked: dict[int, str] = {}
         self.missing: dict[str, list[str]] = {}
         self.values: dict[tuple[str, str, tuple[int, ...], bool], ir.Value] = {}
         first: dict[str, int] = {}
@@ -97,24 +97,26 @@ class Weights:
         return found[1] if found else None
 
     def check_finite(self, blob: Blob, array: Array, what: str) -> None:
-        """Warns once of a blob that holds NaN or infinity."""
+        """Notes a blob that holds NaN or infinity; looks at each blob once."""
         if id(blob) not in self._checked:
-            self._checked.add(id(blob))
-            check_finite(array, what)
+            strange = not_finite(array)
+            self._checked[id(blob)] = f"{what}: {strange}; so will be what depends on them" if strange else ""
 
     def start(self) -> None:
         """Forgets what an earlier, given up lowering has noted."""
         self.missing.clear()
         self.values.clear()
 
-    def warn_of_missing(self) -> None:
-        """Says which parameters are fillers' values."""
+    def warn(self) -> None:
+        """Says which parameters hold NaN or infinity, and which are fillers' values."""
+        for strange in filter(None, self._checked.values()):
+            warnings.warn(strange, ConversionWarning, stacklevel=3)
         if self.missing:
             names = ", ".join(f"{printable(name)} ({', '.join(roles)})" for name, roles in list(self.missing.items())[:8])
             more = f" and {len(self.missing) - 8} more" if len(self.missing) > 8 else ""
             where = f"{self.file} has no weights" if self.file else "no weights were given"
             message = f"{where} for {names}{more}; they get what their fillers say (as in Caffe, which doesn't mention it)"
-            warnings.warn(message, ConversionWarning, stacklevel=2)
+            warnings.warn(message, ConversionWarning, stacklevel=3)
 
     def check_match(self) -> None:
         """Raises ConversionError where a weights file has nothing for any layer of the net."""
@@ -174,7 +176,7 @@ class LayerWeights:
             raise self._layer.error(f"{self._weights.file} holds {self.count} blobs for it, and no {what}")
         if math.prod(shape) > FILL_LIMIT:
             raise self._layer.error(f"its {what} of shape {shape} is in no weights file")
-        self._weights.missing.setdefault(self._layer.name, []).append(what)
+        self._weights.missing.setdefault(f"{self._layer.source.place} {self._layer.name}", []).append(what)
         return fill(filler, shape, self._layer, what)
 
     def value(
@@ -209,22 +211,19 @@ def fits(blob: Blob, shape: tuple[int, ...]) -> bool:
     return blob.shape == shape or [d for d in blob.shape if d != 1] == [d for d in shape if d != 1]
 
 
-def check_finite(array: Array, what: str) -> None:
-    """Warns of weights that are NaN or infinite; reads each page once."""
+def not_finite(array: Array) -> str:
+    """'3 of 10 values are NaN' or infinite, '' where all are finite; reads each page once."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, CHUNK):
-        piece = np.ascontiguousarray(flat[start : start + CHUNK])
-        if not piece.flags.aligned:
+        piece = flat[start : start + CHUNK]
+        if not piece.flags.aligned or not piece.flags.c_contiguous:
             piece = piece.copy()
         with np.errstate(all="ignore"):
-            total = float(np.dot(piece, piece))
+            total = float(np.dot(piece, piece))  # finite only if all are; quicker than isfinite
         if not np.isfinite(total) and not np.isfinite(piece).all():
             bad = sum(int((~np.isfinite(flat[at : at + CHUNK])).sum()) for at in range(0, flat.size, CHUNK))
-            kind = "NaN" if np.isnan(flat).any() else "infinite"
-            warnings.warn(
-                f"{what}: {bad} of {flat.size} values are {kind}; what depends on them will be too", ConversionWarning, stacklevel=3
-            )
-            return
+            return f"{bad} of {flat.size} values are {'NaN' if np.isnan(flat).any() else 'infinite'}"
+    return ""
 
 
 def fill(filler: Any, shape: tuple[int, ...], layer: Layer, what: str) -> Array:
