@@ -106,6 +106,6 @@ def _apply(model: ir.Model, keys: dict[ir.Value, str]) -> None:
         if value.name != final[value]:
             value.metadata_props["original_name"] = str(value.name)
             value.name = final[value]
-            if value.const_value is not None:
-                value.const_value.name = final[value]
+        if value.const_value is not None:
+            value.const_value.name = final[value]
         graph.initializers.add(value)

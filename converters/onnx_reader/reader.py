@@ -79,12 +79,17 @@ def build(
     except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as problem:
         raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
     _attach(model, tensors)
+    settle(model, file)
+    return model
+
+
+def settle(model: ir.Model, file: str) -> None:
+    """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
     _note_sources(model, file)
     _settle_constants(model)
     remove_unused(model)
     rename_initializers(model)
     order_initializers(model)
-    return model
 
 
 def _first_line(problem: Exception) -> str:
