@@ -162,7 +162,8 @@ class GraphBuilder:
         self._names.add(key)
         if isinstance(array, np.ndarray) and array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("<"))
-        tensor = ir.Tensor(array, name=key) if not isinstance(array, ir.TensorProtocol) else array
+        # isinstance of a protocol takes 30 us: an array is told first
+        tensor = array if not isinstance(array, np.ndarray) and isinstance(array, ir.TensorProtocol) else ir.Tensor(array, name=key)
         value = ir.Value(name=key, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
         if original:
             value.metadata_props["original_name"] = original
@@ -371,7 +372,7 @@ def infer(node: ir.Node, opset: int, functions: Mapping[str, Any] | None = None)
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name or "")
     proto.input.extend("" if v is None else str(v.name) for v in node.inputs)
     proto.output.extend(str(v.name) for v in node.outputs)
-    proto.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
+    proto.attribute.extend(ir.serde.serialize_attribute(a) for a in node.attributes.values())
     found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid("", opset)])
     for value in node.outputs:
         answer = found.get(str(value.name))
