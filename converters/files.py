@@ -8,12 +8,9 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 from converters.errors import ConversionError, FormatError, OutputExistsError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 StrPath = str | os.PathLike[str]
 
@@ -87,20 +84,3 @@ def _rename_new(beside: Path, target: Path) -> None:
         if target.exists():
             raise OutputExistsError(f"{target}: exists already") from None
         os.rename(beside, target)
-
-
-def array_bytes(array: np.ndarray[Any, Any], piece: int = 1 << 24) -> Iterator[memoryview]:
-    """An array's little-endian bytes in row-major order: one view where they lie in memory so, else copies of at most `piece` bytes."""
-    import numpy as np
-
-    little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
-    if array.size == 0:
-        return
-    if array.flags.c_contiguous and little == array.dtype:
-        yield array.reshape(-1).view(np.uint8).data
-        return
-    if array.ndim == 0 or array.nbytes <= piece:
-        yield np.ascontiguousarray(array, dtype=little).reshape(-1).view(np.uint8).data
-        return
-    for part in array:
-        yield from array_bytes(part, piece)

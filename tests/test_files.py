@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from converters.errors import ConversionError, FormatError, OutputExistsError
-from converters.files import array_bytes, map_file, writing
+from converters.files import map_file, writing
 
 
 def test_an_empty_file_is_named(tmp_path):
@@ -55,11 +54,3 @@ def test_a_forced_target_may_be_the_source(tmp_path):
     with writing(source, force=True) as file:
         file.write(view[:5000])
     assert source.read_bytes() == b"x" * 5000 and bytes(view) == b"x" * 10000
-
-
-@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "u1", ">i8", "?"])
-def test_array_bytes_are_row_major_little_endian(dtype):
-    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    for view in (array, array.T, array[:, ::2], array[0, 0, 0], array[:0]):
-        want = np.ascontiguousarray(view).astype(view.dtype.newbyteorder("<")).tobytes()
-        assert b"".join(array_bytes(view, piece=8)) == want

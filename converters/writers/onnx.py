@@ -17,8 +17,9 @@ import onnx.version_converter
 import onnx_ir as ir
 
 from converters.errors import ConversionError
-from converters.files import StrPath, array_bytes, check_target, writing
+from converters.files import StrPath, check_target, writing
 from converters.passes import explicit_pooling
+from converters.weights import ArrayStorage
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Largest file that one protobuf message may be (2 GiB), with a margin; beyond it tensors go to a file beside."""
@@ -212,7 +213,8 @@ def tensor_bytes(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
     """The tensor's little-endian bytes, row-major, in pieces; straight from the mapping where they lie there in order."""
     if tensor.dtype.bitwidth < 8:  # 4-bit types are packed two to a byte
         return iter([tensor.tobytes()])
-    return array_bytes(tensor.numpy())
+    array = tensor.numpy()
+    return ArrayStorage(array).chunks(0, array.nbytes)
 
 
 __all__ = ["min_ir_version", "tensor_bytes", "write_onnx"]
