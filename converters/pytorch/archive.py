@@ -99,6 +99,9 @@ def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
         raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})") from None
     if isinstance(value, int) and value == MAGIC:
         legacy = read_stream(view, Budget())
+        if legacy.left:
+            words = f"{printable(name)}: {legacy.left} bytes after the last storage mean nothing and are left out"
+            warnings.warn(words, ConversionWarning, stacklevel=2)
         return Checkpoint(name, "stream", legacy.root, legacy.sources, list(legacy.called))
     return Checkpoint(name, "pickle", value, called=list(first.called))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import ConversionError, printable
 from converters.pytorch.archive import Checkpoint
-from converters.pytorch.modules import StateDict, holds_tensors, is_module, key_text, mapping_state, module_state, own_tensors
-from converters.pytorch.tensors import as_weight
+from converters.pytorch.modules import StateDict, children, is_module, key_text, mapping_state, module_state, own_tensors
+from converters.pytorch.tensors import TypedStorage, as_weight
 from converters.pytorch.unpickle import Stub
+from converters.weights import Tensor
 
 _LOOKED_AT = 20_000  # objects of a checkpoint that are searched for weights
 _DEEP = 5
@@ -45,103 +46,113 @@ def select(checkpoint: Checkpoint, key: str | None = None) -> tuple[StateDict, s
     Raises ConversionError where there are none, where the key isn't there, or where several would do and none was named.
     """
     root = checkpoint.root if key is None else resolve(checkpoint.root, key)
-    state = _state(root, checkpoint)
+    search = _Search()
+    state = _state(root, checkpoint, search)
     if state is not None:
         return state, key or "", _beside(checkpoint.root, key)
-    candidates = list(_candidates(root))
+    candidates = list(search.candidates(root))
     if not candidates:
         raise ConversionError(_nothing(root))
     best = min(candidate.rank for candidate in candidates)
     chosen = [candidate for candidate in candidates if candidate.rank == best]
     shallow = min(len(candidate.path) for candidate in chosen)
     chosen = [candidate for candidate in chosen if len(candidate.path) == shallow]
-    # A usual name doesn't outweigh a second network that stands beside it.
-    rivals = [
-        candidate
-        for candidate in candidates
-        if candidate.rank == 1 and len(candidate.path) <= shallow and best == 0 and _is_large(candidate)
-    ]
-    if len({id(candidate.value) for candidate in [*chosen, *rivals]}) > 1:
-        listed = sorted({candidate.key: candidate for candidate in candidates}.values(), key=lambda candidate: candidate.rank)
-        raise ConversionError(_ambiguous(listed, key))
+    if best == 0:  # a usual name doesn't outweigh a second network that stands beside it
+        chosen += [other for other in candidates if other.rank == 1 and len(other.path) <= shallow and _is_large(other)]
+    states = [_state(candidate.value, checkpoint, search) for candidate in chosen[:_SHOWN]]
+    if any(state is None or not _same(state, states[0]) for state in states):
+        raise ConversionError(_ambiguous(sorted(candidates, key=lambda candidate: candidate.rank), key))
+    if states[0] is None:
+        raise ConversionError(_nothing(chosen[0].value))
     picked = chosen[0]
-    state = _state(picked.value, checkpoint)
-    if state is None:
-        raise ConversionError(_nothing(picked.value))
     full = picked.key if key is None else f"{key}.{picked.key}"
-    return state, full, _beside(root, picked.path[0])
+    return states[0], full, _beside(root, picked.path[0])
+
+
+def _same(state: StateDict, other: StateDict | None) -> bool:
+    """Whether two candidates are the same weights, as a model and its own state_dict are."""
+    return other is not None and list(state.tensors) == list(other.tensors) and _places(state) == _places(other)
+
+
+def _places(state: StateDict) -> list[Any]:
+    return [
+        (id(weight.storage), weight.torch_dtype, weight.offset, weight.shape, weight.stride) if isinstance(weight, Tensor) else id(weight)
+        for weight in state.tensors.values()
+    ]
 
 
 def _is_large(candidate: Candidate) -> bool:
-    return is_module(candidate.value) or len(candidate.value) > 1
+    return is_module(candidate.value) or len(_entries(candidate.value)) > 1
 
 
-def _state(value: Any, checkpoint: Checkpoint) -> StateDict | None:
+def _entries(value: Any) -> dict[Any, Any]:
+    """The entries of a dictionary, or of an object of a class derived from it; none for anything else."""
+    if isinstance(value, dict):
+        return value
+    return value.entries or {} if isinstance(value, Stub) and not is_module(value) else {}
+
+
+def _state(value: Any, checkpoint: Checkpoint, search: _Search) -> StateDict | None:
     """The weights that a value itself is: a module, a dictionary or list of tensors, a tensor."""
     if is_module(value):
         state = module_state(value, checkpoint.script)
         if not state.tensors:
-            raise ConversionError(
-                f"the model ({printable(value.class_name)}) has no parameters and no buffers: there are no weights to write"
-            )
+            name = printable(value.class_name)
+            raise ConversionError(f"the model ({name}) has no parameters and no buffers: there are no weights to write")
         return state
     weight = as_weight(value)
     if weight is not None:
         return mapping_state({"tensor": value})
-    if isinstance(value, dict):
-        return mapping_state(value) if _is_weights(value) else None
-    if isinstance(value, list | tuple) and any(as_weight(item) is not None for item in value) and not _holds_networks(value):
+    if search.is_weights(_entries(value)):
+        return mapping_state(value if isinstance(value, dict) else _entries(value))
+    if isinstance(value, list | tuple) and any(as_weight(item) is not None for item in value) and not search.holds_networks(value):
         return mapping_state({str(i): item for i, item in enumerate(value)})
     return None
 
 
-def _is_weights(mapping: dict[Any, Any]) -> bool:
-    """A dictionary with tensors of its own and no networks beside them."""
-    if _is_optimizer(mapping) or not any(as_weight(value) is not None or _is_wrapped(value) for value in mapping.values()):
-        return False
-    return not _holds_networks(list(mapping.values()))
-
-
 def _is_wrapped(value: Any) -> bool:
-    return isinstance(value, Stub) and not is_module(value) and bool(value.args) and not value.attributes and holds_tensors(value.args)
+    """A tensor in a form that isn't known: an object made of tensors or storages."""
+    return isinstance(value, Stub) and any(isinstance(arg, TypedStorage) or as_weight(arg) is not None for arg in value.args[:16])
 
 
-def _holds_networks(values: list[Any] | tuple[Any, ...]) -> bool:
-    return any(is_module(value) or (isinstance(value, dict) and _tensors(value) > 1) for value in values)
+class _Search:
+    """Looks for modules and dictionaries of tensors inside an object; each dictionary is counted once."""
 
+    def __init__(self) -> None:
+        self._counted: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that what was counted keeps its identity
 
-def _tensors(mapping: dict[Any, Any]) -> int:
-    return sum(as_weight(value) is not None for value in mapping.values())
+    def tensors(self, mapping: dict[Any, Any]) -> int:
+        known = self._counted.get(id(mapping))
+        if known is None:
+            known = self._counted[id(mapping)] = sum(as_weight(value) is not None or _is_wrapped(value) for value in mapping.values())
+            self._kept.append(mapping)
+        return known
 
+    def holds_networks(self, values: Iterable[Any]) -> bool:
+        return any(is_module(value) or self.tensors(_entries(value)) > 1 for value in values if isinstance(value, dict | Stub))
 
-def _is_optimizer(mapping: dict[Any, Any]) -> bool:
-    return "param_groups" in mapping
+    def is_weights(self, mapping: dict[Any, Any]) -> bool:
+        """A dictionary with tensors of its own and no networks beside them."""
+        return "param_groups" not in mapping and self.tensors(mapping) > 0 and not self.holds_networks(mapping.values())
 
-
-def _candidates(root: Any) -> Iterator[Candidate]:
-    """Modules and dictionaries of tensors inside an object, nearest first, each once."""
-    pending: deque[tuple[tuple[str, ...], Any]] = deque([((), root)])
-    seen = {id(root)}
-    looked = 0
-    while pending and looked < _LOOKED_AT:
-        path, value = pending.popleft()
-        looked += 1
-        if path and _counts(value):
-            yield Candidate(path, value, _rank(path))
-            continue
-        if len(path) >= _DEEP:
-            continue
-        for name, inner in _inside(value):
-            if id(inner) not in seen and isinstance(inner, dict | list | tuple | Stub):
-                seen.add(id(inner))
-                pending.append(((*path, name), inner))
-
-
-def _counts(value: Any) -> bool:
-    """Whether a value is a set of weights that could be meant."""
-    if is_module(value):
-        return _has_tensors(value)
-    return isinstance(value, dict) and _is_weights(value)
+    def candidates(self, root: Any) -> Iterator[Candidate]:
+        """Modules and dictionaries of tensors inside an object, nearest first, each once."""
+        pending: deque[tuple[tuple[str, ...], Any]] = deque([((), root)])
+        seen = {id(root)}
+        looked = 0
+        while pending and looked < _LOOKED_AT:
+            path, value = pending.popleft()
+            looked += 1
+            if path and (_has_tensors(value) if is_module(value) else self.is_weights(_entries(value))):
+                yield Candidate(path, value, _rank(path))
+                continue
+            if len(path) >= _DEEP:
+                continue
+            for name, inner in _inside(value):
+                if id(inner) not in seen and isinstance(inner, dict | list | tuple | Stub):
+                    seen.add(id(inner))
+                    pending.append(((*path, name), inner))
 
 
 def _has_tensors(module: Stub) -> bool:
@@ -152,11 +163,11 @@ def _has_tensors(module: Stub) -> bool:
         try:
             if next(iter(own_tensors(current)), None) is not None:
                 return True
+            inner = children(current)
         except ConversionError:
             return True
-        tables = (current.attributes.get("_modules"), current.attributes)
-        for child in (child for table in tables if isinstance(table, dict) for child in table.values()):
-            if is_module(child) and id(child) not in seen:
+        for child in inner.values():
+            if id(child) not in seen:
                 seen.add(id(child))
                 pending.append(child)
     return False
@@ -167,12 +178,10 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
         if is_module(value) or "param_groups" in value.attributes:
             return
         yield from ((str(name), inner) for name, inner in value.attributes.items() if isinstance(name, str))
-        yield from ((str(i), inner) for i, inner in enumerate(value.args) if isinstance(inner, Stub))
-        if value.entries:
-            yield from _inside(value.entries)
-    elif isinstance(value, dict):
-        if not _is_optimizer(value):
-            yield from ((str(name), inner) for name, inner in value.items() if isinstance(name, str | int))
+        yield from ((str(i), inner) for i, inner in enumerate(value.args[:100]) if isinstance(inner, Stub))
+        yield from ((str(i), inner) for i, inner in enumerate((value.items or [])[:1000]))
+    if isinstance(value, dict | Stub) and "param_groups" not in _entries(value):
+        yield from ((str(name), inner) for name, inner in _entries(value).items() if isinstance(name, str | int))
     elif isinstance(value, list | tuple):
         yield from ((str(i), inner) for i, inner in enumerate(value[:1000]))
 
@@ -190,9 +199,10 @@ def _rank(path: tuple[str, ...]) -> int:
 def _beside(root: Any, key: str | None) -> list[str]:
     """What else a checkpoint holds beside the weights: its entries' names."""
     first = (key or "").split(".")[0]
-    if key is None or not isinstance(root, dict) or first not in root:
+    entries = _entries(root)
+    if key is None or first not in entries:
         return []
-    return [printable(name, 60) for name in root if name != first][:50]
+    return [printable(name, 60) if isinstance(name, str | int) else type(name).__name__ for name in entries if name != first][:50]
 
 
 # -- --key
@@ -259,7 +269,7 @@ def _ambiguous(candidates: list[Candidate], key: str | None) -> str:
 def _words(value: Any) -> str:
     if is_module(value):
         return printable(value.class_name)
-    total = _tensors(value)
+    total = _Search().tensors(_entries(value))
     return f"{total} tensor{'s' if total != 1 else ''}"
 
 

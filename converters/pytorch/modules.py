@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable
-from converters.pytorch.tensors import TypedStorage, as_weight
+from converters.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
 from converters.pytorch.unpickle import Global, Items, Stub
 from converters.weights import Composite, Weight
 
 _DEPTH = 2000  # modules in modules; torch itself gives up at some hundred
-_MODULES = 1_000_000  # counted once for each path that leads to them
+_MODULES = 200_000  # counted once for each path that leads to them, as state_dict does
+_KEYS = 1_000_000
 _PATHS = 1 << 26  # characters of all paths together
 _SEARCHED = 2000  # objects looked at for tensors inside an unknown one
 
@@ -172,6 +173,8 @@ def module_state(root: Stub, script: Mapping[str, tuple[str, ...]] | None = None
         for name, weight in own_tensors(module, script):
             state.tensors[prefix + name] = weight
             paths += len(prefix) + len(name)
+        if len(state.tensors) > _KEYS:
+            raise FormatError(f"it has more than {_KEYS} keys: the file is broken or a bomb")
         pending.extend((child, f"{prefix}{name}.") for name, child in reversed(children(module).items()))
     if custom:
         names = ", ".join(printable(name) for name in list(custom)[:10]) + (" ..." if len(custom) > 10 else "")
@@ -219,6 +222,7 @@ def mapping_state(mapping: Mapping[Any, Any]) -> StateDict:
     Raises UnsupportedError for an entry that holds numbers in a form only its own class can read.
     """
     state = StateDict()
+    searched: set[int] = set()
     for key, value in mapping.items():
         name = key_text(key)
         weight = as_weight(value)
@@ -226,7 +230,7 @@ def mapping_state(mapping: Mapping[Any, Any]) -> StateDict:
             if name in state.tensors:
                 raise FormatError(f"two keys are both written '{printable(name)}'")
             state.tensors[name] = with_numbers(name, weight)
-        elif isinstance(value, Stub) and holds_tensors(value):
+        elif isinstance(value, Stub) and (value.cls in TENSOR_CLASSES or holds_tensors(value, searched)):
             raise UnsupportedError(f"'{printable(name)}' is a {printable(value.class_name)}, whose numbers only its own code can read")
         elif isinstance(value, Stub) and "Uninitialized" in value.class_name:
             raise UnsupportedError(f"'{printable(name)}' was never initialised (a lazy module): the file has no weights for it")
@@ -284,9 +288,13 @@ def _plain(value: Any, depth: int) -> Any:
     return _NOT
 
 
-def holds_tensors(value: Any) -> bool:
-    """Whether tensors or storages lie somewhere inside an unknown object (as far as a bounded look goes)."""
-    pending, seen = [value], {id(value)}
+def holds_tensors(value: Any, seen: set[int]) -> bool:
+    """Whether tensors or storages lie somewhere inside an unknown object (as far as a bounded look goes).
+
+    seen: objects looked at before, and found without any.
+    """
+    pending = [value]
+    seen.add(id(value))
     for _ in range(_SEARCHED):
         if not pending:
             return False

@@ -240,6 +240,12 @@ def _rebuild_meta_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     )
 
 
+def _rebuild_wrapper_subclass(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_wrapper_subclass(cls, dtype, size, ...): a shape whose numbers are elsewhere"""
+    _cls, dtype, size, *_ = _exactly(args, 3, 8)
+    return Composite("torch._utils._rebuild_wrapper_subclass", (), "meta", dtype_kind(dtype).name, _counts(size, "a tensor's size"))
+
+
 def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_parameter(data, requires_grad, hooks[, state])"""
     data, *_ = _exactly(args, 1, 4)
@@ -298,6 +304,7 @@ _WRAPPERS = [
     Global("torch._tensor", "Tensor"),
     Global("torch.tensor", "Tensor"),
 ]
+TENSOR_CLASSES = frozenset((*_TENSOR_CLASSES, *_WRAPPERS))
 
 
 def _wrapper(cls: Global) -> Handler:
@@ -456,6 +463,7 @@ def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Unpi
         Global("torch._utils", "_rebuild_sparse_csr_tensor"): _rebuild_sparse_csr_tensor,
         Global("torch._utils", "_rebuild_nested_tensor"): _rebuild_nested_tensor,
         Global("torch._utils", "_rebuild_meta_tensor_no_storage"): _rebuild_meta_tensor,
+        Global("torch._utils", "_rebuild_wrapper_subclass"): _rebuild_wrapper_subclass,
         Global("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         Global("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
         Global("torch._utils", "_rebuild_device_tensor_from_numpy"): _rebuild_from_numpy,
@@ -472,8 +480,8 @@ def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Unpi
     for prefix in _NUMPY:
         call[Global(f"{prefix}.multiarray", "_reconstruct")] = _reconstruct
         call[Global(f"{prefix}.numeric", "_frombuffer")] = _from_buffer
-    call |= {cls: _wrapper(cls) for cls in (*_TENSOR_CLASSES, *_WRAPPERS)}
-    build = dict.fromkeys((*_TENSOR_CLASSES, *_WRAPPERS), _build_wrapper)
+    call |= {cls: _wrapper(cls) for cls in TENSOR_CLASSES}
+    build = dict.fromkeys(TENSOR_CLASSES, _build_wrapper)
     build[_ARRAY] = _build_array
-    new = {cls: call[cls] for cls in (*_TENSOR_CLASSES, *_WRAPPERS)}
+    new = {cls: call[cls] for cls in TENSOR_CLASSES}
     return Rules(call=call, new=new, build=build, build_other=_build_other, persistent=persistent)

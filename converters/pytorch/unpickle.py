@@ -299,6 +299,10 @@ class Unpickler:
                 target.attributes.update(plain)
             elif plain is not None or slots is None:
                 target.state = plain
+                # What a __setstate__ makes of a tuple only its code knows; the dictionaries in it are mostly the attributes.
+                for part in plain if isinstance(plain, tuple) and len(plain) < 10 else ():
+                    if isinstance(part, dict):
+                        target.attributes.update(part)
             if slots is not None:
                 target.slots = slots
         elif isinstance(target, Items):
