@@ -60,10 +60,14 @@ class SwappedStorage(Storage):
 
 
 class ConvertedStorage(Storage):
-    """The same elements in another floating-point type, converted as they are read."""
+    """The same elements in another floating-point type, converted as they are read.
+
+    overflowed: how many finite numbers became infinite so far.
+    """
 
     def __init__(self, inner: Storage, source: Kind, target: Kind) -> None:
         self.inner, self.source, self.target = inner, source, target
+        self.overflowed = 0
         self.nbytes = inner.nbytes // source.itemsize * target.itemsize
 
     def view(self) -> memoryview:
@@ -77,7 +81,10 @@ class ConvertedStorage(Storage):
             until = min(at + step, last)
             data = b"".join(self.inner.chunks(at * source.itemsize, until * source.itemsize))
             with np.errstate(over="ignore", invalid="ignore"):
-                numbers = np.frombuffer(data, numpy_dtype(source.name)).astype(numpy_dtype(target.name))
+                given = np.frombuffer(data, numpy_dtype(source.name))
+                numbers = given.astype(numpy_dtype(target.name))
+                if target.name == "float16" and not np.isfinite(numbers).all():
+                    self.overflowed += int(np.count_nonzero(np.isinf(numbers) & np.isfinite(given)))
             raw = memoryview(numbers.tobytes())
             yield raw[max(start - at * target.itemsize, 0) : len(raw) - max(until * target.itemsize - stop, 0)]
 

@@ -36,8 +36,8 @@ def fold(state: StateDict) -> list[str]:
     Raises UnsupportedError for a parametrization that has no plain form known here.
     """
     folded: list[str] = []
-    tensors = state.tensors
-    for name in list(tensors):
+    for name in list(state.tensors):
+        tensors = state.tensors
         if name not in tensors:
             continue
         if name.endswith("_orig") and name.removesuffix("_orig") + "_u" in tensors:
@@ -74,6 +74,7 @@ def _fold_wrapper(state: StateDict, plain: str, folded: list[str]) -> None:
     names = {plain + "_bar", plain + "_u", plain + "_v"}
     value = _spectral(tensors[plain + "_bar"], tensors[plain + "_u"], tensors[plain + "_v"], 0)
     _replace(state, plain, names, plain + "_bar", value, folded)
+    tensors = state.tensors
     inner = plain.rpartition(".")[0]
     wrapper, _, last = inner.rpartition(".")
     if last != "module":

@@ -145,8 +145,7 @@ def strip(
         if strip_prefix is not None:
             _strip_prefix(state, strip_prefix)
         folded = fold_weights(state) if fold else []
-        if dtype is not None:
-            _convert(state, KINDS[dtype])
+        converted = _convert(state, KINDS[dtype]) if dtype is not None else []
         if contiguous:
             _make_contiguous(state)
         _write(goal, state, force=force)
@@ -154,6 +153,9 @@ def strip(
         if str(problem).startswith(str(goal)):
             raise
         raise type(problem)(f"{printable(origin.name)}: {problem}") from problem
+    if overflowed := sum(storage.overflowed for storage in converted):
+        words = f"{overflowed} number{'s' if overflowed > 1 else ''} too large for {dtype} became infinite"
+        warnings.warn(f"{printable(origin.name)}: {words}", ConversionWarning, stacklevel=2)
     report = _report(origin, goal, checkpoint, state, found_key)
     report.folded = folded
     report.dropped = [*beside, *state.dropped]
@@ -293,9 +295,9 @@ def _strip_prefix(state: StateDict, prefix: str) -> None:
 # -- numbers
 
 
-def _convert(state: StateDict, kind: Kind) -> None:
+def _convert(state: StateDict, kind: Kind) -> list[ConvertedStorage]:
     """Floating tensors in another type; those that share a storage share it afterwards."""
-    storages: dict[tuple[int, str], Storage] = {}
+    storages: dict[tuple[int, str], ConvertedStorage] = {}
     for name, tensor in state.tensors.items():
         if not isinstance(tensor, Tensor) or tensor.torch_dtype not in _FLOATING or tensor.kind is kind:
             continue
@@ -305,6 +307,7 @@ def _convert(state: StateDict, kind: Kind) -> None:
         state.tensors[name] = Tensor(
             storages[place], kind.name, tensor.shape, tensor.stride, tensor.offset, conj=tensor.conj, neg=tensor.neg
         )
+    return list(storages.values())
 
 
 def _make_contiguous(state: StateDict) -> None:
