@@ -11,6 +11,8 @@ from converters.graph import GraphBuilder
 from converters.torch7.module import Module, Value, lowers, on_tensors
 from converters.torch7.references import Nest, Reference
 
+_IDEMPOTENT = frozenset(("nn.ReLU", "cudnn.ReLU", "nn.ReLU6", "cudnn.ClippedReLU", "nn.HardTanh", "nn.Clamp"))
+
 
 def overwrites(function: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a lowering (g, module, x) write into its input where the module says `inplace`."""
@@ -21,6 +23,8 @@ def overwrites(function: Callable[..., Any]) -> Callable[..., Any]:
         result = function(net.g, module, x.get())
         if not module.flag("inplace"):
             return Reference(result)
+        if x.replicated and module.type not in _IDEMPOTENT:
+            raise module.error("it overwrites a replicated tensor, whose elements would change once for each place where they show")
         x.set(result)
         return x
 

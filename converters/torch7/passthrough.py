@@ -16,13 +16,19 @@ from converters.torch7.references import Nest, Reference
     "nn.PrintSize",
     "nn.GradientReversal",
     "nn.ZeroGrad",
-    "nn.Contiguous",
     "nn.ActivityRegularizer",
 )
 @on_tensors
 def identity(net: Any, module: Module, x: Nest) -> Nest:
     """Its input, the same tensor. Source: nn/Identity.lua, nn/L1Penalty.lua, nn/ZeroGrad.lua."""
     return x
+
+
+@lowers("nn.Contiguous")
+@on_tensors
+def contiguous(net: Any, module: Module, x: Nest) -> Nest:
+    """Its input, or a copy of one whose elements don't lie in order. Source: nn/Contiguous.lua."""
+    return Reference(x.get()) if isinstance(x, Reference) and not x.contiguous else x
 
 
 @lowers("nn.WhiteNoise")

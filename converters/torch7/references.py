@@ -37,11 +37,15 @@ class _Later:
 class Reference:
     """A tensor object: `get` answers its value now, `set` overwrites its storage, `view` makes another object over it."""
 
-    __slots__ = ("_backward", "_base", "_forward", "_seen", "_value", "_version", "owner")
+    __slots__ = ("_backward", "_base", "_forward", "_seen", "_value", "_version", "contiguous", "owner", "replicated")
 
     def __init__(self, value: ir.Value) -> None:
         self.owner: int | None = None
         """Which module's output it is: the id of its object, 0 for an input of the net."""
+        self.contiguous = True
+        """Whether its elements lie in row-major order: modules that reshape copy others."""
+        self.replicated = False
+        """Whether one element of the storage shows in several places."""
         self._value: ir.Value | _Later = value
         self._version = 0
         self._base: Reference | None = None
@@ -49,9 +53,11 @@ class Reference:
         self._backward: Backward | None = None
         self._seen = 0
 
-    def view(self, forward: Forward, backward: Backward) -> Reference:
+    def view(self, forward: Forward, backward: Backward, *, contiguous: bool = True, replicated: bool = False) -> Reference:
         """Another tensor over the same storage."""
         made = Reference(forward(self.get()))
+        made.contiguous = self.contiguous and contiguous
+        made.replicated = self.replicated or replicated
         made._base, made._forward, made._backward = self, forward, backward
         made._seen = self.version
         return made
@@ -111,6 +117,7 @@ class Reference:
         """Becomes the same view as another tensor, as torch's `set` does; its former storage stays as it is."""
         self._value, self._version = other._value, other._version
         self._base, self._forward, self._backward, self._seen = other._base, other._forward, other._backward, other._seen
+        self.contiguous, self.replicated = other.contiguous, other.replicated
 
 
 Nest = Any

@@ -32,6 +32,11 @@ def reshaped_view(g: GraphBuilder, x: Reference, shape: Sequence[Dim]) -> Refere
     return x.view(lambda base: reshape(g, base, shape), lambda base, new: reshape(g, new, g.shape(base)))
 
 
+def reshaped(g: GraphBuilder, x: Reference, shape: Sequence[Dim]) -> Reference:
+    """As reshaped_view, but a copy where x isn't contiguous."""
+    return reshaped_view(g, x, shape) if x.contiguous else Reference(reshape(g, x.get(), shape))
+
+
 def tensor_reference(module: Module, x: Nest) -> Reference:
     if not isinstance(x, Reference):
         raise module.error(f"its input must be a tensor, but it is a table of {len(x)}")
@@ -112,10 +117,10 @@ def reshape_module(net: Any, module: Module, x: Nest) -> Nest:
         fixed = g.fixed(given.get())
         if math.prod(fixed) != elements:
             raise module.error(f"its input of shape {fixed} doesn't have the {elements} elements of {size}")
-        return reshaped_view(g, given, size)
+        return reshaped(g, given, size)
     if math.prod(g.fixed(given.get(), 1)) != elements:
         raise module.error(f"a sample of its input {shape} doesn't have the {elements} elements of {size}")
-    return reshaped_view(g, given, [shape[0], *size])
+    return reshaped(g, given, [shape[0], *size])
 
 
 @lowers("nn.Collapse")
@@ -127,8 +132,8 @@ def collapse(net: Any, module: Module, x: Nest) -> Nest:
     dims = module.integer("nInputDim", least=1)
     shape = g.shape(given.get())
     if len(shape) > dims:
-        return reshaped_view(g, given, [shape[0], math.prod(g.fixed(given.get(), 1))])
-    return reshaped_view(g, given, [math.prod(g.fixed(given.get()))])
+        return reshaped(g, given, [shape[0], math.prod(g.fixed(given.get(), 1))])
+    return reshaped(g, given, [math.prod(g.fixed(given.get()))])
 
 
 @lowers("nn.Squeeze")
@@ -187,7 +192,7 @@ def replicate(net: Any, module: Module, x: Nest) -> Nest:
     def backward(base: Value, new: Value) -> Value:
         return g.emit("Gather", new, g.const(np.array(0, dtype=np.int64)), axis=at)
 
-    return given.view(forward, backward)
+    return given.view(forward, backward, contiguous=count == 1, replicated=count > 1)
 
 
 @lowers("nn.SplitTable")
@@ -218,7 +223,7 @@ def select(net: Any, given: Reference, axis: int, position: int) -> Reference:
             parts.append(g.emit("Slice", base, [position + 1], [size], [axis]))
         return g.emit("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
 
-    return given.view(forward, backward)
+    return given.view(forward, backward, contiguous=all(d == 1 for d in g.shape(given.get())[:axis]))
 
 
 def positive_dimension(g: GraphBuilder, module: Module, x: Value, count: str = "nInputDims") -> int:

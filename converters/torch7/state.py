@@ -71,6 +71,9 @@ def find_model(root: Any, file: str, key: str | None) -> t7.TorchObject:
     """
     if key:
         found = at_key(root, file, key)
+        candidates = _candidates(found)
+        if len(candidates) == 1:
+            return next(iter(candidates.values()))
         if not is_module(found):
             raise ConversionError(f"{file}: there is no module at key {printable(key)!r}, but {describe(found)}")
         return found  # type: ignore[no-any-return]
