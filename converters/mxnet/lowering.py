@@ -50,7 +50,7 @@ SUFFIXES = ("_moving_mean", "_moving_var", "_running_mean", "_running_var", "_we
 TRAINING = frozenset(
     "cudnn_tune cudnn_off workspace momentum use_global_stats sparse_grad grad_scale ctx forward_stype num_args "
     "min_calib_range max_calib_range key ndev layer_name name ignore_label use_ignore normalization out_grad smooth_alpha "
-    "valid_thresh margin regularization_coefficient use_linear sparseness_target penalty".split()
+    "stype valid_thresh margin regularization_coefficient use_linear sparseness_target penalty".split()
 )
 """Attributes that change nothing in the forward pass of any operator."""
 INDICES = frozenset({"indices", "index", "index_vector", "sequence_length", "length"})

@@ -136,7 +136,7 @@ def index_array(g: Graph, data: ir.Value, *, axes: Ints | None = None) -> ir.Val
 def ravel_multi_index(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
     """Index tuples (M, ...) to flat indices."""
     factors = np.array([math.prod(shape[i + 1 :]) for i in range(len(shape))], g.dtype(data))
-    if g.shape(data)[0] != len(shape):
+    if g.fixed(data, 0, 1)[0] != len(shape):
         raise g.error(f"index tuples of shape {g.shape(data)} don't fit shape {shape}")
     spread = g.const(factors.reshape([-1] + [1] * (g.rank(data) - 1)))
     return g.node("ReduceSum", g.emit("Mul", data, spread), [0], keepdims=0)

@@ -187,11 +187,19 @@ def extract_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
 
 @lowers("_linalg_extracttrian", "linalg_extracttrian")
 def extract_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
-    """The triangles of square matrices, row by row."""
+    """The triangles of square matrices: the lower one row by row, the upper one column by column."""
     size = g.fixed(A, -2)[0]
     below = lower if offset == 0 else offset < 0
-    rows, columns = np.tril_indices(size, offset) if below else np.triu_indices(size, offset)
+    rows, columns = _triangle(size, offset, below)
     return _pick_entries(g, A, rows * size + columns)
+
+
+def _triangle(size: int, offset: int, below: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a triangle's entries: the lower one row by row, the upper one column by column."""
+    if below:
+        return np.tril_indices(size, offset)
+    columns, rows = np.tril_indices(size, -offset)
+    return rows, columns
 
 
 def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
@@ -213,12 +221,12 @@ def make_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
 
 @lowers("_linalg_maketrian", "linalg_maketrian")
 def make_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
-    """Matrices with the rows of the input in a triangle, row by row."""
+    """Matrices with the rows of the input in a triangle: a lower one row by row, an upper one column by column."""
     count = g.fixed(A, -1)[0]
     below = lower if offset == 0 else offset < 0
     side = (math.isqrt(1 + 8 * count) - 1) // 2
     size = side + abs(offset)
-    rows, columns = np.tril_indices(size, offset) if below else np.triu_indices(size, offset)
+    rows, columns = _triangle(size, offset, below)
     if len(rows) != count:
         raise g.error(f"{count} numbers don't fill a triangle with offset {offset}")
     return _spread(g, A, size, rows * size + columns)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.errors import ConversionWarning
+from converters.mxnet.attributes import Ints
 from converters.mxnet.lowering import Graph, Label, lowers
 from converters.mxnet.operators.elementwise import read_type
 from converters.mxnet.operators.normalisation import like
@@ -21,6 +22,11 @@ def softmax_output(
 ) -> ir.Value:
     """Softmax over all but the first axis, over axis 1 (multi_output) or over the last (preserve_shape); the label is for training."""
     rank = g.rank(data)
+    if rank > 3 and not multi_output and not preserve_shape and g.source:
+        message = (
+            "the softmax goes over all axes but the first, as documented; MXNet 1.6 to 1.9 on CPU took the last axis alone at inference"
+        )
+        warnings.warn(g.source.describe(message), ConversionWarning, stacklevel=2)
     result: ir.Value
     if multi_output and rank > 1:
         result = g.emit("Softmax", data, axis=1)
@@ -164,7 +170,7 @@ def identity_like(g: Graph, lhs: ir.Value, rhs: Label | None = None) -> ir.Value
 
 
 @lowers("Dropout", "_npx_dropout")
-def dropout(g: Graph, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training") -> ir.Value:
+def dropout(g: Graph, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()) -> ir.Value:
     """The input itself at inference; mode always, which drops at random even then, is refused."""
     if mode == "always" and p > 0:
         raise g.error("mode always drops at random at inference too, which can't be converted; use mode training")

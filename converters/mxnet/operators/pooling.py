@@ -10,7 +10,7 @@ import onnx_ir as ir
 from converters.mxnet.attributes import Ints
 from converters.mxnet.lowering import Graph, lowers
 from converters.mxnet.operators.convolution import channels_last, spatial, to_channels_first, to_channels_last
-from converters.pooling import output_sizes, pool
+from converters.pooling import divisors, output_sizes, pool
 
 
 @lowers("Pooling", "_npx_pooling")
@@ -46,7 +46,8 @@ def pooling(
         power = _power(g, x, p_value) if pool_type == "lp" else x
         mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
         divisor: Literal["real", "padded"] = "real" if count_include_pad is False else "padded"
-        result = pool(g, power, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
+        averages = _averages_of_all(g, x, kernel, strides, pads, out, divisor) if mode == "average" else None
+        result = averages or pool(g, power, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
         result = _root(g, result, p_value) if pool_type == "lp" else result
     return to_channels_last(g, result) if last else result
 
@@ -58,6 +59,18 @@ def _sizes(g: Graph, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, .
     if any(k > size + 2 * p for k, size, p in zip(kernel, sizes, pads, strict=True)):
         raise g.error(f"kernel {kernel} is larger than the input of shape {g.shape(x)} with pad {tuple(pads)}")
     return sizes
+
+
+def _averages_of_all(
+    g: Graph, x: ir.Value, kernel: Ints, strides: list[int], pads: list[int], out: list[int], divisor: Literal["real", "padded"]
+) -> ir.Value | None:
+    """An average pooling some of whose windows hold nothing at all, for which MXNet answers 0; None where there is no such window."""
+    counts = divisors(g.fixed(x, 2), kernel, strides, pads, out, real=divisor == "real")
+    if (counts > 0).all():
+        return None
+    total = pool(g, x, "sum", kernel=kernel, strides=strides, pads=pads, out=out)
+    factors = np.where(counts > 0, 1 / np.where(counts > 0, counts, 1), 0.0)
+    return g.node("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
 
 
 def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -> ir.Value:
@@ -102,16 +115,26 @@ def pooling_v1(
         return global_pooling(g, data, pool_type, None)
     strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
     sizes = _sizes(g, data, kernel, pads)
-    x = data
-    if any(pads):
-        x = g.emit("Pad", data, [0, 0, *pads, 0, 0, *pads], 0.0)
-    padded = [size + 2 * p for size, p in zip(sizes, pads, strict=True)]
-    out = []
-    for size, k, s in zip(padded, kernel, strides, strict=True):
-        room = min(size - k + s - 1, size - 1) if pooling_convention == "full" else size - k
-        out.append(room // s + 1)
-    mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
-    return pool(g, x, mode, kernel=kernel, strides=strides, pads=[0] * len(kernel), out=out, divisor="kernel")
+    out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
+    if pool_type != "max":
+        return pool(
+            g, data, "average" if pool_type == "avg" else "sum", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"
+        )
+    result = pool(g, data, "max", kernel=kernel, strides=strides, pads=pads, out=out)
+    if not any(pads):
+        return result
+    return g.node("Max", result, g.const(_touching(sizes, kernel, strides, pads, out).astype(g.dtype(data)), role="pads"))
+
+
+def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], out: list[int]) -> np.ndarray:
+    """0 for the windows that hold some of the pads, the lowest number for the others."""
+    touches, empty = np.zeros(out, np.bool_), np.zeros(out, np.bool_)
+    for axis, (size, k, s, p, o) in enumerate(zip(sizes, kernel, strides, pads, out, strict=True)):
+        start = np.arange(o) * s - p
+        shape = [-1 if i == axis else 1 for i in range(len(out))]
+        touches |= ((start < 0) | (np.minimum(start + k, size + p) > size)).reshape(shape)
+        empty |= (start >= size + p).reshape(shape)
+    return np.where(touches & ~empty, 0.0, float(np.finfo(np.float32).min))
 
 
 @lowers("_contrib_AdaptiveAvgPooling2D")

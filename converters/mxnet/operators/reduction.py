@@ -86,10 +86,6 @@ def norm(
         raise g.error(f"attribute ord is {ord}; it must be 1 or 2")
 
     def length(g: Graph, value: ir.Value, axes: list[int], keep: int) -> ir.Value:
-        if ord == 1 and axis is not None and len(axes) == 2:  # a matrix norm: the largest sum of a column
-            columns = g.emit("ReduceSum", g.emit("Abs", value), [axes[0]], keepdims=1)
-            largest: ir.Value = g.emit("ReduceMax", columns, [axes[1]], keepdims=1)
-            return largest if keep else g.emit("Squeeze", largest, axes)
         if ord == 1:
             return g.node("ReduceSum", g.emit("Abs", value), axes, keepdims=keep)
         return g.node("Sqrt", sum_of_squares(g, value, axes, keep))

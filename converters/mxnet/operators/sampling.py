@@ -111,6 +111,11 @@ def bilinear_resize(
         raise g.error(f"the output would have size {tuple(out)}")
     if out == list(sizes):
         return g.identity(data)
+    single = [i + 2 for i, (s, o) in enumerate(zip(sizes, out, strict=True)) if o == 1 and s > 1]
+    if single:  # MXNet takes the first row or column, even without align_corners
+        data = g.emit("Slice", data, [0] * len(single), [1] * len(single), single)
+        if g.shape(data)[2:] == tuple(out):
+            return data
     shape = g.emit("Concat", g.emit("Slice", g.emit("Shape", data), [0], [2]), out, axis=0)
     return g.node(
         "Resize",
