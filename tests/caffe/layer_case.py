@@ -105,6 +105,6 @@ class LayerCase:
             assert sorted(names) == sorted(f"y{i}" for i in range(len(wanted)))
             for name, a, b in zip(names, by_onnx, by_torch, strict=True):
                 want = np.asarray(wanted[int(name[1:])], np.float32)
-                for what, got in (("onnxruntime", a), ("PyTorch", b.numpy())):
+                for what, got in (("onnxruntime", a), ("PyTorch", b.detach().numpy())):
                     assert got.shape == want.shape, f"{what} at batch {batch}: {name} is {got.shape}, not {want.shape}"
                     np.testing.assert_allclose(got, want, rtol=self.tolerance, atol=self.tolerance, err_msg=f"{what} at batch {batch}")
