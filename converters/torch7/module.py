@@ -165,6 +165,8 @@ class Module:
         if not isinstance(value, t7.Tensor):
             what = "missing" if value is None else printable(value, 60)
             raise self.error(f"field '{field}' must be a tensor, but it is {what}")
+        if not value.elements:
+            raise self.error(f"field '{field}' is an empty tensor")
         if value.dtype.kind != "f":
             raise self.error(f"field '{field}' is a {value.typename}, not a tensor of floating point numbers")
         if shape and (len(shape) != len(value.size) or any(a is not None and a != b for a, b in zip(shape, value.size, strict=True))):

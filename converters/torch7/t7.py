@@ -141,9 +141,10 @@ class Tensor:
     def array(self) -> NDArray[Any]:
         """The elements as a read-only numpy view; nothing is copied. The reader has checked that it stays inside the storage."""
         if self.storage is None or not self.elements:
-            return np.empty(self.size or (0,), dtype=self.dtype)
+            return np.empty(0, dtype=self.dtype)
         data = self.storage.array
-        strides = [stride * data.itemsize for stride in self.stride]
+        # the stride along a dimension of size 1 leads nowhere, and may be any number
+        strides = [stride * data.itemsize if size > 1 else 0 for size, stride in zip(self.size, self.stride, strict=True)]
         return np.lib.stride_tricks.as_strided(data[self.offset :], shape=self.size, strides=strides, writeable=False)
 
     def __repr__(self) -> str:
@@ -540,7 +541,8 @@ def read(path: StrPath) -> Any:
             error = FormatError(f"{file}: offset {encoding.offset} ({objects.place()}): {fault}")
             faults.append((encoding.offset, error))
             continue
-        if not bytes(view[encoding.offset : encoding.offset + 64]).strip(b"\n\r \0"):
+        rest = bytes(view[encoding.offset : encoding.offset + 64])
+        if not rest or (position == 0 and not rest.strip(b"\n\r \0")):
             return value
         if position == 0:  # an encoding that is tried second has to explain the whole file
             read_first = encoding, value
