@@ -114,8 +114,9 @@ def _describe(head: bytes) -> str:
         return "it is JSON"
     if not any(head):
         return "it is all zero bytes; the download went wrong, fetch the file again"
-    if all(byte in b"\t\r\n\f" or byte >= 32 for byte in head[:200]):
-        return f"it is text: '{printable(head[:40].decode('utf-8', 'replace'))}'"
+    shown = head[:200].decode("utf-8", "replace")
+    if all(character.isprintable() or character.isspace() for character in shown) and "\ufffd" not in shown[:-1]:
+        return f"it is text: '{printable(shown, 40)}'"
     return f"its first bytes are {head[:8].hex(' ')}"
 
 
@@ -191,7 +192,7 @@ def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *
                 f"{printable(entry.name)}: has {entry.size} bytes; {total} elements of {kind.name} have {total * kind.itemsize}"
             )
         storage: Storage = ZipStorage(archive, entry, check=checked)
-        if checked and entry.crc == 0 and entry.size and _all_zero(storage):
+        if checked and entry.crc == 0 and entry.size and _all_zero(ZipStorage(archive, entry, check=False)):
             raise FormatError(_DAMAGED)
         if big and not untyped and kind.swapsize > 1:
             storage = SwappedStorage(storage, kind.swapsize)

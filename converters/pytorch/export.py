@@ -253,7 +253,7 @@ def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tenso
     import torch
 
     try:
-        import onnxscript.optimizer
+        import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
     except ImportError as problem:
         raise ConversionError("torch.onnx needs the package onnxscript; install it with: pip install onnxscript") from problem
     shapes: Any = tuple({0: torch.export.Dim.DYNAMIC} for _ in arrays) if symbolic else None
@@ -278,7 +278,7 @@ def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tenso
             )
             if program is None:
                 raise ConversionError("torch.onnx gave no program")
-            onnxscript.optimizer.optimize_ir(program.model)
+            onnxscript.optimizer.fold_constants(program.model)
     except ConversionError:
         raise
     except Exception as problem:  # torch.export fails in ways of its own
