@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import google.protobuf.message  # type: ignore[import-untyped]
+import google.protobuf.message
 import onnx
 import onnx.checker
 import onnx.defs
@@ -68,10 +68,7 @@ def build(
     for tensor in _attribute_tensors(proto):
         check_tensor(tensor, file)
     _set_shapes(proto, inputs or {}, file)
-    try:
-        onnx.checker.check_model(proto, skip_opset_compatibility_check=True)
-    except onnx.checker.ValidationError as problem:
-        raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
+    _check_model(proto, file)
     proto = _write_out_functions(proto, file)
     proto = _infer(proto)
     try:
@@ -90,6 +87,21 @@ def settle(model: ir.Model, file: str) -> None:
     remove_unused(model)
     rename_initializers(model)
     order_initializers(model)
+
+
+def _check_model(proto: onnx.ModelProto, file: str) -> None:
+    """ONNX's own checker; but inputs and outputs whose rank isn't stated are well known to runtimes."""
+    values = [value for value in [*proto.graph.input, *proto.graph.output] if value.type.HasField("tensor_type")]
+    unranked = [value.type.tensor_type for value in values if not value.type.tensor_type.HasField("shape")]
+    for kind in unranked:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto, skip_opset_compatibility_check=True)
+    except onnx.checker.ValidationError as problem:
+        raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
+    finally:
+        for kind in unranked:
+            kind.ClearField("shape")
 
 
 def _first_line(problem: Exception) -> str:

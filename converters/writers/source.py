@@ -46,6 +46,7 @@ _TOPICS = (
     "recurrent",
     "reduction",
     "resampling",
+    "signal",
 )
 
 
@@ -232,8 +233,8 @@ class Writer:
         key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
         if key not in writes:
             raise UnwritableError("no PyTorch source is registered for this operator")
-        _check_types(node)
-        written = writes[key](Node(self, node))
+        clumsy = _check_types(node)
+        written = self._widened(node, key, clumsy) if clumsy else writes[key](Node(self, node))
         if isinstance(written, np.ndarray):
             self._known[node.outputs[0]] = written
         elif isinstance(written, str):
@@ -242,6 +243,24 @@ class Writer:
         else:
             for value, expression in zip(node.outputs, written, strict=False):
                 self._tensors[value] = self.code.let(expression, comment=self._comment_for(node, expression))
+
+    def _widened(self, node: ir.Node, key: str, clumsy: set[ir.Value]) -> list[str]:
+        """An operator on unsigned integers that PyTorch only stores: computed in int64, which wraps round at the same places."""
+        before = {value: self.tensor(value) for value in clumsy}
+        self._tensors.update((value, f"{text}.long()") for value, text in before.items())
+        try:
+            written = writes[key](Node(self, node))
+        finally:
+            self._tensors.update(before)
+        if not isinstance(written, str | list):
+            raise UnwritableError("of unsigned integers")
+        parts = [written] if isinstance(written, str) else written
+        if isinstance(written, str) and len(node.outputs) > 1:
+            parts = self.code.unpack(written, len(node.outputs))
+        return [
+            f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in _CLUMSY else part
+            for value, part in zip(node.outputs, parts, strict=False)
+        ]
 
     def _comment_for(self, node: ir.Node, text: str) -> str:
         """The comment of a line that doesn't name its layer itself."""
@@ -323,11 +342,20 @@ def _describe(node: ir.Node) -> str:
 
 
 _CLUMSY = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
-_MOVES = frozenset("Cast CastLike Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand QuantizeLinear DequantizeLinear".split())
+_MOVES = frozenset(
+    "Cast CastLike BitCast Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand QuantizeLinear DequantizeLinear Shape Size".split()
+)
+_WIDENED = frozenset(
+    "Add Sub Mul Equal BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where Concat Gather Slice Split Tile Pad Div Mod Less LessOrEqual "
+    "Greater GreaterOrEqual Max Min Sum BitShift Pow TopK ArgMax ArgMin Clip Sign ReduceSum ReduceMax ReduceMin ReduceProd".split()
+)
+_ALIKE_IN_64_BITS = frozenset("Add Sub Mul Equal BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where Concat Gather Slice Split Tile".split())
+"""Operators for which the sign of a 64-bit integer doesn't matter."""
 
 
-def _check_types(node: ir.Node) -> None:
-    """Raises UnwritableError for element types that PyTorch has no arithmetic for."""
+def _check_types(node: ir.Node) -> set[ir.Value]:
+    """The inputs of types that PyTorch only stores. Raises UnwritableError where nothing can be computed of the node's types."""
+    clumsy = set()
     for value in [*node.inputs, *node.outputs]:
         if value is None or value.type is None:
             continue
@@ -337,7 +365,10 @@ def _check_types(node: ir.Node) -> None:
             continue
         torch_dtype(value.dtype)
         if value.dtype in _CLUMSY and node.op_type not in _MOVES:
-            raise UnwritableError(f"PyTorch has no arithmetic for elements of type {value.dtype.name}")
+            if node.op_type not in (_ALIKE_IN_64_BITS if value.dtype == ir.DataType.UINT64 else _WIDENED):
+                raise UnwritableError(f"PyTorch has no arithmetic for elements of type {value.dtype.name}")
+            clumsy.add(value)
+    return {value for value in clumsy if value in node.inputs}
 
 
 def _constant_value(node: ir.Node) -> NDArray[Any]:

@@ -94,8 +94,8 @@ def mod(n: Node) -> str:
 def power(n: Node) -> str:
     """`x ** y`, in the base's type."""
     if n.dtype(0) != n.dtype(1):
-        right = n.static(1)
-        if right is not None and right.ndim == 0 and (n.is_float(0) or n.dtype(1).is_integer()):
+        exponent = n.static(1)
+        if exponent is not None and exponent.ndim == 0 and (n.is_float(0) or n.dtype(1).is_integer()):
             return f"{n[0]} ** {n.operand(1, 0)}"
         if n.is_float(0):
             return f"{n[0]} ** {n[1]}.to({n.torch_dtype(n.dtype(0))})"
@@ -146,7 +146,15 @@ def where(n: Node) -> str:
 @writes("Cast")
 def cast(n: Node) -> str:
     """x.to(dtype); numbers with a fraction are cut towards zero."""
+    if n.attr("to") is None:
+        raise n.error("it doesn't say what to cast to")
     return f"{n[0]}.to({n.torch_dtype(ir.DataType(n.attr('to')))})"
+
+
+@writes("BitCast")
+def bit_cast(n: Node) -> str:
+    """x.view(dtype): the same bits as another type."""
+    return f"{n[0]}.view({n.torch_dtype(ir.DataType(n.attr('to')))})"
 
 
 @writes("CastLike")

@@ -110,3 +110,17 @@ def trilu(n: Node) -> str:
     """x.triu or x.tril."""
     offset = n.scalar(1) if n.has(1) else "0"
     return f"{n[0]}.{'triu' if n.attr('upper', 1) else 'tril'}({offset})"
+
+
+@writes("Unique")
+def unique(n: Node) -> list[str]:
+    """Distinct elements (or slices), where each first stands, which one each element is, and how many there are of each."""
+    call = f"{n.function('unique')}({n[0]}, {n.attr('axis')}, {bool(n.attr('sorted', 1))})"
+    return n.unpack(call, 4)[: n.outputs]
+
+
+@writes("TensorScatter")
+def tensor_scatter(n: Node) -> str:
+    """A cache with new entries written from each batch's position on."""
+    options = f"{n.attr('axis', -2)}, {n.attr('mode', 'linear') == 'circular'}"
+    return f"{n.function('tensor_scatter')}({n[0]}, {n[1]}, {n.get(2)}, {options})"

@@ -54,7 +54,7 @@ class Modules:
         owner = self._access(path)
         if is_name(role):
             return f"{owner}.{role}"
-        return f"{owner}.get_buffer({role!r})" if self._is_buffer(role, holding.tensors[role]) else f"{owner}.get_parameter({role!r})"
+        return f"{owner}._{'buffers' if self._is_buffer(role, holding.tensors[role]) else 'parameters'}[{role!r}]"
 
     def layer(self, build: str, wanted: Mapping[str, ir.Value], buffers: frozenset[str]) -> str | None:
         """The expression of the layer if the tensors wanted are all that one path has, at the same roles; else None."""
@@ -114,11 +114,11 @@ class Modules:
         dims = ", ".join(str(d) for d in value.shape.numpy())
         dtype = "" if value.dtype == ir.DataType.FLOAT else f", dtype={torch_dtype(value.dtype)}"
         empty = f"torch.empty({dims or '()'}{dtype})"
-        if self._is_buffer(role, value):
-            return f"{owner}.register_buffer({role!r}, {empty})"
+        is_buffer = self._is_buffer(role, value)
         if is_name(role):
-            return f"{owner}.{role} = nn.Parameter({empty})"
-        return f"{owner}.register_parameter({role!r}, nn.Parameter({empty}))"
+            return f"{owner}.register_buffer({role!r}, {empty})" if is_buffer else f"{owner}.{role} = nn.Parameter({empty})"
+        # a name that nn.Module itself has, or that is none: past the checks of register_parameter
+        return f"{owner}._buffers[{role!r}] = {empty}" if is_buffer else f"{owner}._parameters[{role!r}] = nn.Parameter({empty})"
 
     def _is_buffer(self, role: str, value: ir.Value) -> bool:
         return role in _BUFFERS or value.dtype not in FLOATS or bool(value.metadata_props.get("buffer"))

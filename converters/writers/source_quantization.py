@@ -42,3 +42,38 @@ def dynamic_quantize_linear(n: Node) -> str:
 def matmul_integer(n: Node) -> str:
     """(a - a_zero) @ (b - b_zero) in int32."""
     return f"{n.function('matmul_integer')}({n[0]}, {n[1]}, {n.get(2)}, {n.get(3)})"
+
+
+@writes("QLinearMatMul")
+def qlinear_matmul(n: Node) -> str:
+    """A product of quantised matrices, requantised."""
+    low, high = _RANGES[n.output_dtype()]
+    parts = ", ".join(n[i] for i in range(8))
+    return f"{n.function('qlinear_matmul')}({parts}, {low}, {high}, {n.torch_dtype(n.output_dtype())})"
+
+
+@writes("ConvInteger")
+def conv_integer(n: Node) -> str:
+    """A convolution of integers in int32."""
+    call = f"{n[0]}, {n[1]}, {n.get(2)}, {n.get(3)}, {_window(n)}"
+    return f"{n.function('conv_integer')}({call}).int()"
+
+
+@writes("QLinearConv")
+def qlinear_conv(n: Node) -> str:
+    """A convolution of quantised numbers, requantised."""
+    low, high = _RANGES[n.output_dtype()]
+    parts = ", ".join(n[i] for i in range(8))
+    return f"{n.function('qlinear_conv')}({parts}, {n.get(8)}, {_window(n)}, {low}, {high}, {n.torch_dtype(n.output_dtype())})"
+
+
+def _window(n: Node) -> str:
+    """strides, pads, dilations and groups of a convolution."""
+    weight = n.shape(3 if n.op_type == "QLinearConv" else 1)
+    if weight is None or n.attr("auto_pad", "NOTSET") != "NOTSET":
+        raise n.error("auto_pad, or a weight of unknown rank")
+    dims = len(weight) - 2
+    window = [
+        list(n.attr(name, [value] * size)) for name, value, size in (("strides", 1, dims), ("pads", 0, 2 * dims), ("dilations", 1, dims))
+    ]
+    return f"{', '.join(map(str, window))}, {n.attr('group', 1)}"

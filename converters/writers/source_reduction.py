@@ -79,14 +79,24 @@ def _arg(n: Node, name: str) -> str:
 @writes("CumSum")
 def cum_sum(n: Node) -> str:
     """x.cumsum, reversed or without the element itself."""
-    axis = int(n.needed(1, "the axis").reshape(-1)[0])
-    x = n[0]
-    if n.attr("reverse", 0):
-        x = n.let(f"{x}.flip({axis})")
-    total = f"{x}.cumsum({axis}, dtype={n.torch_dtype(n.dtype())})"
+    return _cumulate(n, "cumsum")
+
+
+@writes("CumProd")
+def cum_prod(n: Node) -> str:
+    """x.cumprod, reversed or without the element itself."""
+    return _cumulate(n, "cumprod")
+
+
+def _cumulate(n: Node, name: str) -> str:
+    axis = n.scalar(1)
+    x, options = n[0], f"dtype={n.torch_dtype(n.dtype())}"
+    reverse = bool(n.attr("reverse", 0))
     if n.attr("exclusive", 0):
-        total = n.let(f"{total} - {x}")
-    return f"{total}.flip({axis})" if n.attr("reverse", 0) else total
+        return f"{n.function('cumulate_before')}({x}, {axis}, {reverse}, {'torch.cumsum' if name == 'cumsum' else 'torch.cumprod'})"
+    if reverse:
+        return f"{x}.flip({axis}).{name}({axis}, {options}).flip({axis})"
+    return f"{x}.{name}({axis}, {options})"
 
 
 @writes("TopK")

@@ -60,3 +60,29 @@ def top_k(x, k, axis, largest):
     """Sorted; of equal values the one with the lower index comes first."""
     values, indices = x.sort(dim=axis, descending=largest, stable=True)
     return values.narrow(axis, 0, int(k)), indices.narrow(axis, 0, int(k))
+
+
+def unique(x, axis, in_order):
+    """Values, first positions, inverse and counts; in order of size, or of first appearance."""
+    flat = x.reshape(-1, 1) if axis is None else x.movedim(axis, 0)
+    rows, inverse, counts = torch.unique(flat.reshape(flat.shape[0], -1), dim=0, return_inverse=True, return_counts=True)
+    positions = torch.arange(flat.shape[0], device=x.device)
+    first = torch.full((rows.shape[0],), flat.shape[0], device=x.device).scatter_reduce(0, inverse, positions, "amin")
+    if not in_order:
+        order = first.argsort()
+        rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=x.device))
+        rows, first, counts, inverse = rows[order], first[order], counts[order], rank[inverse]
+    values = rows.reshape(rows.shape[0], *flat.shape[1:])
+    return (values.flatten() if axis is None else values.movedim(0, axis)), first, inverse, counts
+
+
+def tensor_scatter(cache, update, starts, axis, circular):
+    axis = axis % cache.dim()
+    steps = torch.arange(update.shape[axis], device=cache.device)
+    starts = torch.zeros(cache.shape[0], dtype=torch.int64, device=cache.device) if starts is None else starts
+    places = starts.view(-1, 1) + steps
+    if circular:
+        places = places % cache.shape[axis]
+    shape = [1] * cache.dim()
+    shape[0], shape[axis] = places.shape
+    return cache.scatter(axis, places.reshape(shape).expand(update.shape), update)

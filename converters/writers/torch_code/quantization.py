@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 
 def spread_scale(scale, x, axis, block):
@@ -46,3 +47,37 @@ def matmul_integer(a, b, a_zero, b_zero):
     if b_zero is not None:
         b = b - b_zero.long()
     return (a @ b).int()
+
+
+def qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, scale, zero, low, high, dtype):
+    product = dequantized_zero(a, a_zero, -1) @ dequantized_zero(b, b_zero, -2)
+    left = a_scale.double().unsqueeze(-1) if a_scale.numel() > 1 else a_scale.double()
+    result = (product.double() * left * b_scale.double() / scale.double()).round()
+    return (result + zero.double()).clamp(low, high).to(dtype)
+
+
+def dequantized_zero(x, zero, axis):
+    """Integers without their zero point, one for all or one per slice (row of the left matrix, column of the right)."""
+    if zero is None:
+        return x.long()
+    zero = zero.long()
+    return x.long() - (zero.unsqueeze(axis) if zero.dim() >= 1 and zero.numel() > 1 else zero.reshape(()))
+
+
+def conv_integer(x, weight, x_zero, w_zero, strides, pads, dilations, groups):
+    dims = x.dim() - 2
+    x = x.double() - (0 if x_zero is None else x_zero.double())
+    weight = weight.double() - (0 if w_zero is None else w_zero.double().reshape([-1] + [1] * (dims + 1)))
+    around = [p for axis in reversed(range(dims)) for p in (pads[axis], pads[axis + dims])]
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
+    return convolve(F.pad(x, around), weight, None, strides, 0, dilations, groups)
+
+
+def qlinear_conv(x, x_scale, x_zero, w, w_scale, w_zero, scale, zero, bias, strides, pads, dilations, groups, low, high, dtype):
+    result = conv_integer(x, w, x_zero, w_zero, strides, pads, dilations, groups)
+    per_channel = [-1] + [1] * (x.dim() - 2)
+    if bias is not None:
+        result = result + bias.double().reshape(per_channel)
+    factor = x_scale.double() * w_scale.double() / scale.double()
+    result = (result * (factor.reshape(per_channel) if factor.numel() > 1 else factor)).round()
+    return (result + zero.double()).clamp(low, high).to(dtype)

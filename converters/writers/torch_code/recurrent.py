@@ -42,10 +42,8 @@ def run_recurrent(step, x, states, direction, lengths, batch_first):
                 line.append(torch.where(alive, state[0], torch.zeros_like(state[0])))
         if backward and lengths is None:
             line.reverse()
-        line = torch.stack(line) if line else x[0].new_zeros(0, batch, states[0].shape[2])
-        if lengths is not None and backward:
-            line = reverse_sequence(line, lengths, 1, 0)
-        outputs.append(line)
+        output = torch.stack(line) if line else x[0].new_zeros(0, batch, states[0].shape[2])
+        outputs.append(reverse_sequence(output, lengths, 1, 0) if lengths is not None and backward else output)
         finals.append(state)
     result = torch.stack(outputs, 1)
     last = [torch.stack(parts) for parts in zip(*finals)]

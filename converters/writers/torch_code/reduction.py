@@ -46,3 +46,13 @@ def reduce(x, axes, kind, keepdim, noop_with_empty_axes):
             x = wide.logsumexp(axes, keepdim=True)
     x = x.to(dtype)
     return x if keepdim else x.squeeze(axes)
+
+
+def cumulate_before(x, axis, reverse, cumulate):
+    """Sums or products of what comes before each element, which itself isn't part of it."""
+    x = x.flip(axis) if reverse else x
+    first = x.narrow(axis, 0, 1)
+    start = torch.zeros_like(first) if cumulate is torch.cumsum else torch.ones_like(first)
+    rest = cumulate(x.narrow(axis, 0, x.shape[axis] - 1), axis, dtype=x.dtype)
+    result = torch.cat([start, rest], axis)
+    return result.flip(axis) if reverse else result
