@@ -228,13 +228,13 @@ def _blob(message: _Message, whence: Source, index: int) -> Blob:
     legacy: dict[int, int] = {}
     shape: list[int] = []
     data: dict[int, list[tuple[int, int, int]]] = {}
-    half = False
+    raw_type = 0  # NVIDIA: DOUBLE, FLOAT, FLOAT16
     for number, wire, start, end in message.fields():
         if wire == _VARINT:
             if number <= 5:
                 legacy[number] = _signed(end)
             elif number == 10:
-                half = end == 2
+                raw_type = end
         elif number == 7 and wire == _BYTES and 5 not in legacy:
             shape = _dims(message.inner(start, end))
         else:
@@ -242,8 +242,9 @@ def _blob(message: _Message, whence: Source, index: int) -> Blob:
     if 5 in legacy:  # C3D: num, channels, length, height, width; data is 6
         return Blob(tuple(legacy.get(i, 0) for i in range(1, 6)), False, _values(message, data.get(6, []), "<f4"), whence, index)
     if 12 in data:
-        kinds = {None: "<f4", True: "<f2"}
-        values = _values(message, data[12], kinds[half or None])
+        if raw_type > 2:
+            raise FormatError(whence.describe(f"blob {index} holds raw data of type {raw_type}, which isn't floating-point"))
+        values = _values(message, data[12], ("<f8", "<f4", "<f2")[raw_type])
     elif 8 in data:
         values = _values(message, data[8], "<f8")
     else:
