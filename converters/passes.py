@@ -83,6 +83,8 @@ def explicit_pooling(model: ir.Model) -> None:
             # not the lowest number: onnxruntime would fuse that Pad into the pool, and then refuse the pads
             _pad_before(graph, node, x, pads_now, -math.inf)
             pads_now = [0] * 2 * rank
+        if not any(pads) and "count_include_pad" in node.attributes:
+            del node.attributes["count_include_pad"]  # there was no padding to count, and the overhang never counts
         del node.attributes["ceil_mode"]
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
 
