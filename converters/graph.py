@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.defs
 import onnx.helper
 import onnx.shape_inference
@@ -219,7 +220,7 @@ class GraphBuilder:
         try:
             check_channels(node)
             infer(node, OPSET)
-        except (onnx.shape_inference.InferenceError, ValueError) as problem:
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as problem:
             shapes = ", ".join("-" if v is None else str(self.shape(v)) for v in inputs)
             reason = re.sub(r"^(\[\w+\]\s*|\(op_type:[^)]*\):?\s*)+", "", str(problem)).strip()
             raise self.error(f"{op_type} doesn't fit inputs of shapes {shapes}: {reason}") from problem
