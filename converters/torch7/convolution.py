@@ -297,11 +297,13 @@ def spatial_convolution_local(g: GraphBuilder, module: Module, x: Value) -> Valu
     corner = (np.arange(rows) * strides[0])[:, None] * wide + np.arange(columns) * strides[1]
     offset = np.arange(kernel_h)[:, None] * wide + np.arange(kernel_w)
     index = corner.reshape(-1, 1) + offset.reshape(1, -1)
-    pixels = g.emit("Reshape", batch, [-1, inputs, plane])
+    count = g.shape(batch)[0]
+    pixels = g.emit("Reshape", batch, [-1, inputs, plane], shape=[count, inputs, plane])
     windows = g.emit("Gather", pixels, g.const(index, np.int64, role="windows"), axis=2)  # (N, in, positions, kH * kW)
     windows = g.emit("Transpose", windows, perm=[2, 0, 1, 3])
-    windows = g.emit("Reshape", windows, [rows * columns, -1, inputs * kernel_h * kernel_w])
-    kernels = g.emit("Reshape", module.param("weight", weight.reshape(shape)), [rows * columns, outputs, inputs * kernel_h * kernel_w])
+    size = inputs * kernel_h * kernel_w
+    windows = g.emit("Reshape", windows, [rows * columns, -1, size], shape=[rows * columns, count, size])
+    kernels = g.emit("Reshape", module.param("weight", weight.reshape(shape)), [rows * columns, outputs, size])
     out = g.emit("MatMul", windows, g.emit("Transpose", kernels, perm=[0, 2, 1]))  # (positions, N, out)
     out = g.emit(
         "Reshape", g.emit("Transpose", out, perm=[1, 2, 0]), [-1, outputs, rows, columns], shape=[g.shape(batch)[0], outputs, rows, columns]

@@ -94,7 +94,8 @@ def bilinear(g: GraphBuilder, module: Module, x: Value) -> Value:
     if g.rank(first) != 2 or g.rank(second) != 2 or g.fixed(first, 1) != (left,) or g.fixed(second, 1) != (right,):
         raise module.error(f"it takes (N, {left}) and (N, {right}), but is given {g.shape(first)} and {g.shape(second)}")
     matrix = g.emit("Reshape", module.param("weight", weight), [outputs * left, right])
-    products = g.emit("Reshape", g.emit("MatMul", second, g.emit("Transpose", matrix, perm=[1, 0])), [-1, outputs, left])
+    products = g.emit("MatMul", second, g.emit("Transpose", matrix, perm=[1, 0]))
+    products = g.emit("Reshape", products, [-1, outputs, left], shape=[g.shape(first)[0], outputs, left])
     products = g.emit("MatMul", products, g.emit("Unsqueeze", first, [2]))
     out = g.emit("Squeeze", products, [2], shape=[g.shape(first)[0], outputs])
     bias = _bias(module, outputs)

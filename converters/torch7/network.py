@@ -22,6 +22,7 @@ from converters.torch7.indices import IntegerInputError
 from converters.torch7.module import Module, Parameters
 from converters.torch7.pooling import remember_indices
 from converters.torch7.references import Nest, Reference, references, values
+from converters.torch7.shapes import BatchOfOneError
 from converters.torch7.state import find_model, first_shape, inner_modules
 
 MAX_DEPTH = 150
@@ -66,6 +67,10 @@ class Net:
             raise unsupported([module.source], _ADVICE)
         if self._depth >= MAX_DEPTH:
             raise module.error(f"containers are nested deeper than {MAX_DEPTH}")
+        if isinstance(module.get("updateOutput"), t7.Function) and made.typename != "nn.Copy":
+            raise module.error(
+                "it has an updateOutput function of its own, bytecode that is never run here; its class's would give other numbers"
+            )
         function = lowers[made.typename]
         self._depth += 1
         try:
@@ -151,6 +156,9 @@ def _convert(made: t7.TorchObject, file: str, name: str, shapes: Any) -> ir.Mode
         return _attempt(made, file, name, shapes, symbolic=False)
     try:
         return _attempt(made, file, name, shapes, symbolic=True)
+    except BatchOfOneError as problem:
+        _warn(f"{problem}, as Torch7 does, so the result takes no other batch; give a first size of 2 or more for one that takes any")
+        return _attempt(made, file, name, shapes, symbolic=False)
     except (SymbolicDimensionError, ConversionError):
         return _attempt(made, file, name, shapes, symbolic=False)
 
@@ -269,10 +277,17 @@ def _inferred(made: t7.TorchObject, file: str) -> Any:
 
 def _give(shapes: Any) -> str:
     """How to give the input's shape, with what is known of it."""
-    dims = [d if isinstance(d, int) else s for d, s in zip(_first(shapes), (1, 3, 224, 224), strict=False)] if shapes else [1, 3, 224, 224]
+    dims = [d if isinstance(d, int) else s for d, s in zip(_first(shapes), (2, 3, 224, 224), strict=False)] if shapes else [2, 3, 224, 224]
     option = "x".join(map(str, dims))
     return f"give it: inputs={{'input': {tuple(dims)}}} or --input input={option}, for a table of tensors input_1, input_2 ..."
 
+
+_REASONS = {
+    "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
+    "nn.VolumetricFractionalMaxPooling": "its windows are drawn at random each time",
+    "nn.SparseLinear": "its input is a list of indices and values, which no tensor of the graph is",
+    "nn.IndexLinear": "its input is a list of indices and values, which no tensor of the graph is",
+}
 
 # -- before anything is lowered ----------------------------------------------------------------------------------------
 
@@ -287,7 +302,8 @@ def _check_types(root: t7.TorchObject, file: str) -> None:
         if made.version > 2:
             newer[made.typename] = made.version
     if unknown:
-        raise unsupported(unknown.values(), _ADVICE)
+        reasons = [f"{name}: {_REASONS[name]}." for name in unknown if name in _REASONS]
+        raise unsupported(unknown.values(), "\n".join([*reasons, _ADVICE]))
     for typename, version in newer.items():
         _warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that Torch7 wrote; it is read as version 2")
 

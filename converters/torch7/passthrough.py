@@ -41,8 +41,8 @@ def white_noise(g: GraphBuilder, module: Module, x: Value) -> Value:
 @lowers("nn.Copy")
 @on_tensors
 def copy(net: Any, module: Module, x: Nest) -> Nest:
-    """A copy of its input; the types of tensors are those of the graph. Source: nn/Copy.lua."""
-    return _copy(x)
+    """A copy of its input, or the input itself where both types are one: the graph has its own. Source: nn/Copy.lua."""
+    return x if "updateOutput" in module else _copy(x)
 
 
 def _copy(x: Nest) -> Nest:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 
+from converters.errors import ConversionWarning
 from converters.graph import GraphBuilder
 from converters.pooling import max_pool_with_indices, output_sizes, pool
 from converters.torch7.activations import tensor_input
@@ -81,6 +83,9 @@ def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
     out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
     result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if include else "real")
+    if len(axes) == 2 and module.get("divide") is None:
+        message = "its file is older than the field 'divide', without which nn multiplies by the kernel's size; so does the result"
+        warnings.warn(module.source.describe(message), ConversionWarning, stacklevel=2)
     if len(axes) == 2 and not module.flag("divide"):
         result = g.emit("Mul", result, float(math.prod(kernel)))
     return _unbatch(g, result, single)

@@ -18,8 +18,11 @@ def _batch(g: GraphBuilder, module: Module, x: Value, ranks: tuple[int, ...]) ->
 
 def _nearest(g: GraphBuilder, module: Module, batch: Value) -> Value:
     scale = module.integer("scale_factor", least=1)
+    shape = [*g.shape(batch)[:2], *(size * scale for size in g.fixed(batch, 2))]
     scales = np.array([1, 1] + [scale] * (g.rank(batch) - 2), dtype=np.float32)
-    return g.emit("Resize", batch, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    return g.emit(
+        "Resize", batch, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor", shape=shape
+    )
 
 
 def _linear(g: GraphBuilder, module: Module, batch: Value, fields: tuple[str, ...]) -> Value:
@@ -32,7 +35,17 @@ def _linear(g: GraphBuilder, module: Module, batch: Value, fields: tuple[str, ..
         sizes = tuple(module.integer(field, least=1) for field in fields)
     if max(sizes) > 1 << 20:
         raise module.error(f"its output would have size {sizes}")
-    return g.emit("Resize", batch, None, None, list(sizes), mode="linear", coordinate_transformation_mode="align_corners", axes=axes)
+    return g.emit(
+        "Resize",
+        batch,
+        None,
+        None,
+        list(sizes),
+        mode="linear",
+        coordinate_transformation_mode="align_corners",
+        axes=axes,
+        shape=[*g.shape(batch)[:2], *sizes],
+    )
 
 
 @lowers("nn.SpatialUpSamplingNearest")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.graph import Dim, GraphBuilder
+from converters.graph import Dim, GraphBuilder, SymbolicDimensionError
 from converters.torch7 import t7
 from converters.torch7.activations import tensor_input
 from converters.torch7.module import Module, Value, lowers, on_tensors
@@ -43,6 +43,10 @@ def tensor_reference(module: Module, x: Nest) -> Reference:
     return x
 
 
+class BatchOfOneError(SymbolicDimensionError):
+    """A module gives a batch of one sample another rank than any other batch."""
+
+
 def batch_is_one(g: Any, dims: Sequence[Dim]) -> bool:
     """Whether the symbolic batch among these dimensions was given as 1, where Torch7 treats a batch of one differently."""
     return getattr(g, "batch", None) == 1 and any(not isinstance(d, int) for d in dims)
@@ -71,7 +75,7 @@ def view(net: Any, module: Module, x: Nest) -> Nest:
     dims = module.integer("numInputDims", None, least=0)
     inner = len(shape) if dims is None else min(dims, len(shape))
     if inner == len(shape) and batch_is_one(g, shape):
-        shape = g.fixed(given.get())
+        raise BatchOfOneError(module.source.describe("it drops the dimension of a batch of one sample"))
     count, symbol = _product(g, given.get(), shape[len(shape) - inner :])
     if count % elements and symbol is not None:
         shape = g.fixed(given.get())
@@ -144,7 +148,7 @@ def squeeze(net: Any, module: Module, x: Nest) -> Nest:
     given = tensor_reference(module, x)
     shape = g.shape(given.get())
     if batch_is_one(g, shape):
-        shape = g.fixed(given.get())
+        raise BatchOfOneError(module.source.describe("it drops the dimension of a batch of one sample"))
     dims = module.integer("numInputDims", None)
     batched = dims is not None and len(shape) == dims + 1
     dim = module.integer("dim", None, least=1)

@@ -18,7 +18,9 @@ from tests.torch7.lua import dumps, module
 START = "import converters.torch7.t7"
 READERS = {
     "converters.torch7.t7.read": "from converters.torch7 import t7; t7.read(PATH)",
-    "converters.torch7.parameters, summed": "from converters.torch7 import parameters; print(sum(float(v.sum()) for v in parameters(PATH).values()))",
+    "converters.torch7.parameters, summed": (
+        "from converters.torch7 import parameters; print(sum(float(v.sum()) for v in parameters(PATH).values()))"
+    ),
     "torchfile.load": "import torchfile; torchfile.load(PATH)",
 }
 
@@ -38,9 +40,8 @@ def main(path: Path) -> None:
     print(f"{path.name}: {size:.0f} MB, cp {copy:.2f} s, start-up {start:.2f} s and {least:.0f} MB")
     for name, program in READERS.items():
         seconds, peak = run([sys.executable, "-c", program.replace("PATH", repr(str(path)))])
-        print(
-            f"{name}: {seconds:.2f} s, {(seconds - start) / copy:.2f} x cp without the start-up; {(peak - least) / size:.2f} x the file in memory"
-        )
+        ratio, memory = (seconds - start) / copy, (peak - least) / size
+        print(f"{name}: {seconds:.2f} s, {ratio:.2f} x cp without the start-up; {memory:.2f} x the file in memory")
 
 
 if __name__ == "__main__":
