@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import warnings
@@ -62,12 +63,17 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     """
     name = os.path.basename(os.fspath(path))
     view = map_file(path)
+    collecting = gc.isenabled()
+    gc.disable()  # a tree of a million objects is built and nothing is thrown away: looking for garbage takes most of the time
     try:
         return _read(view, name, 0)
     except ConversionError as problem:
         raise type(problem)(f"{printable(name)}: {problem}") from problem
     except MemoryError as problem:
         raise FormatError(f"{printable(name)}: needs more memory than there is: it is broken or hostile") from problem
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
@@ -183,10 +189,10 @@ def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *
         if not isinstance(key, str):
             raise FormatError(f"a storage's key is a {type(key).__name__}")
         kind, untyped = storage_kind(cls)
+        total = count(numel, "a storage's length")
         if key in storages:
             return storages[key]
         entry = archive.entry(place(key))
-        total = count(numel, "a storage's length")
         if entry.size != total * kind.itemsize:
             raise FormatError(
                 f"{printable(entry.name)}: has {entry.size} bytes; {total} elements of {kind.name} have {total * kind.itemsize}"

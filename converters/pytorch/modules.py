@@ -92,8 +92,6 @@ def _table(module: Stub, name: str) -> dict[Any, Any]:
     table = module.attributes.get(name, {})
     if not isinstance(table, dict):
         raise FormatError(f"{printable(module.class_name)}: {name} is a {type(table).__name__}, not a dictionary")
-    if table is module.attributes:
-        raise FormatError(f"{printable(module.class_name)}: {name} is the module's own dictionary")
     return table
 
 

@@ -256,8 +256,13 @@ class Unpickler:
         else:
             self._broken(f"a {type(function).__name__} is called")
         self.budget.spend(3)
-        self.called.setdefault(printable(function if isinstance(function, Global) else function.class_name))
+        self._note(function)
         return Stub(function, args)
+
+    def _note(self, function: Any) -> None:
+        """Remembers what the file would have called."""
+        if len(self.called) < 1000:
+            self.called.setdefault(printable(function if isinstance(function, Global) else getattr(function, "class_name", "?")))
 
     def _call_partial(self, partial: Stub, args: tuple[Any, ...]) -> Any:
         """Protocol 2 writes cls.__new__(cls, *args, **kwargs) as a functools.partial of it that is called without arguments."""
@@ -269,7 +274,7 @@ class Unpickler:
         if isinstance(function, Global) and function.name.endswith(".__new__") and bound:
             return self.new(bound[0], (*bound[1:], *args), kwargs)
         self.budget.spend(3)
-        self.called.setdefault(printable(function if isinstance(function, Global) else "functools.partial"))
+        self._note(function)
         return Stub(partial, args)
 
     def new(self, cls: Any, args: Any, kwargs: Any = None) -> Any:
