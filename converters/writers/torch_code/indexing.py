@@ -33,7 +33,7 @@ def scatter_nd(x, indices, updates, reduction):
     for axis in range(depth):
         flat_index = flat_index * x.shape[axis] + wrapped(places[:, axis], x.shape[axis])
     flat = x.reshape(math.prod(x.shape[:depth]), -1)
-    values = updates.reshape(places.shape[0], -1)
+    values = updates.reshape(places.shape[0], flat.shape[1])
     index = flat_index.unsqueeze(1).expand_as(values)
     if reduction == "none":
         result = flat.scatter(0, index, values)
