@@ -6,6 +6,7 @@ from converters.mxnet.operators import (  # noqa: F401
     creation,
     detection,
     elementwise,
+    image,
     indexing,
     matrix,
     normalisation,

@@ -150,9 +150,11 @@ def _spellings(name: str) -> tuple[list[str], list[str]]:
         same += [f"elemwise_{name}"]
     if name in ("add", "sub"):
         same += [f"_{name}"]
+    if name == "div":
+        same += ["_scatter_elemwise_div"]
     if name == "add":
         same += ["_grad_add"]
-    return same, [f"_{word}_scalar", f"_{old}Scalar"]
+    return same, [f"_{word}_scalar", f"_{old}Scalar", *([f"_scatter_{word}_scalar"] if name in ("add", "sub") else [])]
 
 
 for _name, _function in BINARY.items():

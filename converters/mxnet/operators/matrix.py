@@ -169,6 +169,13 @@ def det(g: Graph, A: ir.Value) -> ir.Value:
     return g.node("Det", g.emit("Unsqueeze", A, [0]) if single else A)
 
 
+@lowers("_linalg_slogdet", "linalg_slogdet")
+def slogdet(g: Graph, A: ir.Value) -> list[ir.Value]:
+    """Signs of determinants, and the logarithms of their magnitudes."""
+    value = det(g, A)
+    return [g.emit("Sign", value), g.emit("Log", g.emit("Abs", value))]
+
+
 @lowers("_linalg_sumlogdiag", "linalg_sumlogdiag")
 def sumlogdiag(g: Graph, A: ir.Value) -> ir.Value:
     """Sums of the logarithms of the diagonals."""

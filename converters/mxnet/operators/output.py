@@ -136,6 +136,12 @@ def regression_output(g: Graph, data: ir.Value, label: Label | None = None) -> i
     return g.identity(data)
 
 
+@lowers("WarpCTC")
+def warp_ctc(g: Graph, data: ir.Value, label: Label | None = None, *, label_length: int = 0, input_length: int = 0) -> ir.Value:
+    """Softmax over the classes of every step, (T N, C); the label is for training."""
+    return g.node("Softmax", data, axis=-1)
+
+
 @lowers("IdentityAttachKLSparseReg")
 def sparse_regularisation(g: Graph, data: ir.Value, moving_avg: Label | None = None) -> ir.Value:
     """The input itself; the penalty is for training."""

@@ -130,20 +130,6 @@ def read_codes(g: Graph, before: list[Size], codes: Ints) -> list[Size]:
     return result
 
 
-def _reverse_codes(codes: Ints) -> Ints:
-    """Codes to be read from the right; a -4 stays in front of its two sizes."""
-    result: list[int] = []
-    i = 0
-    while i < len(codes):
-        if codes[i] == -4 and i + 2 < len(codes):
-            result[:0] = [-4, codes[i + 2], codes[i + 1]]
-            i += 3
-        else:
-            result.insert(0, codes[i])
-            i += 1
-    return tuple(result)
-
-
 @lowers("Reshape", "reshape")
 def reshape(
     g: Graph, data: ir.Value, *, shape: Ints = (), reverse: bool = False, target_shape: Ints = (), keep_highest: bool = False
@@ -162,7 +148,7 @@ def reshape(
         for i in blanks:
             sizes[i] = over(g, times(before), times([s for j, s in enumerate(sizes) if j != i]))
     elif reverse:
-        sizes = read_codes(g, before[::-1], _reverse_codes(shape))[::-1]
+        sizes = read_codes(g, before[::-1], shape[::-1])[::-1]  # a -4 then stands behind its two sizes
     else:
         sizes = read_codes(g, before, shape)
     return reshape_to(g, data, sizes)
