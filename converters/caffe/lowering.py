@@ -60,7 +60,10 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
             model = lowering.model()
         return model, [str(w.message) for w in caught if issubclass(w.category, ConversionWarning)]
 
-    model, notes = with_symbolic_batch(lower)  # an attempt that is given up says nothing
+    try:
+        model, notes = with_symbolic_batch(lower)  # an attempt that is given up says nothing
+    except MemoryError as problem:
+        raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
     for note in dict.fromkeys(notes):
         warnings.warn(note, ConversionWarning, stacklevel=4)
     weights.warn()
@@ -108,7 +111,7 @@ class _NetLowering:
         self.data = DataShapes(net, weights, inputs)
         self.dropped: list[Layer] = []
         weights.start()
-        self.paths = _module_paths(net.layers)
+        self.paths = _module_paths(net)
 
     def model(self) -> ir.Model:
         for index, layer in enumerate(self.net.layers):
@@ -311,13 +314,23 @@ def _arity(lowering: Lowering) -> tuple[int, float]:
     return least, sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
 
 
-def _module_paths(layers: Sequence[Layer]) -> list[str]:
+def _module_paths(net: Net) -> list[str]:
     """A module path for each layer: its name as an identifier; a name that occurs again gets a number."""
+    blobs = {top for layer in net.layers for top in layer.tops if "." in top}
     seen: Counter[str] = Counter()
     keys = []
-    for layer in layers:
+    for layer in net.layers:
         name = layer.name or layer.type.lower()
         keys.append(f"{name}#{seen[name] + 1}" if seen[name] else name)
         seen[name] += 1
     mended = mend_names(keys)
-    return [mended[key] for key in keys]
+    paths = {key: mended[key] for key in keys}
+    taken = set(paths.values())
+    for key, path in paths.items():
+        while any(blob.startswith(f"{path}.") for blob in blobs):  # the blob `conv.weight` beside the layer `conv`
+            path += "_"
+            while path in taken:
+                path += "_"
+        paths[key] = path
+        taken.add(path)
+    return [paths[key] for key in keys]

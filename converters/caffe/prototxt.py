@@ -110,7 +110,8 @@ def _text(file: str, view: memoryview) -> str:
     if len(view) > SIZE_LIMIT:
         raise FormatError(f"{file}: {len(view)} bytes are too long for a prototxt")
     try:
-        return bytes(view).decode(encoding)
+        # Comments are in any encoding; strings that aren't UTF-8 are found by the parser.
+        return bytes(view).decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "strict")
     except UnicodeDecodeError as problem:
         raise FormatError(f"{file}: byte {problem.start} isn't text ({encoding}); a prototxt is UTF-8") from problem
 

@@ -186,6 +186,8 @@ def _shown(kind: str, text: str) -> str:
 
 def _unquote(document: Document, quoted: str, offset: int) -> str:
     inner = quoted[1:-1]
+    if not inner.isascii() and re.search("[\ud800-\udfff]", inner):
+        raise document.error(offset, "a string isn't UTF-8")
     if "\\" not in inner:
         return inner
 
@@ -226,7 +228,7 @@ def _slots(descriptor: Descriptor) -> dict[str, _Slot]:
     slots = {}
     for field in descriptor.fields:
         # `label` went in protobuf 7, `is_repeated` came in 6.31
-        repeated = field.is_repeated if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED
+        repeated = field.is_repeated if hasattr(field, "is_repeated") else getattr(field, "label", 0) == 3
         names = {value.name: value.number for value in field.enum_type.values} if field.enum_type else None
         slots[field.name] = _Slot(repeated, field.cpp_type, names, field.message_type is not None)
     return slots

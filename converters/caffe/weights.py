@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from converters.graph import GraphBuilder
 
 CHUNK = 1 << 20
-FILL_LIMIT = 1 << 28
+FILL_LIMIT = 1 << 27
 """Parameters of more elements than this aren't made from fillers."""
 
 
@@ -207,8 +207,16 @@ class LayerWeights:
 
 
 def fits(blob: Blob, shape: tuple[int, ...]) -> bool:
-    """Whether a stored blob has the shape of a layer's: exactly, or but for axes of length 1 (legacy blobs have four axes)."""
-    return blob.shape == shape or [d for d in blob.shape if d != 1] == [d for d in shape if d != 1]
+    """Whether a stored blob has the shape of a layer's: exactly, aligned from the right as legacy blobs of four axes are, or as
+    a vector along another axis, (1, C, 1, 1) for (C)."""
+
+    def bare(dims: tuple[int, ...]) -> tuple[int, ...]:
+        start = next((i for i, d in enumerate(dims) if d != 1), len(dims))
+        return dims[start:]
+
+    if bare(blob.shape) == bare(shape):
+        return True
+    return len(shape) == 1 and math.prod(blob.shape) == shape[0] and shape[0] in blob.shape
 
 
 def not_finite(array: Array) -> str:

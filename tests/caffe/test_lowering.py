@@ -176,6 +176,12 @@ def test_names_that_collide_when_mended(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[f"t{i}"], by_conv(X, W * (i + 1)), atol=1e-5)
 
 
+def test_blobs_named_like_parameters(tmp_path: Path) -> None:
+    text = DATA.replace('"data"', '"c.weight"') + conv("c.weight", "c.bias", "c")
+    found = run(load(tmp_path, text, {"c": [W, B]}), X)
+    np.testing.assert_allclose(found["c.bias"], by_conv(X), atol=1e-5)
+
+
 def test_order_and_strangers_in_the_file_do_not_matter(tmp_path: Path) -> None:
     weights = {"other": [B], "b": [2 * W, B], "a": [W, B]}
     found = run(load(tmp_path, DATA + conv(top="a") + conv("a", "b"), weights), X)

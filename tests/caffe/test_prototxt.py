@@ -53,6 +53,10 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
     assert names(read(tmp_path, RELU.replace('"r"', '"größe"', 1).encode(encoding))) == ["größe"]
 
 
+def test_comments_in_any_encoding(tmp_path: Path) -> None:
+    assert names(read(tmp_path, "# 卷积\n".encode("gb18030") + RELU.encode())) == ["r"]
+
+
 RULES = [
     ("", True),
     ("include { phase: TEST }", True),
@@ -137,7 +141,7 @@ NO_NETS = {
     "only train": (b"layer { name: 'x' include { phase: TRAIN } }", "no layers in phase TEST"),
     "net field": (b"nmae: 'x'\nlayer { }", "net.prototxt:1:1: nmae: no such field"),
     "dims": (b"input: 'a' input_dim: 1 input_dim: 2 layer { }", "2 input_dim for 1 inputs"),
-    "latin-1": ("layer { name: 'größe' }".encode("latin-1"), "isn't text"),
+    "latin-1": ("layer { name: 'größe' }".encode("latin-1"), "net.prototxt:1:15: a string isn't UTF-8"),
     "padding": (
         b"layers { layer { type: 'padding' } bottom: 'a' top: 'b' } layers { layer { type: 'relu' } bottom: 'b' }",
         "before conv and pool",

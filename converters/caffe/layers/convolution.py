@@ -12,6 +12,7 @@ from converters.caffe.layer import Layer
 from converters.caffe.layers.activation import leaky
 from converters.caffe.layers.axes import canonical_axis, flat_from, product, reshape
 from converters.caffe.table import lowers
+from converters.caffe.weights import FILL_LIMIT
 from converters.graph import Dim, GraphBuilder
 
 
@@ -139,6 +140,8 @@ def im2col(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     x, before, channels, sizes = _split_axes(g, layer, x, p.axis)
     kernel, stride, pad, dilation = _geometry(layer, p, len(sizes))
     taps = product(kernel)
+    if channels * taps * taps > FILL_LIMIT:
+        raise layer.error(f"kernel {kernel} on {channels} channels is too large")
     # One output channel for each tap of the kernel, which it copies.
     copies = np.tile(np.eye(taps, dtype=np.float32), (channels, 1)).reshape(channels * taps, 1, *kernel)
     room = [n + 2 * q - d * (k - 1) - 1 for n, k, q, d in zip(sizes, kernel, pad, dilation, strict=True)]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from converters.caffe.layer import Layer
 from converters.caffe.table import lowers
+from converters.caffe.weights import FILL_LIMIT
 from converters.graph import GraphBuilder
 
 
@@ -31,6 +32,8 @@ def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir
     if step_h == 0 or step_w == 0:
         step_h, step_w = image_height / height, image_width / width
     sizes = _box_sizes(layer)
+    if height * width * len(sizes) * 8 > FILL_LIMIT:
+        raise layer.error(f"{len(sizes)} boxes for each of {height} x {width} cells are too many")
     centre_x = (np.arange(width) + p.offset) * step_w
     centre_y = (np.arange(height) + p.offset) * step_h
     half = np.array(sizes) / 2  # (boxes, 2), as width and height

@@ -16,7 +16,7 @@ from converters.caffe.layers.axes import flat_from, product, reshape
 from converters.caffe.table import lowers
 from converters.graph import GraphBuilder
 
-STEP_LIMIT = 4096
+STEP_LIMIT = 1024
 """More time steps than this aren't unrolled."""
 
 
