@@ -43,9 +43,10 @@ def prelu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     rank = g.rank(x)
     if rank < 2:
         raise layer.error(f"needs a bottom of at least 2 axes, not {rank}")
-    shape = (1,) if p.channel_shared else (*g.fixed(x, 1, 2), *[1] * (rank - 2))
+    shape = (1,) if p.channel_shared else g.fixed(x, 1, 2)
+    view = shape if p.channel_shared else (*shape, *[1] * (rank - 2))
     filler = p.filler if p.HasField("filler") else 0.25
-    return cast(ir.Value, g.emit("PRelu", x, layer.weights.value(g, 0, "weight", shape, filler)))
+    return cast(ir.Value, g.emit("PRelu", x, layer.weights.value(g, 0, "weight", shape, filler, view=view)))
 
 
 @lowers("ELU")
