@@ -16,6 +16,7 @@ from converters.torch7 import (
     reduction,
     resampling,
     shapes,
+    sparse,
     tables,
     temporal,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "reduction",
     "resampling",
     "shapes",
+    "sparse",
     "tables",
     "temporal",
 ]

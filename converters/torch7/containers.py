@@ -161,6 +161,7 @@ def _only(module: Module) -> t7.TorchObject:
     "nn.NaN",
     "nn.GPU",
     "nn.Serial",
+    "nn.FireModule",
     "nn.DataParallelTable",
     "nn.DataParallel",
 )

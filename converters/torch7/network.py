@@ -30,12 +30,19 @@ MAX_DEPTH = 150
 
 
 class TorchGraph(GraphBuilder):
-    """A graph that also knows what was given: `batch`, the number behind "N", and whether inputs of indices may become int64."""
+    """A graph that also knows what was given: the numbers behind its symbols, and whether inputs of indices may become int64."""
 
-    def __init__(self, name: str, *, symbolic_batch: bool, batch: int | None, integer_inputs: bool) -> None:
+    def __init__(self, name: str, *, symbolic_batch: bool, integer_inputs: bool) -> None:
         super().__init__(name, symbolic_batch=symbolic_batch)
-        self.batch = batch
+        self.given: dict[str, int] = {}
         self.integer_inputs = integer_inputs
+
+    def input(self, name: str, shape: Sequence[Dim], dtype: Any = np.float32) -> ir.Value:
+        value = super().input(name, shape, dtype)
+        for symbol, number in zip(self.shape(value), shape, strict=True):
+            if isinstance(symbol, str) and isinstance(number, int):
+                self.given[symbol] = number
+        return value
 
 
 class Net:
@@ -182,9 +189,7 @@ def _attempt(made: t7.TorchObject, file: str, name: str, shapes: Any, *, symboli
 def _lower(
     made: t7.TorchObject, file: str, name: str, shapes: Any, *, symbolic: bool, integers: set[str], integer_inputs: bool
 ) -> ir.Model:
-    first = _first(shapes)
-    batch = first[0] if first and isinstance(first[0], int) else None
-    g = TorchGraph(name, symbolic_batch=symbolic, batch=batch, integer_inputs=integer_inputs)
+    g = TorchGraph(name, symbolic_batch=symbolic, integer_inputs=integer_inputs)
     net = Net(g, file)
     held = (inner.get("pooling") for inner, _ in inner_modules(made) if "MaxUnpooling" in inner.typename)
     net.held_poolings = {id(pooling) for pooling in held if pooling is not None}
@@ -285,8 +290,6 @@ def _give(shapes: Any) -> str:
 _REASONS = {
     "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
     "nn.VolumetricFractionalMaxPooling": "its windows are drawn at random each time",
-    "nn.SparseLinear": "its input is a list of indices and values, which no tensor of the graph is",
-    "nn.IndexLinear": "its input is a list of indices and values, which no tensor of the graph is",
 }
 
 # -- before anything is lowered ----------------------------------------------------------------------------------------

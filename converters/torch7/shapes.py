@@ -48,8 +48,8 @@ class BatchOfOneError(SymbolicDimensionError):
 
 
 def batch_is_one(g: Any, dims: Sequence[Dim]) -> bool:
-    """Whether the symbolic batch among these dimensions was given as 1, where Torch7 treats a batch of one differently."""
-    return getattr(g, "batch", None) == 1 and any(not isinstance(d, int) for d in dims)
+    """Whether a symbol among these dimensions was given as 1, where Torch7 treats a batch of one differently."""
+    return any(getattr(g, "given", {}).get(d) == 1 for d in dims if isinstance(d, str))
 
 
 def _product(g: GraphBuilder, x: Value, dims: Sequence[Dim]) -> tuple[int, Dim | None]:

@@ -231,6 +231,48 @@ LINEAR = [
     Case("Constant_plain", module("nn.Constant", value=np.arange(4, dtype="f4")), X2, lambda x: np.arange(4)),
 ]
 
+PAIRS = np.float32([[[1, 0.5], [7, -2], [7, 1]], [[3, 1], [2, 2], [1, 0]]])
+NORMAL = np.concatenate([abs(rand(6, 1)) + 0.5, rand(6, 3), rand(6, 2)], 1)
+
+
+def spread(pairs: np.ndarray) -> np.ndarray:
+    dense = np.zeros(7)
+    for key, value in pairs:
+        dense[int(key) - 1] += value
+    return dense
+
+
+def index_linear(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    rows = NORMAL[keys - 1]
+    scaled = np.where(abs(values) > rows[:, 0], np.sign(values), values * rows[:, 1]) + rows[:, 3]
+    return (scaled[:, None] * rows[:, 4:]).sum(0) + B5[:2]
+
+
+SPARSE = [
+    Case("SparseLinear", module("nn.SparseLinear", weight=W75, bias=B5), PAIRS[0], lambda x: spread(x) @ W75.T + B5),
+    Case(
+        "SparseLinear_batch", module("nn.SparseLinear", weight=W75, bias=B5), PAIRS, lambda x: np.stack([spread(p) for p in x]) @ W75.T + B5
+    ),
+    Case(
+        "SparseLinear_table",
+        module("nn.SparseLinear", weight=W75, bias=B5),
+        [PAIRS[0], PAIRS[1, :2]],
+        lambda x: np.stack([spread(p) for p in x]) @ W75.T + B5,
+    ),
+    Case(
+        "IndexLinear",
+        module("nn.IndexLinear", weight=E45, bias=B5, offset=-1, normalize=0),
+        [np.array([2, 7]), np.float32([0.5, 3])],
+        lambda x: x[1] @ E45[x[0] - 1] + B5,
+    ),
+    Case(
+        "IndexLinear_normalised",
+        module("nn.IndexLinear", weight=NORMAL, bias=B5[:2], offset=-1, normalize=4),
+        [[np.array([2, 6]), np.array([1])], [np.float32([0.2, -9]), np.float32([0.5])]],
+        lambda x: np.stack([index_linear(k, v) for k, v in zip(*x, strict=True)]),
+    ),
+]
+
 A34, A26 = rand(3, 4), rand(2, 6)
 TABLES = [
     Case("CAddTable_flat", module("nn.CAddTable"), [A26, A34], lambda x: x[0] + x[1].reshape(2, 6)),
@@ -457,7 +499,7 @@ NORMALISATION = [
     ),
 ]
 
-ALL = ACTIVATIONS + LINEAR + TABLES + SHAPES + NORMALISATION
+ALL = ACTIVATIONS + LINEAR + SPARSE + TABLES + SHAPES + NORMALISATION
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
