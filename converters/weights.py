@@ -106,7 +106,8 @@ class ArrayStorage(Storage):
             return
         position = 0
         for piece in _pieces(self.array):
-            raw = memoryview(piece.astype(piece.dtype.newbyteorder("<")).tobytes())
+            little = piece if piece.dtype.itemsize == 1 else piece.astype(piece.dtype.newbyteorder("<"))
+            raw = memoryview(little.tobytes())
             low, high = max(start - position, 0), min(stop - position, len(raw))
             if low < high:
                 yield raw[low:high]
@@ -211,9 +212,9 @@ class Tensor:
         if self.size == 0:
             return np.empty(self.shape, self.dtype)
         start, stop = self.span()
-        flat = np.frombuffer(self.storage.view()[start:stop], self.dtype)
         strides = tuple(step * self.kind.itemsize for step in self.stride)
-        array = np.lib.stride_tricks.as_strided(flat, self.shape, strides, writeable=False)
+        array: npt.NDArray[Any] = np.ndarray(self.shape, self.dtype, self.storage.view()[start:stop], strides=strides)
+        array.flags.writeable = False
         if self.conj and self.torch_dtype != "complex32":
             array = np.conjugate(array)
         return np.negative(array) if self.neg else array
