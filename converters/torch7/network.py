@@ -235,7 +235,11 @@ def _all_fixed(nest: Any) -> bool:
 
 
 def _input_nest(inputs: Mapping[str, Sequence[int]], file: str) -> Any:
-    """{"input": s} -> ("input", s); {"input_1": s, "input_2_1": t} -> [("input_1", s), [("input_2_1", t)]]."""
+    """{"input": s} -> ("input", s); {"input_1": s, "input_2_1": t} -> [("input_1", s), [("input_2_1", t)]]; "" is the only input."""
+    if "" in inputs:
+        if len(inputs) > 1:
+            raise ConversionError(f"{file}: a shape without a name is that of the only input; name all: input_1=..., input_2=...")
+        inputs = {"input": inputs[""]}
     for label, shape in inputs.items():
         if not shape or any(not isinstance(d, int) or d < 1 for d in map(_whole, shape)):
             raise ConversionError(f"{file}: input {printable(label)!r} has shape {tuple(shape)}; give at least one size, all of at least 1")

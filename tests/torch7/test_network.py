@@ -158,6 +158,8 @@ def test_the_batch_stays_symbolic(tmp_path: Path) -> None:
     assert shapes(model) == [("N", 4)]
     assert shapes(load([tmp_path / "model.t7"], inputs={"input": (4,)})) == [(4,)]
     assert shapes(load([tmp_path / "model.t7"])) == [("N", 4)]
+    unnamed = load([tmp_path / "model.t7"], inputs={"": (2, 4)})
+    assert [value.name for value in unnamed.graph.inputs] == ["input"]
 
 
 def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
@@ -175,6 +177,7 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
     ("inputs", "message"),
     [
         ({"input": (2, 0)}, "all of at least 1"),
+        ({"": (2, 4), "input_2": (2, 4)}, "a shape without a name"),
         ({"input_1": (2, 4), "input_3": (2, 4)}, "the shape of 'input_2' is missing"),
         ({"input_1": (2, 4), "input_1_1": (2, 4)}, "'input_1' is given as a tensor and as a table"),
         (None, "the file doesn't say what shape the model's input has; give it"),
