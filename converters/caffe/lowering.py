@@ -183,6 +183,12 @@ class _NetLowering:
             maker, shape = self.data.resolve(name, layer)
             with self.g.at(maker.source, ""):
                 self._input(maker, name, shape)
+            transform = maker.params.transform_param
+            if name == maker.tops[0] and (transform.HasField("scale") or transform.mean_value or transform.HasField("mean_file")):
+                message = (
+                    f"its transform_param (scale, mean) isn't part of the converted net: apply it to what goes into '{printable(name)}'"
+                )
+                warnings.warn(maker.source.describe(message), ConversionWarning, stacklevel=2)
             return self.blobs[name]
         later = next((other for other in self.net.layers if name in other.tops), None)
         if later is not None:
@@ -190,6 +196,10 @@ class _NetLowering:
             raise layer.error(
                 f"its bottom '{printable(name)}' is produced only later, by {printable(later.name)} ({place}); is there a cycle?"
             )
+        out = next((other for other in self.net.excluded if name in other.tops), None)
+        if out is not None:
+            place = f"{printable(out.name)} ({out.type}, line {out.line})"
+            raise layer.error(f"its bottom '{printable(name)}' is produced only by {place}, which its rules leave out in phase TEST")
         raise layer.error(f"its bottom '{printable(name)}' is produced by no layer")
 
     def _is_computed(self, layer: Layer) -> bool:

@@ -5,6 +5,7 @@ Sources: caffe/src/caffe/util/upgrade_proto.cpp, caffe/src/caffe/net.cpp (Filter
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ _HARMLESS = frozenset(
     "default_forward_type default_backward_type default_forward_math default_backward_math default_conv_algos_override "
     "default_cudnn_math_override global_grad_scale global_grad_scale_adaptive reduce_buckets eltwise_mem_sharing "
     "conv_algos_override cudnn_convolution_algo_seeker compile_net_state multinode mn_activation_param mn_grad_compress_param "
-    "quantization_param per_fla_fuse shared_memory profile".split()
+    "quantization_param per_fla_fuse shared_memory profile bn_stats_batch_size conv_algorithm".split()
 )
 # Messages whose unknown fields are about training.
 _TRAINING = ("param.", "loss_param.", "transform_param.")
@@ -39,11 +40,15 @@ _TRAINING = ("param.", "loss_param.", "transform_param.")
 
 @dataclass
 class Net:
-    """A net's layers in file order; header inputs have become a first Input layer, as Caffe makes them."""
+    """A net's layers in file order; header inputs have become a first Input layer, as Caffe makes them.
+
+    excluded: what phase TEST leaves out.
+    """
 
     file: str
     name: str
     layers: list[Layer]
+    excluded: list[Layer]
 
 
 def read_net(path: StrPath) -> Net:
@@ -80,10 +85,11 @@ def read_net(path: StrPath) -> Net:
         layers.insert(0, _header_input(document, head, fields))
     state = head.state
     # Net::Net sets phase and level, whatever the file says; stages are the file's.
-    chosen = [layer for layer in layers if _is_included(layer, caffe_pb2.TEST, 0, list(state.stage))]
+    included = [_is_included(layer, caffe_pb2.TEST, 0, list(state.stage)) for layer in layers]
+    chosen = list(itertools.compress(layers, included))
     if not chosen:
         raise FormatError(f"{file}: the net has no layers in phase TEST")
-    return Net(file, head.name, chosen)
+    return Net(file, head.name, chosen, [layer for layer, kept in zip(layers, included, strict=True) if not kept])
 
 
 def check_fields(layer: Layer) -> None:

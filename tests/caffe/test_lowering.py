@@ -77,6 +77,10 @@ def test_outputs_are_what_nothing_consumes_by_name(tmp_path: Path) -> None:
 
 REFUSED = {
     "unknown bottom": (DATA + one("ReLU", "nowhere"), "net.prototxt:2: layer 'y' (ReLU): its bottom 'nowhere' is produced by no layer"),
+    "left out": (
+        DATA + one("ReLU", more="include { phase: TRAIN }") + one("ReLU", "y", "z"),
+        "only by y (ReLU, line 2), which its rules leave out",
+    ),
     "cycle": (DATA + one("ReLU", "z") + one("ReLU", "y", "z"), "produced only later, by z (line 3)"),
     "two makers": (DATA + one("ReLU") + one("TanH", name="t"), "its top 'y' is produced by another layer already"),
     "in place on a shared blob": (DATA + one("TanH") + one("AbsVal", "y", "z") + one("ReLU", "y", "y", "r"), "works in place on 'y'"),
@@ -304,6 +308,12 @@ def test_train_val(tmp_path: Path) -> None:
         model = load(tmp_path, TRAIN_VAL, {"c": [W, B]})
     assert [(v.name, str(v.shape)) for v in model.graph.inputs] == [("data", "[N,3,4,4]")]
     np.testing.assert_allclose(run(model, X)["c"], by_conv(X), atol=1e-5)
+
+
+def test_the_transformation_of_a_data_layer_is_mentioned(tmp_path: Path) -> None:
+    text = TRAIN_VAL.replace("crop_size: 4", "crop_size: 4 scale: 0.5 mean_value: 100")
+    with pytest.warns(ConversionWarning, match="left out"), pytest.warns(ConversionWarning, match=r"apply it to what goes into 'data'"):
+        load(tmp_path, text, {"c": [W, B]})
 
 
 def test_shape_of_a_data_layer_has_to_be_given(tmp_path: Path) -> None:
