@@ -57,6 +57,7 @@ CONVOLUTIONS = [
         tops=2,
         name="conv-two-bottoms",
     ),
+    LayerCase("Convolution", conv("num_output: 2 kernel_size: 1"), [(2, 3)], lambda x, w, b: x @ w.T + b, [(2, 3), (2,)], name="conv-0d"),
     LayerCase("Deconvolution", conv("num_output: 3 kernel_size: 3"), X, deconvolve, [(4, 3, 3, 3), (3,)]),
     LayerCase(
         "Deconvolution",

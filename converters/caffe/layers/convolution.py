@@ -53,8 +53,6 @@ def _split_axes(g: GraphBuilder, layer: Layer, x: ir.Value, axis: int) -> tuple[
     """x with all axes before `axis` made one: (batch, C, *spatial); those axes; C; the spatial sizes."""
     axis = canonical_axis(g, layer, x, axis)
     rest = g.fixed(x, axis)
-    if len(rest) < 2:
-        raise layer.error(f"its bottom of shape {g.shape(x)} has no spatial axes behind axis {axis}")
     before = list(g.shape(x)[:axis])
     if axis != 1:
         matrix, before, _ = flat_from(g, x, axis)
@@ -77,7 +75,12 @@ def _convolve(
     shape: tuple[int, ...] = ()
     for x in xs:
         x, before, channels, sizes = _split_axes(g, layer, x, p.axis)
-        kernel, stride, pad, dilation = _geometry(layer, p, len(sizes))
+        flat = not sizes  # no spatial axes: a matrix product, as a convolution of one pixel
+        if flat:
+            x, sizes = reshape(g, x, [*g.shape(x), 1]), [1]
+            kernel, stride, pad, dilation = [1], [1], [0], [1]
+        else:
+            kernel, stride, pad, dilation = _geometry(layer, p, len(sizes))
         outputs = p.num_output or (channels if depthwise else 0)
         group = channels if depthwise else p.group
         if outputs < 1:
@@ -94,7 +97,7 @@ def _convolve(
         if weight is None:
             layer.weights.expect(1 + p.bias_term)
             shape = (channels, outputs // group, *kernel) if transposed else (outputs, channels // group, *kernel)
-            weight = layer.weights.value(g, 0, "weight", shape, p.weight_filler)
+            weight = layer.weights.value(g, 0, "weight", shape[:2] if flat else shape, p.weight_filler, view=shape)
             bias = layer.weights.value(g, 1, "bias", (outputs,), p.bias_filler) if p.bias_term else None
         elif channels != (shape[0] if transposed else shape[1] * group):
             raise layer.error("its bottoms must have the same number of channels")
@@ -111,7 +114,7 @@ def _convolve(
             shape=[g.shape(x)[0], outputs, *sized],
         )
         y = leaky(g, y, p.negative_slope) if p.relu else y
-        results.append(_join_axes(g, y, before))
+        results.append(_join_axes(g, reshape(g, y, g.shape(y)[:-1]) if flat else y, before))
     return results
 
 
@@ -138,6 +141,8 @@ def im2col(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """The patches under a convolution's kernel, as channels. x: (N, C, *spatial) to (N, C * kernel size, *windows)."""
     p = layer.params.convolution_param
     x, before, channels, sizes = _split_axes(g, layer, x, p.axis)
+    if not sizes:
+        raise layer.error(f"its bottom of shape {g.shape(x)} has no spatial axes behind axis {p.axis}")
     kernel, stride, pad, dilation = _geometry(layer, p, len(sizes))
     taps = product(kernel)
     if channels * taps * taps > FILL_LIMIT:
