@@ -19,6 +19,7 @@ import numpy as np
 
 import converters
 from tests import pooling_grid
+from tests.pytorch import pooling_modules
 
 VERSIONS = {"1.16.3": ["onnxruntime==1.16.3", "numpy<2"], "1.20.1": ["onnxruntime==1.20.1", "numpy<2"], "newest": ["onnxruntime"]}
 
@@ -52,6 +53,10 @@ def write_cases(folder: Path) -> list[Path]:
         found.append(folder / f"caffe_{size}.npz")
         answers = {f"expected/{name}": value for name, value in pooling_grid.expected(size).items()}
         np.savez(found[-1], input=pooling_grid.picture(size), **answers)
+        model, x, answers = pooling_modules.case(size)
+        converters.save(model, folder / f"torch_{size}.onnx")
+        found.append(folder / f"torch_{size}.npz")
+        np.savez(found[-1], input=x, **{f"expected/{name}": value for name, value in answers.items()})
     return found
 
 

@@ -80,6 +80,22 @@ def build(
     return model
 
 
+def from_model(model: ir.Model, file: str) -> ir.Model:
+    """Another exporter's graph as one of ours: functions written out, types and shapes inferred. Its tensors are kept as they are."""
+    tensors: dict[str, ir.TensorProtocol] = {}
+    for name, value in list(model.graph.initializers.items()):
+        const = value.const_value
+        if const is not None and const.nbytes > 1024:
+            tensors[name] = const
+            del model.graph.initializers[name]
+            model.graph.inputs.append(value)
+    proto = _infer(_write_out_functions(ir.to_proto(model), file))
+    made = ir.from_proto(proto)
+    _attach(made, tensors)
+    settle(made, file)
+    return made
+
+
 def settle(model: ir.Model, file: str) -> None:
     """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
     _note_sources(model, file)

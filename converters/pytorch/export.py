@@ -170,7 +170,7 @@ def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], 
     """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can."""
     import torch
 
-    module = module.eval()
+    module = _without_random_slopes(module.eval())
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     names, shapes = _arguments(module, inputs, file)
@@ -196,10 +196,24 @@ def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], 
         except ConversionError as trouble:
             problem = trouble
             continue
-        _finish(model, file)
+        model = _finish(model, file)
         _check(model, arrays, expected, file)
         return model
     raise ConversionError(f"{file}: {printable(_line(problem), 400)}") from problem
+
+
+def _without_random_slopes(module: torch.nn.Module) -> torch.nn.Module:
+    """nn.RReLU, which torch.onnx doesn't know, is in eval mode a leaky one with the mean slope."""
+    import torch
+    from torch import nn
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.RReLU:
+                parent._modules[name] = nn.LeakyReLU((child.lower + child.upper) / 2)
+    return nn.LeakyReLU((module.lower + module.upper) / 2) if type(module) is nn.RReLU else module
 
 
 def _line(problem: BaseException | None) -> str:
@@ -303,12 +317,12 @@ def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], s
     return model
 
 
-def _finish(model: onnx_ir.Model, file: str) -> None:
+def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
     """Makes the exporter's graph one of ours: keys, symbolic batch, sources, constants."""
     import onnx_ir as ir
 
     from converters.graph import IR_VERSION
-    from converters.onnx_reader.reader import settle
+    from converters.onnx_reader.reader import from_model
 
     rename: dict[str, str] = {}
     for value in model.graph.inputs:
@@ -328,8 +342,9 @@ def _finish(model: onnx_ir.Model, file: str) -> None:
     for node in model.graph:
         node.metadata_props.clear()
         node.doc_string = None
-    settle(model, file)
+    model = from_model(model, file)
     model.ir_version = IR_VERSION
+    return model
 
 
 def _rename_dims(value: Any, rename: Mapping[str, str]) -> None:

@@ -244,8 +244,8 @@ class _Builder:
             str(name): None if value is None else self._tensor(value) for name, value in stub.attributes.get("_buffers", {}).items()
         }
         transient = stub.attributes.get("_non_persistent_buffers_set")
-        names = transient.items if isinstance(transient, Stub) else transient
-        state["_non_persistent_buffers_set"] = {str(name) for name in names or ()}
+        unsaved = transient.items if isinstance(transient, Stub) else transient
+        state["_non_persistent_buffers_set"] = {str(name) for name in unsaved or ()}
         inside = children(stub)
         state["_modules"] = {
             str(name): None if child is None else self._modules[id(self._inner(inside[str(name)]))]
@@ -253,6 +253,9 @@ class _Builder:
         }
         if is_listed(stub.cls):
             _modernise(state, stub.cls.name)
+        names = state.get("_flat_weights_names")
+        if isinstance(module, torch.nn.RNNBase) and isinstance(names, list):
+            state["_flat_weights"] = [state["_parameters"].get(name) for name in names]
         try:
             module.__setstate__(state)  # type: ignore[no-untyped-call]
         except Exception as problem:
