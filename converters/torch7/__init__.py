@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from converters.files import StrPath
 
-__all__ = ["load", "lowers", "parameters"]
+__all__ = ["load", "lowers", "on_tensors", "parameters"]
 
 
 def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
@@ -36,6 +36,10 @@ def __getattr__(name: str) -> Any:
         from converters.torch7.builtin import lowers
 
         return lowers
+    if name == "on_tensors":
+        from converters.torch7.module import on_tensors
+
+        return on_tensors
     if name == "parameters":
         from converters.torch7.state import parameters
 

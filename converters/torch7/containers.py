@@ -175,8 +175,8 @@ def decorator(net: Any, module: Module, x: Nest) -> Nest:
 @on_tensors
 def profile(net: Any, module: Module, x: Nest) -> Nest:
     """The module that it measures. Source: nn/Profile.lua."""
-    made = module.module("module") if "module" in module else _only(module)
-    return net.run_inner(module, made, x, "module" if "module" in module else 0)
+    held = module.modules()
+    return net.run_inner(module, held[0], x, 0) if held else net.run_inner(module, module.module("module"), x, "module")
 
 
 @lowers("nn.Inception")

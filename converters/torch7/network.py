@@ -21,7 +21,7 @@ from converters.torch7.builtin import lowers
 from converters.torch7.indices import IntegerInputError
 from converters.torch7.module import Module, Parameters
 from converters.torch7.pooling import remember_indices
-from converters.torch7.references import Nest, Reference, references, values
+from converters.torch7.references import Nest, Reference, leaves, references, values
 from converters.torch7.shapes import BatchOfOneError
 from converters.torch7.state import find_model, first_shape, inner_modules
 
@@ -78,6 +78,8 @@ class Net:
             raise module.error(
                 "it has an updateOutput function of its own, bytecode that is never run here; its class's would give other numbers"
             )
+        for given in leaves(x):
+            given.owner = given.owner or 0  # what is passed on is no output that this module may claim
         function = lowers[made.typename]
         self._depth += 1
         try:
@@ -198,9 +200,7 @@ def _lower(
         if isinstance(nest, list):
             return [inputs_of(item) for item in nest]
         label, shape = nest
-        given = Reference(g.input(label, shape, np.int64 if label in integers else np.float32))
-        given.owner = 0
-        return given
+        return Reference(g.input(label, shape, np.int64 if label in integers else np.float32))
 
     out = net.run(made, inputs_of(shapes), "")
     for label, value in _outputs(values(out), "output"):

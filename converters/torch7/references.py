@@ -7,7 +7,7 @@ is a view of another Reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
@@ -41,7 +41,7 @@ class Reference:
 
     def __init__(self, value: ir.Value) -> None:
         self.owner: int | None = None
-        """Which module's output it is: the id of its object, 0 for an input of the net."""
+        """Which module's `output` it is: the id of its object, 0 for no module's; None until that is known."""
         self.contiguous = True
         """Whether its elements lie in row-major order: modules that reshape copy others."""
         self.replicated = False
@@ -127,6 +127,17 @@ Nest = Any
 def values(x: Nest) -> Any:
     """The nest with the values that its tensors hold now."""
     return [values(item) for item in x] if isinstance(x, list) else x.get()
+
+
+def leaves(x: Nest) -> Iterator[Reference]:
+    """The tensors of a nest."""
+    waiting = [x]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        else:
+            yield item
 
 
 def references(x: Any) -> Nest:

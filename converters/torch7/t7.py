@@ -31,7 +31,10 @@ MAX_DIMENSIONS = 32
 """As many as numpy 1 can view; nothing that nn does has more than 5."""
 
 _ELEMENTS = {"Byte": "u1", "Char": "i1", "Short": "i2", "Int": "i4", "Long": "i8", "Half": "f2", "Float": "f4", "Double": "f8"}
-DTYPES = {f"torch.{cuda}{name}": dtype for name, dtype in _ELEMENTS.items() for cuda in ("", "Cuda")} | {"torch.Cuda": "f4"}
+DTYPES = {f"torch.{cuda}{name}": dtype for name, dtype in _ELEMENTS.items() for cuda in ("", "Cuda")} | {
+    "torch.Cuda": "f4",
+    "torch.Cl": "f4",
+}
 """Element types by class name without its ending Tensor or Storage."""
 
 _GENERATOR_BYTES = 5048
@@ -295,11 +298,11 @@ class _Ascii:
     def numbers(self, dtype: str, count: int) -> NDArray[Any]:
         if dtype in ("u1", "i1"):
             return np.frombuffer(self.chars(count), dtype=dtype)
-        words = []
         if 2 * count > self.remaining() + 1:
             raise _BrokenError(f"a storage of {count} elements doesn't fit in the {self.remaining()} bytes that are left (truncated?)")
-        for _ in range(count):
-            words.append(self._word(f"a storage of {count} elements"))
+        if (line := self._line(dtype, count)) is not None:
+            return line
+        words = [self._word(f"a storage of {count} elements") for _ in range(count)]
         try:
             if dtype[0] == "f":
                 with np.errstate(over="ignore"):
@@ -307,6 +310,28 @@ class _Ascii:
             return np.array([int(word) for word in words], dtype=dtype)
         except (ValueError, OverflowError):
             raise _BrokenError(f"a storage of {count} elements holds a word that is no number of its type") from None
+
+    def _line(self, dtype: str, count: int) -> NDArray[Any] | None:
+        """The numbers of one whole line, read at once; None where it doesn't hold just these."""
+        end = self.offset
+        while end < len(self.view) and self.view[end] in b" \t\r\n":
+            end += 1
+        start = end
+        while end < len(self.view) and (at := bytes(self.view[end : end + 65536]).find(b"\n")) < 0:
+            end = min(end + 65536, len(self.view))
+        end = end if end == len(self.view) else end + at
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # numpy warns where it stops at something that is no number
+                numbers = np.fromstring(bytes(self.view[start:end]), dtype=np.float64 if dtype[0] == "f" else np.int64, sep=" ")
+        except (DeprecationWarning, ValueError):
+            return None
+        with np.errstate(over="ignore"):
+            made = numbers.astype(dtype)
+        if len(made) != count or (dtype[0] == "i" and (made != numbers).any()):
+            return None
+        self.offset = end
+        return made
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------

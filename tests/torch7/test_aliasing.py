@@ -16,6 +16,10 @@ W, B = rand(4, 4), rand(4)
 SHARED = module("nn.Linear", weight=W, bias=B)
 
 
+SELECT = module("nn.SelectTable", index=1)
+SPLIT = module("nn.SplitTable", dimension=2)
+
+
 def seq(*modules: Any) -> Object:
     return module("nn.Sequential", *modules)
 
@@ -123,6 +127,13 @@ CASES = [
         lambda x: [linear(v) for v in x],
     ),
     Case("output_overwritten_later", seq(table(seq(SHARED, identity()), seq(SHARED, times(2)))), X, lambda x: [2 * linear(x)] * 2),
+    Case(
+        "selects_twice",
+        seq(module("nn.SplitTable", dimension=1), table(*[seq(module("nn.NarrowTable", offset=n, length=2), SELECT) for n in (1, 2)])),
+        X,
+        lambda x: [x[0], x[1]],
+    ),
+    Case("splits_twice", module("nn.ParallelTable", *[seq(SPLIT, SELECT)] * 2), [X, 2 * X], lambda x: [x[0][:, 0], x[1][:, 0]]),
     Case("view_module_twice", seq(SHARED, *[module("nn.View", size=sizes(12))] * 2), X, lambda x: linear(x).reshape(12)),
 ]
 

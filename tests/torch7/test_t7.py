@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torchfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from converters.errors import ConversionError, ConversionWarning, FormatError
 from converters.torch7 import load, t7
@@ -177,6 +180,8 @@ BROKEN = {
     "ascii_cut": (b"2\n5\nhel", "string of length 5"),
     "ascii_word": (b"1\nseven\n", "a number is due, not 'seven'"),
     "ascii_storage": (b"4\n1\n3\nV 1\n18\ntorch.FloatStorage\n900\n1 2\n", "doesn't fit in the"),
+    "ascii_number": (b"4\n1\n3\nV 1\n18\ntorch.FloatStorage\n3\n1 x 2\n", "a word that is no number of its type"),
+    "ascii_overflow": (b"4\n1\n3\nV 1\n18\ntorch.ShortStorage\n2\n1 70000\n", "a word that is no number of its type"),
     "html": (b"<!DOCTYPE html><html>", "HTML"),
     "pickle": (b"\x80\x02}q\x00.", "Python pickle"),
     "gzip": (b"\x1f\x8b\x08" + bytes(20), "gunzip"),
@@ -189,6 +194,54 @@ BROKEN = {
 def test_broken_files(data: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=message):
         read(tmp_path, data)
+
+
+def test_text_over_several_lines(tmp_path: Path) -> None:
+    """What fscanf reads: any white space between numbers, and every spelling of not-a-number."""
+    storage = read(tmp_path, b"4\r\n1\r\n3\r\nV 1\r\n18\r\ntorch.FloatStorage\r\n4\r\n1.5 -nan\r\n  inf\t-0\r\n")
+    assert storage.array.tolist()[0::2] == [1.5, math.inf] and math.isnan(storage.array[1]) and math.copysign(1, storage.array[3]) == -1
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | arrays(np.float32, array_shapes(max_dims=3), elements=st.floats(width=32)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4) | st.floats(allow_nan=False), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def plain(value: Any) -> Any:
+    """As the reader should answer it, for a comparison: tables as dicts, tensors as their bytes."""
+    if isinstance(value, t7.Table):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return {float(k): plain(v) for k, v in enumerate(value, 1) if v is not None}
+    if isinstance(value, np.ndarray | t7.Tensor):
+        array = value if isinstance(value, np.ndarray) else value.array
+        return array.shape, np.nan_to_num(array.astype(np.float32), nan=7.5).tobytes()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return "nan" if isinstance(value, float) and value != value else value
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=VALUES, name=st.sampled_from(sorted(ENCODINGS)), cut=st.integers(0, 2**20))
+def test_any_value_comes_back_and_any_cut_is_told(value: Any, name: str, cut: int, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    data = dumps(value, **ENCODINGS[name])
+    assert plain(read(folder, data)) == plain(value)
+    try:
+        read(folder, data[: cut % len(data)])
+    except FormatError as problem:
+        assert str(problem).startswith("file.t7: ")
+    else:  # text that is cut behind its last character, or inside its last number, is whole
+        assert name == "ascii"
 
 
 # -- torchfile, the second reader --------------------------------------------------------------------------------------
