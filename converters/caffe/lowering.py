@@ -53,19 +53,19 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None)
     weights.check_match()
 
-    def lower(symbolic: bool) -> tuple[ir.Model, list[str]]:
+    def lower(symbolic: bool) -> tuple[ir.Model, list[Warning | str]]:
         lowering = _NetLowering(net, weights, inputs or {}, symbolic)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConversionWarning)
             model = lowering.model()
-        return model, [str(w.message) for w in caught if issubclass(w.category, ConversionWarning)]
+        return model, list({(w.category, str(w.message)): w.message for w in caught}.values())
 
     try:
         model, notes = with_symbolic_batch(lower)  # an attempt that is given up says nothing
     except MemoryError as problem:
         raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
-    for note in dict.fromkeys(notes):
-        warnings.warn(note, ConversionWarning, stacklevel=4)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
     weights.warn()
     return model
 
@@ -85,7 +85,7 @@ def _check_types(net: Net) -> None:
     strangers = [layer for layer in net.layers if not _is_known(layer.type)]
     if strangers:
         known = ", ".join(sorted(lowers))
-        advice = f"known are {known}; register one of your own with `from converters.caffe import lowers`, or `convert --plugin`"
+        advice = f"known are {known}; register one of your own with @lowers (`from converters.caffe import lowers`)"
         raise unsupported((layer.source for layer in strangers), advice)
     for layer in net.layers:
         if layer.type in lowers and lowers[layer.type] is _BUILT_IN.get(layer.type) and layer.type not in LOSSES:
