@@ -25,7 +25,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError, ConversionWarning, Source, printable, unsupported
-from converters.graph import Dim, GraphBuilder, Operand, mend_names, with_symbolic_batch
+from converters.graph import Dim, GraphBuilder, Operand, identifier, mend_names, with_symbolic_batch
 from converters.mxnet.attributes import parse
 from converters.mxnet.params import Params
 from converters.mxnet.symbol import Node, Symbol
@@ -53,6 +53,8 @@ TRAINING = frozenset(
     "stype valid_thresh margin regularization_coefficient use_linear sparseness_target penalty".split()
 )
 """Attributes that change nothing in the forward pass of any operator."""
+LARGEST_CONSTANT = 1 << 26
+"""Elements of the largest constant that a lowering makes."""
 INDICES = frozenset({"indices", "index", "index_vector", "sequence_length", "length"})
 """Inputs whose type is their own, whatever the data's."""
 
@@ -86,6 +88,20 @@ class Graph(GraphBuilder):
         if not -rank <= axis < rank:
             raise self.error(f"attribute {attribute} is {axis}, but the input has shape {self.shape(value)}")
         return axis % rank
+
+    def free_role(self, role: str, path: str | None = None) -> str:
+        """The role, or with a number behind it where the module has such a parameter already."""
+        where = self.path if path is None else path
+        free, count = role, 0
+        while (f"{where}.{free}" if where else free) in self._names:
+            count += 1
+            free = f"{role}_{count}"
+        return free
+
+    def room(self, *sizes: int) -> None:
+        """Raises ConversionError where a constant of these sizes would be larger than any net's: the file decides them."""
+        if math.prod(sizes) > LARGEST_CONSTANT:
+            raise self.error(f"a table of {' x '.join(map(str, sizes))} numbers would be needed; at most {LARGEST_CONSTANT} are made")
 
     def cast(self, value: ir.Value, dtype: Any) -> ir.Value:
         """The value in another type; itself where it has that type."""
@@ -121,7 +137,8 @@ class Parameter:
         fixed = f"{self.name}|ones"
         if fixed not in self._made:
             path, _, own = self._path.rpartition("|")
-            self._made[fixed] = self.g.param(own or ROLES[self.slot], np.ones(size, dtype), path=path, original=self.name)
+            final = self.g.free_role(own or ROLES[self.slot], path)
+            self._made[fixed] = self.g.param(final, np.ones(size, dtype), path=path, original=self.name)
         return self.g.cast(self._made[fixed], dtype)
 
     def check(self, shape: Sequence[Dim]) -> None:
@@ -146,7 +163,7 @@ class Parameter:
             _warn_unless_finite(array, self.name, self._params)
             path, _, own = self._path.rpartition("|")
             array = array if array.dtype.newbyteorder("=") == wanted else array.astype(wanted)
-            final = own or role or ROLES.get(self.slot, self.slot)
+            final = self.g.free_role(own or role or ROLES.get(self.slot, self.slot), path)
             self._made[self.name] = self.g.param(final, array, path=path, original=self.name)
         value = self._made[self.name]
         return value if dtype is None else self.g.cast(value, dtype)
@@ -394,10 +411,19 @@ class _Plan:
             result[name] = mended[prefix or "unnamed"] + "|"
         taken = set(mended.values())
         for name in loose:
+            owner = self._named_after(name)
+            if owner is not None and owner.index in prefixes:  # `up_weight` of the operator `up`
+                result[name] = result[f"#{owner.index}"] + "|" + identifier(name[len(owner.name) + 1 :])
+                continue
             role = mended[name] if name not in prefixes.values() else _free(mended[name], taken)
             taken.add(role)
             result[name] = "|" + role
         return result
+
+    def _named_after(self, name: str) -> Node | None:
+        """The operator that uses the variable and whose name the variable's name begins with."""
+        users = [user for node in self.live if node.is_variable and node.name == name for user, _ in self.users.get(node.index, ())]
+        return next((user for user in users if user.name and name.startswith(user.name + "_")), None)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -12,15 +12,13 @@ from converters.mxnet.attributes import Ints
 from converters.mxnet.lowering import Graph, lowers
 from converters.mxnet.operators.elementwise import read_type
 
-LIMIT = 1 << 26
-"""Elements of the largest constant that a file may ask for."""
-
 
 def filled(g: Graph, shape: Ints, value: float, dtype: str) -> ir.Value:
     """A constant of one number; sizes of 0, left open in the file, become 1 and are broadcast where they are used."""
     closed = tuple(size or 1 for size in shape)
-    if min(closed, default=1) < 0 or math.prod(closed) > LIMIT:
-        raise g.error(f"attribute shape is {shape}; a constant has at most {LIMIT} elements")
+    if min(closed, default=1) < 0:
+        raise g.error(f"attribute shape is {shape}")
+    g.room(*closed)
     result = g.const(np.full(closed, value, read_type(g, dtype)))
     result = g.identity(result)
     if 0 in shape:
@@ -49,15 +47,17 @@ def full(g: Graph, *, shape: Ints = (), value: float, dtype: str = "float32") ->
 @lowers("_eye")
 def eye(g: Graph, *, N: int, M: int = 0, k: int = 0, dtype: str = "float32") -> ir.Value:
     """Ones on a diagonal."""
-    if not 0 < N * (M or N) <= LIMIT:
-        raise g.error(f"a matrix of {N} x {M or N} is too large or empty")
+    if N < 1 or M < 0:
+        raise g.error(f"a matrix of {N} x {M or N} makes no sense")
+    g.room(N, M or N)
     return g.identity(g.const(np.eye(N, M or N, k, read_type(g, dtype))))
 
 
 def progression(g: Graph, start: float, step: float, count: int, repeat: int, dtype: np.dtype) -> np.ndarray:
     """start, start + step, ... with every number `repeat` times."""
-    if count * repeat > LIMIT or count < 0 or repeat < 1:
-        raise g.error(f"{count} numbers, each {repeat} times, can't be made")
+    if repeat < 1:
+        raise g.error(f"attribute repeat is {repeat}; it must be at least 1")
+    g.room(count, repeat)
     return np.repeat(start + step * np.arange(count), repeat).astype(dtype)
 
 
@@ -96,9 +96,7 @@ def arange_like(g: Graph, data: ir.Value, *, start: float = 0.0, step: float = 1
     """Numbers for every element of an axis, or of the whole array in its shape."""
     sizes = g.fixed(data) if axis is None else (g.fixed(data)[g.axis(data, axis)],)
     total = math.prod(sizes)
-    if repeat < 1:
-        raise g.error(f"attribute repeat is {repeat}; it must be at least 1")
-    numbers = progression(g, start, step, -(-total // repeat), repeat, np.dtype(np.float32))[:total]
+    numbers = progression(g, start, step, -(-total // max(repeat, 1)), repeat, np.dtype(np.float32))[:total]
     return g.identity(g.const(numbers.reshape(sizes), role="numbers"))
 
 

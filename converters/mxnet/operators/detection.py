@@ -76,6 +76,7 @@ def roi_align(
     cells = height * width
     if count % cells:
         raise g.error(f"{count} channels don't divide into {height} x {width} bins")
+    g.room(cells)
     flat = g.emit("Reshape", pooled, [-1, count // cells, cells * cells])
     own = g.emit("Gather", flat, g.const(np.arange(cells, dtype=np.int64) * (cells + 1), role="positions"), axis=2)
     return g.node("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
@@ -91,6 +92,7 @@ def psroi_pooling(
     count = g.fixed(data, 1, 2)[0]
     if min(output_dim, pooled_size, group) < 1 or count != output_dim * group * group:
         raise g.error(f"{count} channels aren't output_dim {output_dim} times group_size {group} squared")
+    g.room(count, pooled_size, pooled_size)
     kind = np.float64
     sums = g.emit("CumSum", g.emit("CumSum", g.cast(data, kind), np.array(2, np.int64)), np.array(3, np.int64))
     flat = g.emit("Reshape", g.emit("Pad", sums, [0, 0, 1, 1, 0, 0, 0, 0], np.zeros(())), [-1])
@@ -149,6 +151,7 @@ def multibox_prior(
     height, width = image_sizes(g, data)
     if not sizes or not ratios or len(steps) != 2 or len(offsets) != 2 or min(ratios) <= 0:
         raise g.error(f"sizes {sizes}, ratios {ratios}, steps {steps} and offsets {offsets} make no anchors")
+    g.room(height, width, len(sizes) + len(ratios), 4)
     f = np.float32
     step_y = f(steps[0]) if steps[0] > 0 else f(1) / f(height)
     step_x = f(steps[1]) if steps[1] > 0 else f(1) / f(width)
@@ -208,6 +211,7 @@ def multibox_detection(
 ) -> ir.Value:
     """Rows (class, score, x1, y1, x2, y2), best first, -1 in the class of those suppressed and everywhere behind the last one."""
     classes, count = g.fixed(cls_prob, 1, 3)
+    g.room(count)
     if background_id != 0:
         raise g.error(f"background_id {background_id} is ignored by MXNet, which takes class 0; use 0")
     if classes < 2 or len(variances) != 4:
@@ -276,6 +280,7 @@ def box_nms(
     if rank < 2:
         raise g.error(f"rows of boxes are needed, but the input has shape {g.shape(data)}")
     count, width = g.fixed(data, rank - 2)
+    g.room(count)
     if not (0 <= score_index < width and 0 <= coord_start <= width - 4 and id_index < width):
         raise g.error(f"score_index {score_index}, coord_start {coord_start} and id_index {id_index} don't fit rows of {width} numbers")
     if topk == 0:
@@ -427,6 +432,10 @@ def proposal(
     """Region proposals (image, x1, y1, x2, y2) of a region proposal network, rpn_post_nms_top_n per image; with scores if asked."""
     batch = g.fixed(cls_prob, 0, 1)[0]
     height, width = image_sizes(g, cls_prob)
+    g.room(len(scales) * len(ratios), height, width, 4)
+    g.room(rpn_post_nms_top_n)
+    if batch > 4096 or g.shape(cls_prob)[1] != 2 * len(scales) * len(ratios) or rpn_post_nms_top_n < 1:
+        raise g.error(f"{len(scales)} scales and {len(ratios)} ratios don't fit scores {g.shape(cls_prob)}")
     base = _anchors(feature_stride, ratios, scales)
     number = len(base)
     if g.shape(cls_prob)[1] != 2 * number or g.shape(bbox_pred)[1] != 4 * number:

@@ -77,6 +77,8 @@ def im2col(g: Graph, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate:
     if min(out) < 1:
         raise g.error(f"kernel {kernel} is larger than the input of shape {g.shape(data)}")
     x = g.emit("Pad", data, [0, 0, *pads] * 2, np.zeros((), g.dtype(data))) if any(pads) else data
+    if kernel[0] * kernel[1] > 4096:
+        raise g.error(f"attribute kernel is {kernel}; at most 4096 taps are laid out")
     taps = []
     for i in range(kernel[0]):
         for j in range(kernel[1]):

@@ -43,6 +43,7 @@ def one_hot(g: Graph, indices: ir.Value, *, depth: int, on_value: float = 1.0, o
     """A new last axis with on_value at the index; all off_value where the index is out of range."""
     if depth < 1:
         raise g.error(f"attribute depth is {depth}; it must be at least 1")
+    g.room(depth)
     kind = read_type(g, dtype)
     wide = g.emit("Unsqueeze", g.cast(indices, np.int64), [g.rank(indices)])
     found = g.emit("Equal", wide, g.const(np.arange(depth, dtype=np.int64), role="positions"))
@@ -127,6 +128,7 @@ def index_copy(g: Graph, old_tensor: ir.Value, index_vector: ir.Value, new_tenso
 def index_array(g: Graph, data: ir.Value, *, axes: Ints | None = None) -> ir.Value:
     """The index tuple of every element, as int64 along a new last axis."""
     sizes = g.fixed(data)
+    g.room(*sizes, len(sizes))
     chosen = [g.axis(data, a, attribute="axes") for a in axes] if axes is not None else list(range(len(sizes)))
     grid = np.stack([np.indices(sizes)[a] for a in chosen], axis=-1).astype(np.int64)
     return g.identity(g.const(grid, role="positions"))

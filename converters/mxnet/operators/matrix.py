@@ -189,6 +189,7 @@ def sumlogdiag(g: Graph, A: ir.Value) -> ir.Value:
 def extract_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
     """The diagonals of square matrices."""
     size = g.fixed(A, -2)[0]
+    g.room(size, size)
     return _pick_entries(g, A, np.arange(size * size).reshape(size, size).diagonal(offset))
 
 
@@ -196,6 +197,7 @@ def extract_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
 def extract_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
     """The triangles of square matrices: the lower one row by row, the upper one column by column."""
     size = g.fixed(A, -2)[0]
+    g.room(size, size)
     below = lower if offset == 0 else offset < 0
     rows, columns = _triangle(size, offset, below)
     return _pick_entries(g, A, rows * size + columns)
@@ -222,6 +224,7 @@ def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
 def make_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
     """Matrices with the rows of the input on a diagonal."""
     size = g.fixed(A, -1)[0] + abs(offset)
+    g.room(size, size)
     rows, columns = np.eye(size, k=offset).nonzero()
     return _spread(g, A, size, rows * size + columns)
 
@@ -233,6 +236,7 @@ def make_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True)
     below = lower if offset == 0 else offset < 0
     side = (math.isqrt(1 + 8 * count) - 1) // 2
     size = side + abs(offset)
+    g.room(size, size)
     rows, columns = _triangle(size, offset, below)
     if len(rows) != count:
         raise g.error(f"{count} numbers don't fill a triangle with offset {offset}")

@@ -72,6 +72,7 @@ def _softmax(
     if length is None:
         raise g.error("the input 'length' is missing, and use_length is set")
     size = g.fixed(x, axis, axis + 1)[0]
+    g.room(size)
     positions = np.arange(size, dtype=np.int64).reshape([-1] + [1] * (g.rank(x) - 1 - axis))
     inside = g.emit("Less", g.const(positions, role="positions"), g.emit("Unsqueeze", g.cast(length, np.int64), [axis]))
     lowest = np.full((), -np.inf, g.dtype(x))

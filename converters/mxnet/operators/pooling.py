@@ -43,6 +43,7 @@ def pooling(
         strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
         sizes = _sizes(g, x, kernel, pads)
         out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
+        g.room(*(max(1, o) for o in out))
         power = _power(g, x, p_value) if pool_type == "lp" else x
         mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
         divisor: Literal["real", "padded"] = "real" if count_include_pad is False else "padded"
@@ -116,6 +117,7 @@ def pooling_v1(
     strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
     sizes = _sizes(g, data, kernel, pads)
     out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
+    g.room(*(max(1, o) for o in out))
     if pool_type != "max":
         return pool(
             g, data, "average" if pool_type == "avg" else "sum", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"
@@ -151,6 +153,8 @@ def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()
     if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
         kernel = [size // o for size, o in zip(sizes, out, strict=True)]
         return pool(g, data, "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
+    g.room(sizes[0], out[0])
+    g.room(sizes[1], out[1])
     rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))
     return g.node("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
 

@@ -41,7 +41,7 @@ class _Vector:
 def _joined(g: Graph, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts):
-        return g.param(role, np.concatenate(arrays, axis=axis), original=original)
+        return g.param(g.free_role(role), np.concatenate(arrays, axis=axis), original=original)
     result: ir.Value = parts[0] if len(parts) == 1 and isinstance(parts[0], ir.Value) else g.emit("Concat", *parts, axis=axis)
     return result
 
@@ -74,15 +74,15 @@ def rnn(
         raise g.error("lstm_state_clip_min and lstm_state_clip_max have no form in ONNX's LSTM (and MXNet runs them on GPU alone)")
     if use_sequence_length and mode != "lstm" and sequence_length is None:
         sequence_length, state_cell = state_cell, None
-    if g.rank(data) != 3 or state_size < 1 or num_layers < 1:
+    if g.rank(data) != 3 or state_size < 1 or not 1 <= num_layers <= 1024:
         raise g.error(f"an input (T, N, C) is needed, but it has shape {g.shape(data)}")
     directions = 2 if bidirectional else 1
     width = g.fixed(data, 2, 3)[0]
     gates, order, kind = GATES[mode], ORDERS[mode], g.dtype(data)
     rows = gates * state_size
+    deeper = directions * rows * (directions * state_size + state_size + 2)
+    parameters.check((directions * rows * (width + state_size + 2) + (num_layers - 1) * deeper,))
     widths = [width] + [directions * state_size] * (num_layers - 1)
-    total = sum(directions * rows * (w + state_size + 2) for w in widths)
-    parameters.check((total,))
     vector = _Vector(g, parameters, kind)
     weights = [[(vector.take(rows, w, order), vector.take(rows, state_size, order)) for _ in range(directions)] for w in widths]
     biases = [[(vector.take(rows, None, order), vector.take(rows, None, order)) for _ in range(directions)] for _ in widths]
@@ -100,7 +100,7 @@ def rnn(
         both = [part for pair in biases[layer] for part in pair]
         if all(isinstance(part, np.ndarray) for part in both):
             stacked = np.concatenate([np.concatenate(pair, axis=1) for pair in biases[layer]], axis=0)  # type: ignore[arg-type]
-            b = g.param(f"bias_l{layer}", stacked, original=name)
+            b = g.param(g.free_role(f"bias_l{layer}"), stacked, original=name)
         else:
             b = _joined(g, [g.emit("Concat", *pair, axis=1) for pair in biases[layer]], 0, "", name)
         states = [firsts[layer]] + ([cells[layer]] if cells else [])

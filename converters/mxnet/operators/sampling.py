@@ -134,6 +134,7 @@ def affine_grid(g: Graph, theta: ir.Value, target_shape: Ints) -> ir.Value:
     if len(target_shape) != 2 or min(target_shape) < 1:
         raise g.error(f"attribute target_shape is {target_shape}; a height and a width are needed")
     height, width = target_shape
+    g.room(height, width, 3)
     y, x = np.meshgrid(_steps(height), _steps(width), indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), np.ones(height * width)]).astype(g.dtype(theta))
     moved = g.emit("MatMul", g.emit("Reshape", theta, [-1, 2, 3]), g.const(points, role="points"))
@@ -150,6 +151,7 @@ def grid_generator(g: Graph, data: ir.Value, *, transform_type: Literal["affine"
     if transform_type == "affine":
         return affine_grid(g, data, target_shape)
     height, width = image_sizes(g, data)
+    g.room(height, width, 2)
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     base = np.stack([x, y]).astype(g.dtype(data))
     halves = np.array([(width - 1) / 2, (height - 1) / 2], g.dtype(data)).reshape(2, 1, 1)
@@ -307,6 +309,7 @@ def _deformable(
         raise g.error(
             f"the offset has shape {g.shape(offset)}, but the operator needs (N, {2 * taps * deformable_groups}, {out[0]}, {out[1]})"
         )
+    g.room(*out, taps)
     offsets = g.emit("Reshape", offset, [0, deformable_groups, taps, 2, *out])
     images = (
         [data]

@@ -13,7 +13,9 @@ def _time(g: Graph, data: ir.Value, axis: int) -> int:
     """The number of steps, along axis 0 or 1."""
     if axis not in (0, 1) or g.rank(data) < 2:
         raise g.error(f"attribute axis is {axis} for an input of shape {g.shape(data)}; time is axis 0 or 1, samples the other")
-    return g.fixed(data, axis, axis + 1)[0]
+    count = g.fixed(data, axis, axis + 1)[0]
+    g.room(count)
+    return count
 
 
 def _lengths(g: Graph, sequence_length: ir.Value | None, axis: int, rank: int) -> ir.Value:

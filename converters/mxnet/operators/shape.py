@@ -325,11 +325,14 @@ def slice_channel(g: Graph, data: ir.Value, *, num_outputs: int, axis: int = 1, 
     size = g.fixed(data, axis, axis + 1)[0]
     if num_outputs < 1 or size % num_outputs or (squeeze_axis and size != num_outputs):
         raise g.error(f"axis {axis} of size {size} doesn't divide into {num_outputs} parts" + (" of size 1" if squeeze_axis else ""))
+    g.room(num_outputs)
     return _parts(g, data, axis, [size // num_outputs] * num_outputs, squeeze_axis)
 
 
 def _parts(g: Graph, data: ir.Value, axis: int, sizes: list[int], squeeze_axis: bool) -> list[ir.Value]:
     parts: list[ir.Value]
+    if len(sizes) > 1 << 16:
+        raise g.error(f"{len(sizes)} parts; at most {1 << 16} are made")
     if len(sizes) == 1:
         parts = [g.identity(data)]
     else:
@@ -349,6 +352,7 @@ def split_v2(
     if sections > 0:
         if size % sections:
             raise g.error(f"axis {axis} of size {size} doesn't divide into {sections} parts")
+        g.room(sections)
         return _parts(g, data, axis, [size // sections] * sections, squeeze_axis)
     starts = list(indices) if indices and indices[0] == 0 else [0, *indices]
     sizes = [b - a for a, b in zip(starts, [*starts[1:], size], strict=True)]
@@ -528,6 +532,7 @@ def slice_assign_scalar(
 
 def _assign(g: Graph, data: ir.Value, part: ir.Value, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone) -> ir.Value:
     sizes = g.fixed(data)
+    g.room(*sizes)
     positions = np.arange(math.prod(sizes)).reshape(sizes)
     slices = tuple(slice(b, e, s) for b, e, s in zip(begin, end, step or [None] * len(begin), strict=True))
     chosen = positions[slices]
@@ -545,6 +550,7 @@ def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1
     sizes = g.fixed(data)
     if len(sizes) == 1:
         size = sizes[0] + abs(k)
+        g.room(size, size)
         mask = np.eye(size, k=k, dtype=np.bool_)
         padded = g.emit("Pad", data, [max(0, -k), max(0, k)], np.zeros((), g.dtype(data)))
         rows = g.emit("Unsqueeze", padded, [1] if k >= 0 else [0])
@@ -556,6 +562,7 @@ def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1
     a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")
     if a == b:
         raise g.error(f"axis1 and axis2 are the same axis, {a}")
+    g.room(sizes[a], sizes[b])
     rest = [i for i in range(len(sizes)) if i not in (a, b)]
     chosen = np.arange(sizes[a] * sizes[b]).reshape(sizes[a], sizes[b]).diagonal(k)
     if not chosen.size:
