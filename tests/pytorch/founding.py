@@ -108,6 +108,11 @@ class Bottleneck(nn.Module):
         if stride > 1 or before != 4 * width:
             self.downsample = nn.Sequential(nn.Conv2d(before, 4 * width, 1, stride, bias=False), norm(4 * width))
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.lrelu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(self.lrelu(self.bn2(self.conv2(y)))))
+        return self.lrelu(y + (x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
+
 
 class ResNet50(nn.Module):
     """Fully convolutional ResNet-50 with instance norm; the class of the norm is an attribute."""
@@ -136,6 +141,12 @@ class ResNet50(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(before // 4, 1000 // thin)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.begin(x)
+        for stage in range(1, 5):
+            x = getattr(self, f"layer{stage}")(x)
+        return self.classifier(self.avgpool(self.last(x)).flatten(1))  # type: ignore[no-any-return]
+
 
 class BasicBlock(nn.Module):
     def __init__(self, before: int, width: int, stride: int) -> None:
@@ -146,6 +157,10 @@ class BasicBlock(nn.Module):
         self.downsample = None
         if stride > 1:
             self.downsample = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
 
 
 class CifarResNet(nn.Module):
@@ -165,6 +180,12 @@ class CifarResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(before, 10)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        for stage in range(1, 4):
+            x = getattr(self, f"layer{stage}")(x)
+        return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
+
 
 class ConvNorm(nn.Module):
     def __init__(self, before: int, width: int, kernel: int | tuple[int, int], **options: Any) -> None:
@@ -172,6 +193,9 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(before, width, kernel, bias=False, **options)
         self.bn = nn.BatchNorm2d(width, eps=0.001)
         self.relu = nn.ReLU(True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.bn(self.conv(x)))  # type: ignore[no-any-return]
 
 
 class Mixed(nn.Module):
@@ -184,6 +208,9 @@ class Mixed(nn.Module):
         self.branch_2 = nn.Sequential(ConvNorm(before, width, 1), ConvNorm(width, width, 3, padding=1))
         self.branch_3 = nn.Sequential(nn.AvgPool2d(3, 1, 1), ConvNorm(before, width, 1))
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([getattr(self, f"branch_{i}")(x) for i in range(4)], 1)
+
 
 class InceptionV3(nn.Module):
     def __init__(self, width: int = 4) -> None:
@@ -193,6 +220,10 @@ class InceptionV3(nn.Module):
         self.AuxLogits = nn.Sequential(ConvNorm(4 * width, width, 1), nn.Linear(width, 10))
         self.fc = nn.Linear(4 * width, 10)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The auxiliary classifier is for training alone."""
+        return self.fc(self.Mixed_5c(self.Mixed_5b(self.Conv2d_1a_3x3(x))).mean((2, 3)))  # type: ignore[no-any-return]
+
 
 class InceptionV4(nn.Module):
     def __init__(self, width: int = 4) -> None:
@@ -200,6 +231,9 @@ class InceptionV4(nn.Module):
         mixed = [Mixed(width if i == 0 else 4 * width, width) for i in range(3)]
         self.features = nn.Sequential(ConvNorm(3, width, 3, stride=2), *mixed)
         self.linear = nn.Linear(4 * width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.features(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 def training_checkpoint(model: nn.Module) -> dict[str, Any]:
