@@ -47,11 +47,8 @@ def rename_initializers(model: ir.Model) -> None:
         }
         if not own or any(len(value.uses()) != 1 or value in wanted for value in own.values()):
             continue
-        prefixes = {mended[value].rpartition(".")[0] for value in own.values()}
-        if len(prefixes) == 1 and "" not in prefixes and all(mended[v].rpartition(".")[2] == role for role, v in own.items()):
-            continue  # as torch names them
-        if len(prefixes) == 1 and "" not in prefixes and node.op_type not in _ROLES:
-            continue
+        if all(_says_enough(str(value.name), role) and mended[value] == value.name for role, value in own.items()):
+            continue  # as a state_dict has it
         path = _path(node, own, mended)
         base, count = path, 0
         while path in paths or any(key == path or key.startswith(f"{path}.") for v, key in mended.items() if v not in own.values()):
@@ -61,6 +58,11 @@ def rename_initializers(model: ir.Model) -> None:
         for role, value in own.items():
             wanted[value] = f"{path}.{role}"
     _apply(model, {value: wanted.get(value, key) for value, key in mended.items()})
+
+
+def _says_enough(name: str, role: str) -> bool:
+    """Whether an initializer's name has a module's path in it, or is a role's at the top (`weight`); numbers say nothing."""
+    return name == role or ("." in name and re.fullmatch(r"[\d.]*", name) is None)
 
 
 def _path(node: ir.Node, own: dict[str, ir.Value], mended: dict[ir.Value, str]) -> str:

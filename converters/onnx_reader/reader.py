@@ -328,6 +328,6 @@ def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:
         return False
     if not const.dtype.is_floating_point():
         return not any(use.idx == 0 and use.node.op_type == "Gather" and len(const.shape) > 1 for use in value.uses())
-    if len(const.shape) == 0:
+    if len(const.shape) == 0 and "." not in str(value.name):  # with a module's path in its name it was learnt
         return True
     return all(use.idx in _SETTINGS.get(use.node.op_type, ()) and const.size <= INLINE_LIMIT for use in value.uses())
