@@ -18,8 +18,8 @@ from converters.errors import FormatError, printable
 from converters.files import StrPath, map_file
 from schemas import caffe_pb2
 
-SIZE_LIMIT = 64 << 20
-"""The longest prototxt known is below 1 MB; a text of more than this isn't one."""
+SIZE_LIMIT = 8 << 20
+"""The longest prototxt known is below 2 MB; a text of more than this isn't one."""
 
 # Fields of a solver's file, none of which a net's has.
 _SOLVER = frozenset(

@@ -312,7 +312,7 @@ def _scalar(slot: _Slot, field: Field, document: Document, where: str) -> Any:
         return number
     try:
         return _real(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise wrong("a number") from None
 
 

@@ -97,6 +97,8 @@ def test_never_crashes(text: str) -> None:
         ("input_dim: [1, 2", "1:17", "expected ',' or ']'"),
         ("input_dim: 3000000000", "1:1", "not a 32-bit integer"),
         ("input_dim: 1.5", "1:1", "not a 32-bit integer"),
+        ("layer { power_param { power: 0x" + "f" * 400 + " } }", "1:23", "is not a number"),
+        ("input_dim: " + "9" * 5000, "1:1", "not a 32-bit integer"),
         ("force_backward: maybe", "1:1", "not true or false"),
         ("layer { convolution_param { pad: -1 } }", "1:29", "not an unsigned 32-bit integer"),
         ("name: '\\777\\377'", "1:7", "isn't UTF-8"),
