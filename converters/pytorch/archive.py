@@ -45,7 +45,8 @@ class Checkpoint:
     """A file read: the object it holds, made of plain values, Tensors and Stubs.
 
     form: "zip", "stream", "tar", "TorchScript", "torch.package" or "pickle". sources: the classes' source text, which old
-    streams embed. called: what the file would have called and we didn't. script: TorchScript's parameters by class.
+    streams embed. called: what the file would have called and we didn't. script: the names of TorchScript's parameters and buffers
+    by class (no buffers: a class of before 1.5, which doesn't list them).
     """
 
     name: str
@@ -53,7 +54,7 @@ class Checkpoint:
     root: Any
     sources: list[SourceText] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
-    script: dict[str, tuple[str, ...]] | None = None
+    script: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] | None = None
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
@@ -161,7 +162,7 @@ def _read_zip(view: memoryview, name: str, depth: int) -> Checkpoint:
     checkpoint = Checkpoint(name, "zip", *result)
     if root + "constants.pkl" in archive.entries:
         checkpoint.form = "TorchScript"
-        checkpoint.script = _script_parameters(archive, root)
+        checkpoint.script = _script_members(archive, root)
     return checkpoint
 
 
@@ -232,17 +233,20 @@ def _read_other_zip(archive: ZipArchive, root: str, name: str, depth: int) -> Ch
     raise FormatError(f"is a zip archive without one data.pkl, so no PyTorch checkpoint; it holds {_listing(names)}")
 
 
-def _script_parameters(archive: ZipArchive, root: str) -> dict[str, tuple[str, ...]]:
-    """Which attributes are parameters, by class: TorchScript's code says it (`__parameters__ = ["weight", "bias", ]`)."""
-    found: dict[str, tuple[str, ...]] = {}
+def _script_members(archive: ZipArchive, root: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]]:
+    """Which attributes are parameters and buffers, by class: TorchScript's code says it (`__parameters__ = ["weight", "bias", ]`)."""
+    found: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {}
     for entry in archive.entries:
         if entry.startswith(f"{root}code/") and entry.endswith(".py"):
             module = entry.removeprefix(f"{root}code/").removesuffix(".py").replace("/", ".")
             text = bytes(archive.read(entry)).decode("utf-8", "replace")
             for match in _SCRIPT_CLASS.finditer(text):
-                found[f"{module}.{match[1]}"] = tuple(_QUOTED.findall(match[2]))
+                buffers = None if match[3] is None else tuple(_QUOTED.findall(match[3]))
+                found[f"{module}.{match[1]}"] = (tuple(_QUOTED.findall(match[2])), buffers)
     return found
 
 
-_SCRIPT_CLASS = re.compile(r"^class (\w+)\([\w.]*\):\s*\n\s+__parameters__ = \[([^\]\n]*)\]", re.MULTILINE)
+_SCRIPT_CLASS = re.compile(
+    r"^class (\w+)\([\w.]*\):[ ]*\n[ ]+__parameters__ = \[([^\]\n]*)\](?:[ ]*\n[ ]+__buffers__ = \[([^\]\n]*)\])?", re.MULTILINE
+)
 _QUOTED = re.compile(r'"([^"\\]*)"')

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import FormatError, printable
-from converters.pytorch.tensors import TypedStorage, count, make_tensor, storage_kind, tensor_rules
+from converters.pytorch.tensors import TypedStorage, count, make_old_tensor, storage_kind, tensor_rules
 from converters.pytorch.unpickle import Budget, Global, Stub, Unpickler
 from converters.weights import Storage, Tensor
 
@@ -293,4 +293,4 @@ def _read_tensors(view: memoryview, load: _Load, objects: dict[int, Any]) -> Non
         numbers = [int.from_bytes(view[at + 8 * i : at + 8 * i + 8], "little", signed=True) for i in range(2 * dimensions + 1)]
         at += 8 * len(numbers)
         storage = objects.get(_identity(storage_key))
-        objects[_identity(key)] = make_tensor(storage, numbers[-1], tuple(numbers[:dimensions]), tuple(numbers[dimensions:-1]))
+        objects[_identity(key)] = make_old_tensor(storage, numbers[-1], tuple(numbers[:dimensions]), tuple(numbers[dimensions:-1]))

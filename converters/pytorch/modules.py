@@ -36,6 +36,9 @@ _VERSIONS = {
 _AO = ("torch.ao.", "torch.quantization.", "torch.nn.quantized.", "torch.nn.intrinsic.", "torch.nn.qat.")
 
 
+Script = Mapping[str, tuple[tuple[str, ...], tuple[str, ...] | None]]  # TorchScript's parameters and buffers, by class
+
+
 @dataclass
 class StateDict:
     """Weights in state_dict order, with what is known of where they come from.
@@ -101,13 +104,13 @@ def _text(name: Any) -> str:
     return str(name)
 
 
-def own_tensors(module: Stub, script: Mapping[str, tuple[str, ...]] | None = None) -> Iterator[tuple[str, Weight]]:
+def own_tensors(module: Stub, script: Script | None = None) -> Iterator[tuple[str, Weight]]:
     """A module's own parameters, then its persistent buffers, by name."""
     if is_script(module):
-        parameters = (script or {}).get(module.class_name, ())
+        parameters, buffers = (script or {}).get(module.class_name, ((), None))
         weights = {str(name): weight for name, value in module.attributes.items() if (weight := as_weight(value)) is not None}
         yield from ((name, weight) for name, weight in weights.items() if name in parameters)
-        yield from ((name, weight) for name, weight in weights.items() if name not in parameters)
+        yield from ((name, weight) for name, weight in weights.items() if name not in parameters and (buffers is None or name in buffers))
         return
     for name, value in _table(module, "_parameters").items():
         if value is not None:
@@ -140,7 +143,7 @@ def with_numbers(name: str, weight: Weight) -> Weight:
     return weight
 
 
-def module_state(root: Stub, script: Mapping[str, tuple[str, ...]] | None = None) -> StateDict:
+def module_state(root: Stub, script: Script | None = None) -> StateDict:
     """The state_dict of a module Stub.
 
     Plain tensors in `__dict__` are no keys, a shared module gives its keys once for each path. Raises FormatError for a module
@@ -190,7 +193,10 @@ def _note_module(state: StateDict, module: Stub, path: str, custom: dict[str, No
     state.modules[path] = module
     entry: dict[str, Any] = {"version": _version(module)}
     for hook in _table(module, "_state_dict_hooks").values():
-        if isinstance(hook, Stub) and hook.class_name == "torch.nn.utils.spectral_norm.SpectralNormStateDictHook":
+        if not isinstance(hook, Stub) or hook.class_name != "torch.nn.utils.spectral_norm.SpectralNormStateDictHook":
+            where = f" of '{printable(path)}'" if path else ""
+            state.unknown.append(f"what a hook on the state_dict{where} would have changed")
+        else:
             function = hook.attributes.get("fn")
             target = function.attributes.get("name") if isinstance(function, Stub) else None
             if isinstance(target, str):

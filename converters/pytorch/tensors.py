@@ -102,6 +102,13 @@ def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, kind: Kind
     return Tensor(_in_order(storage, own), own.name, shape, strides, start + bytes_before // own.itemsize)
 
 
+def make_old_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
+    """As make_tensor; before 0.4 a tensor without dimensions was an empty one."""
+    if isinstance(storage, TypedStorage) and not storage.count and isinstance(size, tuple) and not size:
+        return make_tensor(storage, 0, (0,), (1,))
+    return make_tensor(storage, offset, size, stride)
+
+
 def _in_order(storage: TypedStorage, kind: Kind) -> Storage:
     """The storage's bytes in little-endian order, one object for all tensors that look at it."""
     if storage.big_endian and kind.swapsize > 1:
@@ -126,7 +133,7 @@ def as_weight(value: Any) -> Weight | None:
 
 def _rebuild_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_tensor(storage, offset, size, stride)"""
-    return make_tensor(*_exactly(args, 4))
+    return make_old_tensor(*_exactly(args, 4))
 
 
 def _rebuild_tensor_v2(machine: Unpickler, args: tuple[Any, ...]) -> Any:

@@ -61,11 +61,7 @@ class ZipStorage(Storage):
                 if low < high:
                     yield piece[low:high]
         if whole and crc != self.entry.crc:
-            warnings.warn(
-                f"{printable(self.entry.name)}: its checksum doesn't match: these weights may not be what was saved",
-                ConversionWarning,
-                stacklevel=2,
-            )
+            self.archive.note_damage(self.entry)
 
 
 class ZipArchive:
@@ -76,6 +72,7 @@ class ZipArchive:
         self.entries: dict[str, Entry] = {}
         self.first = ""
         self.doubled: set[str] = set()
+        self.damaged: set[str] = set()
         start, size, count = self._directory()
         self._read_directory(start, size, count)
 
@@ -203,6 +200,16 @@ class ZipArchive:
         if entry.size > _INDEX_LIMIT:
             raise FormatError(f"{printable(name)}: announces {entry.size} bytes; no index is that long")
         return memoryview(b"".join(self.inflate(entry)))
+
+    def note_damage(self, entry: Entry) -> None:
+        """Warns of an entry whose checksum is wrong; the first three are named."""
+        if entry.name in self.damaged or len(self.damaged) > 3:
+            return
+        self.damaged.add(entry.name)
+        words = "its checksum doesn't match: these weights may not be what was saved"
+        if len(self.damaged) > 3:
+            words = "and perhaps others have checksums that don't match, too"
+        warnings.warn(f"{printable(entry.name)}: {words}", ConversionWarning, stacklevel=2)
 
     def checked(self, name: str) -> bool:
         """Whether an entry's CRC is that of its content."""

@@ -232,9 +232,14 @@ def test_torchscript(script: bool, tmp_path: Path) -> None:
             super().__init__()
             self.inner, self.bn = Inner(), nn.BatchNorm1d(2)
             self.scale = nn.Parameter(torch.ones(1))
+            self.plain, self.many = torch.ones(3), [torch.ones(1)]
+            self.register_buffer("temporary", torch.ones(1), persistent=False)
+            self.list = nn.ParameterList([nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))])
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.bn(self.inner(x)) * self.scale
+            for parameter in self.list:
+                x = x * parameter
+            return self.bn(self.inner(x)) * self.scale * self.plain.sum() * self.many[0] * self.temporary
 
     model = Outer().eval()
     scripted = torch.jit.script(model) if script else torch.jit.trace(model, torch.ones(3, 2))

@@ -146,18 +146,6 @@ def test_more_than_65535_entries(tmp_path: Path) -> None:
     assert len(got) == len(many) and got["t65999"].tolist() == [65_999 % 256]
 
 
-class Endless(Storage):
-    """Zeros that are nowhere."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-
-    def chunks(self, start: int, stop: int) -> Any:
-        piece = memoryview(bytes(CHUNK))
-        for at in range(start, stop, CHUNK):
-            yield piece[: min(CHUNK, stop - at)]
-
-
 def test_64_bit_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The forms that sizes and places beyond 4 GB need, with a limit low enough to reach."""
     import converters.writers.pth as writer
