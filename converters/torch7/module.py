@@ -179,7 +179,10 @@ class Module:
 
     def param(self, role: str, array: NDArray[Any] | None = None, *, buffer: bool = False) -> ir.Value:
         """The initializer `path.role` of the graph, once, however often this module runs; by default of the field of that name."""
-        return self._parameters.add(self.object, role, self.tensor(role) if array is None else array, buffer)
+        try:
+            return self._parameters.add(self.object, role, self.tensor(role) if array is None else array, buffer)
+        except ValueError as problem:  # a name that is taken
+            raise self.error(str(problem)) from problem
 
     # -- modules inside ----------------------------------------------------------------------------------------------
 

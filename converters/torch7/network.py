@@ -29,6 +29,15 @@ MAX_DEPTH = 150
 """Containers within containers; real nets have about ten."""
 
 
+MAX_RUNS = 50_000
+"""Modules that run in one model, each as often as it is reached: a deep residual net has a thousand, an unrolled one some ten."""
+MAX_OUTPUTS = 10_000
+
+
+class TooLargeError(ConversionError):
+    """A model beyond a limit of this package, whatever its batch."""
+
+
 class TorchGraph(GraphBuilder):
     """A graph that also knows what was given: the numbers behind its symbols, and whether inputs of indices may become int64."""
 
@@ -54,7 +63,7 @@ class Net:
         self.parameters = Parameters(g)
         self._modules: dict[int, Module] = {}
         self._outputs: dict[int, Reference] = {}
-        self._depth = 0
+        self._depth = self._runs = 0
         self.held_poolings: set[int] = set()
         """Pooling modules, by id, whose indices an unpooling module asks for."""
         self.pooled_by: dict[int, tuple[ir.Value, tuple[int, ...]]] = {}
@@ -72,6 +81,10 @@ class Net:
         module = self.module(made, path)
         if made.typename not in lowers:
             raise unsupported([module.source], _ADVICE)
+        self._runs += 1
+        if self._runs > MAX_RUNS:
+            message = f"more than {MAX_RUNS} modules would run (a module that holds another twice runs it twice)"
+            raise TooLargeError(module.source.describe(message))
         if self._depth >= MAX_DEPTH:
             raise module.error(f"containers are nested deeper than {MAX_DEPTH}")
         if isinstance(module.get("updateOutput"), t7.Function) and made.typename != "nn.Copy":
@@ -168,6 +181,8 @@ def _convert(made: t7.TorchObject, file: str, name: str, shapes: Any) -> ir.Mode
     except BatchOfOneError as problem:
         _warn(f"{problem}, as Torch7 does, so the result takes no other batch; give a first size of 2 or more for one that takes any")
         return _attempt(made, file, name, shapes, symbolic=False)
+    except TooLargeError:
+        raise
     except (SymbolicDimensionError, ConversionError):
         return _attempt(made, file, name, shapes, symbolic=False)
 
@@ -203,7 +218,9 @@ def _lower(
         return Reference(g.input(label, shape, np.int64 if label in integers else np.float32))
 
     out = net.run(made, inputs_of(shapes), "")
-    for label, value in _outputs(values(out), "output"):
+    for count, (label, value) in enumerate(_outputs(values(out), "output")):
+        if count >= MAX_OUTPUTS:
+            raise TooLargeError(f"{file}: the model answers more than {MAX_OUTPUTS} tensors")
         g.output(value, label)
     return g.finish()
 

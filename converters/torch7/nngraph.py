@@ -29,7 +29,8 @@ def g_module(net: Any, module: Module, x: Nest) -> Nest:
     if not isinstance(table, t7.Table) or not len(table):
         raise module.error("field 'forwardnodes' must be a table of nodes")
     start, end = _Node(module, module.get("innode"), "innode"), _Node(module, module.get("outnode"), "outnode")
-    positions = {id(made): position for position, made in reversed(list(enumerate(module.modules())))}
+    held = module.modules() if "modules" in module else _modules_of(table)
+    positions = {id(made): position for position, made in reversed(list(enumerate(held)))}
     inputs: dict[int, dict[int, Nest]] = {id(start.data): {}}
     count = module.integer("nInputs", len(start.children), least=0)
     if count <= 1:
@@ -58,6 +59,12 @@ def g_module(net: Any, module: Module, x: Nest) -> Nest:
     if not results:
         raise module.error("nothing reaches its output node")
     return results[0] if len(results) == 1 else results
+
+
+def _modules_of(nodes: t7.Table) -> list[Any]:
+    """The modules of a graph that doesn't list them, as nngraph does when it reads an old file."""
+    tables = [node.get("data") for node in nodes.array() if isinstance(node, t7.TorchObject)]
+    return [made for data in tables if isinstance(data, t7.Table) and (made := data.get("module")) is not None]
 
 
 def _arguments(module: Module, slots: dict[int, Nest] | None, number: int) -> list[Nest]:

@@ -7,7 +7,7 @@ from typing import Any
 from converters.graph import GraphBuilder
 from converters.torch7.activations import overwrites, tensor_input
 from converters.torch7.module import Module, Value, lowers, on_tensors
-from converters.torch7.references import Nest, Reference
+from converters.torch7.references import Nest, Reference, mapped
 
 
 @lowers(
@@ -46,7 +46,7 @@ def copy(net: Any, module: Module, x: Nest) -> Nest:
 
 
 def _copy(x: Nest) -> Nest:
-    return [_copy(item) for item in x] if isinstance(x, list) else Reference(x.get())
+    return mapped(x, lambda tensor: Reference(tensor.get()))
 
 
 @lowers("nn.Dropout")

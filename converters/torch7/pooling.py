@@ -46,7 +46,13 @@ def _max_geometry(g: GraphBuilder, module: Module, x: Value, axes: str) -> dict[
     if not cudnn and any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
     out = output_sizes(g.fixed(x, 2), kernel, strides, pads, ceil=ceil, clip="never" if cudnn else "padded", dilations=dilations)
-    return {"kernel": kernel, "strides": strides, "pads": pads, "out": out, "dilations": dilations}
+    return {"kernel": kernel, "strides": strides, "pads": pads, "out": _checked(module, g.shape(x), out), "dilations": dilations}
+
+
+def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
+    if math.prod(max(0, n) for n in out) > 1 << 26:
+        raise module.error(f"its output would have size {tuple(out)} for an input of shape {x_shape}")
+    return out
 
 
 def _max_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value:
@@ -74,6 +80,7 @@ def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value
     sizes = g.fixed(batch, 2)
     if module.type.startswith("cudnn."):
         out = output_sizes(sizes, kernel, strides, pads, ceil=module.flag("ceil_mode"), clip="never")
+        _checked(module, g.shape(x), out)
         return _unbatch(g, pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"), single)
     if module.get("ceil_mode") is None:  # a file of before padding: nn/SpatialAveragePooling.lua, backward compatibility
         ceil, include, pads = False, True, [0] * len(axes)
@@ -82,6 +89,7 @@ def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value
     if any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
     out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
+    _checked(module, g.shape(x), out)
     result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if include else "real")
     if len(axes) == 2 and module.get("divide") is None:
         message = "its file is older than the field 'divide', without which nn multiplies by the kernel's size; so does the result"

@@ -124,20 +124,31 @@ Nest = Any
 """A Reference, or a Lua table of Nests as a list."""
 
 
+def mapped(x: Nest, function: Callable[[Reference], Any], _made: dict[int, list[Any]] | None = None) -> Any:
+    """The nest with function(tensor) in place of each tensor; a table that is in several places is made once."""
+    if not isinstance(x, list):
+        return function(x)
+    made = {} if _made is None else _made
+    if id(x) not in made:
+        made[id(x)] = [mapped(item, function, made) for item in x]
+    return made[id(x)]
+
+
 def values(x: Nest) -> Any:
     """The nest with the values that its tensors hold now."""
-    return [values(item) for item in x] if isinstance(x, list) else x.get()
+    return mapped(x, Reference.get)
 
 
 def leaves(x: Nest) -> Iterator[Reference]:
-    """The tensors of a nest."""
-    waiting = [x]
+    """The tensors of a nest, those of a table that is in several places once."""
+    waiting, seen = [x], set()
     while waiting:
         item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        else:
+        if not isinstance(item, list):
             yield item
+        elif id(item) not in seen:
+            seen.add(id(item))
+            waiting += item
 
 
 def references(x: Any) -> Nest:

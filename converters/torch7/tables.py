@@ -10,6 +10,9 @@ from converters.torch7.module import Module, Value, lowers, on_tensors
 from converters.torch7.references import Nest
 from converters.torch7.shapes import positive_dimension
 
+MAX_TABLE = 100_000
+"""Tensors in one table; tables within tables that hold one another twice can make it any number."""
+
 
 def table(module: Module, x: Nest) -> list[Any]:
     if not isinstance(x, list):
@@ -64,6 +67,8 @@ def flatten_table(net: Any, module: Module, x: Nest) -> Nest:
             waiting += reversed(item)
         else:
             flat.append(item)
+        if len(flat) + len(waiting) > MAX_TABLE:
+            raise module.error(f"its input holds more than {MAX_TABLE} tensors")
     return flat
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import converters
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError
-from converters.torch7 import load, lowers, parameters
+from converters.torch7 import load, lowers, network, parameters
 from tests.torch7.lua import Function, Object, Storage, Tensor, dumps, module, sizes
 from tests.torch7.running import check
 from tests.torch7.test_modules import rand
@@ -144,6 +144,19 @@ def test_faults(made: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError) as caught:
         load([write(tmp_path, made)], inputs={"input": (2, 4)})
     assert str(caught.value).startswith("model.t7: ") and message in str(caught.value)
+
+
+def test_modules_that_multiply_end_in_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "MAX_RUNS", 2000)
+    twice = module("nn.Identity")
+    for _ in range(40):
+        twice = module("nn.Sequential", twice, twice)
+    with pytest.raises(ConversionError, match="more than 2000 modules would run"):
+        load([write(tmp_path, twice)], inputs={"input": (2, 4)})
+    pair = module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity"))
+    for tail, message in ((module("nn.Identity"), "more than 10000 tensors"), (module("nn.FlattenTable"), "more than 100000 tensors")):
+        with pytest.raises(ConversionError, match=message):
+            load([write(tmp_path, module("nn.Sequential", *[pair] * 60, module("nn.Copy"), tail))], inputs={"input": (2, 4)})
 
 
 # -- shapes of inputs --------------------------------------------------------------------------------------------------
