@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import warnings
@@ -218,9 +219,10 @@ def _lower(
         return Reference(g.input(label, shape, np.int64 if label in integers else np.float32))
 
     out = net.run(made, inputs_of(shapes), "")
-    for count, (label, value) in enumerate(_outputs(values(out), "output")):
-        if count >= MAX_OUTPUTS:
-            raise TooLargeError(f"{file}: the model answers more than {MAX_OUTPUTS} tensors")
+    results = list(itertools.islice(_outputs(values(out), "output"), MAX_OUTPUTS + 1))
+    if len(results) > MAX_OUTPUTS:
+        raise TooLargeError(f"{file}: the model answers more than {MAX_OUTPUTS} tensors")
+    for label, value in results:
         g.output(value, label)
     return g.finish()
 
