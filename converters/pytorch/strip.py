@@ -21,9 +21,10 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 _FLOATING = ("float64", "float32", "float16", "bfloat16")
 _EXPANDED = 1 << 30  # bytes up to which --contiguous writes a tensor out that repeats its elements
 _SUSPECT = re.compile(
-    r"(os|posix|nt|subprocess|sys|socket|shutil|runpy|webbrowser|commands|pty|ctypes|importlib|code|pdb|timeit|pydoc)(\.|$)"
+    r"(os|posix|nt|subprocess|sys|socket|shutil|runpy|webbrowser|commands|pty|ctypes|importlib|pickle|marshal|pydoc|timeit|pdb)\.\w+|"
+    r"(code\.Interactive|multiprocessing\.|torch\.hub\.|torch\.serialization\.load|torch\.load)\w*"
 )
-_SUSPECT_CALLS = {"eval", "exec", "execfile", "compile", "open", "__import__", "map", "getattr", "apply", "input"}
+_SUSPECT_CALLS = {"eval", "exec", "execfile", "compile", "open", "__import__", "map", "filter", "apply", "input", "setattr"}
 
 
 @dataclass
@@ -221,7 +222,7 @@ def _report(origin: Path, goal: Path, checkpoint: Checkpoint, state: StateDict, 
 
 
 def _is_suspect(name: str) -> bool:
-    return _SUSPECT.match(name) is not None or (name.startswith("builtins.") and name.removeprefix("builtins.") in _SUSPECT_CALLS)
+    return _SUSPECT.fullmatch(name) is not None or (name.startswith("builtins.") and name.removeprefix("builtins.") in _SUSPECT_CALLS)
 
 
 # -- names

@@ -260,7 +260,7 @@ class Unpickler:
         return Stub(function, args)
 
     def _note(self, function: Any) -> None:
-        """Remembers what the file would have called."""
+        """Remembers what the file would have called or made."""
         if len(self.called) < 1000:
             self.called.setdefault(printable(function if isinstance(function, Global) else getattr(function, "class_name", "?")))
 
@@ -288,6 +288,7 @@ class Unpickler:
             if handler is not None:
                 return handler(self, args)
         self.budget.spend(3)
+        self._note(cls)
         return Stub(cls, args, kwargs)
 
     def build(self, target: Any, state: Any) -> None:
