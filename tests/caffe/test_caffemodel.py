@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from converters.caffe.caffemodel import read_caffemodel
 from converters.caffe.weights import load_weights, read_weights
@@ -61,6 +63,31 @@ def test_layer_of_each_age(make, tmp_path: Path) -> None:
     (stored,) = read(tmp_path, make([blob(A), blob(A[0])]))
     assert stored.name == "a" and stored.type.lower() == "relu"
     assert [b.shape for b in stored.blobs] == [(3, 4), (4,)]
+
+
+SHAPES = st.lists(st.integers(0, 4), max_size=5)
+KINDS = st.sampled_from(["packed", "unpacked", "double"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=st.lists(st.tuples(st.text(max_size=8), st.lists(st.tuples(SHAPES, KINDS), max_size=3)), min_size=1, max_size=4))
+def test_any_weights_are_read_back(layers: list, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    data, wanted = b"", []
+    for name, blobs in layers:
+        arrays = [rng.normal(size=shape).astype(np.float32) for shape, _ in blobs]
+        forms = []
+        for array, (_, kind) in zip(arrays, blobs, strict=True):
+            dims = chunk(7, chunk(1, bytes(array.shape)))
+            doubles = dims + chunk(8, array.astype("<f8").tobytes())
+            forms.append({"packed": blob(array), "unpacked": unpacked_blob(array), "double": doubles}[kind])
+        data += layer(name, "X", forms)
+        wanted.append((name, arrays))
+    found = read(tmp_path, data)
+    assert [stored.name for stored in found] == [name for name, _ in wanted]
+    for stored, (_, arrays) in zip(found, wanted, strict=True):
+        for got, want in zip(stored.blobs, arrays, strict=True):
+            np.testing.assert_array_equal(got.array(), want)
 
 
 def test_load_weights(tmp_path: Path) -> None:
