@@ -20,14 +20,11 @@ from converters.mxnet.operators.normalisation import like
 def softmax_output(
     g: Graph, data: ir.Value, label: Label | None = None, *, multi_output: bool = False, preserve_shape: bool = False
 ) -> ir.Value:
-    """Softmax over all but the first axis, over axis 1 (multi_output) or over the last (preserve_shape); the label is for training."""
+    """Softmax over all but the first axis, over axis 1 (multi_output) or over the last (preserve_shape); the label is for training.
+
+    (MXNet 1.6 to 1.9 with MKL-DNN take the last axis of a 4-D input at inference, unlike training, GPUs and the documentation.)
+    """
     rank = g.rank(data)
-    if rank > 3 and not multi_output and not preserve_shape and g.source:
-        message = (
-            "the softmax goes over all axes but the first, as documented; MXNet 1.6 to 1.9 on CPU took the last axis alone at inference"
-        )
-        warnings.warn(g.source.describe(message), ConversionWarning, stacklevel=2)
-    result: ir.Value
     if multi_output and rank > 1:
         result = g.emit("Softmax", data, axis=1)
     elif preserve_shape or rank <= 2:
