@@ -386,7 +386,9 @@ def _complete(module: torch.nn.Module, name: str, stated: Container[str]) -> Non
     for key in fresh._buffers:
         module._buffers.setdefault(key, None)
     for key in fresh._parameters:
-        module._parameters.setdefault(key, None)
+        # A wrapper may have taken the weight away and left weight_bar or weight_orig: it sets a plain tensor in its place.
+        if not any(name.startswith(f"{key}_") for name in module._parameters):
+            module._parameters.setdefault(key, None)
     flatten: Callable[[], None] | None = getattr(module, "_init_flat_weights", None)
     if flatten is not None:
         flatten()

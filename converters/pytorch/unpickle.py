@@ -434,6 +434,13 @@ def _get_attribute(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return Stub(Global("builtins", "getattr"), args)
 
 
+def _builtin_type(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """dill names Python's own types by a call: _load_type('set')."""
+    if len(args) == 1 and isinstance(args[0], str) and len(args[0]) < 100:
+        return machine.make_global("builtins", str(args[0]))
+    return Stub(Global("dill._dill", "_load_type"), args)
+
+
 def _reconstructor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """Protocols 0 and 1 make objects by copyreg._reconstructor(cls, base, base's state)."""
     if len(args) != 3:
@@ -498,6 +505,8 @@ _CALLS: dict[Global, Handler] = {
     Global("builtins", "bytes"): _bytes,
     Global("builtins", "complex"): _complex,
     Global("_codecs", "encode"): _encode,
+    Global("dill._dill", "_load_type"): _builtin_type,
+    Global("dill.dill", "_load_type"): _builtin_type,
     Global("copyreg", "_reconstructor"): _reconstructor,
     Global("copyreg", "__newobj__"): _new_object,
     Global("copyreg", "__newobj_ex__"): _new_object_ex,

@@ -87,6 +87,10 @@ def test_names_are_never_imported() -> None:
     assert nested == Global("module", "Outer.Inner")
 
 
+def test_types_that_dill_names_by_a_call() -> None:
+    assert Unpickler(b"cdill._dill\n_load_type\n" + text("set") + b"\x85R](K\x01K\x02e\x85R.").load() == {1, 2}
+
+
 def test_new_with_keyword_arguments() -> None:
     partial = b"cfunctools\npartial\n(cm\nC.__new__\ntR(cm\nC.__new__\n(cm\nC\nK\x01t}" + text("size") + b"K\x02sNtb)R."
     made = Unpickler(b"\x80\x02" + partial).load()
