@@ -92,15 +92,16 @@ def cases(framework: str) -> list[Case]:
     return [Case(framework, name) for name in sorted(_files(framework))]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without the characters that mending changes, to compare by."""
     return re.sub(r"[^0-9A-Za-z]", "_", name).strip("_").lower()
 
 
 def arrange(inputs: dict[str, np.ndarray], names: list[str]) -> list[np.ndarray]:
     """The case's inputs in the order of the graph's input names."""
-    by_plain = {_plain(k): v for k, v in inputs.items()}
-    if {_plain(n) for n in names} <= set(by_plain):
-        return [by_plain[_plain(n)] for n in names]
+    byplain = {plain(k): v for k, v in inputs.items()}
+    if {plain(n) for n in names} <= set(byplain):
+        return [byplain[plain(n)] for n in names]
     return list(inputs.values())
 
 
@@ -113,7 +114,7 @@ def faults(case: Case, outputs: dict[str, np.ndarray], expected: dict[str, np.nd
         outputs = dict(zip(expected, outputs.values(), strict=True))
     found = []
     for position, (name, want) in enumerate(expected.items()):
-        close = [k for k in outputs if k == name] or [k for k in outputs if _plain(k) == _plain(name)]
+        close = [k for k in outputs if k == name] or [k for k in outputs if plain(k) == plain(name)]
         if len(close) == 1:
             got = outputs[close[0]]
         elif len(outputs) == len(expected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import converters
-from tests.conformance import _plain, read_npz
+from tests.conformance import plain, read_npz
 
 DATA = os.environ.get("CONVERTERS_DATA")
 TOLERANCE = {"caffe": 1e-4, "torch7": 1e-4, "mxnet": 1e-3}
@@ -24,23 +25,34 @@ def nets() -> list[Path]:
     return [folder for folder in found if all(list(folder.glob(p)) for p in PATTERNS.get(folder.parent.name, ("?",)))]
 
 
-def largest_differences(folder: Path, target: Path) -> dict[str, float]:
-    """{"torch": ..., "onnx": ...}: the largest difference from the framework's output, relative to its largest number."""
+def rounds(folder: Path) -> list[tuple[dict[str, np.ndarray], Callable[[list[str]], list[np.ndarray]]]]:
+    """(inputs by name, answers for the output names of the converted model) of each input that a folder holds."""
     framework = folder.parent.name
     inputs = read_npz((folder / "input.npz").read_bytes())
     expected = read_npz((folder / "expected.npz").read_bytes())
-    files = [next(folder.glob(pattern)) for pattern in PATTERNS[framework]]
+
+    def answers(names: list[str]) -> list[np.ndarray]:
+        if framework == "mxnet":
+            return [expected[f"out{i}"] for i in range(len(names))]
+        return [next(array for key, array in expected.items() if plain(key) == plain(name)) for name in names]
+
     if framework == "torch7":
-        rounds = [({"input": inputs[f"input{n}"]}, {"output": expected[f"expected{n}"]}) for n in ("", "2") if f"input{n}" in inputs]
-    else:
-        rounds = [(inputs, expected)]
-    model = converters.load(*files, inputs={name: array.shape for name, array in rounds[0][0].items()})
+        pairs = [(inputs[f"input{n}"], expected[f"expected{n}"]) for n in ("", "2") if f"input{n}" in inputs]
+        return [({"input": given}, lambda _, answer=answer: [answer]) for given, answer in pairs]
+    return [(inputs, answers)]
+
+
+def largest_differences(folder: Path, target: Path) -> dict[str, float]:
+    """{"torch": ..., "onnx": ...}: the largest difference from the framework's output, relative to its largest number."""
+    pairs = rounds(folder)
+    files = [next(folder.glob(pattern)) for pattern in PATTERNS[folder.parent.name]]
+    model = converters.load(*files, inputs={name: array.shape for name, array in pairs[0][0].items()})
     names = [str(v.name) for v in model.graph.outputs]
     module = converters.to_module(model)
     converters.save(model, target)
     session = onnxruntime.InferenceSession(target)
     worst = {"torch": 0.0, "onnx": 0.0}
-    for given, answers in rounds:
+    for given, answers in pairs:
         arrays = [given[str(v.name)] for v in model.graph.inputs]
         with torch.no_grad():
             result = module(*map(torch.from_numpy, arrays))
@@ -49,10 +61,7 @@ def largest_differences(folder: Path, target: Path) -> dict[str, float]:
             "onnx": session.run(None, {i.name: a for i, a in zip(session.get_inputs(), arrays, strict=True)}),
         }
         for backend, got in results.items():
-            for position, (name, value) in enumerate(zip(names, got, strict=True)):
-                want = answers.get(f"out{position}") if framework == "mxnet" else None
-                if want is None:
-                    want = next(answer for key, answer in answers.items() if _plain(key) == _plain(name) or len(answers) == 1)
+            for value, want in zip(got, answers(names), strict=True):
                 worst[backend] = max(worst[backend], float(np.abs(value - want).max() / np.abs(want).max()))
     return worst
 
