@@ -1,4 +1,4 @@
-"""Classes from outside nn that published models need: dpnn, fast-neural-style, neural-style."""
+"""Classes from outside nn that published models need: dpnn, fast-neural-style, neural-style, waifu2x."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import onnx_ir as ir
 
 from converters.graph import GraphBuilder
 from converters.torch7.activations import tensor_input
+from converters.torch7.linear import pair
 from converters.torch7.module import Module, Value, lowers, on_tensors
-from converters.torch7.references import Nest
+from converters.torch7.references import Nest, Reference
+from converters.torch7.shapes import tensor_reference
+from converters.torch7.tables import table
 
 
 @lowers("nn.TotalVariation", "nn.TVLoss", "nn.ContentLoss", "nn.StyleLoss", "nn.DeepDreamLoss", "nn.TotalDropout")
@@ -49,6 +52,37 @@ def gram_matrix(g: GraphBuilder, module: Module, x: Value) -> Value:
 def clip(g: GraphBuilder, module: Module, x: Value) -> Value:
     """x limited to minval .. maxval. Source: dpnn/Clip.lua."""
     return g.emit("Clip", tensor_input(module, x), module.number("minval"), module.number("maxval"))
+
+
+@lowers("w2nn.InplaceClip01")
+@on_tensors
+def inplace_clip(net: Any, module: Module, x: Nest) -> Nest:
+    """x limited to 0 .. 1, written into its input. Source: waifu2x/lib/InplaceClip01.lua."""
+    given = tensor_reference(module, x)
+    given.set(net.g.emit("Clip", given.get(), 0.0, 1.0))
+    return given
+
+
+@lowers("w2nn.LeakyReLU")
+def leaky_relu(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """x where x > 0, else negative_scale * x. Source: waifu2x/lib/LeakyReLU.lua."""
+    return g.emit("LeakyRelu", tensor_input(module, x), alpha=module.number("negative_scale", 0.333))
+
+
+@lowers("w2nn.ScaleTable")
+def scale_table(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """{x, scale}: x times a scale of one number per channel. Source: waifu2x/lib/ScaleTable.lua."""
+    return g.emit("Mul", *pair(module, x))
+
+
+@lowers("w2nn.AuxiliaryLossTable")
+@on_tensors
+def auxiliary_loss_table(net: Any, module: Module, x: Nest) -> Nest:
+    """A copy of entry i of a table. Source: waifu2x/lib/AuxiliaryLossTable.lua."""
+    items, index = table(module, x), module.integer("i", 1, least=1)
+    if index > len(items):
+        raise module.error(f"i is {index}, but its input is a table of {len(items)}")
+    return Reference(tensor_reference(module, items[index - 1]).get())
 
 
 @lowers("nn.ArgMax")

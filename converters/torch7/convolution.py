@@ -108,6 +108,7 @@ def _weight(module: Module, groups: int, kernel: Sequence[int]) -> Array:
     "nn.SpatialConvolutionMM",
     "cudnn.SpatialConvolution",
     "cudnn.SpatialConvolutionMM",
+    "w2nn.EdgeFilter",
     "nn.SpatialDilatedConvolution",
 )
 def spatial_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:

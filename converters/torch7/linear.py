@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.graph import GraphBuilder
+from converters.torch7 import t7
 from converters.torch7.activations import tensor_input
 from converters.torch7.indices import from_one
 from converters.torch7.module import Module, Value, lowers, on_tensors
@@ -74,7 +75,7 @@ def partial_linear(net: Any, module: Module, x: Nest) -> Nest:
     bias = module.optional_tensor("bias")
     rows = np.arange(len(weight))
     if "partition" in module:
-        rows = module.tensor("partition").reshape(-1).astype(np.int64) - 1
+        rows = _whole_numbers(module, "partition") - 1
         if rows.size and not 0 <= rows.min() <= rows.max() < len(weight):
             raise module.error(f"field 'partition' names rows outside 1 to {len(weight)}")
     if not np.array_equal(rows, np.arange(len(weight))):
@@ -83,6 +84,15 @@ def partial_linear(net: Any, module: Module, x: Nest) -> Nest:
     given, vector = _rows(g, module, x.get() if isinstance(x, Reference) else x, weight.shape[1])
     out = g.emit("Gemm", given, module.param("weight", weight), None if bias is None else module.param("bias", bias.reshape(-1)), transB=1)
     return Reference(g.emit("Squeeze", out, [0]) if vector else out)
+
+
+def _whole_numbers(module: Module, field: str) -> np.ndarray[Any, Any]:
+    """A vector of whole numbers, in a tensor of whatever type."""
+    value = module.get(field)
+    array = value.array if isinstance(value, t7.Tensor) else None
+    if array is None or array.ndim != 1 or not np.array_equal(array, np.floor(array)):
+        raise module.error(f"field '{field}' must be a vector of whole numbers")
+    return array.astype(np.int64)
 
 
 @lowers("nn.Bilinear")

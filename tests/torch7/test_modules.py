@@ -445,7 +445,35 @@ def lrn(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> np.nda
     return out
 
 
+LAYER_NORM = module(
+    "nn.LayerNormalization",
+    module(
+        "nn.ConcatTable",
+        module("nn.Identity"),
+        module(
+            "nn.Sequential",
+            module("nn.Mean", dimension=1, nInputDims=1, sizeAverage=True),
+            module("nn.Replicate", nfeatures=7, dim=1, ndim=1),
+        ),
+    ),
+    module("nn.CSubTable"),
+    module("nn.Normalize", p=2, eps=1e-10),
+    module("nn.MulConstant", constant_scalar=math.sqrt(7)),
+    module("nn.CMul", weight=W75[0]),
+    module("nn.Add", bias=W75[1], scalar=False),
+)
+
+
+def layer_norm(x: np.ndarray) -> np.ndarray:
+    """A batch of N subtracts mean[k % N] from its element k: the subtraction walks both tensors flat."""
+    mean = np.atleast_1d(x.mean(-1))
+    rest = (x.reshape(-1) - np.tile(mean, 7)).reshape(x.shape)
+    return rest / np.sqrt((rest**2).sum(-1, keepdims=True) + 1e-10) * math.sqrt(7) * W75[0] + W75[1]
+
+
 NORMALISATION = [
+    Case("LayerNormalization_1d", LAYER_NORM, X2[0], layer_norm),
+    Case("LayerNormalization_2d", LAYER_NORM, X2, layer_norm),
     Case("SpatialBatchNormalization", bn(M3, S3, W3, B3, eps=1e-3, train=True), X4, lambda x: normed(x, 1e-3)),
     Case("SpatialBatchNormalization_3d", bn(M3, S3, W3, B3, eps=1e-3), X4[0], lambda x: normed(x[None], 1e-3)),
     Case(
