@@ -103,6 +103,7 @@ CASES = [
         X,
         lambda x: [2 * x, x],
     ),
+    Case("clip_always_overwrites", table(module("w2nn.InplaceClip01"), identity()), X, lambda x: [np.clip(x, 0, 1)] * 2),
     Case(
         "narrow_copies",
         table(seq(module("nn.Narrow", dimension=2, index=1, length=2), times(2)), identity()),

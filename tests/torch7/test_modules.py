@@ -328,6 +328,9 @@ TABLES = [
         X2,
         lambda x: x @ W75.T + B5,
     ),
+    Case("w2nn.LeakyReLU", module("w2nn.LeakyReLU", negative_scale=0.1), X2, lambda x: np.where(x > 0, x, 0.1 * x)),
+    Case("w2nn.ScaleTable", module("w2nn.ScaleTable"), [X4, rand(2, 3, 1, 1)], lambda x: x[0] * x[1]),
+    Case("w2nn.AuxiliaryLossTable", module("w2nn.AuxiliaryLossTable", i=2, train=True), [X2, X3], lambda x: x[1]),
     Case("GramMatrix", module("nn.GramMatrix", normalize=True), X4, lambda x: np.einsum("nchw,ndhw->ncd", x, x) / 90),
 ]
 
