@@ -85,7 +85,10 @@ def _check_types(net: Net) -> None:
     strangers = [layer for layer in net.layers if not _is_known(layer.type)]
     if strangers:
         known = ", ".join(sorted(lowers))
-        advice = f"known are {known}; register one of your own with @lowers (`from converters.caffe import lowers`)"
+        advice = (
+            f"known are {known}; register one of your own with @lowers (`from converters.caffe import lowers`); "
+            "a last layer (DetectionOutput, say) may be removed from the prototxt, which makes its bottoms outputs"
+        )
         raise unsupported((layer.source for layer in strangers), advice)
     for layer in net.layers:
         if layer.type in lowers and lowers[layer.type] is _BUILT_IN.get(layer.type) and layer.type not in LOSSES:
