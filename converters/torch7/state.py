@@ -183,7 +183,7 @@ def first_shape(root: t7.TorchObject) -> tuple[tuple[int | str, ...] | None, tup
         name = made.typename
         if name in _THROUGH:
             continue
-        if name in _ENTERED:
+        if name in _ENTERED or (name == "nn.gModule" and made.get("nInputs") in (None, 0, 1)):
             if len(path) > 1000:
                 return None, None
             waiting += reversed([(value, f"{path}.{label}" if path else label) for label, value in children(made)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from converters.errors import ConversionError
-from tests.torch7.lua import Object, Pairs, module
+from converters.torch7 import load
+from tests.torch7.lua import Object, Pairs, dumps, module
 from tests.torch7.running import check, convert
 from tests.torch7.test_modules import rand
 
@@ -60,6 +61,14 @@ def test_arguments_follow_mapindex(tmp_path: Any) -> None:
     first, second = graph.inputs
     made = graph.finish(graph.call(module("nn.CSubTable"), second, first))
     check(tmp_path, made, [A, B], B - A)
+
+
+def test_the_input_shape_of_a_graph(tmp_path: Any) -> None:
+    graph = Graph(1)
+    hidden = graph.call(module("nn.Linear", weight=W, bias=C), graph.call(module("nn.ReLU"), graph.inputs[0]))
+    (tmp_path / "model.t7").write_bytes(dumps(graph.finish(hidden)))
+    model = load([tmp_path / "model.t7"])
+    assert [(value.name, value.shape[0].value, value.shape[1]) for value in model.graph.inputs] == [("input", "N", 4)]
 
 
 def test_split_and_pass_through_nodes(tmp_path: Any) -> None:
