@@ -108,6 +108,7 @@ class GraphBuilder:
         self.symbolic_batch = symbolic_batch
         self._graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name)
         self._names: set[str] = set()
+        self._counts: dict[str, int] = {}
         self._source: Source | None = None
         self._path = ""
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
@@ -286,10 +287,11 @@ class GraphBuilder:
         return self.const(np.array(operand, dtype=np.int64))
 
     def _unique(self, name: str) -> str:
-        free, count = name, 0
+        free, count = name, self._counts.get(name, 0)
         while free in self._names:
             count += 1
             free = f"{name}_{count}"
+        self._counts[name] = count
         self._names.add(free)
         return free
 
