@@ -385,7 +385,8 @@ class _Plan:
     def _paths(self) -> dict[str, str]:
         """Module path of each operator (by `#index`), and of each stored parameter (`path|role`, the role empty where its slot says it)."""
         prefixes: dict[int, str] = {}
-        owners: dict[str, tuple[int, str]] = {}
+        owners: dict[str, str] = {}
+        names = _Names()
         for node in self.live:
             if node.is_variable:
                 continue
@@ -396,41 +397,46 @@ class _Plan:
                 and self.symbol.nodes[number].name in self.params
             ]
             bases = {_base(name) for name in own}
-            prefixes[node.index] = bases.pop() if len(bases) == 1 and "" not in bases else node.name
+            prefix = (bases.pop() if len(bases) == 1 and "" not in bases else node.name) or "unnamed"
             if own and all(name in owners for name in own):  # the same module, called again
-                prefixes[node.index] = owners[own[0]][1]
-            taken = {key for key, _ in ((prefix, 0) for n, prefix in prefixes.items() if n != node.index)}
-            if own and prefixes[node.index] in taken and not all(name in owners for name in own):
-                prefixes[node.index] = _free(prefixes[node.index], taken)
+                prefix = owners[own[0]]
+            elif own:
+                prefix = names.free(prefix)
+            names.taken.add(prefix)
+            prefixes[node.index] = prefix
             for name in own:
-                owners.setdefault(name, (node.index, prefixes[node.index]))
-        loose = [n.name for n in self.live if n.is_variable and n.name in self.params and n.name not in owners]
-        mended = mend_names([prefix or "unnamed" for prefix in prefixes.values()] + loose)
-        result = {f"#{index}": mended[prefix or "unnamed"] for index, prefix in prefixes.items()}
-        for name, (_, prefix) in owners.items():
-            result[name] = mended[prefix or "unnamed"] + "|"
-        taken = set(mended.values())
-        for name in loose:
-            owner = self._named_after(name)
-            if owner is not None and owner.index in prefixes:  # `up_weight` of the operator `up`
+                owners.setdefault(name, prefix)
+        variables = {n.name: n.index for n in self.live if n.is_variable and n.name in self.params and n.name not in owners}
+        mended = mend_names([*prefixes.values(), *variables])
+        result = {f"#{index}": mended[prefix] for index, prefix in prefixes.items()}
+        for name, prefix in owners.items():
+            result[name] = mended[prefix] + "|"
+        roles = _Names(set(mended.values()))
+        for name, index in variables.items():
+            users = (user for user, _ in self.users.get(index, ()))
+            owner = next((user for user in users if user.name and name.startswith(user.name + "_")), None)
+            if owner is not None:  # `up_weight` of the operator `up`
                 result[name] = result[f"#{owner.index}"] + "|" + identifier(name[len(owner.name) + 1 :])
-                continue
-            role = mended[name] if name not in prefixes.values() else _free(mended[name], taken)
-            taken.add(role)
-            result[name] = "|" + role
+            else:
+                result[name] = "|" + (roles.free(mended[name]) if name in names.taken else mended[name])
         return result
 
-    def _named_after(self, name: str) -> Node | None:
-        """The operator that uses the variable and whose name the variable's name begins with."""
-        users = [user for node in self.live if node.is_variable and node.name == name for user, _ in self.users.get(node.index, ())]
-        return next((user for user in users if user.name and name.startswith(user.name + "_")), None)
 
+class _Names:
+    """Names that are taken, and the next free one of a base."""
 
-def _free(name: str, taken: set[str]) -> str:
-    count = 1
-    while f"{name}_{count}" in taken:
-        count += 1
-    return f"{name}_{count}"
+    def __init__(self, taken: set[str] | None = None) -> None:
+        self.taken: set[str] = taken if taken is not None else set()
+        self._counts: dict[str, int] = {}
+
+    def free(self, name: str) -> str:
+        """The name, or with the first number behind it that makes it new; it is taken from now on."""
+        free = name
+        while free in self.taken:
+            self._counts[name] = self._counts.get(name, 0) + 1
+            free = f"{name}_{self._counts[name]}"
+        self.taken.add(free)
+        return free
 
 
 def _base(name: str) -> str:
@@ -570,7 +576,7 @@ class _Walk:
         raise self.g.error(f"the input '{slot.name}' is missing (it has {len(node.inputs)} inputs){where}")
 
     def _outputs(self) -> None:
-        g, taken = self.g, set(self.plan.shapes)
+        g, names = self.g, _Names(set(self.plan.shapes))
         for number, output in self.plan.symbol.heads:
             node = self.plan.symbol.nodes[number]
             if number not in self.values:
@@ -582,7 +588,4 @@ class _Walk:
                 values, labels = self.values[number], self.labels[number]
             if not 0 <= output < len(values):
                 raise node.source.error(f"'heads' refers to output {output}, but the operator has {len(values)}")
-            name = f"{labels[output]}_output" if node.is_variable else labels[output]
-            name = _free(name, taken) if name in taken else name
-            taken.add(name)
-            g.output(values[output], name)
+            g.output(values[output], names.free(f"{labels[output]}_output" if node.is_variable else labels[output]))

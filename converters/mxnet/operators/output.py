@@ -26,12 +26,10 @@ def softmax_output(
     """
     rank = g.rank(data)
     if multi_output and rank > 1:
-        result = g.emit("Softmax", data, axis=1)
-    elif preserve_shape or rank <= 2:
-        result = g.emit("Softmax", data, axis=-1)
-    else:
-        result = like(g, g.emit("Softmax", g.emit("Flatten", data, axis=1), axis=-1), data)
-    return result
+        return g.node("Softmax", data, axis=1)
+    if preserve_shape or rank <= 2:
+        return g.node("Softmax", data, axis=-1)
+    return like(g, g.node("Softmax", g.node("Flatten", data, axis=1), axis=-1), data)
 
 
 @lowers("SoftmaxActivation")
