@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import google.protobuf.message
 import onnx
@@ -63,12 +64,14 @@ def build(
 ) -> ir.Model:
     """The graph of a parsed model whose large tensors lie in `view` at `places`."""
     file = folder.file
+    _check_text(proto, file)
     _check_head(proto, file)
     tensors = _detach(proto, places, view, folder)
     for tensor in _attribute_tensors(proto):
         check_tensor(tensor, file)
     _set_shapes(proto, inputs or {}, file)
     _check_model(proto, file)
+    _check_numbers(proto, file)
     proto = _write_out_functions(proto, file)
     proto = _infer(proto)
     try:
@@ -103,6 +106,43 @@ def settle(model: ir.Model, file: str) -> None:
     remove_unused(model)
     rename_initializers(model)
     order_initializers(model)
+
+
+def _check_text(proto: onnx.ModelProto, file: str) -> None:
+    """Every text is text: protobuf hands out bytes for what isn't UTF-8."""
+    waiting: list[google.protobuf.message.Message] = [proto]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            values: Any = (value,) if isinstance(value, str | bytes | int | float | google.protobuf.message.Message) else value
+            if field.cpp_type == field.CPPTYPE_MESSAGE:
+                waiting.extend(values)
+            elif field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
+                raise FormatError(f"{file}: {field.full_name} in it isn't UTF-8 text")
+
+
+_AXES = frozenset({"axis", "axes", "batch_axis", "time_axis", "perm"})
+_MOST_AXES = 64
+
+
+def _check_numbers(proto: onnx.ModelProto, file: str) -> None:
+    """Attributes that ONNX's own inference would believe without looking, and die of."""
+    waiting: list[Iterable[onnx.NodeProto]] = [proto.graph.node, *(function.node for function in proto.functions)]
+    while waiting:
+        for node in waiting.pop():
+            for attribute in node.attribute:
+                numbers = [*attribute.ints, attribute.i]
+                if attribute.name in _AXES and any(abs(number) > _MOST_AXES for number in numbers):
+                    raise FormatError(
+                        f"{file}: node '{printable(node.name)}' ({printable(node.op_type)}): no tensor has axis {max(numbers, key=abs)}"
+                    )
+                if attribute.name == "num_outputs" and attribute.i != len(node.output):
+                    raise FormatError(
+                        f"{file}: node '{printable(node.name)}' ({printable(node.op_type)}): {attribute.i} outputs are stated, "
+                        f"{len(node.output)} are there"
+                    )
+                waiting.extend(graph.node for graph in attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g.node)
 
 
 def _check_model(proto: onnx.ModelProto, file: str) -> None:
@@ -251,7 +291,9 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     stated = {value.name: value for value in proto.graph.value_info}
     del proto.graph.value_info[:]
     try:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        # following the numbers of shapes costs memory of the order of an axis: not for a file that states monstrous ones
+        largest = max((dim.dim_value for value in proto.graph.input for dim in value.type.tensor_type.shape.dim), default=0)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=largest <= 1 << 22)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         pass_through = list(stated.values())
         proto.graph.value_info.extend(pass_through)

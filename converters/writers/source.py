@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.errors import UnsupportedError, printable
+from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph import mend_names
 from converters.writers.source_code import Code, comment, literal
 from converters.writers.source_modules import Modules
@@ -91,10 +91,16 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
     namespace: dict[str, Any] = {"__name__": "converters.written"}
     exec(compile(text, file, "exec"), namespace)  # noqa: S102  our own text, in which nothing of the file is code
-    with Uninitialised():
-        module: torch.nn.Module = namespace["build"]()
+    try:
+        with Uninitialised():
+            module: torch.nn.Module = namespace["build"]()
+    except (ValueError, RuntimeError, TypeError) as problem:
+        raise ConversionError(f"torch refuses one of the layers: {printable(problem, 300)}") from problem
     weights = {key: to_tensor(value.const_value) for key, value in writer.modules.used.items() if value.const_value is not None}
-    module.load_state_dict(weights, strict=True)
+    try:
+        module.load_state_dict(weights, strict=True)
+    except RuntimeError as problem:
+        raise ConversionError(f"the weights don't fit their layers: {printable(' '.join(str(problem).split()), 300)}") from problem
     return module.eval()
 
 
@@ -214,8 +220,11 @@ class Writer:
         for node in self.model.graph:
             try:
                 self._write_node(node)
-            except UnwritableError as problem:
-                problems.append(f"{_describe(node)}: {problem}")
+            except (UnwritableError, ValueError, IndexError, TypeError, KeyError, ArithmeticError) as problem:
+                words = (
+                    str(problem) if isinstance(problem, UnwritableError) else f"its attributes and inputs don't fit ({printable(problem)})"
+                )
+                problems.append(f"{_describe(node)}: {words}")
                 for value in node.outputs:
                     self._tensors[value] = self.code.variable()
         if problems:
