@@ -132,7 +132,7 @@ def bottle(net: Any, module: Module, x: Nest) -> Nest:
     g: GraphBuilder = net.g
     given = tensor_reference(module, x)
     inner = _only(module)
-    dims, dims_out = module.integer("nInputDim", 2, least=1), module.integer("nOutputDim", 2, least=1)
+    dims, dims_out = module.integer("nInputDim", 2, least=1), module.integer("nOutputDim", None, least=1)
     shape = g.shape(given.get())
     lead = len(shape) - dims + 1
     if lead <= 1:
@@ -143,6 +143,7 @@ def bottle(net: Any, module: Module, x: Nest) -> Nest:
     bottled = reshaped_view(g, given, [joined, *shape[lead:]])
     out = tensor_reference(module, net.run_inner(module, inner, bottled, 0))
     after = g.shape(out.get())
+    dims_out = dims if dims_out is None else dims_out
     if len(after) != dims_out:
         raise module.error(f"its module answers {len(after)} dimensions, but nOutputDim is {dims_out}")
     return reshaped_view(g, out, [*shape[:lead], *after[1:]])
