@@ -310,6 +310,9 @@ def _give(shapes: Any) -> str:
     return f"give it: inputs={{'input': {tuple(dims)}}} or --input input={option}, for a table of tensors input_1, input_2 ..."
 
 
+_NEWEST = {"nn.LookupTable": 4}
+"""Newest versions of the classes of nn that went beyond 2 (GradientReversal, the normalisations, VolumetricMaxPooling)."""
+
 _REASONS = {
     "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
     "nn.VolumetricFractionalMaxPooling": "its windows are drawn at random each time",
@@ -325,13 +328,13 @@ def _check_types(root: t7.TorchObject, file: str) -> None:
     for made, path in inner_modules(root):
         if made.typename not in lowers:
             unknown.setdefault(made.typename, Source(file, "module", path or "(the model)", made.typename))
-        if made.version > 2:
+        if made.version > _NEWEST.get(made.typename, 2):
             newer[made.typename] = made.version
     if unknown:
         reasons = [f"{name}: {_REASONS[name]}." for name in unknown if name in _REASONS]
         raise unsupported(unknown.values(), "\n".join([*reasons, _ADVICE]))
     for typename, version in newer.items():
-        _warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that Torch7 wrote; it is read as version 2")
+        _warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that is known; it is read as the newest known one")
 
 
 def _warn(message: str) -> None:
