@@ -120,8 +120,6 @@ def _register_binary(name: str, function: Binary) -> None:
         return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
 
     def broadcast(g: Graph, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
-        if g.rank(lhs) != g.rank(rhs) and min(g.rank(lhs), g.rank(rhs)) > 1:
-            raise g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}; broadcasting needs as many axes in both")
         return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
 
     def with_scalar(g: Graph, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:

@@ -31,17 +31,19 @@ def batch_norm(
     """Normalisation with the moving statistics, over any axis; fix_gamma, the default, makes gamma 1 whatever is stored."""
     axis = g.axis(data, axis)
     size = g.fixed(data, axis, axis + 1)[0]
-    kind = g.dtype(data)
+    given = g.dtype(data)
+    kind = np.dtype(np.float32) if given == np.float16 else given  # the statistics of a net in halves are floats
     scale = gamma.ones(size, kind) if fix_gamma else gamma.use((size,), kind)
     shift, mean, variance = beta.use((size,), kind), moving_mean.use((size,), kind), moving_var.use((size,), kind)
     rank = g.rank(data)
-    x = data
+    x = g.cast(data, kind)
     if axis != 1:
         order = [0, axis, *(i for i in range(1, rank) if i != axis)] if axis else [1, 0, *range(2, rank)]
         x = g.emit("Transpose", data, perm=order)
     y: ir.Value = g.emit("BatchNormalization", x, scale, shift, mean, variance, epsilon=eps)
     if axis != 1:
         y = g.emit("Transpose", y, perm=[order.index(i) for i in range(rank)])
+    y = g.cast(y, given)
     if not output_mean_var:
         return y
     inverse = g.emit("Reciprocal", g.emit("Sqrt", g.emit("Add", variance, eps)))

@@ -15,10 +15,10 @@ Reduction = Callable[[Graph, ir.Value, list[int], int], ir.Value]
 
 
 def axes_of(g: Graph, data: ir.Value, axis: Ints | None, exclude: bool = False) -> list[int]:
-    """The axes to reduce: all for None and (); all others with exclude."""
+    """The axes to reduce: all for None and (), whatever exclude says; all others with exclude."""
     rank = g.rank(data)
     if not axis:
-        return [] if exclude and axis is not None else list(range(rank))
+        return list(range(rank))
     chosen = sorted({g.axis(data, a) for a in axis})
     return [a for a in range(rank) if a not in chosen] if exclude else chosen
 
