@@ -13,7 +13,8 @@ from typing import Any
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
 from converters.files import StrPath, map_file
 from converters.pytorch.legacy import MAGIC, SourceText, nested_storage, read_stream, read_tar, tar_members
-from converters.pytorch.tensors import TypedStorage, count, storage_kind, tensor_rules
+from converters.pytorch.sizes import count
+from converters.pytorch.tensors import TypedStorage, storage_kind, tensor_rules
 from converters.pytorch.unpickle import Budget, Unpickler
 from converters.pytorch.zipped import ZipArchive, ZipStorage
 from converters.safetensors import is_safetensors, read_safetensors

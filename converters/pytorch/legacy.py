@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import FormatError, printable
-from converters.pytorch.tensors import TypedStorage, count, make_old_tensor, storage_kind, tensor_rules
+from converters.pytorch.sizes import count
+from converters.pytorch.tensors import TypedStorage, make_old_tensor, storage_kind, tensor_rules
 from converters.pytorch.unpickle import Budget, Global, Stub, Unpickler
 from converters.weights import Storage, Tensor
 

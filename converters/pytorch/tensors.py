@@ -10,15 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from converters.dtypes import ALIASES, KINDS, STORAGES, Kind, torch_name
+from converters.dtypes import ALIASES, KINDS, STORAGES, Kind
 from converters.errors import FormatError, UnsupportedError, printable
-from converters.pytorch.unpickle import ByteString, Global, Handler, Rules, Stub, Unpickler
+from converters.pytorch.arrays import ARRAY, DTYPE, NUMPY, build_array, from_buffer, new_dtype, reconstruct
+from converters.pytorch.sizes import LIMIT, count, counts
+from converters.pytorch.unpickle import Global, Handler, Rules, Stub, Unpickler
 from converters.weights import Composite, ConvertedStorage, Name, Quantizer, Storage, SwappedStorage, Tensor, Weight
-
-_LIMIT = 1 << 63
-_DIMENSIONS = 64
 
 
 @dataclass(eq=False)
@@ -33,12 +30,6 @@ class TypedStorage:
     big_endian: bool = False  # of an untyped one, whose bytes can be turned round only when the kind is known
 
 
-class ArrayTensor(Tensor):
-    """A numpy array of the file."""
-
-    __slots__ = ()
-
-
 def storage_kind(cls: Any) -> tuple[Kind, bool]:
     """The element type of a storage's class, and whether it is an untyped one. Raises FormatError for any other class."""
     if isinstance(cls, Global) and (cls.module == "torch" or cls.module.startswith("torch.")):
@@ -50,36 +41,11 @@ def storage_kind(cls: Any) -> tuple[Kind, bool]:
     raise FormatError(f"a storage is of the class {shown}, which isn't one of torch's storages")
 
 
-def count(value: Any, what: str) -> int:
-    """A size or an offset: an integer from 0 to 2**63 - 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise FormatError(f"{what} is a {type(value).__name__}, not an integer")
-    if not 0 <= value < _LIMIT:
-        raise FormatError(f"{what} is {value if abs(value) < 10**30 else 'a huge number'}; it must be from 0 to 2**63 - 1")
-    return value
-
-
-def _counts(values: Any, what: str) -> tuple[int, ...]:
-    values = _size(values)
-    if not isinstance(values, tuple | list):
-        raise FormatError(f"{what} is a {type(values).__name__}, not a tuple of integers")
-    if len(values) > _DIMENSIONS:
-        raise FormatError(f"{what} has {len(values)} dimensions; {_DIMENSIONS} are the most torch has")
-    return tuple(count(value, what) for value in values)
-
-
-def _size(value: Any) -> Any:
-    """torch.Size((2, 3)) as its tuple."""
-    if isinstance(value, Name) and value.name == "Size" and value.arguments:
-        return value.arguments[0]
-    return value
-
-
 def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, kind: Kind | None = None) -> Tensor:
     """A tensor over a storage, once size, stride and offset are known to lie inside it."""
     if not isinstance(storage, TypedStorage):
         raise FormatError(f"a tensor is made of a {type(storage).__name__}, not of a storage")
-    shape, strides = _counts(size, "a tensor's size"), _counts(stride, "a tensor's stride")
+    shape, strides = counts(size, "a tensor's size"), counts(stride, "a tensor's stride")
     start = count(offset, "a tensor's offset")
     if len(shape) != len(strides):
         raise FormatError(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
@@ -87,7 +53,7 @@ def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, kind: Kind
     total = 1
     for extent in shape:
         total *= extent
-    if total * own.itemsize >= _LIMIT:
+    if total * own.itemsize >= LIMIT:
         raise FormatError(f"a tensor of {shape} has more bytes than can be counted")
     available = storage.count * storage.kind.itemsize
     if total:
@@ -217,7 +183,7 @@ def _rebuild_sparse_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     if len(data) not in (expected + 1, expected + 2) or not all(isinstance(part, Tensor) for part in tensors[:expected]):
         raise FormatError("a sparse tensor without its indices and values")
     parts.extend(tensors[:expected])
-    shape = _counts(data[expected], "a sparse tensor's size")
+    shape = counts(data[expected], "a sparse tensor's size")
     parts.append(Name("torch", "Size", (shape,)))
     if len(data) > expected + 1:
         parts.append(data[expected + 1] is True)
@@ -243,14 +209,14 @@ def _rebuild_meta_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad): a shape without numbers"""
     dtype, size, _stride, _requires_grad = _exactly(args, 4)
     return Composite(
-        "torch._utils._rebuild_meta_tensor_no_storage", args, "meta", dtype_kind(dtype).name, _counts(size, "a meta tensor's size")
+        "torch._utils._rebuild_meta_tensor_no_storage", args, "meta", dtype_kind(dtype).name, counts(size, "a meta tensor's size")
     )
 
 
 def _rebuild_wrapper_subclass(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_wrapper_subclass(cls, dtype, size, ...): a shape whose numbers are elsewhere"""
     _cls, dtype, size, *_ = _exactly(args, 3, 8)
-    return Composite("torch._utils._rebuild_wrapper_subclass", (), "meta", dtype_kind(dtype).name, _counts(size, "a tensor's size"))
+    return Composite("torch._utils._rebuild_wrapper_subclass", (), "meta", dtype_kind(dtype).name, counts(size, "a tensor's size"))
 
 
 def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
@@ -350,83 +316,6 @@ def _build_other(target: Any, state: Any) -> None:
         raise FormatError(f"a state is given to a {type(target).__name__}")
 
 
-# -- numpy
-
-_ARRAY = Global("numpy", "ndarray")
-_DTYPE = Global("numpy", "dtype")
-_NUMPY = ("numpy.core", "numpy._core")
-
-
-def _new_dtype(machine: Unpickler, args: tuple[Any, ...]) -> Any:
-    return Stub(_DTYPE, args)
-
-
-def _numpy_dtype(stub: Any) -> np.dtype[Any] | None:
-    """The dtype that numpy.dtype('f4', ...) and its BUILD state describe; None for objects, records and the like."""
-    if not isinstance(stub, Stub) or stub.cls != _DTYPE or not stub.args or not isinstance(stub.args[0], str):
-        return None
-    code = str(stub.args[0])
-    if code[:1] not in "biufc?" or len(code) > 4 or not code[1:].isdigit():
-        return None
-    order = stub.state[1] if isinstance(stub.state, tuple) and len(stub.state) > 1 else "="
-    try:
-        dtype = np.dtype(code)
-    except TypeError:
-        return None
-    return dtype.newbyteorder(">") if order == ">" else dtype
-
-
-def _reconstruct(machine: Unpickler, args: tuple[Any, ...]) -> Any:
-    """_reconstruct(ndarray, (0,), b'b'): an empty array, which BUILD fills."""
-    return Stub(_ARRAY, args)
-
-
-def _build_array(machine: Unpickler, stub: Stub, state: Any) -> None:
-    """(version, shape, dtype, is_fortran, raw bytes), or the last four."""
-    if not isinstance(state, tuple) or len(state) not in (4, 5):
-        stub.state = state
-        return
-    shape, dtype, fortran, raw = state[-4:]
-    stub.data = _array(shape, dtype, "F" if fortran is True else "C", raw)
-    if stub.data is None:
-        stub.state = state
-
-
-def _from_buffer(machine: Unpickler, args: tuple[Any, ...]) -> Any:
-    """_frombuffer(bytes, dtype, shape, order): protocol 5"""
-    if len(args) != 4:
-        return Stub(_ARRAY, args)
-    raw, dtype, shape, order = args
-    made = Stub(_ARRAY, args)
-    made.data = _array(shape, dtype, order, raw)
-    return made
-
-
-def _array(shape: Any, dtype: Any, order: Any, raw: Any) -> ArrayTensor | None:
-    """The array as a tensor over its bytes; None where its type is none of a tensor's."""
-    element = _numpy_dtype(dtype)
-    data = raw.raw if isinstance(raw, ByteString) else raw
-    if element is None or not isinstance(data, bytes | memoryview):
-        return None
-    name = np.dtype(element.newbyteorder("=")).name
-    if name not in KINDS:
-        return None
-    kind = KINDS[torch_name(name)]
-    extents = _counts(shape, "an array's shape")
-    total = 1
-    for extent in extents:
-        total *= extent
-    if total * kind.itemsize != len(data):
-        raise FormatError(f"an array of {extents} {name} has {len(data)} bytes")
-    storage = Storage(memoryview(data))
-    if element.newbyteorder("=") != element and kind.swapsize > 1:
-        storage = SwappedStorage(storage, kind.swapsize)
-    array = ArrayTensor(storage, kind.name, extents)
-    if order == "F":
-        array = ArrayTensor(storage, kind.name, extents, tuple(reversed(ArrayTensor(storage, kind.name, extents[::-1]).stride)))
-    return array
-
-
 # -- plain torch values
 
 
@@ -480,15 +369,15 @@ def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Unpi
         Global("torch.serialization", "_get_layout"): _layout,
         Global("torch", "Size"): _size_call,
         Global("torch", "device"): _named("torch", "device"),
-        _DTYPE: _new_dtype,
+        DTYPE: new_dtype,
     }
     for module in ("torch._tensor", "torch.tensor"):
         call[Global(module, "_rebuild_from_type")] = call[Global(module, "_rebuild_from_type_v2")] = _rebuild_from_type
-    for prefix in _NUMPY:
-        call[Global(f"{prefix}.multiarray", "_reconstruct")] = _reconstruct
-        call[Global(f"{prefix}.numeric", "_frombuffer")] = _from_buffer
+    for prefix in NUMPY:
+        call[Global(f"{prefix}.multiarray", "_reconstruct")] = reconstruct
+        call[Global(f"{prefix}.numeric", "_frombuffer")] = from_buffer
     call |= {cls: _wrapper(cls) for cls in TENSOR_CLASSES}
     build = dict.fromkeys(TENSOR_CLASSES, _build_wrapper)
-    build[_ARRAY] = _build_array
+    build[ARRAY] = build_array
     new = {cls: call[cls] for cls in TENSOR_CLASSES}
     return Rules(call=call, new=new, build=build, build_other=_build_other, persistent=persistent)
