@@ -133,6 +133,24 @@ def spatial_sub_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
     return _unbatch(g, g.emit("Add", g.emit("Mul", total, weight), bias), single)
 
 
+@lowers("nn.FeatureLPPooling")
+def feature_lp_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """(sum x^power)^(1 / power) of `width` features (dimension 2 in batch_mode). Source: THNN/generic/FeatureLPPooling.c."""
+    axis = int(module.flag("batch_mode"))
+    rank = g.rank(tensor_input(module, x))
+    width, stride, power = module.integer("width", least=2), module.integer("stride", least=1), module.number("power")
+    if not axis < rank <= axis + 3 or width > 16 or power == 0:
+        raise module.error(f"width {width} and power {power:g} don't fit its input of shape {g.shape(x)}")
+    (size,) = g.fixed(x, axis, axis + 1)
+    count = (size - width) // stride + 1
+    if size < width:
+        raise module.error(f"its input of shape {g.shape(x)} has fewer than {width} features")
+    powers = g.emit("Mul", x, x) if power == 2 else g.emit("Pow", x, power)
+    parts = [g.emit("Slice", powers, [i], [i + (count - 1) * stride + 1], [axis], [stride]) for i in range(width)]
+    total = g.emit("Sum", *parts)
+    return g.emit("Sqrt", total) if power == 2 else g.emit("Pow", total, 1 / power)
+
+
 # -- adaptive pooling --------------------------------------------------------------------------------------------------
 
 

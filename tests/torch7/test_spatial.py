@@ -435,6 +435,28 @@ POOLS = [
 ]
 
 
+def feature_lp(x: np.ndarray, width: int, stride: int, power: float, axis: int) -> np.ndarray:
+    starts = range(0, x.shape[axis] - width + 1, stride)
+    windows = [(np.take(x.astype("f8"), range(i, i + width), axis) ** power).sum(axis) ** (1 / power) for i in starts]
+    return np.stack(windows, axis)
+
+
+POOLS += [
+    Case(
+        "feature_lp",
+        module("nn.FeatureLPPooling", width=3, stride=2, power=2, batch_mode=True),
+        rand(2, 8, 3),
+        lambda x: feature_lp(x, 3, 2, 2, 1),
+    ),
+    Case(
+        "feature_lp_3",
+        module("nn.FeatureLPPooling", width=4, stride=1, power=3, batch_mode=False),
+        abs(rand(6, 3)),
+        lambda x: feature_lp(x, 4, 1, 3, 0),
+    ),
+]
+
+
 def adaptive(x: np.ndarray, rows: int, columns: int, reduce: Any) -> np.ndarray:
     h, w = x.shape[-2:]
     out = np.zeros((*x.shape[:-2], rows, columns))
