@@ -5,11 +5,12 @@ Source: torch/nn/modules/module.py, `Module.state_dict` and `_save_to_state_dict
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConversionError, FormatError, UnsupportedError, printable
+from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
 from converters.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
 from converters.pytorch.unpickle import Global, Items, Stub
 from converters.weights import Composite, Weight
@@ -24,15 +25,10 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "DistributedDataParallelC
 
 # nn.Module._version where it isn't 1: a class attribute, so the file doesn't say it (torch 2.13).
 _VERSIONS_BY_MODULE = {"torch.nn.modules.batchnorm": 2, "torch.nn.modules.instancenorm": 2}
-_VERSIONS = {
-    "MinMaxObserver": 3,
-    "MovingAverageMinMaxObserver": 3,
-    "PerChannelMinMaxObserver": 3,
-    "MovingAveragePerChannelMinMaxObserver": 3,
-    "HistogramObserver": 3,
-    "UniformQuantizationObserverBase": 3,
-    **dict.fromkeys(("ConvBn1d", "ConvBn2d", "ConvBn3d", "ConvBnReLU1d", "ConvBnReLU2d", "ConvBnReLU3d"), 2),
-}
+_OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver")
+_VERSIONS = dict.fromkeys((*_OBSERVERS, "HistogramObserver", "UniformQuantizationObserverBase"), 3)
+_VERSIONS |= dict.fromkeys(("BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LSTM", "GRU"), 2)
+_VERSIONS_IN_QAT = dict.fromkeys(("ConvBn1d", "ConvBn2d", "ConvBn3d", "ConvBnReLU1d", "ConvBnReLU2d", "ConvBnReLU3d"), 2)
 _AO = ("torch.ao.", "torch.quantization.", "torch.nn.quantized.", "torch.nn.intrinsic.", "torch.nn.qat.")
 
 
@@ -212,7 +208,7 @@ def _version(module: Stub) -> int:
         return own
     if isinstance(module.cls, Global):
         if module.cls.module.startswith(_AO):
-            return _VERSIONS.get(module.cls.name, 1)
+            return (_VERSIONS_IN_QAT if ".qat." in module.cls.module else _VERSIONS).get(module.cls.name, 1)
         return _VERSIONS_BY_MODULE.get(module.cls.module, 1)
     return 1
 
@@ -243,6 +239,9 @@ def mapping_state(mapping: Mapping[Any, Any]) -> StateDict:
         else:
             what = value.class_name if isinstance(value, Stub) else type(value).__name__
             state.dropped.append(f"{printable(name)} ({printable(what)})")
+            if name.endswith("_extra_state"):
+                words = "is no tensor and is left out; load_state_dict will miss it unless strict=False"
+                warnings.warn(f"'{printable(name)}' {words}", ConversionWarning, stacklevel=2)
     if isinstance(mapping, Items):
         state.metadata = _metadata(mapping.attributes.get("_metadata"))
     return state

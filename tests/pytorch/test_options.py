@@ -58,6 +58,11 @@ def test_model_and_its_own_state_dict_are_no_choice(tmp_path: Path) -> None:
     compare(strip(save({"model": model, "state_dict": model.state_dict()}, tmp_path / "m.pth")), model.state_dict())
 
 
+def test_extra_state_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(ConversionWarning, match="_extra_state' is no tensor"):
+        compare(strip(save({**A, "_extra_state": {"step": 3}}, tmp_path / "m.pth")), A)
+
+
 def test_submodule_by_key(tmp_path: Path) -> None:
     model = classes.Net()
     compare(strip(save({"trainer": classes.Trainer(model)}, tmp_path / "m.pth"), key="trainer.model.head"), model.head.state_dict())
