@@ -249,7 +249,7 @@ def fill(filler: Any, shape: tuple[int, ...], layer: Layer, what: str) -> Array:
             raise layer.error(f"{what}: the bilinear filler needs a square 4-D blob, not {shape}")
         size = shape[3]
         f = -(-size // 2)
-        c = np.float32((2 * f - 1 - f % 2) / (2.0 * f))
+        c = np.float32((size - 1) / (2.0 * f))
         line = 1 - np.abs(np.arange(size, dtype=np.float32) / np.float32(f) - c)
         return np.broadcast_to(np.outer(line, line).astype(np.float32), shape).copy()
     raise layer.error(

@@ -214,16 +214,25 @@ def test_missing_weights_are_said(tmp_path: Path) -> None:
         load(tmp_path, DATA + conv(top="a"))
 
 
-def test_bilinear_filler(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "line"),
+    [
+        (4, [0.25, 0.75, 0.75, 0.25]),
+        (3, [0.5, 1, 0.5]),
+        (2, [0.5, 0.5]),
+        (5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
+        (7, [0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]),
+    ],
+)
+def test_bilinear_filler(size: int, line: list[float], tmp_path: Path) -> None:
     deconvolution = (
-        "convolution_param { num_output: 3 group: 3 kernel_size: 4 stride: 2 pad: 1 bias_term: false weight_filler { type: 'bilinear' } }"
+        f"convolution_param {{ num_output: 3 group: 3 kernel_size: {size} bias_term: false weight_filler {{ type: 'bilinear' }} }}"
     )
     with pytest.warns(ConversionWarning, match="no weights"):
         model = load(tmp_path, DATA + one("Deconvolution", more=deconvolution))
-    line = np.array([0.25, 0.75, 0.75, 0.25])
     kernel = model.graph.initializers["y.weight"].const_value
     assert kernel is not None
-    np.testing.assert_allclose(kernel.numpy(), np.broadcast_to(np.outer(line, line), (3, 1, 4, 4)), atol=1e-6)
+    np.testing.assert_allclose(kernel.numpy(), np.broadcast_to(np.outer(line, line), (3, 1, size, size)), atol=1e-6)
 
 
 def test_the_second_of_two_layers_of_one_name_gets_its_fillers(tmp_path: Path) -> None:

@@ -120,7 +120,9 @@ NORMS = [
     LayerCase("MVN", "", X, lambda x: mvn(x, (2, 3))),
     LayerCase("MVN", "mvn_param { across_channels: true eps: 0.1 }", X, lambda x: mvn(x, (1, 2, 3), eps=0.1)),
     LayerCase("MVN", "mvn_param { normalize_variance: false }", X, lambda x: mvn(x, (2, 3), divide=False)),
-    LayerCase("MVN", "mvn_param { across_channels: true }", [(2, 6)], lambda x: mvn(x, (1,)), name="MVN-2d"),
+    LayerCase("MVN", "mvn_param { across_channels: true }", [(2, 6)], lambda x: mvn(x, (1,))[..., None, None], name="MVN-2d"),
+    LayerCase("MVN", "", [(2, 3, 6)], lambda x: mvn(x, (2,))[..., None], name="MVN-3d"),
+    LayerCase("MVN", "", [(2, 3)], lambda x: np.zeros((len(x), 3, 1, 1)), name="MVN-of-one"),
     LayerCase(
         "Normalize",
         "norm_param { across_spatial: false channel_shared: false }",

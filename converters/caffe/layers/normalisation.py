@@ -173,14 +173,16 @@ def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 
 @lowers("MVN")
 def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Mean and variance of each channel, or of all channels together, made 0 and 1. x: (N, C, ...)."""
+    """Mean and variance of each channel, or of all channels together, made 0 and 1. x: (N, C, ...) to (N, C, H, W), always."""
     p = layer.params.mvn_param
-    axes = list(range(1 if p.across_channels else 2, g.rank(x)))
-    centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1) if axes else x)
+    if g.rank(x) > 4:
+        raise layer.error(f"takes at most 4 axes, not {g.rank(x)}")
+    x = reshape(g, x, [*g.shape(x), *[1] * (4 - g.rank(x))])
+    axes = list(range(1 if p.across_channels else 2, 4))
+    centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
     if not p.normalize_variance:
         return cast(ir.Value, centred)
-    squares = g.emit("Mul", centred, centred)
-    variance = g.emit("ReduceMean", squares, axes, keepdims=1) if axes else squares
+    variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
     return cast(ir.Value, g.emit("Div", centred, g.emit("Add", g.emit("Sqrt", variance), p.eps)))
 
 
