@@ -523,7 +523,10 @@ class _Walk:
             operands.append(self._operand(node, slot, number, output) if slot is not None else None)
         for slot in stated.slots[len(node.inputs) :]:
             operands.append(self._absent(node, slot))
-        result = function(g, *operands, **attributes)
+        try:
+            result = function(g, *operands, **attributes)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
+            raise g.error(f"its attributes and inputs don't fit together ({type(problem).__name__}: {printable(problem)})") from problem
         if isinstance(result, ir.Value):
             self.values[node.index], self.labels[node.index] = [result], [f"{node.name}_output"]
         elif isinstance(result, Mapping):

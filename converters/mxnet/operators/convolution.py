@@ -11,6 +11,8 @@ from converters.mxnet.lowering import Graph, Parameter, lowers
 
 def spatial(g: Graph, name: str, given: Ints, kernel: Ints, default: int, least: int) -> list[int]:
     """An attribute with a number per spatial axis; () means the default. Raises ConversionError for a wrong count or a number too small."""
+    if not 1 <= len(kernel) <= 3 or min(kernel) < 1:
+        raise g.error(f"attribute kernel is {kernel}; 1 to 3 sizes of at least 1 make a kernel")
     values = list(given) or [default] * len(kernel)
     if len(values) != len(kernel):
         raise g.error(f"attribute {name} is {given}, but the kernel {kernel} has {len(kernel)} axes")

@@ -210,6 +210,8 @@ def multibox_detection(
     nms_topk: int = -1,
 ) -> ir.Value:
     """Rows (class, score, x1, y1, x2, y2), best first, -1 in the class of those suppressed and everywhere behind the last one."""
+    if g.rank(cls_prob) != 3 or g.rank(loc_pred) != 2 or g.rank(anchor) != 3:
+        raise g.error(f"scores (N, C, A), offsets (N, 4 A) and anchors (1, A, 4) are needed, not {g.shape(cls_prob)}, {g.shape(loc_pred)}")
     classes, count = g.fixed(cls_prob, 1, 3)
     g.room(count)
     if background_id != 0:

@@ -94,6 +94,8 @@ def bilinear_resize(
     """Bilinear resizing to a size, by factors, to another input's size, or to the nearest odd or even size."""
     sizes = image_sizes(g, data)
     out: list[int]
+    if not all(0 <= (scale or 0) <= 1e6 for scale in (scale_height, scale_width)):
+        raise g.error(f"scale_height {scale_height} and scale_width {scale_width} make no size")
     if mode == "like":
         if like is None:
             raise g.error("the input 'like' is missing")
