@@ -146,7 +146,10 @@ def _check_numbers(proto: onnx.ModelProto, file: str) -> None:
 
 
 def _check_model(proto: onnx.ModelProto, file: str) -> None:
-    """ONNX's own checker; but inputs and outputs whose rank isn't stated are well known to runtimes."""
+    """ONNX's own checker; but runtimes also take inputs and outputs whose rank, and outputs whose type, isn't stated."""
+    untyped = [value for value in proto.graph.output if value.type.WhichOneof("value") is None]
+    for value in untyped:
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     values = [value for value in [*proto.graph.input, *proto.graph.output] if value.type.HasField("tensor_type")]
     unranked = [value.type.tensor_type for value in values if not value.type.tensor_type.HasField("shape")]
     for kind in unranked:
@@ -158,6 +161,8 @@ def _check_model(proto: onnx.ModelProto, file: str) -> None:
     finally:
         for kind in unranked:
             kind.ClearField("shape")
+        for value in untyped:
+            value.ClearField("type")
 
 
 def _first_line(problem: Exception) -> str:

@@ -99,6 +99,8 @@ def conv_transpose(n: Node) -> str:
             ]
         else:  # the output is input * stride
             totals = [e + k - s for s, e, k in zip(strides, extra, spread, strict=True)]
+            if min(totals) < 0:
+                raise n.error(f"auto_pad {mode} with a stride beyond the kernel, where ONNX and its runtimes disagree; give pads")
         small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
         pads = large + small if mode == "SAME_LOWER" or (mode == "NOTSET") else small + large
         if mode == "SAME_UPPER":

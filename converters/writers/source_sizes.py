@@ -82,10 +82,12 @@ def slices(
     begin, stop = _list(starts), _list(ends)
     where = list(range(len(begin))) if axes is None else _list(np.asarray(axes))
     by = [1] * len(begin) if steps is None else _list(steps)
-    index: list[slice] = [slice(None)] * x.ndim
     for start, end, axis, step in zip(begin, stop, where, by, strict=True):
-        index[axis] = slice(start, None if step < 0 and end < -x.shape[axis] else end, step)
-    return x[tuple(index)]
+        size = x.shape[axis]
+        first, last = (v + size if v < 0 else v for v in (start, end))
+        lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+        x = np.take(x, range(min(max(first, 0), highest), min(max(last, lowest), highest), step), axis)
+    return x
 
 
 @folds("Concat")

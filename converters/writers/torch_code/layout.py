@@ -29,7 +29,10 @@ def slices(x, starts, ends, axes=None, steps=None):
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     for start, end, axis, step in zip(starts, ends, axes, steps):
-        picked = range(x.shape[axis])[slice(start, None if step < 0 and end < -x.shape[axis] else end, step)]
+        size = x.shape[axis]
+        start, end = (v + size if v < 0 else v for v in (start, end))
+        lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+        picked = range(min(max(start, 0), highest), min(max(end, lowest), highest), step)
         x = x.index_select(axis, torch.tensor(list(picked), dtype=torch.int64, device=x.device))
     return x
 
