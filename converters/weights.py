@@ -247,11 +247,27 @@ class Composite:
     torch_dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return numpy_dtype(self.torch_dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in _parts(self.arguments))
+
     def numpy(self) -> npt.NDArray[Any]:
         raise UnsupportedError(f"a {self.layout} tensor has no plain array; write it as .pth, which keeps it as it is")
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.numpy()
+
+
+def _parts(arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from _parts(argument)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from converters.safetensors import is_safetensors, read_safetensors
 from converters.weights import Storage, SwappedStorage
 
 _NESTING = 2  # archives in archives
+_CODE_LIMIT = 1 << 26  # bytes of TorchScript's code, all together
 _NAMES = 8  # of an archive's members, in a message
 _DAMAGED = "its storages were never written (torch's skip_data): there are no weights in it"
 
@@ -94,7 +95,7 @@ def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
 
 def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
     """The stream of 0.4-1.5, whose first pickle is a magic number, or a plain pickle."""
-    budget = Budget()
+    budget = Budget(len(view))
     certain = re.match(rb"\x80[\x00-\x05]", head) is not None
     if not certain and not re.match(rb"[(c\]}LI)lda]", head):
         raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})")
@@ -106,7 +107,7 @@ def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
             raise
         raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})") from None
     if isinstance(value, int) and value == MAGIC:
-        legacy = read_stream(view, Budget())
+        legacy = read_stream(view, Budget(len(view)))
         if legacy.left:
             words = f"{printable(name)}: {legacy.left} bytes after the last storage mean nothing and are left out"
             warnings.warn(words, ConversionWarning, stacklevel=2)
@@ -131,7 +132,7 @@ def _describe(head: bytes) -> str:
 def _read_tar_file(view: memoryview, name: str, depth: int) -> Checkpoint:
     members = tar_members(view)
     if "storages" in members or "tensors" in members or "sys_info" in members:
-        legacy = read_tar(members, Budget())
+        legacy = read_tar(members, Budget(len(view)))
         return Checkpoint(name, "tar", legacy.root, legacy.sources, list(legacy.called))
     inside = [member for member in members if member.endswith((".pth", ".pt", ".bin", ".pkl", ".ckpt", ".model"))]
     if len(inside) == 1 and depth < _NESTING and len(members[inside[0]]):
@@ -168,7 +169,7 @@ def _read_zip(view: memoryview, name: str, depth: int) -> Checkpoint:
 
 
 def _load_index(archive: ZipArchive, index: str, storages: Callable[[Any], Any]) -> tuple[Any, list[SourceText], list[str]]:
-    budget = Budget()
+    budget = Budget(len(archive.view))
     machine = Unpickler(archive.read(index), tensor_rules(storages, nested_storage(budget)), budget=budget)
     value = machine.load()
     return value, [], list(machine.called)
@@ -237,8 +238,12 @@ def _read_other_zip(archive: ZipArchive, root: str, name: str, depth: int) -> Ch
 def _script_members(archive: ZipArchive, root: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]]:
     """Which attributes are parameters and buffers, by class: TorchScript's code says it (`__parameters__ = ["weight", "bias", ]`)."""
     found: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {}
+    size = 0
     for entry in archive.entries:
         if entry.startswith(f"{root}code/") and entry.endswith(".py"):
+            size += archive.entry(entry).size
+            if size > _CODE_LIMIT:
+                raise FormatError(f"its code has more than {_CODE_LIMIT >> 20} MB; no model's has")
             module = entry.removeprefix(f"{root}code/").removesuffix(".py").replace("/", ".")
             text = bytes(archive.read(entry)).decode("utf-8", "replace")
             for match in _SCRIPT_CLASS.finditer(text):

@@ -18,6 +18,7 @@ from converters.pytorch.unpickle import Stub
 from converters.weights import ArrayStorage, Storage, Tensor, Weight
 
 Array = npt.NDArray[Any]
+_EXPANDED = 1 << 30  # bytes up to which a tensor that repeats its elements is computed with
 
 
 class FoldedStorage(Storage):
@@ -137,6 +138,9 @@ def _replace(state: StateDict, plain: str, parts: set[str], like: str, compute: 
 def _dense(weight: Weight, name: str) -> Tensor:
     if not isinstance(weight, Tensor) or weight.torch_dtype not in ("float64", "float32", "float16", "bfloat16"):
         raise UnsupportedError(f"{printable(name)}: is no dense floating-point tensor, so that it can't be folded")
+    start, stop = weight.span()
+    if weight.nbytes > max(_EXPANDED, 4 * (stop - start)):
+        raise UnsupportedError(f"{printable(name)}: repeats {stop - start} bytes to {weight.nbytes}, so that it can't be folded")
     return weight
 
 

@@ -161,7 +161,7 @@ def _rebuild_qtensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
         tensor.quantizer = Quantizer(scheme.name, params[1], params[2])
     else:
         scales, zeros = as_weight(params[1]), as_weight(params[2])
-        if not isinstance(scales, Tensor) or not isinstance(zeros, Tensor):
+        if not isinstance(scales, Tensor) or not isinstance(zeros, Tensor) or scales.quantizer or zeros.quantizer:
             raise FormatError("a quantized tensor whose scales or zero points are no tensors")
         tensor.quantizer = Quantizer(scheme.name, scales, zeros, count(params[3], "a quantized tensor's axis"))
     return tensor
@@ -233,7 +233,7 @@ def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
 def _rebuild_from_type(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_from_type(func, type, args, dict) and _v2: a subclass's tensor, or one with attributes of its own"""
     function, cls, inner, _state = _exactly(args, 4)
-    if isinstance(function, Global) and isinstance(inner, tuple):
+    if isinstance(function, Global) and isinstance(inner, tuple) and not function.name.startswith("_rebuild_from_type"):
         made = machine.call(function, inner)
         weight = as_weight(made)
         if weight is not None:

@@ -18,7 +18,9 @@ from converters.pytorch.stubs import ByteString, Global, Items, Opaque, Stub
 
 __all__ = ["Budget", "ByteString", "Global", "Handler", "Items", "Opaque", "Rules", "Stub", "Unpickler"]
 
-MAX_COST = 24_000_000  # objects (large kinds count more): a dictionary of two million words fits, a bomb doesn't
+# Objects that a file may build (large kinds count more; each takes about 64 bytes): any of a few megabytes, and as many as honest
+# files have for their size, so that a dictionary of two million words is read and a small bomb ends soon.
+_COST_LEAST, _COST_MOST, _COST_BYTES = 4_000_000, 24_000_000, 3
 _KEY_PARTS = 256  # parts of a tuple that is a dictionary's key
 _DIGITS = 4300  # of a decimal integer, as CPython has it
 
@@ -39,10 +41,10 @@ class Rules:
 
 
 class Budget:
-    """How much may still be built, over all pickles of a file."""
+    """How much may still be built, over all pickles of a file of so many bytes."""
 
-    def __init__(self, cost: int = MAX_COST) -> None:
-        self.left = cost
+    def __init__(self, nbytes: int = 0, *, cost: int | None = None) -> None:
+        self.left = min(max(_COST_LEAST, nbytes // _COST_BYTES), _COST_MOST) if cost is None else cost
 
     def spend(self, cost: int) -> None:
         self.left -= cost

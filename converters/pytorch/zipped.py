@@ -17,7 +17,7 @@ from converters.weights import CHUNK, Storage
 
 _END = b"PK\5\6"
 _LARGE = 0xFFFFFFFF
-_INDEX_LIMIT = 1 << 27  # bytes of an inflated index; a storage may be larger, as it is inflated piece by piece
+_INDEX_LIMIT = 1 << 26  # bytes of an inflated index; a storage may be larger, as it is inflated piece by piece
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,25 @@ def test_overlapping_entries(tmp_path: Path) -> None:
     refused(path, "overlap")
 
 
+def test_an_index_that_inflates_to_many_objects(tmp_path: Path) -> None:
+    refused(zipped(tmp_path / "m.pth", b"\x80\x02" + b"]" * 20_000_000 + b".", method=zipfile.ZIP_DEFLATED), "bomb")
+
+
+@pytest.mark.parametrize("deep", ["quantizers", "subclasses"])
+def test_tensors_nested_without_end(deep: str, tmp_path: Path) -> None:
+    if deep == "quantizers":
+        start = b"ctorch._utils\n_rebuild_qtensor\n("
+        scales = HONEST["b"] + b"q\x00"
+        level = start + storage("2", 3, "torch QInt8Storage") + ONE + b"(ctorch\nper_channel_affine\nh\x00h\x00K\x00t\x89NtRq\x000"
+        value = scales + b"0" + level * 5000 + b"h\x00"
+        refused(zipped(tmp_path / "m.pth", dictionary({"x": value}), {**DATA, "2": b"abc"}), "no tensors")
+    else:
+        level = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+        index = dictionary({"x": level + b"(" + (level + b"cm\nT\n(") * 5000 + SIX + b"t}t" * 5000 + b"tR"})
+        with pytest.raises(ConversionError):
+            read_weights(zipped(tmp_path / "m.pth", index))
+
+
 @pytest.mark.parametrize("place", ["storage", "index", "unused"])
 def test_zip_bombs(place: str, tmp_path: Path) -> None:
     many = bytes(300_000_000)

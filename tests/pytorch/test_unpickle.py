@@ -204,7 +204,7 @@ def test_bombs_end_soon(name: str) -> None:
 
 def test_the_budget_ends_endless_building() -> None:
     with pytest.raises(FormatError, match="bomb"):
-        Unpickler(b"]" * 1001 + b".", budget=Budget(1000)).load()
+        Unpickler(b"]" * 1001 + b".", budget=Budget(cost=1000)).load()
 
 
 def test_large_keys_are_equal_to_themselves_alone() -> None:
