@@ -64,7 +64,8 @@ class Net:
         self.parameters = Parameters(g)
         self._modules: dict[int, Module] = {}
         self._outputs: dict[int, Reference] = {}
-        self._depth = self._runs = 0
+        self._running: set[int] = set()
+        self._runs = 0
         self.held_poolings: set[int] = set()
         """Pooling modules, by id, whose indices an unpooling module asks for."""
         self.pooled_by: dict[int, tuple[ir.Value, tuple[int, ...]]] = {}
@@ -86,7 +87,9 @@ class Net:
         if self._runs > MAX_RUNS:
             message = f"more than {MAX_RUNS} modules would run (a module that holds another twice runs it twice)"
             raise TooLargeError(module.source.describe(message))
-        if self._depth >= MAX_DEPTH:
+        if id(made) in self._running:
+            raise module.error("it contains itself")
+        if len(self._running) >= MAX_DEPTH:
             raise module.error(f"containers are nested deeper than {MAX_DEPTH}")
         if isinstance(module.get("updateOutput"), t7.Function) and made.typename != "nn.Copy":
             raise module.error(
@@ -95,7 +98,7 @@ class Net:
         for given in leaves(x):
             given.owner = given.owner or 0  # what is passed on is no output that this module may claim
         function = lowers[made.typename]
-        self._depth += 1
+        self._running.add(id(made))
         try:
             with self.g.at(module.source, module.path):
                 if id(made) in self.held_poolings and isinstance(x, Reference):
@@ -105,7 +108,7 @@ class Net:
                 else:
                     out = references(function(self.g, module, values(x)))
         finally:
-            self._depth -= 1
+            self._running.discard(id(made))
         return self._own(made, out) if isinstance(out, Reference) else out
 
     def run_inner(self, owner: Module, made: t7.TorchObject, x: Nest, name: object) -> Nest:

@@ -146,6 +146,13 @@ def test_faults(made: Any, message: str, tmp_path: Path) -> None:
     assert str(caught.value).startswith("model.t7: ") and message in str(caught.value)
 
 
+def test_a_module_in_itself(tmp_path: Path) -> None:
+    made = module("nn.Sequential", module("nn.ReLU"))
+    made.fields["modules"].append(made)
+    with pytest.raises(ConversionError, match="it contains itself"):
+        load([write(tmp_path, made)], inputs={"input": (2, 4)})
+
+
 def test_modules_that_multiply_end_in_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "MAX_RUNS", 2000)
     twice = module("nn.Identity")
