@@ -100,6 +100,10 @@ def normalised(x, scale, across):
     return x / np.sqrt((x.astype(np.float64) ** 2).sum(axes, keepdims=True) + 1e-10) * scale
 
 
+def normalised2(x, scale):
+    return x / np.linalg.norm(x, axis=1, keepdims=True) * scale
+
+
 def mvn(x, axes, divide=True, eps=1e-9):
     centred = x - x.mean(axes, keepdims=True)
     return centred / (np.sqrt((centred**2).mean(axes, keepdims=True)) + eps) if divide else centred
@@ -130,6 +134,7 @@ NORMS = [
         lambda x, s: normalised(x, s[:, None, None], False),
         [(5,)],
     ),
+    LayerCase("Normalize", "norm_param { channel_shared: false }", [(2, 5)], lambda x, s: normalised2(x, s), [(5,)], name="Normalize-2d"),
     LayerCase("Normalize", "", X, lambda x, s: normalised(x, s, True), [(1,)]),
     LayerCase(
         "Normalize",

@@ -149,9 +149,11 @@ def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
             "SegNet's BN in mode LEARN normalises by the batch's own statistics; compute the inference weights "
             "(SegNet's compute_bn_statistics.py) and say `bn_mode: INFERENCE`"
         )
-    trailing = [1] * (g.rank(x) - 2)
-    y = g.emit("Mul", x, layer.weights.value(g, 0, "weight", (channels,), view=(channels, *trailing)))
-    return cast(ir.Value, g.emit("Add", y, layer.weights.value(g, 1, "bias", (channels,), view=(channels, *trailing))))
+    if g.rank(x) > 4:
+        raise layer.error(f"takes at most 4 axes, not {g.rank(x)}")
+    x = reshape(g, x, [*g.shape(x), *[1] * (4 - g.rank(x))])  # SegNet's top always has four axes
+    y = g.emit("Mul", x, layer.weights.value(g, 0, "weight", (channels,), view=(channels, 1, 1)))
+    return cast(ir.Value, g.emit("Add", y, layer.weights.value(g, 1, "bias", (channels,), view=(channels, 1, 1))))
 
 
 @lowers("LRN")
@@ -188,17 +190,19 @@ def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 
 @lowers("Normalize")
 def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """SSD's L2 normalisation at each position or over all of them, times a learned scale. x: (N, C, H, W)."""
+    """SSD's L2 normalisation at each position or over all of them, times a learned scale. x: (N, C, H, W) or (N, C)."""
     p = layer.params.norm_param
-    if g.rank(x) != 4:
+    rank = g.rank(x)
+    if not 2 <= rank <= 4:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
-    axes: Sequence[int] = [1, 2, 3] if p.across_spatial else [1]
+    axes: Sequence[int] = list(range(1, rank)) if p.across_spatial else [1]
     squares = g.emit("ReduceSum", g.emit("Mul", x, x), axes, keepdims=1)
     y = g.emit("Div", x, g.emit("Sqrt", g.emit("Add", squares, p.eps)))
     layer.weights.expect(1)
     filler = p.scale_filler if p.HasField("scale_filler") else 1.0
     shape = () if p.channel_shared else g.fixed(x, 1, 2)
-    return cast(ir.Value, g.emit("Mul", y, layer.weights.value(g, 0, "weight", shape, filler, view=shape and (*shape, 1, 1))))
+    view = (*shape, *[1] * (rank - 2)) if shape else ()
+    return cast(ir.Value, g.emit("Mul", y, layer.weights.value(g, 0, "weight", shape, filler, view=view)))
 
 
 @lowers("Softmax")
