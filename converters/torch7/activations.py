@@ -26,7 +26,7 @@ def overwrites(function: Callable[..., Any]) -> Callable[..., Any]:
         if x.replicated and module.type not in _IDEMPOTENT:
             raise module.error("it overwrites a replicated tensor, whose elements would change once for each place where they show")
         x.set(result)
-        return x
+        return x.alias()
 
     lowering.__doc__ = function.__doc__
     lowering.__name__ = lowering.__qualname__ = function.__name__

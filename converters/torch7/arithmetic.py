@@ -133,7 +133,9 @@ def tensors(module: Module, x: Any, least: int = 1) -> list[Any]:
 def cadd_table(net: Any, module: Module, x: Nest) -> Nest:
     """The sum of a table's tensors, with `inplace` into the first one. Source: nn/CAddTable.lua."""
     items = tensors(module, x)
-    out = items[0] if module.flag("inplace") else Reference(items[0].get())
+    if module.flag("inplace") and items[0].replicated:
+        raise module.error("it overwrites a replicated tensor, whose elements would change once for each place where they show")
+    out = items[0].alias() if module.flag("inplace") else Reference(items[0].get())
     for item in items[1:]:
         total = out.get()
         out.set(net.g.emit("Add", total, shaped_like(net.g, module, item.get(), total)))

@@ -60,7 +60,7 @@ def inplace_clip(net: Any, module: Module, x: Nest) -> Nest:
     """x limited to 0 .. 1, written into its input. Source: waifu2x/lib/InplaceClip01.lua."""
     given = tensor_reference(module, x)
     given.set(net.g.emit("Clip", given.get(), 0.0, 1.0))
-    return given
+    return given.alias()
 
 
 @lowers("w2nn.LeakyReLU")

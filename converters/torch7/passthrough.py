@@ -8,19 +8,18 @@ from converters.graph import GraphBuilder
 from converters.torch7.activations import overwrites, tensor_input
 from converters.torch7.module import Module, Value, lowers, on_tensors
 from converters.torch7.references import Nest, Reference, mapped
+from converters.torch7.shapes import tensor_reference
 
 
 @lowers(
     "nn.Identity",
     "nn.L1Penalty",
     "nn.PrintSize",
-    "nn.GradientReversal",
-    "nn.ZeroGrad",
     "nn.ActivityRegularizer",
 )
 @on_tensors
 def identity(net: Any, module: Module, x: Nest) -> Nest:
-    """Its input, the same tensor. Source: nn/Identity.lua, nn/L1Penalty.lua, nn/ZeroGrad.lua."""
+    """Its input, the same tensor. Source: nn/Identity.lua, nn/L1Penalty.lua, nn/PrintSize.lua."""
     return x
 
 
@@ -28,7 +27,15 @@ def identity(net: Any, module: Module, x: Nest) -> Nest:
 @on_tensors
 def contiguous(net: Any, module: Module, x: Nest) -> Nest:
     """Its input, or a copy of one whose elements don't lie in order. Source: nn/Contiguous.lua."""
-    return Reference(x.get()) if isinstance(x, Reference) and not x.contiguous else x
+    given = tensor_reference(module, x)
+    return given.alias() if given.contiguous else Reference(given.get())
+
+
+@lowers("nn.GradientReversal", "nn.ZeroGrad")
+@on_tensors
+def same_storage(net: Any, module: Module, x: Nest) -> Nest:
+    """Its input's elements. Source: nn/GradientReversal.lua, nn/ZeroGrad.lua."""
+    return tensor_reference(module, x).alias()
 
 
 @lowers("nn.WhiteNoise")

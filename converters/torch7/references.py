@@ -34,6 +34,14 @@ class _Later:
         return self._value
 
 
+def _whole(base: ir.Value) -> ir.Value:
+    return base
+
+
+def _instead(base: ir.Value, new: ir.Value) -> ir.Value:
+    return new
+
+
 class Reference:
     """A tensor object: `get` answers its value now, `set` overwrites its storage, `view` makes another object over it."""
 
@@ -60,6 +68,14 @@ class Reference:
         made.replicated = self.replicated or replicated
         made._base, made._forward, made._backward = self, forward, backward
         made._seen = self.version
+        return made
+
+    def alias(self) -> Reference:
+        """Another tensor object that is the same view, as torch's `output:set(input)` makes it."""
+        if self._base is None:
+            return self.view(_whole, _instead)
+        made = Reference(self.get())
+        made.repoint(self)
         return made
 
     @property
@@ -104,6 +120,10 @@ class Reference:
             return
         before, backward = self._base._now(), self._backward
         assert backward is not None
+        if backward is _instead:  # nothing of the base is left
+            self._base._set(value)
+            self._value, self._seen = value, self._base.version
+            return
 
         def make() -> ir.Value:
             old = before.get() if isinstance(before, _Later) else before

@@ -28,6 +28,9 @@ def relu(inplace: bool = True) -> Object:
     return module("nn.ReLU", threshold=0, val=0, inplace=inplace)
 
 
+RELU = relu()
+
+
 def times(factor: float, inplace: bool = True) -> Object:
     return module("nn.MulConstant", constant_scalar=factor, inplace=inplace)
 
@@ -135,6 +138,19 @@ CASES = [
         lambda x: [x[0], x[1]],
     ),
     Case("splits_twice", module("nn.ParallelTable", *[seq(SPLIT, SELECT)] * 2), [X, 2 * X], lambda x: [x[0][:, 0], x[1][:, 0]]),
+    Case(
+        "inplace_module_for_two_inputs",
+        seq(table(SHARED, times(3, False)), module("nn.ParallelTable", *[relu()] * 2)),
+        X,
+        lambda x: [np.maximum(3 * x, 0)] * 2,
+    ),
+    Case(
+        "inplace_module_in_a_row",
+        seq(*[times(2)] * 1, SHARED, *[RELU, RELU, SHARED, RELU]),
+        X,
+        lambda x: np.maximum(linear(np.maximum(linear(2 * x), 0)), 0),
+    ),
+    Case("long_inplace_chain", table(seq(*[relu() for _ in range(400)]), identity()), X, lambda x: [np.maximum(x, 0)] * 2),
     Case("view_module_twice", seq(SHARED, *[module("nn.View", size=sizes(12))] * 2), X, lambda x: linear(x).reshape(12)),
 ]
 
