@@ -370,11 +370,16 @@ _SETTINGS = {
 """Inputs that are settings of their operator, though their elements may be floating-point numbers."""
 
 
+_ARITHMETIC = frozenset("Add Sub Mul Div Pow Max Min Equal Less LessOrEqual Greater GreaterOrEqual Where Cast CastLike Mod".split())
+
+
 def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:
     if const.size > INLINE_LIMIT or const.dtype == ir.DataType.STRING:
         return False
     if not const.dtype.is_floating_point():
         return not any(use.idx == 0 and use.node.op_type == "Gather" and len(const.shape) > 1 for use in value.uses())
     if len(const.shape) == 0 and "." not in str(value.name):  # with a module's path in its name it was learnt
+        return True
+    if const.size == 1 and "." not in str(value.name) and all(use.node.op_type in _ARITHMETIC for use in value.uses()):
         return True
     return all(use.idx in _SETTINGS.get(use.node.op_type, ()) and const.size <= INLINE_LIMIT for use in value.uses())

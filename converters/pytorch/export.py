@@ -292,7 +292,8 @@ def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tenso
             )
             if program is None:
                 raise ConversionError("torch.onnx gave no program")
-            onnxscript.optimizer.fold_constants(program.model)
+            # a weight that is transposed on its way to a MatMul keeps its name and shape
+            onnxscript.optimizer.fold_constants(program.model, should_fold=lambda node: False if node.op_type == "Transpose" else None)
     except ConversionError:
         raise
     except Exception as problem:  # torch.export fails in ways of its own

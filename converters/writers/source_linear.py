@@ -33,7 +33,12 @@ def gemm(n: Node) -> str:
 
 @writes("MatMul")
 def matmul(n: Node) -> str:
-    """`a @ b`."""
+    """`a @ b`; F.linear for a weight that is transposed."""
+    right = n.value(1)
+    before = None if right is None else right.producer()
+    if before is not None and before.op_type == "Transpose" and n.transposes_parameter(before) and (n.rank(0) or 0) >= 2:
+        weight = n.parameter(before.inputs[0])
+        return f"F.linear({n[0]}, {weight})"
     return f"{n[0]} @ {n[1]}"
 
 

@@ -236,6 +236,20 @@ class Node:
         """A constant tensor."""
         return self._writer.constant(array)
 
+    def transposes_parameter(self, node: ir.Node) -> bool:
+        """Whether a Transpose turns a matrix of the state_dict round."""
+        value = node.inputs[0]
+        if value is None or not self._writer.is_parameter(value) or value.shape is None:
+            return False
+        order = node.attributes.get("perm")
+        return len(value.shape) == 2 and (order is None or list(order.as_ints()) == [1, 0])
+
+    def parameter(self, value: ir.Value | None) -> str:
+        """The expression of a parameter that isn't the node's own input."""
+        if value is None:
+            raise UnwritableError("a parameter is missing")
+        return self._writer.tensor(value)
+
     def layer(self, build: str, roles: Mapping[str, int | None], buffers: Sequence[str] = ()) -> str | None:
         """`self.conv1`, made by `build`, if the inputs are exactly the tensors of one module of the state_dict; else None.
 
