@@ -113,6 +113,9 @@ NORMS = [
     LayerCase("LRN", "", X, lambda x: lrn_across(x, 5, 1, 0.75, 1)),
     LayerCase("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }", X, lambda x: lrn_across(x, 3, 0.5, 0.6, 2)),
     LayerCase("LRN", "lrn_param { local_size: 9 alpha: 0.5 }", [(2, 3, 4, 4)], lambda x: lrn_across(x, 9, 0.5, 0.75, 1), name="LRN-wide"),
+    LayerCase("LRN", "lrn_param { alpha: -0.1 k: 4 }", X, lambda x: lrn_across(x, 5, -0.1, 0.75, 4)),
+    LayerCase("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: -1 }", X, lambda x: lrn_across(x, 3, 0.5, -1, 1)),
+    LayerCase("LRN", "lrn_param { alpha: 0 k: 2 }", X, lambda x: lrn_across(x, 5, 0, 0.75, 2)),
     LayerCase("LRN", "lrn_param { norm_region: WITHIN_CHANNEL alpha: 0.5 k: 7 }", X, lambda x: lrn_within(x, 5, 0.5, 0.75)),
     LayerCase(
         "LRN",

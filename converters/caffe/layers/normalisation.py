@@ -165,12 +165,19 @@ def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error(f"local_size {size}; it must be odd")
     if g.rank(x) != 4:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
-    if p.norm_region == p.ACROSS_CHANNELS:
+    across = p.norm_region == p.ACROSS_CHANNELS
+    if across and p.alpha > 0 and p.beta > 0:  # onnxruntime takes no others
         return cast(ir.Value, g.emit("LRN", x, size=size, alpha=p.alpha, beta=p.beta, bias=p.k))
-    kernel, pads = [size, size], [size // 2, size // 2]
-    out = output_sizes(g.fixed(x, 2), kernel, [1, 1], pads, ceil=True, clip="padded")
-    squares = pool(g, g.emit("Mul", x, x), "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel")
-    return cast(ir.Value, g.emit("Mul", x, g.emit("Pow", g.emit("Add", g.emit("Mul", squares, p.alpha), 1.0), -p.beta)))
+    batch, (channels, height, width) = g.shape(x)[0], g.fixed(x, 1)
+    squares = g.emit("Mul", x, x)
+    if across:
+        squares = reshape(g, squares, [batch, 1, channels, height * width])
+    kernel, pads = [size, 1 if across else size], [size // 2, 0 if across else size // 2]
+    out = output_sizes(g.fixed(squares, 2), kernel, [1, 1], pads, ceil=True, clip="padded")
+    means = pool(g, squares, "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel")
+    means = reshape(g, means, g.shape(x)) if across else means
+    base = g.emit("Add", g.emit("Mul", means, p.alpha), p.k if across else 1.0)
+    return cast(ir.Value, g.emit("Mul", x, g.emit("Pow", base, -p.beta)))
 
 
 @lowers("MVN")
