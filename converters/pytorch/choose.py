@@ -180,6 +180,9 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(name), inner) for name, inner in value.attributes.items() if isinstance(name, str))
         yield from ((str(i), inner) for i, inner in enumerate(value.args[:100]) if isinstance(inner, Stub))
         yield from ((str(i), inner) for i, inner in enumerate((value.items or [])[:1000]))
+        yield from ((str(name), inner) for name, inner in (value.slots or {}).items() if isinstance(name, str))
+        if isinstance(value.state, dict | list | tuple):
+            yield from _inside(value.state)
     if isinstance(value, dict | Stub) and "param_groups" not in _entries(value):
         yield from ((str(name), inner) for name, inner in _entries(value).items() if isinstance(name, str | int))
     elif isinstance(value, list | tuple):
@@ -230,10 +233,10 @@ def resolve(root: Any, key: str) -> Any:
 
 def _step(value: Any, name: str) -> tuple[Any] | None:
     if isinstance(value, Stub):
-        for table in (value.attributes, value.attributes.get("_modules"), value.attributes.get("_parameters"), value.entries):
+        for table in (value.attributes, value.attributes.get("_modules"), value.attributes.get("_parameters"), value.entries, value.slots):
             if isinstance(table, dict) and name in table:
                 return (table[name],)
-        value = value.args if value.items is None else value.items
+        value = value.state if isinstance(value.state, list | tuple) else value.args if value.items is None else value.items
     if isinstance(value, dict):
         if name in value:
             return (value[name],)

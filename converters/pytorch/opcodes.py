@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import FormatError, printable
-from converters.pytorch.stubs import ByteString, Global, Stub
+from converters.pytorch.stubs import ByteString, Global, LatinString, Stub
 
 if TYPE_CHECKING:
     from converters.pytorch.unpickle import Unpickler
@@ -139,11 +139,11 @@ def _push_bytes(machine: Unpickler, length: int) -> None:
 
 
 def _push_old_string(machine: Unpickler, raw: bytes) -> None:
+    text: ByteString
     try:
-        text = ByteString(raw, "utf-8")
+        text = ByteString(raw, ByteString.encoding)
     except UnicodeDecodeError:
-        text = ByteString(raw, "latin-1")
-    text.raw = raw
+        text = LatinString(raw, LatinString.encoding)
     machine.budget.spend(2)
     machine.push(text)
 

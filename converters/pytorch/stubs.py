@@ -72,9 +72,22 @@ class Items(dict[Any, Any]):
 
 
 class ByteString(str):
-    """A Python 2 string: text where it is ASCII or UTF-8, otherwise read as Latin-1; `raw` is what the file has."""
+    """A Python 2 string, which is bytes: text where they are ASCII or UTF-8."""
 
-    raw: bytes
+    __slots__ = ()
+    encoding = "utf-8"
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes that the file has."""
+        return self.encode(self.encoding)
+
+
+class LatinString(ByteString):
+    """A Python 2 string that isn't UTF-8, read as Latin-1."""
+
+    __slots__ = ()
+    encoding = "latin-1"
 
 
 class Opaque:
