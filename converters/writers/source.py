@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph import mend_names
-from converters.writers.source_code import Code, comment, literal
+from converters.writers.source_code import Code, comment, literal, nesting_limit
 from converters.writers.source_modules import Modules
 from converters.writers.source_node import Node, UnwritableError, torch_dtype, writes
 from converters.writers.source_sizes import fold
@@ -34,6 +34,7 @@ __all__ = ["state_dict", "to_module", "write_source"]
 
 _TOPICS = (
     "activations",
+    "control",
     "convolution",
     "detection",
     "elementwise",
@@ -141,6 +142,7 @@ class Writer:
         self._known: dict[ir.Value, NDArray[Any]] = {}
         self._tensors: dict[ir.Value, str] = {}
         self._text = ""
+        self._inner_names: set[str] = set()
         self.code = Code({"self", "torch", "nn", "F", "math", "build", class_name} | set(all_functions()) | set(keyword.kwlist))
         self._arguments = self._read_inputs()
 
@@ -153,6 +155,8 @@ class Writer:
         """The value where it is a constant, or (dtype object) integers that the forward has as Python numbers."""
         if value in self._known:
             return self._known[value]
+        if value.const_value is not None and value.is_initializer() and not self.is_parameter(value):  # of a subgraph
+            return value.const_value.numpy()
         if self.is_parameter(value) and value.const_value is not None and value not in self.model.graph.inputs:
             return value.const_value.numpy() if value.const_value.size <= 4096 else None
         return None
@@ -163,6 +167,8 @@ class Writer:
             return self._tensors[value]
         if self.is_parameter(value):
             return self.modules.tensor(str(value.name))
+        if value.const_value is not None and value.is_initializer():
+            return self.constant(value.const_value.numpy())
         if value in self._known:
             known = self._known[value]
             if known.dtype == object:
@@ -215,9 +221,41 @@ class Writer:
             arguments.append(token)
         return arguments
 
-    def _write_nodes(self) -> None:
+    def branch(self, name: str, graph: ir.Graph) -> list[str]:
+        """A subgraph as the lines of a function inside the forward; its inputs are the function's arguments."""
+        if self.code.depth >= nesting_limit():
+            raise UnwritableError("subgraphs in subgraphs in subgraphs")
+        outer = self.code
+        names = {outer.variables[int(token[1:-1])].hint for token in self._arguments}
+        self.code = Code(outer.reserved | names, outer)
+        try:
+            arguments = []
+            for number, value in enumerate(graph.inputs):
+                token = self.code.variable(f"{'inner_' * self.code.depth}input{number}", "argument")
+                self._tensors[value] = token
+                arguments.append(token)
+            self._write_nodes(graph)
+            results = [self.tensor(value) for value in graph.outputs]
+            lines = self.code.lines(results, arguments, unpack_always=True)
+            header = ", ".join(self.code.variables[int(token[1:-1])].hint for token in arguments)
+        finally:
+            self.code = outer
+        return [f"def {name}({header}):", *(f"    {line}" for line in lines)]
+
+    def inline(self, graph: ir.Graph) -> list[str]:
+        """A subgraph without inputs, written where we are; the expressions of its outputs."""
+        self._write_nodes(graph)
+        return [self.tensor(value) for value in graph.outputs]
+
+    def function_name(self, base: str) -> str:
+        """A name for a function inside the forward that nothing else has."""
+        name = next(n for n in (f"{base}{i or ''}" for i in range(len(self._inner_names) + 1)) if n not in self._inner_names)
+        self._inner_names.add(name)
+        return name
+
+    def _write_nodes(self, graph: ir.Graph | None = None) -> None:
         problems = []
-        for node in self.model.graph:
+        for node in self.model.graph if graph is None else graph:
             try:
                 self._write_node(node)
             except (UnwritableError, ValueError, IndexError, TypeError, KeyError, ArithmeticError) as problem:
@@ -227,6 +265,8 @@ class Writer:
                 problems.append(f"{_describe(node)}: {words}")
                 for value in node.outputs:
                     self._tensors[value] = self.code.variable()
+        if problems and graph is not None:
+            raise UnwritableError("; ".join(problems[:5]))
         if problems:
             shown = problems[:20] + ([f"... and {len(problems) - 20} more"] if len(problems) > 20 else [])
             raise UnsupportedError("\n".join([*shown, "these operators have no PyTorch source here"]))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _TOKEN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
-_SHORT = ("x", "y", "z")
+_SHORT = (("x", "y", "z"), ("u", "v", "w"), ("p", "q", "r"))
+"""Names of tensors in the forward, in functions inside it, and in functions inside those: none hides another."""
 
 
 @dataclass
@@ -31,23 +32,38 @@ class Variable:
 
 @dataclass
 class Statement:
+    """`targets = text  # comment`, after the lines of `before` (functions that the text calls)."""
+
     targets: list[Variable]
     text: str
     comment: str = ""
+    before: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> list[int]:
+        return _used("\n".join((*self.before, self.text)))
 
 
 class Code:
-    """The statements of one forward."""
+    """The statements of one forward, or of a function inside it (`outer`), which shares its variables."""
 
-    def __init__(self, reserved: Iterable[str]) -> None:
+    def __init__(self, reserved: Iterable[str], outer: Code | None = None) -> None:
         self.reserved = set(reserved)
-        self.variables: list[Variable] = []
+        self.variables: list[Variable] = [] if outer is None else outer.variables
+        self.depth: int = 0 if outer is None else outer.depth + 1
+        self.first = len(self.variables)
         self.statements: list[Statement] = []
 
     def variable(self, hint: str = "", kind: str = "tensor") -> str:
         """A new variable's token."""
         self.variables.append(Variable(len(self.variables), hint, kind))
         return f"{_OPEN}{len(self.variables) - 1}{_CLOSE}"
+
+    def call(self, before: Sequence[str], text: str, count: int, *, comment: str = "") -> list[str]:
+        """Writes the lines `before`, then `a, b = text`; returns the tokens."""
+        tokens = [self.variable() for _ in range(count)]
+        self.statements.append(Statement([self._of(token) for token in tokens], text, comment, tuple(before)))
+        return tokens
 
     def let(self, text: str, *, hint: str = "", kind: str = "tensor", comment: str = "") -> str:
         """Writes `variable = text`; returns the variable's token."""
@@ -65,7 +81,7 @@ class Code:
         statements = [*self._alive(tail), Statement([], tail)]
         last: dict[int, int] = {}
         for position, statement in enumerate(statements):
-            for number in _used(statement.text):
+            for number in statement.used:
                 last[number] = position
         names: dict[int, str] = {}
         busy = set(self.reserved)
@@ -75,8 +91,9 @@ class Code:
             busy.add(variable.hint)
         result = []
         for position, statement in enumerate(statements):
-            text = _TOKEN.sub(lambda match: names[int(match[1])], statement.text)
-            dying = [n for n in dict.fromkeys(_used(statement.text)) if last[n] == position and not self._kept(n)]
+            before = [self._named(line, names) for line in statement.before]
+            text = self._named(statement.text, names)
+            dying = [n for n in dict.fromkeys(statement.used) if n in names and last[n] == position and not self._kept(n)]
             for number in dying:
                 busy.discard(names[number])
             dead = [names[n] for n in dying if self.variables[n].kind != "int"]
@@ -86,11 +103,16 @@ class Code:
                     continue
                 names[variable.number] = self._choose(variable, dead, busy)
                 busy.add(names[variable.number])
+            result += before
             left = ", ".join(names[v.number] for v in statement.targets)
             line = f"{left} = {text}" if left else text
             if line not in (f"{left} = {left}",):
                 result.append(line + (f"  # {statement.comment}" if statement.comment else ""))
         return result
+
+    def _named(self, text: str, names: dict[int, str]) -> str:
+        """With names for tokens; those of the function around stay, until it gets its names."""
+        return _TOKEN.sub(lambda match: names.get(int(match[1]), match[0]), text)
 
     def _of(self, token: str) -> Variable:
         return self.variables[int(token[1:-1])]
@@ -104,19 +126,21 @@ class Code:
         result = []
         for statement in reversed(self.statements):
             if not statement.targets or any(v.number in needed for v in statement.targets):
-                needed.update(_used(statement.text))
+                needed.update(statement.used)
                 result.append(statement)
         return result[::-1]
 
     def _choose(self, variable: Variable, dead: list[str], busy: set[str]) -> str:
         if variable.kind == "int" or variable.hint:
-            return next(name for name in _numbered(variable.hint or "size") if name not in busy)
-        free = [name for name in dead if name not in busy and re.fullmatch(r"[xyz][0-9]*", name)]
+            hint = ("inner_" * self.depth) + (variable.hint or "size")
+            return next(name for name in _numbered(hint) if name not in busy)
+        short = _SHORT[self.depth]
+        free = [name for name in dead if name not in busy and re.fullmatch(rf"[{''.join(short)}][0-9]*", name)]
         if len(free) == 1:
             return free[0]
-        if "x" not in busy:
-            return "x"
-        return free[0] if free else next(name for name in _short_names() if name not in busy)
+        if short[0] not in busy:
+            return short[0]
+        return free[0] if free else next(name for name in _short_names(short) if name not in busy)
 
 
 def _used(text: str) -> list[int]:
@@ -131,12 +155,17 @@ def _numbered(base: str) -> Iterator[str]:
         count += 1
 
 
-def _short_names() -> Iterator[str]:
-    yield from _SHORT
+def _short_names(short: tuple[str, ...]) -> Iterator[str]:
+    yield from short
     count = 1
     while True:
-        yield f"x{count}"
+        yield f"{short[0]}{count}"
         count += 1
+
+
+def nesting_limit() -> int:
+    """How deep functions may lie in functions."""
+    return len(_SHORT) - 1
 
 
 # -- Python numbers known only at run time ---------------------------------------------------------------------------

@@ -157,6 +157,8 @@ def unsqueeze(n: Node) -> str:
     if n.has(1) and n.static(1) is None:
         return f"{n.function('unsqueeze')}({n[0]}, {n[1]}.tolist())"
     axes = n.axes() or []
+    if any(a < 0 for a in axes) and n.rank() is None:
+        return f"{n.function('unsqueeze')}({n[0]}, {axes})"
     if any(a < 0 for a in axes):
         rank = n.known_rank() + len(axes)
         axes = [a % rank for a in axes]

@@ -236,6 +236,20 @@ class Node:
         """A constant tensor."""
         return self._writer.constant(array)
 
+    def branch(self, name: str, attribute: str) -> tuple[str, list[str]]:
+        """A subgraph as a function inside the forward: its name and its lines."""
+        graph = self.ir.attributes[attribute].as_graph()
+        unique = self._writer.function_name(name)
+        return unique, self._writer.branch(unique, graph)
+
+    def inline(self, attribute: str) -> list[str]:
+        """A subgraph without inputs, written where we are; the expressions of its outputs."""
+        return self._writer.inline(self.ir.attributes[attribute].as_graph())
+
+    def call(self, before: Sequence[str], text: str) -> list[str]:
+        """Writes the lines of inner functions, then the call of them; returns the outputs' variables."""
+        return self._writer.code.call(before, text, self.outputs, comment=self._writer.comment(self.ir))
+
     def transposes_parameter(self, node: ir.Node) -> bool:
         """Whether a Transpose turns a matrix of the state_dict round."""
         value = node.inputs[0]

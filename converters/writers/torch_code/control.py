@@ -1,0 +1,33 @@
+"""Loops over functions that the forward defines."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
+# ruff: noqa: B905
+
+from __future__ import annotations
+
+import torch
+
+
+def loop(body, count, condition, states, device):
+    """body(turn, condition, *states) gives the next condition and states, and what is stacked."""
+    turn, lines = 0, []
+    if condition is True:
+        condition = torch.tensor(True, device=device)
+    while (count is None or turn < count) and condition:
+        condition, *results = body(torch.tensor(turn, device=device), condition, *states)
+        states = results[: len(states)]
+        lines.append(results[len(states) :])
+        turn += 1
+    return (*states, *(torch.stack(line) for line in zip(*lines)))
+
+
+def scan(body, states, inputs, axes, backward, out_axes, out_backward):
+    """body(*states, *slices) gives the next states, and what is stacked."""
+    lines = []
+    inputs = [x.flip(axis) if back else x for x, axis, back in zip(inputs, axes, backward)]
+    for turn in range(inputs[0].shape[axes[0]]):
+        results = body(*states, *(x.select(axis, turn) for x, axis in zip(inputs, axes)))
+        states = results[: len(states)]
+        lines.append(results[len(states) :])
+    stacked = [torch.stack(line[::-1] if back else line, axis) for line, axis, back in zip(zip(*lines), out_axes, out_backward)]
+    return (*states, *stacked)
