@@ -225,6 +225,9 @@ class Tensor:
             return array.astype(dtype)
         return array.copy() if copy else array
 
+    def __getitem__(self, index: Any) -> Any:
+        return self.numpy()[index]
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a 0-d tensor")

@@ -165,10 +165,24 @@ def _axis_by_size(plain: str, weight: Weight, u: Weight, v: Weight) -> int:
     fitting = [axis for axis, extent in enumerate(weight.shape) if extent == rows and _dense(v, plain).size * rows == total]
     if not fitting:
         raise UnsupportedError(f"{printable(plain)}: u and v don't fit the weight of {weight.shape}")
-    if len(fitting) > 1 and len(weight.shape) > 2:
+    if len(fitting) == 1:
+        return fitting[0]
+    # Both axes of a square weight fit. After power iterations u is the direction of W v, for the right axis alone.
+    agreement = [_agreement(_dense(weight, plain), _dense(u, plain), _dense(v, plain), axis) for axis in fitting]
+    best = max(range(len(fitting)), key=lambda i: agreement[i])
+    if agreement[best] - max(value for i, value in enumerate(agreement) if i != best) < 0.01:
         words = f"{printable(plain)}: spectral_norm along axis 0 or {fitting[1]} (transposed convolution) both fit; 0 is taken"
         warnings.warn(words, ConversionWarning, stacklevel=2)
-    return fitting[0]
+        return fitting[0]
+    return fitting[best]
+
+
+def _agreement(weight: Tensor, u: Tensor, v: Tensor, axis: int) -> float:
+    """The cosine between u and W v, with W's rows along axis."""
+    matrix = np.moveaxis(weight.numpy(), axis, 0).reshape(u.size, -1).astype(np.float64)
+    product = matrix @ v.numpy().astype(np.float64).reshape(-1)
+    length = float(np.linalg.norm(product) * np.linalg.norm(u.numpy().astype(np.float64)))
+    return float(product @ u.numpy().astype(np.float64).reshape(-1)) / length if length else 0.0
 
 
 def _spectral(weight: Weight, u: Weight, v: Weight, axis: int) -> Callable[[], Array]:

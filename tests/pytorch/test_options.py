@@ -203,6 +203,8 @@ class SpectralNorm(nn.Module):
 FOLDED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "spectral_norm": (lambda: spectral(nn.Conv2d(2, 3, 2), (1, 2, 4, 4)), (1, 2, 4, 4)),
     "spectral_norm, transposed": (lambda: spectral(nn.ConvTranspose2d(4, 3, 2), (1, 4, 4, 4)), (1, 4, 4, 4)),
+    "spectral_norm, square": (lambda: spectral(nn.Conv2d(3, 3, 2), (1, 3, 4, 4)), (1, 3, 4, 4)),
+    "spectral_norm, transposed and square": (lambda: spectral(nn.ConvTranspose2d(3, 3, 2), (1, 3, 4, 4)), (1, 3, 4, 4)),
     "spectral_norm, linear": (lambda: spectral(nn.Linear(3, 3), (1, 3)), (1, 3)),
     "weight_norm": (lambda: torch.nn.utils.weight_norm(nn.Conv1d(2, 3, 2)), (1, 2, 4)),
     "weight_norm, dim 1": (lambda: torch.nn.utils.weight_norm(nn.Linear(3, 2), dim=1), (1, 3)),
@@ -260,6 +262,12 @@ def test_fold_of_parametrizations(make: Callable[[], nn.Module], tmp_path: Path)
     assert sorted(state) == ["0.bias", "0.weight"]
     assert torch.allclose(state["0.weight"], model.weight, rtol=1e-6)  # type: ignore[arg-type]
     assert list(state._metadata) == ["", "0"]
+
+
+def test_fold_says_where_two_axes_fit(tmp_path: Path) -> None:
+    state = {"w_orig": torch.ones(2, 2, 3), "w_u": torch.tensor([1.0, 0.0]), "w_v": torch.ones(6)}
+    with pytest.warns(ConversionWarning, match="0 is taken"):
+        assert torch.allclose(strip(save(state, tmp_path / "m.pth"), fold=True)["w"], torch.full((2, 2, 3), 1 / 6))
 
 
 def test_fold_refuses_what_it_can_t(tmp_path: Path) -> None:
