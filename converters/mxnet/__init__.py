@@ -11,8 +11,8 @@ from converters.files import StrPath
 if TYPE_CHECKING:
     import onnx_ir
 
-    from converters.mxnet.lowering import lowers as lowers
     from converters.mxnet.params import Params
+    from converters.mxnet.signature import lowers as lowers
 
 __all__ = ["load", "load_params", "lowers"]
 
@@ -43,7 +43,7 @@ def load_params(path: StrPath) -> Params:
 def __getattr__(name: str) -> Any:
     if name == "lowers":  # with the built-in operators, so that a second registration is noticed at once
         from converters.mxnet import operators  # noqa: F401
-        from converters.mxnet.lowering import lowers
+        from converters.mxnet.signature import lowers
 
         return lowers
     raise AttributeError(name)

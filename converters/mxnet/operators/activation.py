@@ -7,7 +7,8 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from converters.mxnet.lowering import Graph, Parameter, lowers
+from converters.mxnet.graph import Graph, Parameter
+from converters.mxnet.signature import lowers
 
 SIMPLE = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsign": "Softsign", "tanh": "Tanh"}
 

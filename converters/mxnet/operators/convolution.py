@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, Parameter, lowers
+from converters.mxnet.graph import Graph, Parameter
+from converters.mxnet.signature import lowers
 
 
 def spatial(g: Graph, name: str, given: Ints, kernel: Ints, default: int, least: int) -> list[int]:

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
 from converters.mxnet.operators.elementwise import read_type
+from converters.mxnet.signature import lowers
 
 
 def filled(g: Graph, shape: Ints, value: float, dtype: str) -> ir.Value:
@@ -101,14 +102,14 @@ def arange_like(g: Graph, data: ir.Value, *, start: float = 0.0, step: float = 1
 
 
 @lowers("zeros_like")
-def zeros_like(g: Graph, data: ir.Value) -> ir.Value:
-    """Zeros in the shape of the input."""
+def zeros_like(g: Graph, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
+    """Zeros in the shape of the input, and in its type whatever dtype says."""
     return _filled_like(g, data, 0)
 
 
 @lowers("ones_like")
-def ones_like(g: Graph, data: ir.Value) -> ir.Value:
-    """Ones in the shape of the input."""
+def ones_like(g: Graph, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
+    """Ones in the shape of the input, and in its type whatever dtype says."""
     return _filled_like(g, data, 1)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
+from converters.mxnet.signature import lowers
 
 Binary = Callable[[Graph, ir.Value, "ir.Value | float"], ir.Value]
 

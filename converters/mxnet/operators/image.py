@@ -6,9 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Floats, Ints
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
 from converters.mxnet.operators.convolution import spatial
 from converters.mxnet.operators.sampling import image_sizes
+from converters.mxnet.signature import lowers
 
 
 def _pixels(g: Graph, data: ir.Value) -> int:

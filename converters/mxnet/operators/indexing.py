@@ -9,9 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, Parameter, lowers
+from converters.mxnet.graph import Graph, Parameter
 from converters.mxnet.operators.elementwise import read_type, truth
 from converters.mxnet.operators.shape import reshape_to, size_of, times
+from converters.mxnet.signature import lowers
 
 
 def indices_within(g: Graph, indices: ir.Value, size: int, mode: str) -> ir.Value:

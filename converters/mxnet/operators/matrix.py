@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.graph import SymbolicDimensionError
-from converters.mxnet.lowering import Graph, Parameter, lowers
+from converters.mxnet.graph import Graph, Parameter
 from converters.mxnet.operators.shape import Size, reshape_to, size_of, times
+from converters.mxnet.signature import lowers
 
 
 @lowers("FullyConnected", "_npx_fully_connected")

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from converters.mxnet.lowering import Graph, Parameter, lowers
+from converters.mxnet.graph import Graph, Parameter
+from converters.mxnet.signature import lowers
 
 Result = ir.Value | Mapping[str, ir.Value]
 

@@ -11,9 +11,10 @@ import onnx_ir as ir
 
 from converters.errors import ConversionWarning
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, Label, lowers
+from converters.mxnet.graph import Graph, Label
 from converters.mxnet.operators.elementwise import read_type
 from converters.mxnet.operators.normalisation import like
+from converters.mxnet.signature import lowers
 
 
 @lowers("SoftmaxOutput", "Softmax")

@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
 from converters.mxnet.operators.convolution import channels_last, spatial, to_channels_first, to_channels_last
+from converters.mxnet.signature import lowers
 from converters.pooling import divisors, output_sizes, pool
 
 

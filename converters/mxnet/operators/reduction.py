@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
 from converters.mxnet.operators.elementwise import read_type
+from converters.mxnet.signature import lowers
 
 Reduction = Callable[[Graph, ir.Value, list[int], int], ir.Value]
 

@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.mxnet.attributes import Ints
-from converters.mxnet.lowering import Graph, Parameter, lowers
+from converters.mxnet.graph import Graph, Parameter
 from converters.mxnet.operators.convolution import spatial, transposed
+from converters.mxnet.signature import lowers
 
 
 def image_sizes(g: Graph, data: ir.Value) -> tuple[int, int]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
+from converters.mxnet.signature import lowers
 
 
 def _time(g: Graph, data: ir.Value, axis: int) -> int:

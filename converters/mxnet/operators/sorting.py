@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from converters.mxnet.lowering import Graph, lowers
+from converters.mxnet.graph import Graph
 from converters.mxnet.operators.elementwise import read_type
 from converters.mxnet.operators.shape import reshape_to, size_of, times
+from converters.mxnet.signature import lowers
 
 
 def ranked(g: Graph, data: ir.Value, k: int, axis: int, ascending: bool) -> tuple[ir.Value, ir.Value]:
