@@ -23,10 +23,10 @@ def same_pads(n: Node, kernel: list[int], strides: list[int], dilations: list[in
             raise n.error(f"auto_pad {mode} with a stride needs input sizes that are known")
     else:
         sizes = [int(d or 0) for d in shape[2:]]
-        totals = [
-            max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-            for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)
-        ]
+        totals = [(-(-size // s) - 1) * s + (k - 1) * d + 1 - size for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)]
+        if min(totals) < 0 and n.op_type in ("AveragePool", "LpPool"):
+            raise n.error(f"auto_pad {mode} with a stride beyond the kernel, where ONNX and its runtimes disagree; give pads")
+        totals = [max(total, 0) for total in totals]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return small + large if mode == "SAME_UPPER" else large + small
 

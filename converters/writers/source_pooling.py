@@ -30,6 +30,25 @@ def _is_plain(kernel: list[int], pads: list[int]) -> bool:
     return pads[:half] == pads[half:] and all(0 <= p <= k // 2 for p, k in zip(pads, kernel, strict=False))
 
 
+def _as_ceil_mode(
+    n: Node, kernel: list[int], strides: list[int], pads: list[int], dilations: list[int], ceil_mode: bool
+) -> tuple[list[int], bool]:
+    """Pads that only let the last window in, as torch says it: ceil_mode. Else what was given. The spatial size must be stated."""
+    half = len(kernel)
+    begins, ends = pads[:half], pads[half:]
+    shape = n.shape(0)
+    if ceil_mode or begins == ends or shape is None or None in shape[2:]:
+        return pads, ceil_mode
+    for size, k, s, begin, end, d in zip(shape[2:], kernel, strides, begins, ends, dilations, strict=True):
+        extent, length = d * (k - 1) + 1, int(size or 0)
+        stated = (length + begin + end - extent) // s + 1
+        rounded = -(-(length + 2 * begin - extent) // s) + 1
+        rounded -= (rounded - 1) * s >= length + begin
+        if stated != rounded or not 0 <= begin <= k // 2:
+            return pads, ceil_mode
+    return begins * 2, True
+
+
 @writes("MaxPool")
 def max_pool(n: Node) -> str | list[str]:
     """F.max_pool1d, 2d, 3d; pads that those don't take are written out."""
@@ -39,6 +58,8 @@ def max_pool(n: Node) -> str | list[str]:
     if n.wants(1):
         call = arguments(x, kernel, strides, pads, dilations, ceil_mode, bool(n.attr("storage_order", 0)))
         return n.unpack(f"{n.function('max_pool_with_indices')}({call})", 2)
+    if n.is_float():
+        pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
     if n.is_float() and _is_plain(kernel, pads):
         call = arguments(
             x,
@@ -58,6 +79,8 @@ def average_pool(n: Node) -> str:
     kernel, strides, pads, dilations, ceil_mode = _window(n)
     dims = len(kernel)
     include = bool(n.attr("count_include_pad", 0))
+    if not include:
+        pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
     if _is_plain(kernel, pads) and dilations == [1] * dims:
         call = arguments(
             n[0],
