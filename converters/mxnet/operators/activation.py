@@ -8,6 +8,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from converters.mxnet.graph import Graph, Parameter
+from converters.mxnet.operators.elementwise import keep_open
 from converters.mxnet.signature import lowers
 
 SIMPLE = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsign": "Softsign", "tanh": "Tanh"}
@@ -18,14 +19,13 @@ def activation(
     g: Graph, data: ir.Value, *, act_type: Literal["relu", "sigmoid", "softrelu", "softsign", "tanh", "log_sigmoid", "mish"]
 ) -> ir.Value:
     """ReLU, sigmoid, tanh, softplus ("softrelu"), softsign, log-sigmoid and mish."""
-    result: ir.Value
     if act_type == "log_sigmoid":
-        result = g.emit("Neg", g.emit("Softplus", g.emit("Neg", data)))
+        result = g.node("Neg", g.node("Softplus", g.node("Neg", data)))
     elif act_type == "mish":
-        result = g.emit("Mul", data, g.emit("Tanh", g.emit("Softplus", data)))
+        result = g.node("Mul", data, g.node("Tanh", g.node("Softplus", data)))
     else:
-        result = g.emit(SIMPLE[act_type], data)
-    return result
+        result = g.node(SIMPLE[act_type], data)
+    return keep_open(g, result, data)
 
 
 @lowers("LeakyReLU", "_npx_leaky_relu")
