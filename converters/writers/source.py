@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -282,6 +283,8 @@ class Writer:
         key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
         if key not in writes:
             raise UnwritableError("no PyTorch source is registered for this operator")
+        if node.domain in ("", "ai.onnx"):
+            _check_attributes(node, self.opset)
         clumsy = _check_types(node)
         written = self._widened(node, key, clumsy) if clumsy else writes[key](Node(self, node))
         if isinstance(written, np.ndarray):
@@ -388,6 +391,19 @@ def _describe(node: ir.Node) -> str:
         return f"{printable(source)}: ONNX operator {printable(node.op_type)}"
     name = node.name or (node.outputs[0].name if node.outputs else "")
     return f"operator '{printable(name)}' ({printable(node.op_type)})"
+
+
+def _check_attributes(node: ir.Node, opset: int) -> None:
+    """Raises UnwritableError for attributes that the operator doesn't have, or not of that type: they would be written as they are."""
+    try:
+        known = onnx.defs.get_schema(node.op_type, opset).attributes
+    except onnx.defs.SchemaError:
+        return
+    for name, attribute in node.attributes.items():
+        if name not in known:
+            raise UnwritableError(f"it has no attribute {printable(name)!r} in opset {opset}")
+        if not attribute.is_ref() and int(attribute.type) != int(getattr(known[name].type, "value", known[name].type)):
+            raise UnwritableError(f"attribute {printable(name)!r} is of the type {attribute.type.name}")
 
 
 _CLUMSY = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})

@@ -12,6 +12,7 @@ input, `Node.static` and `Node.axes` look in both places.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from converters.errors import printable
 from converters.registry import Registry
 from converters.writers.source_code import Size, number
 
@@ -49,6 +51,10 @@ TORCH_DTYPES = {
 }
 """ONNX element types that PyTorch computes with."""
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+
+
+_WORD = re.compile(r"[A-Za-z0-9_ ,.>-]*")
+"""Texts that attributes of operators may have: no quotes, brackets or line ends, so that none can become code."""
 
 
 class UnwritableError(Exception):
@@ -82,6 +88,9 @@ class Node:
         value = attribute.value
         if attribute.type == ir.AttributeType.TENSOR:
             return value.numpy()
+        for text in (value,) if isinstance(value, str | bytes) else value if attribute.type == ir.AttributeType.STRINGS else ():
+            if not isinstance(text, str) or _WORD.fullmatch(text) is None:
+                raise UnwritableError(f"attribute {name!r} is {printable(text)!r}, which is no word")
         return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
     def error(self, message: str) -> UnwritableError:

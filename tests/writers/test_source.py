@@ -212,3 +212,35 @@ def test_names_are_let_go_when_their_value_is_dead():
     tree = ast.parse(write_source(g.finish()))
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     assert len(names) <= 5
+
+
+INJECTION = 'x" + str(exit()) + "'
+
+
+def with_attribute(op_type, attribute, shape=(1, 2, 4, 4), inputs=1, opset=19):
+    values = [ir.Value(name=f"x{i}", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT)) for i in range(inputs)]
+    out = ir.Value(name="y", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.Node("", op_type, values, [attribute], outputs=[out], name="node")
+    return ir.Model(ir.Graph(values, [out], nodes=[node], opset_imports={"": opset}, name="g"), ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attribute", "inputs"),
+    [
+        ("GridSample", ir.AttrString("mode", INJECTION), 2),
+        ("GridSample", ir.AttrString("padding_mode", "it's"), 2),
+        ("Softmax", ir.AttrString("axis", "exit()"), 1),
+        ("Concat", ir.AttrStrings("axis", ["exit()"]), 2),
+        ("LeakyRelu", ir.AttrString("alpha", "exit()"), 1),
+        ("Einsum", ir.AttrString("equation", "ij'+exit()+'"), 1),
+        ("Pad", ir.AttrString("mode", INJECTION), 2),
+        ("Transpose", ir.AttrString("perm", "exit()"), 1),
+        ("Relu", ir.AttrInt64("surprise", 1), 1),
+        ("Upsample", ir.AttrString("mode", INJECTION), 2),
+        ("TopK", ir.AttrString("axis", INJECTION), 2),
+    ],
+)
+def test_attributes_never_become_code(op_type, attribute, inputs):
+    for opset in (9, 19):
+        with pytest.raises(UnsupportedError):
+            write_source(with_attribute(op_type, attribute, inputs=inputs, opset=opset))
