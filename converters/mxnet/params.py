@@ -71,13 +71,13 @@ class Record:
         """A view of the mapped file; a sparse array is made dense. Raises FormatError for indices out of range."""
         if self.dense is not None:
             return np.frombuffer(self.dense, self.dtype).reshape(self.shape)
-        if self.sparse is None:
-            return np.zeros(self.shape, self.dtype)
         size = math.prod(self.shape) * self.dtype.itemsize
         if size > self.limit:
             raise FormatError(f"{self.where}: a sparse array that takes {size} bytes when dense, {self.limit} are allowed; check the file")
-        data, indices = self.sparse
         result = np.zeros(self.shape, self.dtype)
+        if self.sparse is None:
+            return result
+        data, indices = self.sparse
         if len(indices) == 1:
             _check_range(self.where, indices[0], self.shape[0])
             result[indices[0]] = data

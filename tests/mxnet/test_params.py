@@ -107,6 +107,7 @@ SPARSE = {
     "column out of range": (sparse(2, (2, 2), np.ones(1, "f"), [np.array([0, 1, 1]), np.array([2])]), "indices reach 2"),
     "offsets": (sparse(2, (2, 2), np.ones(1, "f"), [np.array([0, 9, 1]), np.array([0])]), "row offsets"),
     "giant": (sparse(1, (2**50, 3), A, [np.array([1, 3])]), "bytes when dense"),
+    "giant and empty": (sparse(1, (2**50, 3), np.zeros((0, 3), "f"), [np.zeros(0, np.int64)]), "bytes when dense"),
 }
 
 
