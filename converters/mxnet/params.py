@@ -148,6 +148,8 @@ class _Cursor:
         values = struct.unpack(f"<{rank}{layout}", self.take(rank * struct.calcsize(layout), f"the shape of {what}"))
         if any(v < 0 for v in values):
             raise FormatError(f"{self.base}: {what}: shape {values} has a negative size; the file is damaged")
+        if 0 in values and math.prod(v for v in values if v) > 1 << 48:  # others are checked against the file
+            raise FormatError(f"{self.base}: {what}: an empty array of shape {values}; the file is damaged")
         return values
 
 

@@ -83,6 +83,7 @@ BROKEN = {
     "count": (listing([], [], count=2**60), "claims 1152921504606846976 arrays"),
     "giant": (listing([giant(2**40, 2**40)], ["w"]), "needs 4835703278458516698824704 bytes"),
     "overflow": (listing([giant(2**62, 4)], ["w"]), "needs 73786976294838206464 bytes"),
+    "giant and empty": (listing([giant(0, 2**62, 2**62)], ["w"]), "an empty array of shape"),
     "negative size": (listing([giant(-2, 4)], ["w"]), "negative size"),
     "rank": (listing([struct.pack("<Iii", 0xF993FAC9, 0, 99) + bytes(900)], ["w"]), "99 axes"),
     "storage": (listing([struct.pack("<Iii", 0xF993FAC9, 7, 1) + bytes(90)], ["w"]), "storage type 7"),
