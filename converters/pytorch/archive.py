@@ -10,18 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
+from converters.errors import ConversionError, ConversionWarning, FormatError, printable
 from converters.files import StrPath, map_file
 from converters.pytorch.legacy import MAGIC, SourceText, nested_storage, read_stream, read_tar, tar_members
+from converters.pytorch.modules import Script
 from converters.pytorch.sizes import count
 from converters.pytorch.tensors import TypedStorage, storage_kind, tensor_rules
+from converters.pytorch.torchscript import read_json_script, script_members
 from converters.pytorch.unpickle import Budget, Unpickler
 from converters.pytorch.zipped import ZipArchive, ZipStorage
 from converters.safetensors import is_safetensors, read_safetensors
 from converters.weights import Storage, SwappedStorage
 
 _NESTING = 2  # archives in archives
-_CODE_LIMIT = 1 << 26  # bytes of TorchScript's code, all together
 _NAMES = 8  # of an archive's members, in a message
 _DAMAGED = "its storages were never written (torch's skip_data): there are no weights in it"
 
@@ -56,7 +57,7 @@ class Checkpoint:
     root: Any
     sources: list[SourceText] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
-    script: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] | None = None
+    script: Script | None = None
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
@@ -164,7 +165,7 @@ def _read_zip(view: memoryview, name: str, depth: int) -> Checkpoint:
     checkpoint = Checkpoint(name, "zip", *result)
     if root + "constants.pkl" in archive.entries:
         checkpoint.form = "TorchScript"
-        checkpoint.script = _script_members(archive, root)
+        checkpoint.script = script_members(archive, root)
     return checkpoint
 
 
@@ -225,34 +226,11 @@ def _read_other_zip(archive: ZipArchive, root: str, name: str, depth: int) -> Ch
             raise FormatError(f"is a torch.package with {len(indices)} pickles ({_listing(indices)}); only a package of one is read")
         storages = _zip_storages(archive, root, lambda key: f"{root}.data/{key}.storage", checked=True)
         return Checkpoint(name, "torch.package", *_load_index(archive, indices[0], storages))
-    if any(entry.endswith("model.json") for entry in names):
-        raise UnsupportedError("is a TorchScript archive of before 1.4 (model.json); save it again with a torch of that time")
+    if f"{root}model.json" in names:
+        return Checkpoint(name, "TorchScript", read_json_script(archive, f"{root}model.json"))
     if names and all(entry.endswith(".npy") for entry in names):
         raise FormatError("is a numpy archive (.npz), not a PyTorch checkpoint; np.load reads it")
     inside = [entry for entry in names if entry.endswith((".pth", ".pt", ".bin", ".ckpt"))]
     if len(inside) == 1 and depth < _NESTING and archive.entry(inside[0]).method == 0 and archive.entry(inside[0]).size:
         return _read(archive.read(inside[0]), name, depth + 1)
     raise FormatError(f"is a zip archive without one data.pkl, so no PyTorch checkpoint; it holds {_listing(names)}")
-
-
-def _script_members(archive: ZipArchive, root: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]]:
-    """Which attributes are parameters and buffers, by class: TorchScript's code says it (`__parameters__ = ["weight", "bias", ]`)."""
-    found: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {}
-    size = 0
-    for entry in archive.entries:
-        if entry.startswith(f"{root}code/") and entry.endswith(".py"):
-            size += archive.entry(entry).size
-            if size > _CODE_LIMIT:
-                raise FormatError(f"its code has more than {_CODE_LIMIT >> 20} MB; no model's has")
-            module = entry.removeprefix(f"{root}code/").removesuffix(".py").replace("/", ".")
-            text = bytes(archive.read(entry)).decode("utf-8", "replace")
-            for match in _SCRIPT_CLASS.finditer(text):
-                buffers = None if match[3] is None else tuple(_QUOTED.findall(match[3]))
-                found[f"{module}.{match[1]}"] = (tuple(_QUOTED.findall(match[2])), buffers)
-    return found
-
-
-_SCRIPT_CLASS = re.compile(
-    r"^class (\w+)\([\w.]*\):[ ]*\n[ ]+__parameters__ = \[([^\]\n]*)\](?:[ ]*\n[ ]+__buffers__ = \[([^\]\n]*)\])?", re.MULTILINE
-)
-_QUOTED = re.compile(r'"([^"\\]*)"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import tarfile
@@ -247,6 +248,31 @@ def test_torchscript(script: bool, tmp_path: Path) -> None:
     scripted.save(str(path))
     assert read_checkpoint(path).form == "TorchScript"
     compare(strip(path), torch.jit.load(str(path)).state_dict(), metadata=False)
+
+
+def json_script(path: Path, *, tensor_number: str = "1") -> Path:
+    """A TorchScript archive as 1.2 and 1.3 wrote it: modules in JSON, buffers as pickled attributes."""
+    tensors = [
+        {"dims": ["2", "3"], "strides": ["3", "1"], "offset": "0", "dataType": "FLOAT", "data": {"key": "tensors/0"}},
+        {"dims": ["3"], "strides": ["1"], "dataType": "FLOAT", "data": {"key": "tensors/1"}},
+    ]
+    buffers = [{"name": "b", "type": "Tensor", "id": "0"}, {"name": "training", "type": "bool", "id": "1"}]
+    inner = {"name": "0", "parameters": [{"name": "w", "tensorId": "0", "isBuffer": False}], "attributes": buffers}
+    main = {"submodules": [inner], "parameters": [{"name": "first", "tensorId": tensor_number, "isBuffer": True}]}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/version", "2")
+        archive.writestr("m/attributes.pkl", b"\x80\x02ctorch.jit._pickle\nbuild_tensor_from_id\nK\x01\x85R\x85.")
+        for key, content in DATA.items():
+            archive.writestr(f"m/tensors/{key}", content)
+        archive.writestr("m/model.json", json.dumps({"mainModule": main, "tensors": tensors}))
+    return path
+
+
+def test_torchscript_of_before_1_4(tmp_path: Path) -> None:
+    got = strip(json_script(tmp_path / "m.pth"))
+    assert list(got) == ["first", "0.w", "0.b"] and torch.equal(got["0.w"], WANT["w"]) and torch.equal(got["0.b"], WANT["b"])
+    with pytest.raises(FormatError, match="tensor 7 of 2"):
+        read_weights(json_script(tmp_path / "n.pth", tensor_number="7"))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
