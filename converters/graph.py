@@ -205,10 +205,12 @@ class GraphBuilder:
         """Appends a node; returns its output Value, or a list of them where `outputs` > 1.
 
         operands: Values; or numpy arrays, and lists of int (int64), which become constants; or Python numbers, constants of the
-        first Value's dtype; or None for an optional input that is left out. shape: the first output's, where the lowering knows
-        more than ONNX's inference. Attributes are ONNX's. Raises ConversionError where ONNX's inference finds the inputs unfit.
+        dtype of the first Value that isn't bool; or None for an optional input that is left out. shape: the first output's, where
+        the lowering knows more than ONNX's inference. Attributes are ONNX's. Raises ConversionError where ONNX's inference finds the inputs unfit.
         """
-        first = next((o for o in operands if isinstance(o, ir.Value)), None)
+        # a number is no condition: Where(condition, 1.0, x) takes x's type
+        typed = (o for o in operands if isinstance(o, ir.Value) and o.dtype is not None and o.dtype != ir.DataType.BOOL)
+        first = next(typed, None)
         inputs = [self._operand(o, first) for o in operands]
         given = {k: v for k, v in attributes.items() if v is not None}
         base = name or (f"{self._path}_{op_type}" if self._path else op_type)

@@ -121,3 +121,11 @@ def test_inputs_of_another_length_get_a_symbol_of_their_own():
     assert g.shape(g.input("data", (2, 3))) == ("N", 3)
     assert g.shape(g.input("rois", (7, 5))) == ("N_rois", 5)
     assert g.shape(g.input("more", (2, 5))) == ("N", 5)
+
+
+def test_a_number_takes_the_type_of_the_values_not_of_the_condition():
+    g = GraphBuilder("net")
+    x = g.input("data", (2,), np.float64)
+    y = g.emit("Where", g.emit("Less", x, 0.0), 1.5, x)
+    assert y.dtype == ir.DataType.DOUBLE
+    assert g.emit("Where", g.emit("Less", x, 0.0), 1.5, 2.5).dtype == ir.DataType.FLOAT

@@ -370,7 +370,7 @@ class Writer:
                 else "(" + ", ".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in value.shape) + ")"
             )
             described.append(f"{value.name} {dims}")
-        text = re.sub(r"[^\w .,:/()?+-]", "_", "; ".join(described)[:1000], flags=re.ASCII)
+        text = re.sub(r"[^\w .,;:/()?+-]", "_", "; ".join(described)[:1000], flags=re.ASCII)
         return text or "none"
 
 
