@@ -13,7 +13,7 @@ import converters
 from tests.conformance import FIXTURES
 
 DIGITS = FIXTURES / "digits"
-SHAPE = (1, 1, 16, 16)
+SHAPE = (2, 1, 16, 16)
 ROWS = {
     "caffe": (["caffe/deploy.prototxt", "caffe/digits.caffemodel"], "data", "prob", {}),
     "caffe-hdf5": (["caffe/deploy.prototxt", "caffe/digits.caffemodel.h5"], "data", "prob", {}),
