@@ -86,7 +86,7 @@ class _Plan:
         every = {node.name for node in self.symbol.order if node.is_variable}
         shapes: dict[str, tuple[int, ...]] = {}
         missing: list[str] = []
-        unshaped: list[str] = []
+        unshaped: list[Node] = []
         for node in variables:
             if node.name in shapes:
                 continue
@@ -109,7 +109,7 @@ class _Plan:
             elif stated:
                 shapes[node.name] = stated
             else:
-                unshaped.append(printable(node.name))
+                unshaped.append(node)
         if missing:
             found = "" if self.params.named else f" ({self.params.base} holds {len(self.params)} arrays without names)"
             raise ConversionError(
@@ -118,10 +118,11 @@ class _Plan:
                 + f"; is it the file that belongs to {self.symbol.base}? (it holds {_names(self.params)})"
             )
         if unshaped:
-            wanted = ", ".join(f"'{name}'" for name in unshaped)
+            names = [printable(node.name) for node in unshaped]
+            example = self._example_shape(unshaped[0])
             raise ConversionError(
-                f"{self.symbol.base}: an MXNet symbol doesn't say the shapes of its inputs: give them for {wanted}: "
-                f"inputs={{'{unshaped[0]}': (1, 3, 224, 224)}}, or --input {unshaped[0]}=1x3x224x224"
+                f"{self.symbol.base}: an MXNet symbol doesn't say the shapes of its inputs: give them for {', '.join(map(repr, names))}: "
+                f"inputs={{'{names[0]}': {example}}}, or --input {names[0]}={'x'.join(map(str, example))}"
             )
         strange = [name for name in given if name not in every]
         if strange:
@@ -130,6 +131,17 @@ class _Plan:
                 f"the inputs are {', '.join(map(printable, shapes)) or 'none'}"
             )
         return {node.name: shapes[node.name] for node in variables if node.name in shapes and node.name in names}
+
+    def _example_shape(self, node: Node) -> tuple[int, ...]:
+        """A shape that the input might have: as many channels as the first layer's weight takes."""
+        for user, _ in self.users.get(node.index, ()):
+            weight = self.symbol.nodes[user.inputs[1][0]].name if len(user.inputs) > 1 else ""
+            shape = self.params.records[weight].shape if weight in self.params else ()
+            if user.op == "Convolution" and len(shape) >= 3 and user.attributes.get("num_group", "1") == "1":
+                return (1, shape[1], *[224] * (len(shape) - 2))
+            if user.op == "FullyConnected" and len(shape) == 2:
+                return (1, shape[1])
+        return (1, 3, 224, 224)
 
     def _stated_shape(self, node: Node) -> tuple[int, ...] | None:
         """The variable's own `__shape__`; a first size of 0, an open batch, becomes 1."""
