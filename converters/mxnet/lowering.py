@@ -118,11 +118,11 @@ class _Plan:
                 + f"; is it the file that belongs to {self.symbol.base}? (it holds {_names(self.params)})"
             )
         if unshaped:
-            names = [printable(node.name) for node in unshaped]
+            wanted = [printable(node.name) for node in unshaped]
             example = self._example_shape(unshaped[0])
             raise ConversionError(
-                f"{self.symbol.base}: an MXNet symbol doesn't say the shapes of its inputs: give them for {', '.join(map(repr, names))}: "
-                f"inputs={{'{names[0]}': {example}}}, or --input {names[0]}={'x'.join(map(str, example))}"
+                f"{self.symbol.base}: an MXNet symbol doesn't say the shapes of its inputs: give them for {', '.join(map(repr, wanted))}: "
+                f"inputs={{'{wanted[0]}': {example}}}, or --input {wanted[0]}={'x'.join(map(str, example))}"
             )
         strange = [name for name in given if name not in every]
         if strange:
