@@ -22,6 +22,7 @@ from converters.pytorch.archive import read_checkpoint
 from converters.pytorch.strip import read_weights, strip_to_weights
 from tests.pytorch import classes
 from tests.pytorch.files import DATA, HONEST, dictionary, number, numbers, old_index, storage, stream, tarred, tensor, text, zipped
+from tests.pytorch.test_forms import json_script
 from tests.pytorch.test_strip import save, strip
 
 CALL = b"cposix\nsystem\n(" + text("touch canary") + b"tR"
@@ -349,7 +350,8 @@ def honest_files(folder: Path) -> list[bytes]:
         save(classes.Buffers(), folder / "module")
         save(classes.Buffers(), folder / "old", "stream")
         save({"q": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "s": torch.eye(2).to_sparse()}, folder / "odd")
-    return [(folder / name).read_bytes() for name in ("tar", "zip", "deflated", "stream", "module", "old", "odd")]
+    json_script(folder / "script")
+    return [(folder / name).read_bytes() for name in ("tar", "zip", "deflated", "stream", "module", "old", "odd", "script")]
 
 
 def read_all(path: Path) -> None:
@@ -362,7 +364,7 @@ def read_all(path: Path) -> None:
         assert len(str(problem)) < 5000
 
 
-@pytest.mark.parametrize("form", range(7))
+@pytest.mark.parametrize("form", range(8))
 def test_files_cut_anywhere_are_refused(form: int, tmp_path: Path) -> None:
     content = honest_files(tmp_path)[form]
     path = tmp_path / "cut"
@@ -381,7 +383,7 @@ FUZZED = int(os.environ.get("FUZZ_INPUTS", "150"))
 
 
 @pytest.mark.filterwarnings("ignore::converters.errors.ConversionWarning")
-@pytest.mark.parametrize("form", range(7))
+@pytest.mark.parametrize("form", range(8))
 def test_files_with_changed_bytes_are_read_or_refused(form: int, tmp_path: Path) -> None:
     content = honest_files(tmp_path)[form]
     path = tmp_path / "changed"
