@@ -206,7 +206,8 @@ class GraphBuilder:
 
         operands: Values; or numpy arrays, and lists of int (int64), which become constants; or Python numbers, constants of the
         dtype of the first Value that isn't bool; or None for an optional input that is left out. shape: the first output's, where
-        the lowering knows more than ONNX's inference. Attributes are ONNX's. Raises ConversionError where ONNX's inference finds the inputs unfit.
+        the lowering knows more than ONNX's inference. Attributes are ONNX's. Raises ConversionError where ONNX's inference finds the
+        inputs unfit.
         """
         # a number is no condition: Where(condition, 1.0, x) takes x's type
         typed = (o for o in operands if isinstance(o, ir.Value) and o.dtype is not None and o.dtype != ir.DataType.BOOL)
