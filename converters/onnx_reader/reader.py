@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -254,6 +255,8 @@ def _write_out_functions(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
     try:
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        if "inline_schema_functions" not in inspect.signature(onnx.inliner.inline_selected_functions).parameters:
+            return proto  # onnx before 1.20: operators that are functions are refused by name
         known = known_operators()
         opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
         for _ in range(4):

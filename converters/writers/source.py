@@ -204,9 +204,11 @@ class Writer:
     def text(self) -> str:
         if not self._text:
             self._write_nodes()
-            results = [self.tensor(value) for value in self.model.graph.outputs]
-            lines = self.code.lines(results, self._arguments)
-            self._text = self._file(lines)
+            try:
+                results = [self.tensor(value) for value in self.model.graph.outputs]
+                self._text = self._file(self.code.lines(results, self._arguments))
+            except UnwritableError as problem:
+                raise UnsupportedError(f"the model has no PyTorch source: {problem}") from problem
         return self._text
 
     def _read_inputs(self) -> list[str]:
@@ -402,7 +404,8 @@ def _check_attributes(node: ir.Node, opset: int) -> None:
     for name, attribute in node.attributes.items():
         if name not in known:
             raise UnwritableError(f"it has no attribute {printable(name)!r} in opset {opset}")
-        if not attribute.is_ref() and int(attribute.type) != int(getattr(known[name].type, "value", known[name].type)):
+        kind: Any = known[name].type  # an enumeration, of pybind's kind or of Python's
+        if not attribute.is_ref() and int(attribute.type) != int(getattr(kind, "value", kind)):
             raise UnwritableError(f"attribute {printable(name)!r} is of the type {attribute.type.name}")
 
 
