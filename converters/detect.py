@@ -134,9 +134,9 @@ def _zip_kind(path: StrPath) -> str:
             names = {name.rpartition("/")[2]: name for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         return "torch-zip"  # broken or cut: the checkpoint reader says how
-    if "constants.pkl" in names and "data.pkl" in names:
+    if ("constants.pkl" in names and "data.pkl" in names) or ("model.json" in names and "version" in names):
         return "torchscript"
-    if "data.pkl" in names:
+    if "data.pkl" in names or "extern_modules" in names:  # extern_modules: a torch.package
         return "torch-zip"
     return "npz" if any(name.endswith(".npy") for name in names) else "zip"
 
