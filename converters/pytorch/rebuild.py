@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.errors import ConversionError, UnsupportedError, printable
+from converters.errors import ConversionError, FormatError, UnsupportedError, printable
 from converters.pytorch.modules import WRAPPERS, children, is_module
 from converters.pytorch.tensors import as_weight
 from converters.pytorch.unpickle import Global, Items, Stub
@@ -64,10 +64,17 @@ LAYERS: dict[str, tuple[Any, ...]] = {
 }
 """The classes of torch.nn that are rebuilt without anybody's trust."""
 
-_HOOKS = frozenset(
-    "_backward_hooks _backward_pre_hooks _forward_hooks _forward_hooks_with_kwargs _forward_hooks_always_called _forward_pre_hooks "
-    "_forward_pre_hooks_with_kwargs _state_dict_hooks _state_dict_pre_hooks _load_state_dict_pre_hooks _load_state_dict_post_hooks".split()
+_HOOKS = frozenset({"_forward_hooks", "_forward_pre_hooks"})
+"""Hooks that change what a module computes; those of training and of state_dicts are left out."""
+_OTHER_HOOKS = frozenset(
+    "_backward_hooks _backward_pre_hooks _forward_hooks_with_kwargs _forward_hooks_always_called _forward_pre_hooks_with_kwargs "
+    "_state_dict_hooks _state_dict_pre_hooks _load_state_dict_pre_hooks _load_state_dict_post_hooks".split()
 )
+_NORMS = {
+    "torch.nn.utils.spectral_norm.SpectralNorm": "remove_spectral_norm",
+    "torch.nn.utils.weight_norm.WeightNorm": "remove_weight_norm",
+}
+"""Hooks of torch's own that compute a weight before each run, and what puts the weight in their place."""
 _TABLES = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
 _SKIPPED = frozenset(
     {"_backend", "_is_full_backward_hook", "_flat_weights", "_flat_weight_refs", "_data_ptrs", "_param_buf_size", "_compiled_call_impl"}
@@ -166,7 +173,10 @@ def rebuild(root: Stub, code: Code | None = None) -> torch.nn.Module:
     unknown = own_classes(root)
     if unknown and code is None:
         raise UnsupportedError(f"the model is made of classes of its own: {', '.join(map(printable, unknown[:20]))}")
-    return _Builder(code).build(root).eval()
+    try:
+        return _Builder(code).build(root).eval()
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as problem:  # attributes can be anything at all
+        raise ConversionError(f"the model can't be rebuilt: {type(problem).__name__}: {printable(problem, 300)}") from problem
 
 
 class _Builder:
@@ -191,6 +201,11 @@ class _Builder:
             if id(stub) in self._modules:
                 self._fill(self._modules[id(stub)], stub)
         made: torch.nn.Module = self._modules[id(self._inner(root))]
+        made.eval()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for module in made.modules():
+                self._settle_norms(module)
         return made
 
     def _class(self, stub: Stub) -> Any:
@@ -227,21 +242,17 @@ class _Builder:
             if not isinstance(name, str):
                 raise ConversionError(f"{printable(stub.class_name)} has an attribute that is named by a {type(name).__name__}")
             if name in _HOOKS:
-                if value:
-                    raise UnsupportedError(
-                        f"{printable(stub.class_name)} has hooks ({printable(name)}), as spectral_norm and weight_norm leave them; "
-                        "remove them before saving, or build the model from its code (--model)"
-                    )
+                state[name] = OrderedDict((number, self._hook(hook, stub)) for number, hook in _entries(stub, name).items())
                 continue
-            if name in _TABLES or name in _SKIPPED:
+            if name in _TABLES or name in _SKIPPED or name in _OTHER_HOOKS:
                 continue
             state[name] = self._value(value, f"{stub.class_name}.{name}", 0)
         state["_parameters"] = {
             str(name): None if value is None else torch.nn.Parameter(self._tensor(value), requires_grad=False)
-            for name, value in stub.attributes["_parameters"].items()
+            for name, value in _entries(stub, "_parameters").items()
         }
         state["_buffers"] = {
-            str(name): None if value is None else self._tensor(value) for name, value in stub.attributes.get("_buffers", {}).items()
+            str(name): None if value is None else self._tensor(value) for name, value in _entries(stub, "_buffers").items()
         }
         transient = stub.attributes.get("_non_persistent_buffers_set")
         unsaved = transient.items if isinstance(transient, Stub) else transient
@@ -249,7 +260,7 @@ class _Builder:
         inside = children(stub)
         state["_modules"] = {
             str(name): None if child is None else self._modules[id(self._inner(inside[str(name)]))]
-            for name, child in stub.attributes["_modules"].items()
+            for name, child in _entries(stub, "_modules").items()
         }
         if is_listed(stub.cls):
             _modernise(state, stub.cls.name)
@@ -264,6 +275,36 @@ class _Builder:
             ) from problem
         if is_listed(stub.cls):
             _complete(module, stub.cls.name, stub.attributes)
+
+    def _hook(self, hook: Any, stub: Stub) -> Any:
+        """spectral_norm's and weight_norm's hooks; any other only where its code is trusted."""
+        if isinstance(hook, Stub) and hook.class_name in _NORMS and isinstance(hook.cls, Global):
+            cls = getattr(importlib.import_module(hook.cls.module), hook.cls.name)
+            made = cls.__new__(cls)
+            made.__dict__.update({str(k): self._value(v, f"{hook.class_name}.{k}", 0) for k, v in hook.attributes.items()})
+            return made
+        if self._code is None:
+            what = hook.class_name if isinstance(hook, Stub) else type(hook).__name__
+            raise UnsupportedError(
+                f"{printable(stub.class_name)} has a hook of its own ({printable(what)}), whose code would run; "
+                "remove it before saving, or give the code: --code DIR --trust"
+            )
+        return self._value(hook, f"{stub.class_name}'s hook", 0)
+
+    def _settle_norms(self, module: torch.nn.Module) -> None:
+        """Puts the weights that spectral_norm and weight_norm compute in place of what they compute them from."""
+        import torch
+
+        for hook in list(module._forward_pre_hooks.values()):
+            remove = _NORMS.get(f"{type(hook).__module__}.{type(hook).__qualname__}")
+            if remove is None:
+                continue
+            try:
+                getattr(torch.nn.utils, remove)(module, hook.name)  # type: ignore[attr-defined]
+            except Exception as problem:
+                raise ConversionError(
+                    f"{type(module).__name__}: {remove} fails: {type(problem).__name__}: {printable(problem, 200)}"
+                ) from problem
 
     def _tensor(self, value: Any) -> Any:
         if id(value) not in self._tensors:
@@ -331,6 +372,16 @@ class _Builder:
         for k, v in (stub.entries or {}).items():
             made[self._value(k, what, depth + 1)] = self._value(v, what, depth + 1)
         return made
+
+
+def _entries(stub: Stub, name: str) -> dict[Any, Any]:
+    """A module's table of parameters, buffers, children or hooks."""
+    table = stub.attributes.get(name)
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        raise FormatError(f"{printable(stub.class_name)}: {name} is a {type(table).__name__}, not a dictionary")
+    return table
 
 
 def _torch_constant(value: Name, what: str) -> Any:

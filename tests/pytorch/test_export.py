@@ -273,6 +273,33 @@ def test_hostile_pickles_never_run(where, tmp_path):
     assert not canary.exists()
 
 
+STRANGE = {
+    "_parameters": [],
+    "_buffers": 3,
+    "_modules": "text",
+    "_forward_hooks": [1],
+    "_non_persistent_buffers_set": 7,
+    "stride": {"a": 1},
+    "kernel_size": "3",
+    "in_channels": None,
+    "padding_mode": "none of these",
+    "training": "yes",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_attributes_are_errors_of_ours(name, tmp_path):
+    module = nn.Conv2d(3, 4, 3)
+    path = tmp_path / "strange.pth"
+    module.__dict__[name] = STRANGE[name]
+    torch.save(module, path)
+    try:
+        export(path, inputs={"": (1, 3, 8, 8)})
+    except ConversionError:
+        return
+    assert name in ("in_channels", "training", "kernel_size")  # nothing that the forward looks at
+
+
 def test_a_plain_pickle_is_no_checkpoint(tmp_path):
     path = tmp_path / "plain.pth"
     path.write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
@@ -281,10 +308,31 @@ def test_a_plain_pickle_is_no_checkpoint(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-def test_hooks_are_refused(tmp_path):
-    module = seq(torch.nn.utils.spectral_norm(nn.Linear(6, 3)))
-    with pytest.raises(UnsupportedError, match="hooks"):
-        export(through_a_file(module, tmp_path), inputs={"": FLAT})
+def double(module, arguments):
+    return (arguments[0] * 2,)
+
+
+def test_hooks_of_ones_own_are_refused(tmp_path):
+    module = nn.Linear(6, 3)
+    module.register_forward_pre_hook(double)
+    with pytest.raises(UnsupportedError, match=r"a hook of its own .*double|a hook of its own"):
+        export(through_a_file(seq(module), tmp_path), inputs={"": FLAT})
+
+
+@pytest.mark.parametrize("norm", ["spectral_norm", "weight_norm"])
+def test_norms_of_weights_become_weights(norm, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = seq(getattr(nn.utils, norm)(nn.Conv2d(4, 6, 3)), nn.ReLU(), getattr(nn.utils, norm)(nn.Conv2d(6, 2, 1)))
+        module(torch.randn(IMAGE))
+        module.eval()
+        x = torch.randn(IMAGE)
+        with torch.no_grad():
+            want = module(x)
+        model = export(through_a_file(module, tmp_path), inputs={"": IMAGE})
+    assert set(model.graph.initializers) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    with torch.no_grad():
+        torch.testing.assert_close(converters.to_module(model)(x), want, rtol=1e-4, atol=1e-5)
 
 
 def test_script_needs_trust(tmp_path):
