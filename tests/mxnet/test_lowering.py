@@ -237,7 +237,9 @@ def test_lists_without_names_are_no_parameters(tmp_path):
 
 
 def test_inputs_need_a_shape(tmp_path):
-    refused(tmp_path, dense(), [(3, 0)], DENSE, None, r"doesn't say the shapes of its inputs: give them for 'data': inputs=.'data': .1, 5..")
+    refused(
+        tmp_path, dense(), [(3, 0)], DENSE, None, r"doesn't say the shapes of its inputs: give them for 'data': inputs=.'data': .1, 5.."
+    )
 
 
 def test_inputs_that_dont_exist(tmp_path):
