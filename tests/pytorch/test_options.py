@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -308,6 +310,13 @@ def test_source_is_written_and_never_run(tmp_path: Path) -> None:
     assert all(file.suffix == ".txt" and file.parent == tmp_path / "source" for file in report.sources)
     with pytest.warns(ConversionWarning, match="no source"):
         strip_to_weights(save(A, tmp_path / "z.pth"), source_dir=tmp_path / "none")
+
+
+def test_torch_isn_t_imported(tmp_path: Path) -> None:
+    save(classes.Net(), tmp_path / "m.pth")
+    code = "import sys, converters; converters.strip_to_weights(sys.argv[1]); print([m for m in ('torch', 'onnx', 'onnx_ir') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path / "m.pth"], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
 
 
 def test_report(tmp_path: Path) -> None:
