@@ -25,7 +25,7 @@ from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph import mend_names
 from converters.writers.source_code import Code, comment, literal, nesting_limit
 from converters.writers.source_modules import Modules
-from converters.writers.source_node import Node, UnwritableError, torch_dtype, writes
+from converters.writers.source_node import STORED_DTYPES, Node, UnwritableError, torch_dtype, writes
 from converters.writers.source_sizes import fold
 
 if TYPE_CHECKING:
@@ -430,6 +430,8 @@ def _check_types(node: ir.Node) -> set[ir.Value]:
         if not isinstance(value.type, ir.TensorType):
             raise UnwritableError("sequences, optional and sparse values have no PyTorch source here")
         if value.dtype in (None, ir.DataType.UNDEFINED):
+            continue
+        if value.dtype in STORED_DTYPES and node.op_type in ("Cast", "CastLike", "Identity"):
             continue
         torch_dtype(value.dtype)
         if value.dtype in _CLUMSY and node.op_type not in _MOVES:

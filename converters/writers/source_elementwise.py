@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from converters.writers.source_node import Node, writes
+from converters.writers.source_node import STORED_DTYPES, Node, writes
 
 
 def operands(n: Node) -> tuple[str, str]:
@@ -148,7 +148,19 @@ def cast(n: Node) -> str:
     """x.to(dtype); numbers with a fraction are cut towards zero."""
     if n.attr("to") is None:
         raise n.error("it doesn't say what to cast to")
-    return f"{n[0]}.to({n.torch_dtype(ir.DataType(n.attr('to')))})"
+    return _cast(n, ir.DataType(n.attr("to")))
+
+
+def _cast(n: Node, dtype: ir.DataType) -> str:
+    if dtype in STORED_DTYPES:
+        if dtype == ir.DataType.FLOAT8E4M3FN and not n.attr("saturate", 1):
+            raise n.error("to FLOAT8E4M3FN without saturation; PyTorch always saturates it")
+        name, largest = STORED_DTYPES[dtype]
+        x = n[0] if n.is_float() else f"{n[0]}.float()"
+        return f"{x}.clamp(-{largest}, {largest}).to({name})" if n.attr("saturate", 1) else f"{x}.to({name})"
+    if n.dtype() in STORED_DTYPES and dtype != ir.DataType.FLOAT:
+        return f"{n[0]}.float().to({n.torch_dtype(dtype)})"
+    return f"{n[0]}.to({n.torch_dtype(dtype)})"
 
 
 @writes("BitCast")
@@ -160,7 +172,7 @@ def bit_cast(n: Node) -> str:
 @writes("CastLike")
 def cast_like(n: Node) -> str:
     """x.to(y.dtype)."""
-    return f"{n[0]}.to({n.torch_dtype(n.dtype(1))})"
+    return _cast(n, n.dtype(1))
 
 
 @writes("Clip")

@@ -50,6 +50,13 @@ TORCH_DTYPES = {
     ir.DataType.COMPLEX128: "torch.complex128",
 }
 """ONNX element types that PyTorch computes with."""
+STORED_DTYPES = {
+    ir.DataType.FLOAT8E4M3FN: ("torch.float8_e4m3fn", 448.0),
+    ir.DataType.FLOAT8E4M3FNUZ: ("torch.float8_e4m3fnuz", 240.0),
+    ir.DataType.FLOAT8E5M2: ("torch.float8_e5m2", 57344.0),
+    ir.DataType.FLOAT8E5M2FNUZ: ("torch.float8_e5m2fnuz", 57344.0),
+}
+"""Types that PyTorch only stores and converts, with their largest number."""
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 

@@ -38,11 +38,25 @@ def tensor_of(value):
     array = np.array(array_of(value))
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    if array.dtype.name in FLOAT8:
+        return torch.from_numpy(array.view(np.uint8)).view(FLOAT8[array.dtype.name])
     return torch.from_numpy(array)
+
+
+FLOAT8 = {
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e4m3fnuz": torch.float8_e4m3fnuz,
+    "float8_e5m2": torch.float8_e5m2,
+    "float8_e5m2fnuz": torch.float8_e5m2fnuz,
+}
 
 
 def compare(got, want, rtol, atol):
     want = np.asarray(array_of(want))
+    if want.dtype.name in FLOAT8:
+        assert (got.dtype, got.shape) == (FLOAT8[want.dtype.name], want.shape)
+        np.testing.assert_array_equal(got.float().numpy(), want.astype(np.float32))
+        return
     coarse = {"bfloat16": 1.6e-2, "float16": 2e-3}.get(want.dtype.name, 1e-3)
     if got.dtype == torch.bfloat16:
         got, want = got.float(), want.astype(np.float32)
