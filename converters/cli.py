@@ -255,7 +255,9 @@ def _inspect(asked: argparse.Namespace) -> int:
         facts: dict[str, Any] = {"file": path, "bytes": os.path.getsize(path), "kind": kind.words}
         if kind.family not in ("mistaken", "unknown") and kind.name not in ("prototxt", "mxnet-symbol"):
             weights = converters.load_weights(path, asked.key)
-            facts["tensors"] = {name: f"{w.dtype} {'x'.join(map(str, w.shape)) or 'scalar'}" for name, w in weights.items()}
+            facts["tensors"] = {
+                name: f"{getattr(w, 'torch_dtype', w.dtype)} {'x'.join(map(str, w.shape)) or 'scalar'}" for name, w in weights.items()
+            }
         answers.append(facts)
     if asked.json:
         print(json.dumps(answers, indent=1))
