@@ -80,14 +80,14 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
 def _save_pth(model: onnx_ir.Model, path: Path, force: bool) -> None:
     from converters.files import check_target, writing
     from converters.writers.pth import write_pth
-    from converters.writers.source import state_dict, write_source
+    from converters.writers.source import source_and_state
 
     source = path.with_suffix(".py")
     check_target(path, force=force)
-    text = write_source(model)
+    text, tensors = source_and_state(model)
     with writing(source, force=force) as file:
         file.write(text.encode())
-        write_pth(path, state_dict(model), force=force)
+        write_pth(path, tensors, force=force)
 
 
 def to_module(model: onnx_ir.Model) -> torch.nn.Module:

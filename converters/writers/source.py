@@ -63,13 +63,19 @@ def write_source(model: ir.Model, *, class_name: str = "Model") -> str:
 
 def state_dict(model: ir.Model) -> dict[str, ir.TensorProtocol]:
     """The tensors that the module of `write_source` loads, by key, in the graph's order."""
+    return source_and_state(model)[1]
+
+
+def source_and_state(model: ir.Model) -> tuple[str, dict[str, ir.TensorProtocol]]:
+    """`write_source` and `state_dict` in one walk over the graph."""
     writer = Writer(model, "Model")
-    writer.text()
-    return {
+    text = writer.text()
+    tensors = {
         key: value.const_value
         for key, value in model.graph.initializers.items()
         if key in writer.modules.used and value.const_value is not None
     }
+    return text, tensors
 
 
 def to_module(model: ir.Model) -> torch.nn.Module:
