@@ -39,6 +39,7 @@ CASES = [
     LayerCase("Log", "log_param { base: 10 scale: 2 shift: 1 }", X, lambda x: np.log10(2 * x + 1), low=0),
     LayerCase("Threshold", "threshold_param { threshold: 0.5 }", X, lambda x: x > 0.5),
     LayerCase("Clip", "clip_param { min: -1 max: 0.5 }", X, lambda x: np.clip(x, -1, 0.5)),
+    LayerCase("Clip", "clip_param { min: 1 max: -0.5 }", X, np.ones_like),
     LayerCase("Swish", "swish_param { beta: 0.7 }", X, lambda x: x * sigmoid(0.7 * x)),
     LayerCase("Swish", "", X, lambda x: x * sigmoid(x)),
     LayerCase("Mish", "", X, lambda x: x * np.tanh(np.logaddexp(x, 0)), low=-30, high=30),

@@ -137,6 +137,8 @@ def clip(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     p = layer.params.clip_param
     if not (p.HasField("min") and p.HasField("max")):
         raise layer.error("clip_param needs both min and max")
+    if p.min > p.max:  # everything is min then, and with ONNX's Clip max
+        return cast(ir.Value, g.emit("Max", g.emit("Min", x, p.max), p.min))
     return cast(ir.Value, g.emit("Clip", x, p.min, p.max))
 
 

@@ -21,7 +21,7 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
         raise layer.error("has 1 bottom; it takes at least 2")
     check_same_shape(g, layer, bottoms)
     coefficients = list(p.coeff)
-    if coefficients and (p.operation != p.SUM or len(coefficients) != len(bottoms)):
+    if coefficients and (p.operation == p.PROD or len(coefficients) != len(bottoms)):
         raise layer.error(f"has {len(coefficients)} coeff for {len(bottoms)} bottoms; they go with SUM, one for each bottom")
     if p.operation == p.MAX:
         return cast(ir.Value, g.emit("Max", *bottoms))

@@ -66,7 +66,7 @@ def flatten(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     p = layer.params.flatten_param
     start = canonical_axis(g, layer, x, p.axis)
     end = canonical_axis(g, layer, x, p.end_axis, "end_axis")
-    if end < start:
+    if end < start - 1:  # right before it is legal: no axes are made one of length 1
         raise layer.error(f"end_axis {p.end_axis} lies before axis {p.axis}")
     dims = list(g.shape(x))
     middle = dims[start : end + 1]
