@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.caffe.textformat import Field, Unknown
 from converters.errors import ConversionError, Source
+from schemas import caffe_pb2
 
 if TYPE_CHECKING:
     from converters.caffe.weights import LayerWeights
@@ -50,6 +51,11 @@ class Layer:
     def error(self, message: str) -> ConversionError:
         """A ConversionError that names the file, the line and the layer."""
         return self.source.error(message)
+
+
+def is_in_training(layer: Layer) -> bool:
+    """Whether the layer itself says `phase: TRAIN`, which holds in a net of phase TEST too (Net::Init)."""
+    return bool(layer.params.HasField("phase")) and layer.params.phase == caffe_pb2.TRAIN
 
 
 def _add(found: dict[str, Any], name: str, value: Any) -> None:

@@ -44,6 +44,7 @@ CASES = [
     LayerCase("Swish", "", X, lambda x: x * sigmoid(x)),
     LayerCase("Mish", "", X, lambda x: x * np.tanh(np.logaddexp(x, 0)), low=-30, high=30),
     LayerCase("Dropout", "dropout_param { dropout_ratio: 0.4 }", X, lambda x: x),
+    LayerCase("Dropout", "phase: TRAIN", X, lambda x: x, warns="at random"),
     LayerCase("Dropout", "dropout_param { dropout_ratio: 0.4 scale_train: false }", X, lambda x: x * 0.6),
 ]
 

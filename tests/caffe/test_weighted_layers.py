@@ -182,6 +182,7 @@ NORMS = [
     ),
     LayerCase("BatchNorm", "", [(6,)], lambda x, m, v, f: (x - m) / np.sqrt(v + 1e-5), [(1,), positive(1), ONE], name="BatchNorm-1d"),
     LayerCase("BatchNorm", "batch_norm_param { use_global_stats: false }", X, by_batch, [(4,), positive(4), ONE]),
+    LayerCase("BatchNorm", "phase: TRAIN", X, by_batch, [(4,), positive(4), ONE], warns="batch's own statistics"),
     LayerCase(
         "BatchNorm", "batch_norm_param { relu: true }", X, lambda x, m, v, f: np.maximum(batch_norm(x, m, v), 0), [(4,), positive(4), ONE]
     ),

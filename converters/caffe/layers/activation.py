@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import cast
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.caffe.layer import Layer
+from converters.caffe.layer import Layer, is_in_training
 from converters.caffe.layers.axes import spread
 from converters.caffe.table import lowers
+from converters.errors import ConversionWarning
 from converters.graph import GraphBuilder
 
 
@@ -161,4 +163,7 @@ def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     p = layer.params.dropout_param
     if p.sample_weights_test:
         raise layer.error("sample_weights_test draws random numbers in phase TEST; remove it to get the mean")
+    if is_in_training(layer):
+        message = "`phase: TRAIN` in the layer makes Caffe drop at random; converted as in phase TEST"
+        warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
     return x if p.scale_train else cast(ir.Value, g.emit("Mul", x, 1 - p.dropout_ratio))

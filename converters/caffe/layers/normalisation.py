@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.caffe.caffemodel import Array
-from converters.caffe.layer import Layer
+from converters.caffe.layer import Layer, is_in_training
 from converters.caffe.layers.activation import leaky
 from converters.caffe.layers.axes import canonical_axis, reshape
 from converters.caffe.table import lowers
@@ -24,8 +24,14 @@ def can_absorb(layer: Layer, scale: Layer) -> bool:
     """Whether a BatchNorm and the Scale behind it are one BatchNormalization."""
     p, q = layer.params.batch_norm_param, scale.params.scale_param
     own = layer.weights.count > 3 or layer.weights.shared or scale.weights.shared
-    fixed = not (p.HasField("use_global_stats") and not p.use_global_stats) and not p.relu
+    fixed = _has_stored_statistics(layer) and not p.relu
     return fixed and not own and q.axis == 1 and q.num_axes == 1 and scale.weights.count in (0, 1 + q.bias_term)
+
+
+def _has_stored_statistics(layer: Layer) -> bool:
+    """use_global_stats; where it isn't given, whether the layer's own phase is TEST, as the net's is."""
+    p = layer.params.batch_norm_param
+    return bool(p.use_global_stats) if p.HasField("use_global_stats") else not is_in_training(layer)
 
 
 @lowers("BatchNorm")
@@ -34,7 +40,10 @@ def batch_norm(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     forks of NVIDIA and Intel. x: (N, C, ...)."""
     p = layer.params.batch_norm_param
     channels = g.fixed(x, 1, 2)[0] if g.rank(x) > 1 else 1
-    if p.HasField("use_global_stats") and not p.use_global_stats:
+    if not _has_stored_statistics(layer):
+        if not p.HasField("use_global_stats"):
+            message = "its `phase: TRAIN` means the batch's own statistics, as in Caffe; remove it to use the stored ones"
+            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
         return leaky(g, _batch_statistics(g, layer, x, channels), 0.0) if p.relu else _batch_statistics(g, layer, x, channels)
     order = _blob_order(layer, channels)
     mean = layer.weights.array(order["mean"], "mean", (channels,))
