@@ -174,10 +174,8 @@ def square(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 @lowers("nn.Sqrt")
 def sqrt(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """sqrt(x + eps). Source: nn/Sqrt.lua, THNN/generic/Sqrt.c."""
-    eps = module.number("eps", 0.0)
-    x = tensor_input(module, x)
-    return g.emit("Sqrt", g.emit("Add", x, eps) if eps else x)
+    """sqrt(x): `eps` only counts in the gradient. Source: THNN/generic/Sqrt.c."""
+    return g.emit("Sqrt", tensor_input(module, x))
 
 
 @lowers("nn.Power")
@@ -188,9 +186,8 @@ def power(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 @lowers("nn.LogSigmoid")
 def log_sigmoid(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """-log(1 + exp(-x)), which is -inf where exp(-x) overflows. Source: THNN/generic/LogSigmoid.c."""
-    z = g.emit("Exp", g.emit("Neg", tensor_input(module, x)))
-    return g.emit("Neg", g.emit("Log", g.emit("Add", z, 1.0)))
+    """-log(1 + exp(-x)), x itself where exp(-x) would overflow. Source: THNN/generic/LogSigmoid.c."""
+    return g.emit("Neg", g.emit("Softplus", g.emit("Neg", tensor_input(module, x))))
 
 
 @lowers("nn.SoftPlus")

@@ -58,10 +58,10 @@ def add(g: GraphBuilder, module: Module, x: Value) -> Value:
 def _per_sample(g: GraphBuilder, module: Module, x: Value, role: str, array: np.ndarray[Any, Any]) -> Value:
     """The parameter in the shape of one sample of x, dimension 1 being the batch."""
     sample = g.fixed(x, 1)
-    if math.prod(sample) != array.size or not sample:
+    if math.prod(sample) != array.size:
         raise module.error(f"field '{role}' has {array.size} elements, but a sample of its input {g.shape(x)} has {math.prod(sample)}")
     made = module.param(role, array)
-    return made if array.shape == sample else g.emit("Reshape", made, list(sample))
+    return made if array.shape == sample else g.emit("Reshape", made, list(sample) or [1])
 
 
 def _broadcast(g: GraphBuilder, module: Module, x: Value, role: str) -> Value:

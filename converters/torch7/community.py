@@ -110,22 +110,29 @@ def spatial_feat_normalization(g: GraphBuilder, module: Module, x: Value) -> Val
 
 @lowers("nn.Convert")
 def convert(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """From inputShape to outputShape (letters b, c, h, w, f): a transposition, or b... to bf. Source: nn/Convert.lua."""
+    """From inputShape to outputShape (letters b, c, h, w, f): a transposition, or b... to bf, bf to b. Source: nn/Convert.lua."""
     source, target = module.text("inputShape"), module.text("outputShape")
     if "b*" in (source, target):
         return x
     rank = g.rank(tensor_input(module, x))
     single = rank == len(source) - 1
     at = source.find("b")
-    if rank not in (len(source) - 1, len(source)) or at < 0 or len(set(source)) != len(source):
+    if rank < len(source) - 1 or at < 0 or len(set(source)) != len(source):
         raise module.error(f"its input of shape {g.shape(x)} isn't a {source!r}")
     batch = g.emit("Unsqueeze", x, [at]) if single else x
+    behind = range(len(source), rank)  # dimensions that the letters don't name stay where they are
     if sorted(source) == sorted(target):
-        out = g.emit("Transpose", batch, perm=[source.index(letter) for letter in target])
+        out = g.emit("Transpose", batch, perm=[*(source.index(letter) for letter in target), *behind]) if source != target else batch
         return g.emit("Squeeze", out, [target.index("b")]) if single else out
+    if target == "b" and sorted(source) in (["b", "f"], ["b", "t"]):
+        if "f" in source and g.fixed(batch, 1 - at, 2 - at) != (1,):
+            raise module.error(f"its input of shape {g.shape(x)} has more than one feature")
+        return g.emit("Gather", batch, g.const(np.array(0, dtype=np.int64)), axis=1 - at)
     if target == "bf":
-        first = g.emit("Transpose", batch, perm=[at, *(axis for axis in range(len(source)) if axis != at)]) if at else batch
+        swapped = list(range(g.rank(batch)))
+        swapped[0], swapped[at] = swapped[at], swapped[0]
+        first = g.emit("Transpose", batch, perm=swapped) if at else batch
         features = math.prod(g.fixed(first, 1))
         out = g.emit("Flatten", first, axis=1, shape=[g.shape(first)[0], features])
         return g.emit("Squeeze", out, [0]) if single else out
-    raise module.error(f"the conversion of {source!r} to {target!r} isn't known; transpositions and those to 'bf' are")
+    raise module.error(f"the conversion of {source!r} to {target!r} isn't known; transpositions, those to 'bf' and from it to 'b' are")

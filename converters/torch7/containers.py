@@ -139,14 +139,17 @@ def bottle(net: Any, module: Module, x: Nest) -> Nest:
         return net.run_inner(module, inner, given, 0)
     first = math.prod(d for d in shape[:lead] if isinstance(d, int))
     symbols = [d for d in shape[:lead] if not isinstance(d, int)]
-    joined: Dim = first if not symbols else symbols[0] if first == 1 and len(symbols) == 1 else None
+    joined: Dim = first if not symbols else symbols[0] if first == 1 and len(symbols) == 1 else "*".join([str(first), *map(str, symbols)])
     bottled = reshaped_view(g, given, [joined, *shape[lead:]])
     out = tensor_reference(module, net.run_inner(module, inner, bottled, 0))
     after = g.shape(out.get())
     dims_out = dims if dims_out is None else dims_out
     if len(after) != dims_out:
         raise module.error(f"its module answers {len(after)} dimensions, but nOutputDim is {dims_out}")
-    return reshaped_view(g, out, [*shape[:lead], *after[1:]])
+    if after[0] == joined:
+        return reshaped_view(g, out, [*shape[:lead], *after[1:]])
+    outer = math.prod(g.fixed(given.get(), 0, lead - 1))  # of another size, its first dimension takes the place of the last joined one
+    return reshaped_view(g, out, [*shape[: lead - 1], g.fixed(out.get(), 0, 1)[0] // outer, *after[1:]])
 
 
 def _only(module: Module) -> t7.TorchObject:

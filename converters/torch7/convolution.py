@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from converters.errors import ConversionWarning
 from converters.graph import GraphBuilder
 from converters.torch7.activations import tensor_input
 from converters.torch7.module import Module, Value, lowers
@@ -134,7 +136,9 @@ def volumetric_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 @lowers("nn.SpatialDepthWiseConvolution")
 def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """`nOutputPlane` kernels for each input channel; weight (multiplier, in * kH * kW). Source: nn/SpatialDepthWiseConvolution.lua."""
+    """`nOutputPlane` kernels for each input channel; weight (multiplier, in * kH * kW). Rows of H pixels are taken from an image
+    that isn't square, as if H and W were each other's. Source: THNN/generic/SpatialDepthWiseConvolution.c.
+    """
     inputs, multiplier = module.integer("nInputPlane", least=1), module.integer("nOutputPlane", least=1)
     strides, kernel = strides_and_kernel(module, "HW")
     weight = module.tensor("weight")
@@ -147,6 +151,11 @@ def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: Value) ->
         if bias.size != multiplier * inputs:
             raise module.error(f"field 'bias' has shape {bias.shape}, expected {(multiplier, inputs)}")
         bias = np.ascontiguousarray(bias.reshape(multiplier, inputs).T).reshape(-1)
+    height, width = g.fixed(batch, 2)
+    if height != width:
+        message = f"nn takes the height for the width of an image that isn't square (its input has shape {g.shape(x)}); so does the result"
+        warnings.warn(module.source.describe(message), ConversionWarning, stacklevel=2)
+        batch = g.emit("Reshape", batch, [-1, inputs, width, height], shape=[g.shape(batch)[0], inputs, width, height])
     out = g.emit(
         "Conv",
         batch,

@@ -163,6 +163,8 @@ class _Objects:
             made.payload = self.encoding.chars(_GENERATOR_BYTES)
         elif typename == "tds.AtomicCounter":
             made.payload = self.encoding.long_integer()
+        elif typename == "torch.Timer":  # nothing is written of one: nn/Profile.lua
+            made.payload = Table()
         else:
             if typename == "nn.GPU":  # a header {type, device} lies before the fields: nn/GPU.lua
                 yield "[header]"

@@ -75,9 +75,10 @@ ACTIVATIONS = [
     Case("Exp", module("nn.Exp"), X2, np.exp),
     Case("Log", module("nn.Log"), abs(X2) + 0.1, np.log),
     Case("Square", module("nn.Square"), X2, np.square),
-    Case("Sqrt_eps", module("nn.Sqrt", eps=0.3), abs(X2), lambda x: np.sqrt(x + 0.3)),
+    Case("Sqrt_eps", module("nn.Sqrt", eps=0.3), abs(X2), np.sqrt),
     Case("Power_cube", module("nn.Power", pow=3), X2, lambda x: x**3),
     Case("LogSigmoid", module("nn.LogSigmoid"), X2 * 4, lambda x: -np.log(1 + np.exp(-x.astype("f8")))),
+    Case("LogSigmoid_large", module("nn.LogSigmoid"), X2 * 200, lambda x: -np.logaddexp(0, -x.astype("f8"))),
     Case(
         "SoftPlus_beta",
         module("nn.SoftPlus", beta=3, threshold=20),
@@ -212,6 +213,7 @@ LINEAR = [
         X2,
         lambda x: x @ W75[[3, 1]].T + B5[[3, 1]],
     ),
+    Case("Add_one", module("nn.Add", bias=np.float32([2])), rand(5), lambda x: x + 2),
     Case("Add", module("nn.Add", bias=rand(20) * 0 + np.arange(20, dtype="f4")), X3, lambda x: x + np.arange(20).reshape(4, 5)),
     Case("Add_scalar", module("nn.Add", bias=np.float32([2.5]), scalar=True), X3, lambda x: x + 2.5),
     Case("Mul", module("nn.Mul", weight=np.float32([2.5])), X3, lambda x: x * 2.5),
@@ -323,6 +325,12 @@ TABLES = [
         lambda x: x @ W75.T + B5,
     ),
     Case(
+        "Bottle_first_changed",
+        module("nn.Bottle", module("nn.View", size=[-1, 10], numElements=10), nInputDim=3, nOutputDim=2),
+        rand(2, 3, 4, 5),
+        lambda x: x.reshape(2, 6, 10),
+    ),
+    Case(
         "Bottle_unneeded",
         module("nn.Bottle", module("nn.Linear", weight=W75, bias=B5), nInputDim=2, nOutputDim=2),
         X2,
@@ -419,7 +427,9 @@ SHAPES = [
     Case("Max", module("nn.Max", dimension=3), X3, lambda x: x.max(2)),
     Case("Min_dims", module("nn.Min", dimension=1, nInputDims=2), X3, lambda x: x.min(1)),
     Case("Convert_bwc", module("nn.Convert", inputShape="bchw", outputShape="bhwc"), X4, lambda x: x.transpose(0, 2, 3, 1)),
-    Case("Convert_chwb", module("nn.Convert", inputShape="chwb", outputShape="bf"), X4, lambda x: x.transpose(3, 0, 1, 2).reshape(6, -1)),
+    Case("Convert_chwb", module("nn.Convert", inputShape="chwb", outputShape="bf"), X4, lambda x: x.transpose(3, 1, 2, 0).reshape(6, -1)),
+    Case("Convert_rest", module("nn.Convert", inputShape="bf", outputShape="fb"), X4, lambda x: x.swapaxes(0, 1)),
+    Case("Convert_b", module("nn.Convert", inputShape="bf", outputShape="b"), X2[:, :1], lambda x: x[:, 0]),
 ]
 
 

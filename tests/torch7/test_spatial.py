@@ -115,8 +115,9 @@ def local(x: np.ndarray) -> np.ndarray:
 
 
 def depthwise(x: np.ndarray) -> np.ndarray:
+    """SpatialDepthWiseConvolution.c reads the height from dimension 4 and the width from 3: rows of as many pixels as the image is high."""
     w = DEPTH.transpose(1, 0, 2, 3).reshape(6, 1, 3, 2)
-    return conv(x, w, DEPTH_B.T.reshape(-1), groups=3)
+    return conv(x.reshape(*x.shape[:2], x.shape[3], x.shape[2]), w, DEPTH_B.T.reshape(-1), groups=3)
 
 
 def temporal(x: np.ndarray, d: int) -> np.ndarray:

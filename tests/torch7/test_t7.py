@@ -96,6 +96,9 @@ def test_classes_with_a_layout_of_their_own(tmp_path: Path) -> None:
     assert value.payload.array() == ["a", 2]
     table = struct.pack("<2i", 4, 1) + _text("V 1") + _text("tds.Hash") + struct.pack("<q", 1) + dumps("k") + dumps(2)
     assert read(tmp_path, table).get("k") == 2
+    timer = struct.pack("<2i", 4, 2) + _text("V 1") + _text("torch.Timer")  # of which Torch7 writes nothing
+    profile = struct.pack("<3i", 3, 1, 2) + dumps("timer") + timer + dumps("after") + dumps(2)
+    assert read(tmp_path, profile).get("after") == 2
     gpu = (
         struct.pack("<2i", 4, 1)
         + _text("V 1")
