@@ -18,6 +18,7 @@ import onnx_ir as ir
 from converters.caffe.data import DATA_LAYERS, DataShapes
 from converters.caffe.layer import Layer
 from converters.caffe.layers import normalisation
+from converters.caffe.layers.axes import reshape
 from converters.caffe.layers.losses import LOSSES
 from converters.caffe.prototxt import Net, check_fields, read_net
 from converters.caffe.table import Lowering, lowers
@@ -41,6 +42,8 @@ _IN_PLACE = frozenset(
     "ReLU PReLU ELU Sigmoid TanH BNLL Power Exp Log Threshold Clip Swish Dropout Scale Bias BatchNorm BN Softmax ReLU6 Mish MVN "
     "Normalize Axpy Split SpatialDropout".split()
 )
+# Layers whose tops lie in the memory of their bottom (Blob::ShareData); Concat and Slice where there is but one.
+_VIEWS = frozenset({"Reshape", "Flatten", "Split", "Concat", "Slice"})
 
 
 def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
@@ -106,6 +109,8 @@ class _NetLowering:
         self.net, self.weights = net, weights
         self.g = GraphBuilder(net.name or "net", symbolic_batch=symbolic)
         self.blobs: dict[str, ir.Value] = {}
+        self.memory: dict[str, str] = {}  # the blob whose memory a blob's present version lies in
+        self.awaited: Counter[str] = Counter(name for layer in net.layers for name in layer.bottoms)
         self.used: Counter[str] = Counter()  # consumers of a blob's present version
         self.losses_use: set[str] = set()  # blobs whose only consumers were losses that are left out
         self.left_out: dict[str, Layer] = {}  # tops of losses that are left out
@@ -158,9 +163,25 @@ class _NetLowering:
         tops = layer.tops if layer.scale is None else layer.scale.tops
         for top, value in zip(tops, values, strict=False):
             self._check_size(layer, top, value)
+            if top in layer.bottoms:
+                self._overwrite(layer, top, value)
+            elif layer.type in _VIEWS and len(layer.bottoms) == 1 and (len(tops) == 1 or layer.type == "Split"):
+                self.memory[top] = self.memory.get(layer.bottoms[0], layer.bottoms[0])
             self.blobs[top] = value
             self.used[top] = 0
             self.losses_use.discard(top)
+
+    def _overwrite(self, layer: Layer, top: str, value: ir.Value) -> None:
+        """What lies in the same memory as a top that is computed in place changes with it, as in Caffe."""
+        memory = self.memory.get(top, top)
+        if value is self.blobs[top]:
+            return
+        for name, old in self.blobs.items():
+            if name == top or self.memory.get(name, name) != memory or (self.used[name] and not self.awaited[name]):
+                continue
+            message = f"works in place on memory that '{printable(name)}' shares and is read from later: it changes too, as in Caffe"
+            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+            self.blobs[name] = reshape(self.g, value, self.g.shape(old))
 
     def _lower(self, layer: Layer, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
         lowering = lowers[layer.type]
@@ -224,6 +245,7 @@ class _NetLowering:
             if layer.type not in LOSSES:
                 self.losses_use.discard(name)
             self.used[name] += 1
+            self.awaited[name] -= 1
 
     def _check_in_place(self, layer: Layer) -> None:
         for position, top in enumerate(layer.tops):
@@ -291,6 +313,8 @@ class _NetLowering:
             layer.scale = None
             if layer.type == "BatchNorm" and len(layer.tops) == 1 and lowers["BatchNorm"] is _BUILT_IN["BatchNorm"]:
                 follower = self._follower(index, layer.tops[0])
+                if follower is not None and layer.tops == layer.bottoms != self.net.layers[follower].tops:
+                    continue  # the memory keeps what comes between the two, and other blobs may share it
                 if follower is not None and normalisation.can_absorb(layer, self.net.layers[follower]):
                     layer.scale = self.net.layers[follower]
                     absorbed.add(follower)

@@ -68,6 +68,15 @@ def test_in_place_on_the_input_gives_an_output_beside_it(tmp_path: Path) -> None
     assert model.graph.outputs[0].metadata_props["original_name"] == "data"
 
 
+@pytest.mark.parametrize("view", ["Flatten", "Split", "Concat", "Slice", "Reshape"])
+def test_in_place_on_memory_that_another_blob_shares(view: str, tmp_path: Path) -> None:
+    shape = "reshape_param { shape { dim: 0 dim: -1 } }" if view == "Reshape" else ""
+    text = DATA + conv(top="c") + one(view, "c", "v", more=shape) + one("ReLU", "v", "v", name="r") + one("TanH", "c", "y")
+    with pytest.warns(ConversionWarning, match="on memory that 'c' shares"):
+        model = load(tmp_path, text, {"c": [W, B]})
+    np.testing.assert_allclose(run(model, X)["y"], np.tanh(np.maximum(by_conv(X), 0)), rtol=1e-5, atol=1e-6)
+
+
 def test_outputs_are_what_nothing_consumes_by_name(tmp_path: Path) -> None:
     text = DATA + one("ReLU", top="z") + one("AbsVal", top="a") + one("TanH", "z", "m") + 'layer { type: "Silence" bottom: "a" }'
     assert outputs(load(tmp_path, text)) == ["m"]
