@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def cadd(g: GraphBuilder, module: Module, x: Value) -> Value:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def _count(shape: tuple[Dim, ...]) -> tuple[int, list[str]]:
+def count_elements(shape: Sequence[Dim]) -> tuple[int, list[str]]:
     """Number of elements: a factor, and symbols."""
     return math.prod(d for d in shape if isinstance(d, int)), sorted(str(d) for d in shape if not isinstance(d, int))
 
@@ -110,7 +111,7 @@ def shaped_like(g: GraphBuilder, module: Module, x: Value, like: Value) -> Value
     shape, wanted = g.shape(x), g.shape(like)
     if shape == wanted and None not in shape:
         return x
-    if _count(shape) != _count(wanted) or None in shape:
+    if count_elements(shape) != count_elements(wanted) or None in shape:
         shape, wanted = g.fixed(x), g.fixed(like)
         if math.prod(shape) != math.prod(wanted):
             raise module.error(f"its inputs must have as many elements, but have shapes {wanted} and {shape}")

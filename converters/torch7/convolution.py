@@ -15,6 +15,8 @@ from converters.torch7.module import Module, Value, lowers
 
 Array = np.ndarray[Any, Any]
 
+_WITHOUT_PADDING = ("nn.SpatialFullConvolution", "nn.SpatialDilatedConvolution")
+
 
 def batched(g: GraphBuilder, module: Module, x: Value, rank: int, channels: int) -> tuple[Value, bool]:
     """x with a batch of `rank` dimensions, and whether it came without; its channels checked."""
@@ -51,8 +53,8 @@ def strides_and_kernel(module: Module, axes: str, weight_kernel: Sequence[int] |
 
 
 def pads_of(module: Module, axes: str) -> list[int]:
-    """padT, padH, padW; the old single field `padding` stands for padH and padW."""
-    if axes == "HW" and "padding" in module:
+    """padT, padH, padW; the old single field `padding` stands for padH and padW, but in classes that never read it."""
+    if axes == "HW" and "padding" in module and not (module.type in _WITHOUT_PADDING and "padW" in module):
         return [module.integer("padding", least=0)] * 2
     return [module.integer(f"pad{axis}", 0, least=0) for axis in axes]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from converters.graph import Dim, GraphBuilder
-from converters.torch7.arithmetic import tensors
+from converters.torch7.arithmetic import count_elements, tensors
 from converters.torch7.module import Module, Value, lowers, on_tensors
 from converters.torch7.references import Nest
 from converters.torch7.shapes import positive_dimension
@@ -29,7 +29,17 @@ def join_table(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 def join(g: GraphBuilder, items: list[Any], axis: int) -> Value:
-    return g.emit("Concat", *items, axis=axis) if len(items) > 1 else items[0]
+    """The tensors side by side; Torch7 copies each into its part of the result, for which only the number of elements counts."""
+    wanted = g.shape(items[0])
+    parts = [items[0]]
+    for item in items[1:]:
+        shape = g.shape(item)
+        if len(shape) != len(wanted) and len(shape) > axis:
+            part = [*wanted[:axis], shape[axis], *wanted[axis + 1 :]]
+            if count_elements(part) == count_elements(shape):
+                item = g.emit("Reshape", item, [d if isinstance(d, int) else -1 for d in part], shape=part)
+        parts.append(item)
+    return g.emit("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
 
 
 @lowers("nn.SelectTable")

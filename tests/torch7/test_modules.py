@@ -313,6 +313,12 @@ TABLES = [
         lambda x: np.concatenate([x, np.pad(x[:, :, :-1, 1:-2], [(0, 0), (0, 0), (0, 1), (1, 2)])], 1),
     ),
     Case(
+        "JoinTable_ranks",
+        module("nn.JoinTable", dimension=2),
+        [rand(2, 3, 1), rand(2, 4)],
+        lambda x: np.concatenate([x[0], x[1][:, :, None]], 1),
+    ),
+    Case(
         "MapTable",
         module("nn.MapTable", module("nn.Linear", weight=W75, bias=B5)),
         [X2, X2 * 2, X2 - 1],

@@ -146,6 +146,12 @@ CONVOLUTIONS = [
         lambda x: conv(x, W, dil=(2, 3), p=(1, 0)),
     ),
     Case(
+        "SpatialDilatedConvolution_padding",
+        module("nn.SpatialDilatedConvolution", weight=W, padding=2, padW=0, padH=1, **CONV),
+        X,
+        lambda x: conv(x, W, p=(1, 0)),
+    ),
+    Case(
         "cudnn_groups",
         module("cudnn.SpatialConvolution", weight=W[:, :1], groups=1, nInputPlane=1, nOutputPlane=4, kW=2, kH=3),
         X[:, :1],
