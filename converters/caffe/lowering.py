@@ -229,7 +229,9 @@ class _NetLowering:
     def _is_computed(self, layer: Layer) -> bool:
         """A loss is computed where all that it takes is there without a data set: Caffe gives it as an output of the net."""
         least, most = _arity(lowers[layer.type])
-        return least <= len(layer.bottoms) <= most and (len(layer.tops) < 2 or layer.type == "SoftmaxWithLoss")
+        return least <= len(layer.bottoms) <= most and (
+            len(layer.tops) < 2 or layer.type in ("SoftmaxWithLoss", "InfogainLoss", "Accuracy")
+        )
 
     def _leave_out(self, layer: Layer) -> None:
         self.dropped.append(layer)

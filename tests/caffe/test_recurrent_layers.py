@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.caffe.formulas import lstm, rnn
+from tests.caffe.formulas import lstm, rnn, sigmoid
 from tests.caffe.layer_case import LayerCase
 
 CONT = np.array([[0, 0], [1, 1], [0, 1], [1, 1]])
@@ -19,6 +19,12 @@ SHUT = "recurrent_param { num_output: 5 }"
 def static_last(function):
     """Moves the static weights, which Caffe stores third, to where the formulas take them."""
     return lambda x, cont, static, w_x, b, w_static, *rest: function(x, cont, w_x, b, *rest, static=static, w_static=w_static)
+
+
+def lstm_unit(c, gates, cont):
+    i, f, o, new = np.split(gates, 4, 2)
+    state = sigmoid(f) * cont[:, :, None] * c + sigmoid(i) * np.tanh(new)
+    return state, sigmoid(o) * np.tanh(state)
 
 
 CASES = [
@@ -53,6 +59,7 @@ CASES = [
         fixed=True,
         name="LSTM-static-open",
     ),
+    LayerCase("LSTMUnit", "", [(1, 2, 3), (1, 2, 12), CONT[:1] + 0.5], lstm_unit, tops=2, fixed=True),
     LayerCase("RNN", SHUT, [X, CONT], lambda *a: rnn(*a)[0], RNN, fixed=True),
     LayerCase(
         "RNN",

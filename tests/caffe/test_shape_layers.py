@@ -145,6 +145,20 @@ LOSSES = [
         lambda x, t: -log_softmax(x)[range(4), t.astype(int)].sum(),
     ),
     LayerCase("EuclideanLoss", "", TWO, lambda a, b: ((a - b) ** 2).sum() / len(a) / 2),
+    LayerCase(
+        "EuclideanLoss",
+        "",
+        [(2, 3, 4), (2, 12)],
+        lambda a, b: ((a.reshape(-1, 12) - b) ** 2).sum() / len(a) / 2,
+        name="EuclideanLoss-of-other-shape",
+    ),
+    LayerCase(
+        "InfogainLoss",
+        "loss_param { ignore_label: 3 }",
+        [*SCORES, LABELS, (5, 5)],
+        lambda x, t, h: -(h[[0, 2, 2]] * log_softmax(x)[[0, 2, 3]]).sum() / 3,
+        fixed=True,
+    ),
     LayerCase("SigmoidCrossEntropyLoss", "", [(2, 3), np.array([[0, 1, 1], [1, 0, 0]])], lambda x, t: cross_entropy(x, t).sum() / 2),
     LayerCase(
         "SigmoidCrossEntropyLoss",
@@ -171,6 +185,7 @@ LOSSES = [
         [*SCORES, LABELS],
         lambda x, t: np.mean((x >= x[range(4), t.astype(int)][:, None]).sum(1) <= 2),
     ),
+    LayerCase("Accuracy", "", [np.eye(5)[[0, 3, 1, 2]], LABELS], lambda x, t: (0.75, [1, 0, 0.5, 1, 0]), tops=2, name="Accuracy-by-class"),
 ]
 
 

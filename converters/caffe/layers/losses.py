@@ -1,5 +1,5 @@
 """Losses and accuracies. Sources: caffe/src/caffe/layers/{softmax_loss,euclidean_loss,hinge_loss,sigmoid_cross_entropy_loss,
-multinomial_logistic_loss,contrastive_loss,accuracy}_layer.cpp.
+multinomial_logistic_loss,infogain_loss,contrastive_loss,accuracy}_layer.cpp.
 
 They are computed where a net is given its labels as inputs, as Caffe does then, and left out where a data layer would give them.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.caffe.layer import Layer
-from converters.caffe.layers.axes import canonical_axis, check_same_shape, reshape
+from converters.caffe.layers.axes import canonical_axis, check_same_shape, flat_from, reshape
 from converters.caffe.table import lowers
 from converters.graph import GraphBuilder
 
@@ -72,9 +72,29 @@ def softmax_with_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Valu
     return [_reduce(g, terms, axis, _mode(p, p.VALID), p, counted), probability]
 
 
+@lowers("InfogainLoss")
+def infogain_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value, gains: ir.Value) -> list[ir.Value]:
+    """Cross entropy of the softmax of x and the rows of a matrix that labels pick; the softmax as a second top. gains: (..., C, C)."""
+    axis = canonical_axis(g, layer, x, layer.params.infogain_loss_param.axis)
+    p = layer.params.loss_param
+    index, counted = _label(g, layer, x, label, axis, _ignored(p))
+    probability = g.emit("Softmax", x, axis=axis)
+    classes, rank = g.fixed(x, axis, axis + 1)[0], g.rank(x)
+    rows = g.emit("Gather", reshape(g, gains, [classes, classes]), g.emit("Squeeze", index, [axis]), axis=0)  # classes come last
+    weights = g.emit("Transpose", rows, perm=[*range(axis), rank - 1, *range(axis, rank - 1)])
+    terms = g.emit("Mul", weights, g.emit("Neg", g.emit("Log", g.emit("Max", probability, 1e-20))))
+    terms = g.emit("ReduceSum", terms, [axis], keepdims=1)
+    return [_reduce(g, terms, axis, _mode(p, p.VALID), p, counted), probability]
+
+
+def _as_matrix(g: GraphBuilder, x: ir.Value) -> ir.Value:
+    return flat_from(g, x, 1)[0]
+
+
 @lowers("MultinomialLogisticLoss")
 def multinomial_logistic_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value) -> ir.Value:
     """Mean of -log of the probability of the label. x: (N, C)."""
+    x = _as_matrix(g, x)
     index, _ = _label(g, layer, x, label, 1, None)
     terms = g.emit("Neg", g.emit("Log", g.emit("Max", g.emit("GatherElements", x, index, axis=1), 1e-20)))
     return cast(ir.Value, g.emit("ReduceMean", terms, list(range(g.rank(x))), keepdims=0))
@@ -83,9 +103,18 @@ def multinomial_logistic_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label:
 @lowers("EuclideanLoss")
 def euclidean_loss(g: GraphBuilder, layer: Layer, a: ir.Value, b: ir.Value) -> ir.Value:
     """Sum of squared differences over twice the batch size."""
-    check_same_shape(g, layer, [a, b])
+    b = _in_shape_of(g, layer, a, b)
     difference = g.emit("Sub", a, b)
     return _mean_of_sums(g, g.emit("Mul", difference, difference), 0.5)
+
+
+def _in_shape_of(g: GraphBuilder, layer: Layer, x: ir.Value, other: ir.Value) -> ir.Value:
+    """A second bottom, of which Caffe asks for the number of elements only, in the shape of the first."""
+    if g.shape(x) == g.shape(other):
+        return other
+    here, there = (_as_matrix(g, value) for value in (x, other)) if min(g.rank(x), g.rank(other)) else (x, other)
+    check_same_shape(g, layer, [here, there])
+    return reshape(g, other, g.shape(x))
 
 
 def _mean_of_sums(g: GraphBuilder, terms: ir.Value, factor: float = 1.0) -> ir.Value:
@@ -97,8 +126,8 @@ def _mean_of_sums(g: GraphBuilder, terms: ir.Value, factor: float = 1.0) -> ir.V
 
 @lowers("SigmoidCrossEntropyLoss")
 def sigmoid_cross_entropy_loss(g: GraphBuilder, layer: Layer, x: ir.Value, target: ir.Value) -> ir.Value:
-    """Cross entropy of the sigmoid of x and targets of its shape."""
-    check_same_shape(g, layer, [x, target])
+    """Cross entropy of the sigmoid of x and as many targets."""
+    target = _in_shape_of(g, layer, x, target)
     p = layer.params.loss_param
     counted = None
     if p.HasField("ignore_label"):
@@ -112,6 +141,7 @@ def sigmoid_cross_entropy_loss(g: GraphBuilder, layer: Layer, x: ir.Value, targe
 @lowers("HingeLoss")
 def hinge_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value) -> ir.Value:
     """Sum of one-against-all margins (L1) or of their squares (L2) over the batch size. x: (N, C)."""
+    x = _as_matrix(g, x)
     index, _ = _label(g, layer, x, label, 1, None)
     classes = np.arange(g.fixed(x, 1, 2)[0]).reshape(-1, *[1] * (g.rank(x) - 2))
     sign = g.emit("Where", g.emit("Equal", index, g.const(classes)), g.const(np.float32(-1)), g.const(np.float32(1)))
@@ -137,13 +167,22 @@ def contrastive_loss(g: GraphBuilder, layer: Layer, a: ir.Value, b: ir.Value, si
 
 
 @lowers("Accuracy")
-def accuracy(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value) -> ir.Value:
-    """Share of labels among the top_k classes; classes with the label's own score count as better."""
+def accuracy(g: GraphBuilder, layer: Layer, x: ir.Value, label: ir.Value) -> list[ir.Value]:
+    """Share of labels among the top_k classes; classes with the label's own score count as better. By class as a second top."""
     p = layer.params.accuracy_param
     axis = canonical_axis(g, layer, x, p.axis)
     index, counted = _label(g, layer, x, label, axis, _ignored(p))
     own = g.emit("GatherElements", x, index, axis=axis)
     better = g.emit("Cast", g.emit("GreaterOrEqual", x, own), to=ir.DataType.FLOAT)
     right = g.emit("Less", g.emit("ReduceSum", better, [axis], keepdims=1), float(p.top_k + 1))
+    right = g.emit("Cast", right, to=ir.DataType.FLOAT)
     q = layer.params.loss_param
-    return _reduce(g, g.emit("Cast", right, to=ir.DataType.FLOAT), axis, q.VALID, q, counted)
+    share = _reduce(g, right, axis, q.VALID, q, counted)
+    if len(layer.tops) < 2:
+        return [share]
+    classes = np.arange(g.fixed(x, axis, axis + 1)[0]).reshape(-1, *[1] * (g.rank(x) - axis - 1))
+    member = g.emit("Cast", g.emit("Equal", index, g.const(classes)), to=ir.DataType.FLOAT)
+    member = member if counted is None else g.emit("Mul", member, counted)
+    others = [a for a in range(g.rank(x)) if a != axis]
+    found = g.emit("ReduceSum", g.emit("Mul", member, right), others, keepdims=0)
+    return [share, g.emit("Div", found, g.emit("Max", g.emit("ReduceSum", member, others, keepdims=0), 1.0))]

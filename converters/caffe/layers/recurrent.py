@@ -113,3 +113,16 @@ def rnn(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.Va
         outputs.append(g.emit("Tanh", g.emit("Gemm", h, outward, bias, transB=1)))
     exposed = [run.stack([h])] if len(layer.tops) > 1 and h is not None else []
     return [run.stack(outputs), *exposed]
+
+
+@lowers("LSTMUnit")
+def lstm_unit(g: GraphBuilder, layer: Layer, c: ir.Value, gates: ir.Value, cont: ir.Value) -> list[ir.Value]:
+    """One step of an LSTM: its state and output from the state before and gates i, f, o, g. c: (1, N, D), gates: (1, N, 4 D),
+    cont: (1, N); to two of (1, N, D)."""
+    _, streams, size = g.fixed(c) if g.rank(c) == 3 else (0, 0, 0)
+    if g.fixed(c)[:1] != (1,) or g.fixed(gates) != (1, streams, 4 * size) or g.fixed(cont) != (1, streams):
+        raise layer.error(f"its bottoms must be (1, N, D), (1, N, 4 D) and (1, N), not {g.shape(c)}, {g.shape(gates)}, {g.shape(cont)}")
+    i, f, o, new = g.emit("Split", gates, [size] * 4, axis=2, outputs=4)
+    kept = g.emit("Mul", g.emit("Mul", g.emit("Sigmoid", f), reshape(g, cont, [1, streams, 1])), c)
+    state = g.emit("Add", kept, g.emit("Mul", g.emit("Sigmoid", i), g.emit("Tanh", new)))
+    return [state, g.emit("Mul", g.emit("Sigmoid", o), g.emit("Tanh", state))]
