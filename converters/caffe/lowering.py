@@ -37,10 +37,10 @@ _BUILT_IN = {name: lowers[name] for name in lowers}
 _SINKS = frozenset({"Silence", "HDF5Output", "DetectionEvaluate"})
 # Layers that Caffe refuses to run in place.
 _NEVER_IN_PLACE = frozenset({"AbsVal", "Reshape", "Flatten"})
-# Layers that Caffe runs in place rightly; of others it reads what it has overwritten already.
+# Layers that Caffe runs in place rightly (an Eltwise SUM says itself that it doesn't); of others it reads what it has overwritten already.
 _IN_PLACE = frozenset(
     "ReLU PReLU ELU Sigmoid TanH BNLL Power Exp Log Threshold Clip Swish Dropout Scale Bias BatchNorm BN Softmax ReLU6 Mish MVN "
-    "Normalize Axpy Split SpatialDropout".split()
+    "Normalize Axpy Split SpatialDropout Eltwise".split()
 )
 # Layers whose tops lie in the memory of their bottom (Blob::ShareData); Concat and Slice where there is but one.
 _VIEWS = frozenset({"Reshape", "Flatten", "Split", "Concat", "Slice"})

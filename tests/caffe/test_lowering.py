@@ -68,6 +68,13 @@ def test_in_place_on_the_input_gives_an_output_beside_it(tmp_path: Path) -> None
     assert model.graph.outputs[0].metadata_props["original_name"] == "data"
 
 
+def test_sum_in_place_loses_its_first_bottom(tmp_path: Path) -> None:
+    text = DATA + conv(top="c") + one("Eltwise", "c data", "c", "e", "eltwise_param { coeff: 3 coeff: 2 }")
+    with pytest.warns(ConversionWarning, match="the first one is lost"):
+        model = load(tmp_path, text, {"c": [W, B]})
+    np.testing.assert_allclose(run(model, X)["c"], 2 * X, rtol=1e-6)
+
+
 @pytest.mark.parametrize("view", ["Flatten", "Split", "Concat", "Slice", "Reshape"])
 def test_in_place_on_memory_that_another_blob_shares(view: str, tmp_path: Path) -> None:
     shape = "reshape_param { shape { dim: 0 dim: -1 } }" if view == "Reshape" else ""

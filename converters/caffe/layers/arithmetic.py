@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast
 
 import onnx_ir as ir
@@ -9,6 +10,7 @@ import onnx_ir as ir
 from converters.caffe.layer import Layer
 from converters.caffe.layers.axes import canonical_axis, check_same_shape, flat_from, reshape
 from converters.caffe.table import lowers
+from converters.errors import ConversionWarning
 from converters.graph import GraphBuilder
 
 
@@ -23,8 +25,20 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
     coefficients = list(p.coeff)
     if coefficients and (p.operation == p.PROD or len(coefficients) != len(bottoms)):
         raise layer.error(f"has {len(coefficients)} coeff for {len(bottoms)} bottoms; they go with SUM, one for each bottom")
+    in_place = layer.tops[:1] == layer.bottoms[:1]
     if p.operation == p.MAX:
+        if in_place:
+            message = (
+                "in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as if it were not in place"
+            )
+            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
         return cast(ir.Value, g.emit("Max", *bottoms))
+    if p.operation == p.SUM and in_place:
+        message = "in place, where Caffe sets its top to 0 before it adds its bottoms, so that the first one is lost; converted so"
+        warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+        if len(set(layer.bottoms)) < len(layer.bottoms):
+            raise layer.error("adds a blob to itself in place; give its top a name of its own")
+        bottoms, coefficients = bottoms[1:], coefficients[1:]
     if coefficients:
         bottoms = [g.emit("Mul", b, c) if c != 1 else b for b, c in zip(bottoms, coefficients, strict=True)]
     y = bottoms[0]
