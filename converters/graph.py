@@ -50,7 +50,11 @@ def with_symbolic_batch(make: Callable[[bool], Result]) -> Result:
     try:
         return make(True)
     except SymbolicDimensionError:
+        pass  # the number is needed: below, it is known
+    try:
         return make(False)
+    except SymbolicDimensionError as problem:
+        raise ConversionError(f"{problem}, which is known only when the net runs; this net needs it before") from problem
 
 
 # Attributes that a submodule of a generated class must not shadow: those of nn.Module (listed, so that torch isn't imported).

@@ -129,3 +129,12 @@ def test_a_number_takes_the_type_of_the_values_not_of_the_condition():
     y = g.emit("Where", g.emit("Less", x, 0.0), 1.5, x)
     assert y.dtype == ir.DataType.DOUBLE
     assert g.emit("Where", g.emit("Less", x, 0.0), 1.5, 2.5).dtype == ir.DataType.FLOAT
+
+
+def test_a_size_that_no_batch_tells_is_a_conversion_error():
+    def make(symbolic):
+        g = GraphBuilder("net", symbolic_batch=symbolic)
+        return g.fixed(g.emit("NonZero", g.input("data", (2, 3))))
+
+    with pytest.raises(ConversionError, match="known only when the net runs"):
+        with_symbolic_batch(make)
