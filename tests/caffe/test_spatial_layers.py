@@ -17,6 +17,7 @@ def pooled(*args, **kwargs):
 
 
 POOLING = [
+    LayerCase("Pooling", "pooling_param { kernel_size: 3 kernel_h: 2 stride: 2 }", X, pooled("max", (3, 3), (2, 2))),
     LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 }", X, pooled("max", (3, 3), (2, 2))),
     LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", X, pooled("max", (3, 3), (2, 2), (1, 1))),
     LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 round_mode: FLOOR }", X, pooled("max", (3, 3), (2, 2), ceil=False)),

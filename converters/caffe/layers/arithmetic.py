@@ -28,9 +28,7 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
     in_place = layer.tops[:1] == layer.bottoms[:1]
     if p.operation == p.MAX:
         if in_place:
-            message = (
-                "in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as if it were not in place"
-            )
+            message = "in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as by the latter"
             warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
         return cast(ir.Value, g.emit("Max", *bottoms))
     if p.operation == p.SUM and in_place:

@@ -20,7 +20,7 @@ def _pair(layer: Layer, p: Any, name: str, default: int | None) -> list[int]:
     stem = "kernel" if name == "kernel_size" else name
     parts = [f"{stem}_h", f"{stem}_w"]
     given = [p.HasField(part) for part in parts]
-    if any(given):
+    if any(given) and not (name == "kernel_size" and p.HasField(name) and not all(given)):  # Caffe lets one stray part be
         if p.HasField(name):
             raise layer.error(f"both {name} and {' or '.join(parts)}; Caffe allows one of them")
         if not all(given) and name != "pad":
