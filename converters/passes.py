@@ -89,6 +89,36 @@ def explicit_pooling(model: ir.Model) -> None:
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
 
 
+def separate_pads(model: ir.Model, opset: int) -> None:
+    """Keeps onnxruntime from fusing Pad nodes of zeros into the pools behind them.
+
+    Versions 1.17 to 1.31 at least make pads of the pool out of such a Pad: a MaxPool then ignores zeros that are greater than the
+    image, and pads that reach the kernel's size are refused. They leave a Pad that names its axes alone; operator sets before 18
+    have no such input, and get a Max of one tensor in between.
+    """
+    graph = model.graph
+    for node in list(graph):
+        x = node.inputs[0] if node.inputs else None
+        if node.domain or node.op_type != "Pad" or len(node.inputs) > 3 or x is None or x.shape is None:
+            continue
+        if node.attributes.get_string("mode", "constant") != "constant":
+            continue
+        pools = [user for user, _ in node.outputs[0].uses() if not user.domain and user.op_type in ("MaxPool", "AveragePool")]
+        if not pools:
+            continue
+        name = str(node.outputs[0].name)
+        if opset >= 18:
+            axes_node, axes = _constant(f"{name}_axes", np.arange(len(x.shape), dtype=np.int64))
+            graph.insert_before(node, [axes_node])
+            node.resize_inputs(4)
+            node.replace_input_with(3, axes)
+            continue
+        kept = ir.Value(name=f"{name}_kept", shape=node.outputs[0].shape, type=node.outputs[0].type)
+        graph.insert_after(node, ir.Node("", "Max", [node.outputs[0]], outputs=[kept], name=f"{name}_kept"))
+        for user in pools:
+            user.replace_input_with(0, kept)
+
+
 def _constant(name: str, array: NDArray[Any]) -> tuple[ir.Node, ir.Value]:
     tensor = ir.Tensor(array, name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)

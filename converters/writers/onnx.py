@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
-from converters.passes import explicit_pooling
+from converters.passes import explicit_pooling, separate_pads
 from converters.weights import ArrayStorage
 
 PROTOBUF_LIMIT = 2**31 - 2**20
@@ -35,6 +35,7 @@ def write_onnx(model: ir.Model, path: StrPath, *, opset: int | None = None, forc
     target = check_target(path, force=force)
     written = model.clone()
     explicit_pooling(written)
+    separate_pads(written, opset or written.graph.opset_imports.get("", 0))
     shell, tensors = _shell(written)
     if opset is not None and opset != written.graph.opset_imports.get("", 0):
         shell = _at_opset(shell, opset, [onnx.helper.make_tensor_value_info(t.name or "", int(t.dtype), t.shape.numpy()) for t in tensors])

@@ -102,3 +102,20 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(OutputExistsError):
         write_onnx(linear()[0], tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("opset", [None, 17])
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("kernel", [2, 4])
+def test_zeros_before_a_pool_are_pixels(tmp_path, op_type, kernel, opset):
+    """onnxruntime makes pads of a MaxPool out of a Pad, and they lose against negative numbers; or refuses them as too large."""
+    image = -1 - np.random.default_rng(0).random((2, 1, 5, 6)).astype(np.float32)
+    g = GraphBuilder("padded", symbolic_batch=True)
+    padded = g.emit("Pad", g.input("x", image.shape), [0, 0, 1, 2, 0, 0, 2, 1], 0.0)
+    g.output(g.emit(op_type, padded, kernel_shape=[kernel, kernel], strides=[2, 2]), "y")
+    write_onnx(g.finish(), tmp_path / "m.onnx", opset=opset)
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    whole = np.pad(image, [(0, 0), (0, 0), (1, 2), (2, 1)])
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (kernel, kernel), axis=(2, 3))[:, :, ::2, ::2]
+    expected = windows.max((4, 5)) if op_type == "MaxPool" else windows.mean((4, 5))
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", image), expected, rtol=1e-6)
