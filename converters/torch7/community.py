@@ -109,11 +109,18 @@ def spatial_feat_normalization(g: GraphBuilder, module: Module, x: Value) -> Val
 
 
 @lowers("nn.Convert")
-def convert(g: GraphBuilder, module: Module, x: Value) -> Value:
+@on_tensors
+def convert(net: Any, module: Module, x: Nest) -> Nest:
     """From inputShape to outputShape (letters b, c, h, w, f): a transposition, or b... to bf, bf to b. Source: nn/Convert.lua."""
+    given = tensor_reference(module, x)
+    source = module.text("inputShape")
+    if source == module.text("outputShape") and (source == "b*" or net.g.rank(given.get()) >= len(source)):
+        return given  # through nn.Identity: the same tensor
+    return Reference(_converted(net.g, module, given.get()))
+
+
+def _converted(g: GraphBuilder, module: Module, x: Value) -> Value:
     source, target = module.text("inputShape"), module.text("outputShape")
-    if "b*" in (source, target):
-        return x
     rank = g.rank(tensor_input(module, x))
     single = rank == len(source) - 1
     at = source.find("b")

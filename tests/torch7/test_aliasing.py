@@ -106,6 +106,12 @@ CASES = [
         X,
         lambda x: [2 * x, x],
     ),
+    Case(
+        "convert_to_the_same",
+        table(seq(module("nn.Convert", inputShape="bf", outputShape="bf"), times(2)), identity()),
+        X,
+        lambda x: [2 * x, 2 * x],
+    ),
     Case("clip_always_overwrites", table(module("w2nn.InplaceClip01"), identity()), X, lambda x: [np.clip(x, 0, 1)] * 2),
     Case(
         "narrow_copies",
