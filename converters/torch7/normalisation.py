@@ -105,7 +105,9 @@ def cross_map_lrn(g: GraphBuilder, module: Module, x: Value) -> Value:
     size = module.integer("size", 5, least=1)
     if size % 2 == 0:
         raise module.error(f"size is {size}, but must be odd")
-    k = module.number("k", module.number("K", 1.0))
+    k = module.number("k", 1.0)
+    if module.type.startswith("cudnn."):  # whose old name for it is K, and counts more
+        k = module.number("K", k)
     batch = x if rank == 4 else g.emit("Unsqueeze", x, [0])
     out = g.emit("LRN", batch, size=size, alpha=module.number("alpha", 1e-4), beta=module.number("beta", 0.75), bias=k)
     return out if rank == 4 else g.emit("Squeeze", out, [0])

@@ -79,6 +79,10 @@ def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value
     batch, single = _batch(g, module, x, len(axes) + 2)
     sizes = g.fixed(batch, 2)
     if module.type.startswith("cudnn."):
+        if module.type == "cudnn.SpatialAveragePooling":
+            if module.get("divide") is False:
+                raise module.error("divide is false, which cudnn.torch refuses too; set it to true, or make it an nn.SpatialAveragePooling")
+            pads = pads if module.get("ceil_mode") is not None else [0, 0]  # a file of before padding
         out = output_sizes(sizes, kernel, strides, pads, ceil=module.flag("ceil_mode"), clip="never")
         _checked(module, g.shape(x), out)
         return _unbatch(g, pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"), single)

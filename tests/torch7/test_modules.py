@@ -533,7 +533,7 @@ NORMALISATION = [
     ),
     Case(
         "cudnn.LRN_K",
-        module("cudnn.SpatialCrossMapLRN", size=3, alpha=0.8, beta=0.6, K=2),
+        module("cudnn.SpatialCrossMapLRN", size=3, alpha=0.8, beta=0.6, K=2, k=1),
         rand(2, 4, 2, 3),
         lambda x: lrn(x, 3, 0.8, 0.6, 2),
     ),

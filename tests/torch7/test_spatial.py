@@ -404,6 +404,12 @@ POOLS = [
         lambda x: pooled(x, (3, 3), (2, 2), (0, 0), True, "include") * 9,
     ),
     Case(
+        "cudnn_average_no_ceil_field",
+        pooling("cudnn.SpatialAveragePooling", (2, 2), (2, 2), (1, 1)),
+        X,
+        lambda x: pooled(x, (2, 2), (2, 2), (0, 0), kind="include"),
+    ),
+    Case(
         "cudnn_average_ceil",
         pooling("cudnn.SpatialAveragePooling", (3, 3), (2, 2), (1, 1), ceil_mode=True, count_include_pad=False),
         rand(2, 3, 7, 8),
