@@ -57,6 +57,14 @@ CONVOLUTIONS = [
         tops=2,
         name="conv-two-bottoms",
     ),
+    LayerCase(
+        "Convolution",
+        conv("num_output: 2 kernel_size: 3 dilation: 2 stride: 2"),
+        [(2, 3, 4, 6)],
+        lambda x, w, b: convolve(np.pad(x, [(0, 0), (0, 0), (0, 1), (0, 0)]), w, b, stride=[2, 2], dilation=[2, 2]),
+        [(2, 3, 3, 3), (2,)],
+        name="conv-kernel-reaches-over-the-end",
+    ),
     LayerCase("Convolution", conv("num_output: 2 kernel_size: 1"), [(2, 3)], lambda x, w, b: x @ w.T + b, [(2, 3), (2,)], name="conv-0d"),
     LayerCase("Deconvolution", conv("num_output: 3 kernel_size: 3"), X, deconvolve, [(4, 3, 3, 3), (3,)]),
     LayerCase(
@@ -84,6 +92,9 @@ CONVOLUTIONS = [
         "DepthwiseConvolution", conv("num_output: 8 kernel_size: 3 group: 4"), X, lambda *a: convolve(*a, group=4), [(8, 1, 3, 3), (8,)]
     ),
     LayerCase("Im2col", conv("kernel_size: 2 stride: 2 pad: 1 dilation: 2"), X, lambda x: im2col(x, 2, 2, 1, 2)),
+    LayerCase(
+        "Im2col", conv("kernel_size: 4 stride: 2"), [(2, 3, 3, 3)], lambda x: im2col(x, 4, 2, 1, 1)[:, :, 1:, 1:], name="Im2col-over"
+    ),
 ]
 
 

@@ -49,6 +49,18 @@ def _geometry(layer: Layer, p: Any, rank: int) -> tuple[list[int], list[int], li
     return kernel, stride, pad, dilation
 
 
+def _windows(
+    sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], dilation: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """How many windows there are along each axis, and the zeros behind it.
+
+    Caffe's division rounds towards 0: a kernel that reaches less than a stride over the end has one window, and sees zeros there.
+    """
+    room = [n + 2 * q - d * (k - 1) - 1 for n, k, q, d in zip(sizes, kernel, pad, dilation, strict=True)]
+    counts = [(r // s if r >= 0 else -(-r // s)) + 1 for r, s in zip(room, stride, strict=True)]
+    return counts, [q + max(0, -r) for q, r in zip(pad, room, strict=True)]
+
+
 def _split_axes(g: GraphBuilder, layer: Layer, x: ir.Value, axis: int) -> tuple[ir.Value, list[Dim], int, list[int]]:
     """x with all axes before `axis` made one: (batch, C, *spatial); those axes; C; the spatial sizes."""
     axis = canonical_axis(g, layer, x, axis)
@@ -89,9 +101,9 @@ def _convolve(
             raise layer.error(f"group {group} doesn't divide {channels} input and {outputs} output channels")
         if transposed:
             sized = [s * (n - 1) + d * (k - 1) + 1 - 2 * q for n, k, s, q, d in zip(sizes, kernel, stride, pad, dilation, strict=True)]
+            ends = pad
         else:
-            room = [n + 2 * q - d * (k - 1) - 1 for n, k, q, d in zip(sizes, kernel, pad, dilation, strict=True)]
-            sized = [r // s + 1 for r, s in zip(room, stride, strict=True)]
+            sized, ends = _windows(sizes, kernel, stride, pad, dilation)
         if min(sized) < 1:
             raise layer.error(f"kernel {kernel} (dilation {dilation}, pad {pad}) on {sizes} would give an output of {sized}")
         if weight is None:
@@ -108,7 +120,7 @@ def _convolve(
             *([bias] if bias is not None else []),
             kernel_shape=kernel,
             strides=stride if max(stride) > 1 else None,
-            pads=[*pad, *pad] if any(pad) else None,
+            pads=[*pad, *ends] if any(pad) or any(ends) else None,
             dilations=dilation if max(dilation) > 1 else None,
             group=group if group > 1 else None,
             shape=[g.shape(x)[0], outputs, *sized],
@@ -149,10 +161,10 @@ def im2col(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error(f"kernel {kernel} on {channels} channels is too large")
     # One output channel for each tap of the kernel, which it copies.
     copies = np.tile(np.eye(taps, dtype=np.float32), (channels, 1)).reshape(channels * taps, 1, *kernel)
-    room = [n + 2 * q - d * (k - 1) - 1 for n, k, q, d in zip(sizes, kernel, pad, dilation, strict=True)]
-    if min(room) < 0:
+    sized, ends = _windows(sizes, kernel, stride, pad, dilation)
+    if min(sized) < 1:
         raise layer.error(f"kernel {kernel} (dilation {dilation}, pad {pad}) is larger than the bottom's {sizes}")
     y = g.emit(
-        "Conv", x, g.const(copies, role="taps"), kernel_shape=kernel, strides=stride, pads=[*pad, *pad], dilations=dilation, group=channels
+        "Conv", x, g.const(copies, role="taps"), kernel_shape=kernel, strides=stride, pads=[*pad, *ends], dilations=dilation, group=channels
     )
     return _join_axes(g, cast(ir.Value, y), before)
