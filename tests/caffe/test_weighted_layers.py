@@ -93,7 +93,11 @@ CONVOLUTIONS = [
     ),
     LayerCase("Im2col", conv("kernel_size: 2 stride: 2 pad: 1 dilation: 2"), X, lambda x: im2col(x, 2, 2, 1, 2)),
     LayerCase(
-        "Im2col", conv("kernel_size: 4 stride: 2"), [(2, 3, 3, 3)], lambda x: im2col(x, 4, 2, 1, 1)[:, :, 1:, 1:], name="Im2col-over"
+        "Im2col",
+        conv("kernel_size: 4 stride: 2"),
+        [(2, 3, 3, 3)],
+        lambda x: im2col(np.pad(x, [(0, 0), (0, 0), (0, 1), (0, 1)]), 4, 2, 0, 1),
+        name="Im2col-over-the-end",
     ),
 ]
 
