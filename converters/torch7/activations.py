@@ -208,7 +208,10 @@ def soft_plus(g: GraphBuilder, module: Module, x: Value) -> Value:
 def soft_shrink(g: GraphBuilder, module: Module, x: Value) -> Value:
     """x drawn towards 0 by lambda. Source: THNN/generic/SoftShrink.c."""
     shrink = module.number("lambda", 0.5)
-    return g.emit("Shrink", tensor_input(module, x), bias=shrink, lambd=shrink)
+    x = tensor_input(module, x)
+    if shrink < 0:  # both sides reach across 0, and runtimes differ in which one they ask first
+        return g.emit("Where", g.emit("Greater", x, shrink), g.emit("Sub", x, shrink), g.emit("Add", x, shrink))
+    return g.emit("Shrink", x, bias=shrink, lambd=shrink)
 
 
 @lowers("nn.HardShrink")

@@ -89,6 +89,7 @@ ACTIVATIONS = [
     Case(
         "SoftShrink", module("nn.SoftShrink", **{"lambda": 0.4}), X2, lambda x: np.where(x > 0.4, x - 0.4, np.where(x < -0.4, x + 0.4, 0))
     ),
+    Case("SoftShrink_negative", module("nn.SoftShrink", **{"lambda": -0.4}), X2, lambda x: np.where(x > -0.4, x + 0.4, x - 0.4)),
     Case("HardShrink", module("nn.HardShrink", **{"lambda": 0.4}), X2, lambda x: np.where(abs(x) > 0.4, x, 0)),
     Case("TanhShrink", module("nn.TanhShrink"), X2, lambda x: x - np.tanh(x)),
     Case("GatedLinearUnit_4d", module("nn.GatedLinearUnit", dim=4), X4, lambda x: x[..., :3] * sigmoid(x[..., 3:])),
