@@ -81,4 +81,4 @@ def _plain(field: Field) -> Any:
     try:
         return int(text, 0)
     except ValueError:
-        return float(text.rstrip("fF") if text[-1:] in "fF" and "inf" not in text else text)
+        return float(text.rstrip("fF") if text[-1:] in "fF" and "inf" not in text.lower() else text)

@@ -129,6 +129,6 @@ def test_a_sign_may_stand_apart() -> None:
 
 
 def test_numbers_are_rounded_once() -> None:
-    net, _ = read("layer { power_param { power: 0.1 scale: inf } }")
+    net, _ = read("layer { power_param { power: 0.1 scale: inf shift: -Infinity } }")
     assert net.layer[0].power_param.power == pytest.approx(0.1, abs=1e-8)
-    assert math.isinf(net.layer[0].power_param.scale)
+    assert math.isinf(net.layer[0].power_param.scale) and net.layer[0].power_param.shift == -math.inf
