@@ -81,6 +81,8 @@ def _broadcast(g: GraphBuilder, module: Module, x: Value, role: str) -> Value:
         if any(a != 1 and d is None for a, d in zip(array.shape, g_shape, strict=True)):
             g.fixed(x)
         return module.param(role, array)
+    if array.size == 1:
+        return module.param(role, array.reshape(-1))
     if math.prod(g.fixed(x, 1)) != array.size:
         g.fixed(x)  # a symbolic first dimension may be part of the sample
     return _per_sample(g, module, x, role, array)
@@ -212,9 +214,9 @@ def mv(g: GraphBuilder, module: Module, x: Value) -> Value:
         raise module.error(f"its inputs must be a matrix and a vector, or batches, but have shapes {g.shape(matrix)} and {g.shape(vector)}")
     if module.flag("trans"):
         matrix = g.emit("Transpose", matrix, perm=[0, 2, 1] if rank == 3 else [1, 0])
-    if rank == 2:
-        return g.emit("MatMul", matrix, vector)
-    return g.emit("Squeeze", g.emit("MatMul", matrix, g.emit("Unsqueeze", vector, [2])), [2])
+    # a column in two dimensions as well: onnxruntime fuses the transposition with the product, and gets that of a vector wrong
+    column = g.emit("Unsqueeze", vector, [rank - 1])
+    return g.emit("Squeeze", g.emit("MatMul", matrix, column), [rank - 1])
 
 
 @lowers("nn.Constant")

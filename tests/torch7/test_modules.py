@@ -188,6 +188,7 @@ LINEAR = [
         "MM_transposed", module("nn.MM", transA=True, transB=True), [rand(2, 4, 3), rand(2, 5, 4)], lambda x: np.einsum("bki,bjk->bij", *x)
     ),
     Case("MM_2d", module("nn.MM"), [rand(4, 3), rand(3, 4)], lambda x: x[0] @ x[1]),
+    Case("MV_trans_one", module("nn.MV", trans=True), [rand(3, 2), rand(3)], lambda x: x[0].T @ x[1]),
     Case("MV_trans", module("nn.MV", trans=True), [rand(2, 4, 3), rand(2, 4)], lambda x: np.einsum("bki,bk->bi", *x)),
     Case("LookupTable", module("nn.LookupTable", weight=TABLE, paddingValue=0), np.array([[1, 9], [4, 2]]), lambda x: TABLE[x - 1]),
     Case(
@@ -227,6 +228,7 @@ LINEAR = [
     Case(
         "CMul_same_rank", module("nn.CMul", weight=np.arange(4, dtype="f4").reshape(1, 4, 1)), X3, lambda x: x * np.arange(4).reshape(4, 1)
     ),
+    Case("CMul_one", module("nn.CMul", weight=np.float32([3])), X3, lambda x: 3 * x),
     Case("CMul_whole", module("nn.CMul", weight=np.arange(60, dtype="f4")), X3, lambda x: x * np.arange(60).reshape(3, 4, 5)),
     Case("CAdd_batch", module("nn.CAdd", bias=np.arange(3, dtype="f4").reshape(3, 1, 1)), X3, lambda x: x + np.arange(3).reshape(3, 1, 1)),
     Case("AddConstant_vector", module("nn.AddConstant", constant_scalar=np.arange(7, dtype="f4")), X2, lambda x: x + np.arange(7)),
