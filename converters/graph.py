@@ -220,7 +220,7 @@ class GraphBuilder:
         given = {k: v for k, v in attributes.items() if v is not None}
         base = name or (f"{self._path}_{op_type}" if self._path else op_type)
         values = [ir.Value(name=self._unique(base)) for _ in range(outputs)]
-        node = ir.Node("", op_type, inputs, ir.convenience.convert_attributes(given), outputs=values, name=values[0].name)
+        node = ir.Node("", op_type, inputs, [_attribute(key, value) for key, value in given.items()], outputs=values, name=values[0].name)
         if self._source:
             node.metadata_props["source"] = str(self._source)
         if self._path:
@@ -330,6 +330,19 @@ class GraphBuilder:
 
 def _data_type(dtype: Any) -> ir.DataType:
     return dtype if isinstance(dtype, ir.DataType) else ir.DataType.from_numpy(np.dtype(dtype))
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """An attribute from a Python value; the plain types by hand, because onnx_ir asks protocols first, which is slow before Python 3.12."""
+    if isinstance(value, int):
+        return ir.AttrInt64(name, int(value))
+    if isinstance(value, float):
+        return ir.AttrFloat32(name, value)
+    if isinstance(value, str):
+        return ir.AttrString(name, value)
+    if isinstance(value, list | tuple) and value and all(type(item) is int for item in value):
+        return ir.AttrInt64s(name, list(value))
+    return ir.convenience.convert_attribute(name, value)
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:

@@ -59,14 +59,14 @@ def _shell(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
     proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
     proto.metadata_props.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in model.metadata_props.items())
     proto.graph.name = graph.name or "model"
-    proto.graph.input.extend(ir.to_proto(value) for value in graph.inputs)
-    proto.graph.output.extend(ir.to_proto(value) for value in graph.outputs)
+    proto.graph.input.extend(ir.serde.serialize_value(value) for value in graph.inputs)
+    proto.graph.output.extend(ir.serde.serialize_value(value) for value in graph.outputs)
     outputs = {value.name for value in graph.outputs}
     for node in graph:
-        proto.graph.node.append(ir.to_proto(node))
+        proto.graph.node.append(ir.serde.serialize_node(node))
         for value in node.outputs:
             if value.name and value.name not in outputs and value.shape is not None and value.type is not None:
-                proto.graph.value_info.append(ir.to_proto(value))
+                proto.graph.value_info.append(ir.serde.serialize_value(value))
     tensors = []
     for name, value in graph.initializers.items():
         if value.const_value is None:
