@@ -15,7 +15,7 @@ import builtins
 import contextlib
 import keyword
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -375,7 +375,7 @@ def check_channels(node: ir.Node) -> None:
             raise ValueError(f"input {index} ({node.inputs[index].name}) has shape {shapes[index]}, expected {shape}")  # type: ignore[union-attr]
 
 
-def infer(node: ir.Node, opset: int, functions: Mapping[str, Any] | None = None) -> None:
+def infer(node: ir.Node, opset: int) -> None:
     """Sets dtype and shape of a node's outputs by ONNX's inference for its operator (onnx.defs), given constant inputs.
 
     Raises onnx.shape_inference.InferenceError where the inputs don't fit.

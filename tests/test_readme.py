@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests import support_table
@@ -45,12 +44,6 @@ def test_the_commands_run(words, tmp_path):
     done = subprocess.run([sys.executable, "-m", "converters", *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("digits*"))
-
-
-def digits() -> np.ndarray:
-    """The 360 digits, as float32 (N, 1, 16, 16)."""
-    images = np.load(FIXTURES / "digits" / "digits_test.npz")["images"]
-    return (images.astype(np.float32) / 16).repeat(2, 1).repeat(2, 2)[:, None]
 
 
 def test_there_are_two_commands_to_begin_with():

@@ -176,11 +176,6 @@ def read_params(path: StrPath) -> Params:
     return Params(os.fspath(path), _by_name(base, names, records), named=bool(names) or not records)
 
 
-def looks_like_params(head: bytes) -> bool:
-    """Whether a file's first bytes are those of an MXNet params file."""
-    return head[:8] == struct.pack("<Q", LIST_MAGIC)
-
-
 def _refuse_other_kinds(view: memoryview, base: str) -> None:
     head = bytes(view[:64]).lstrip()
     if head.startswith(b"version https://git-lfs"):

@@ -74,11 +74,6 @@ def read_symbol(path: StrPath) -> Symbol:
     return Symbol(os.fspath(path), nodes, tuple(_depth_first(base, nodes, heads)), heads, version)
 
 
-def looks_like_symbol(document: object) -> bool:
-    """Whether parsed JSON has the shape of an MXNet symbol."""
-    return isinstance(document, dict) and isinstance(document.get("nodes"), list) and ("heads" in document or "arg_nodes" in document)
-
-
 def _read_json(path: StrPath, base: str) -> Any:
     data = map_file(path)
     if bytes(data[:8]) == (0x112).to_bytes(8, "little"):
