@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from converters.files import StrPath
-    from converters.verification import Report
+    from converters.verification.compare import Report
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ def load(*paths: StrPath, inputs: Mapping[str, Sequence[int]] | None = None, key
     stays symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn").
     Raises ConversionError, which says what is wrong, where, and what to do.
     """
-    from converters.detect import load as load_files
+    from converters.formats import load as load_files
 
     return load_files(paths, inputs=inputs, key=key)
 
@@ -63,14 +63,14 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
     if opset is not None and suffix != ".onnx":
         raise ConversionError(f"{path}: an opset goes with .onnx only")
     if suffix == ".onnx":
-        from converters.writers.onnx import write_onnx
+        from converters.writers.onnx.writer import write_onnx
 
         write_onnx(model, path, opset=opset, force=force)
     elif suffix in (".pth", ".pt"):
         _save_pth(model, Path(path), force)
     elif suffix == ".safetensors":
         from converters.writers.safetensors import write_safetensors
-        from converters.writers.source import state_dict
+        from converters.writers.source.writer import state_dict
 
         write_safetensors(path, state_dict(model), force=force)
     else:
@@ -80,7 +80,7 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
 def _save_pth(model: onnx_ir.Model, path: Path, force: bool) -> None:
     from converters.files import check_target, writing
     from converters.writers.pth import write_pth
-    from converters.writers.source import source_and_state
+    from converters.writers.source.writer import source_and_state
 
     source = path.with_suffix(".py")
     check_target(path, force=force)
@@ -96,7 +96,7 @@ def to_module(model: onnx_ir.Model) -> torch.nn.Module:
     Call it with the inputs in graph order; it answers one tensor, or a tuple in output order. Raises UnsupportedError, naming every
     operator that has no PyTorch form.
     """
-    from converters.writers.source import to_module as module_of
+    from converters.writers.source.writer import to_module as module_of
 
     return module_of(model)
 
@@ -109,8 +109,8 @@ def verify(
     seed: int = 0,
     tolerance: float = 1e-4,
 ) -> Report:
-    """Runs the model in PyTorch and in onnxruntime on the same input; see converters.verification.verify for the Report."""
-    from converters.verification import verify as compare
+    """Runs the model in PyTorch and in onnxruntime on the same input; see converters.verification.compare.verify for the Report."""
+    from converters.verification.compare import verify as compare
 
     return compare(model, onnx_path, inputs=inputs, seed=seed, tolerance=tolerance)
 
@@ -121,7 +121,7 @@ def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Any]:
     Nothing in the file is executed, and a tensor's bytes are read when it is looked at (`np.asarray(weights["conv1.weight"])`).
     key: where the weights sit in a checkpoint. Raises ConversionError.
     """
-    from converters.weights import load_weights as read
+    from converters.formats import load_weights as read
 
     return read(path, key)
 
@@ -130,9 +130,9 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, **options: 
     """Writes the exact weights of any PyTorch checkpoint, without running it; returns the target's path.
 
     target: .pth or .safetensors, NAME_weights.pth beside the source by default. options: those of
-    converters.pytorch.strip.strip_to_weights (key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force).
+    converters.strip.strip_to_weights (key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force).
     Raises ConversionError.
     """
-    from converters.pytorch.strip import strip_to_weights as strip
+    from converters.strip import strip_to_weights as strip
 
     return strip(source, target, **options)

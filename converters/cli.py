@@ -187,13 +187,13 @@ def _convert(asked: argparse.Namespace) -> int:
 
 
 def _load(asked: argparse.Namespace, inputs: Mapping[str, Sequence[int]]) -> onnx_ir.Model:
-    from converters import detect
+    from converters import formats
 
     if asked.family == "torch":
-        from converters.pytorch.export import export
+        from converters.tracing.export import export
 
         return export(asked.pth, inputs=inputs or None, key=asked.key, code=asked.code, trust=asked.trust, factory=asked.model, notify=_say)
-    return detect.load(asked.files, inputs=inputs or None, key=asked.key, family=_FAMILIES[asked.family])
+    return formats.load(asked.files, inputs=inputs or None, key=asked.key, family=_FAMILIES[asked.family])
 
 
 def _inputs(words: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
@@ -227,7 +227,7 @@ def _tell(facts: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _strip(asked: argparse.Namespace) -> int:
-    from converters.pytorch.strip import strip
+    from converters.strip import strip
 
     report = strip(
         asked.files[0],
@@ -247,11 +247,11 @@ def _strip(asked: argparse.Namespace) -> int:
 
 
 def _inspect(asked: argparse.Namespace) -> int:
-    from converters import detect
+    from converters import recognition
 
     answers = []
     for path in asked.files:
-        kind = detect.identify(path)
+        kind = recognition.identify(path)
         facts: dict[str, Any] = {"file": path, "bytes": os.path.getsize(path), "kind": kind.words}
         if kind.family not in ("mistaken", "unknown") and kind.name not in ("prototxt", "mxnet-symbol"):
             weights = converters.load_weights(path, asked.key)
@@ -270,10 +270,10 @@ def _inspect(asked: argparse.Namespace) -> int:
 
 
 def _verify(asked: argparse.Namespace) -> int:
-    from converters import detect
-    from converters.verification import Report, compare_models, compare_weights
+    from converters import recognition
+    from converters.verification.compare import Report, compare_models, compare_weights
 
-    kinds = [detect.identify(path).family for path in asked.files]
+    kinds = [recognition.identify(path).family for path in asked.files]
     if kinds == ["onnx", "onnx"]:
         report: Report = compare_models(*asked.files, tolerance=asked.tolerance)
     else:

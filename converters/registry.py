@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
@@ -60,3 +62,9 @@ class Registry(Generic[Function]):
         """First sentence of the function's docstring, for the support table."""
         paragraph = " ".join((inspect.getdoc(self._functions[name]) or "").split("\n\n", 1)[0].split())
         return re.split(r"(?<=[.!]) (?=[A-Z])", paragraph, maxsplit=1)[0]
+
+
+def import_topics(package: str) -> None:
+    """Imports every module of a package of topic files, so that their decorators fill the registry; a new file is found by itself."""
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        importlib.import_module(found.name)

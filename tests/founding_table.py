@@ -25,8 +25,8 @@ import safetensors.torch
 import torch
 
 import converters
-from converters.pytorch.export import export
-from tests.pytorch import founding
+from converters.tracing.export import export
+from tests.readers.pytorch import founding
 from tests.test_zoo import PATTERNS
 from tests.test_zoo import rounds as framework_rounds
 
@@ -148,7 +148,7 @@ def torch_row(name: str, folder: Path, thin: int = 1) -> Row:
         module = settle(getattr(founding, CHECKPOINTS[name])())
         torch.save(founding.training_checkpoint(module), path)
         model = export(
-            path, inputs={"": shape}, key="state_dict", code=ROOT, trust=True, factory=f"tests.pytorch.founding:{CHECKPOINTS[name]}"
+            path, inputs={"": shape}, key="state_dict", code=ROOT, trust=True, factory=f"tests.readers.pytorch.founding:{CHECKPOINTS[name]}"
         )
         source = "training checkpoint"
     converters.strip_to_weights(path, folder / "stripped.pth", key=None if name in WHOLE else "state_dict")

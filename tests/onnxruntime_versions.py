@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import converters
-from tests import pooling_grid
-from tests.pytorch import pooling_modules
+from tests.graph import pooling_grid
+from tests.readers.pytorch import pooling_modules
 
 VERSIONS = {"1.16.3": ["onnxruntime==1.16.3", "numpy<2"], "1.20.1": ["onnxruntime==1.20.1", "numpy<2"], "newest": ["onnxruntime"]}
 

@@ -17,12 +17,12 @@ BEGIN, END = "<!-- support table: python -m tests.support_table -->", "<!-- end 
 
 def registries() -> dict[str, Registry]:
     """Heading -> registry with everything that is built in."""
-    importlib.import_module("converters.writers.source").known_operators()  # registers them
+    importlib.import_module("converters.writers.source.writer").known_operators()  # registers them
     return {
-        "Caffe layers": importlib.import_module("converters.caffe").lowers,
-        "Lua Torch modules": importlib.import_module("converters.torch7").lowers,
-        "MXNet operators": importlib.import_module("converters.mxnet").lowers,
-        "ONNX operators as PyTorch source": importlib.import_module("converters.writers.source_node").writes,
+        "Caffe layers": importlib.import_module("converters.readers.caffe").lowers,
+        "Lua Torch modules": importlib.import_module("converters.readers.torch7").lowers,
+        "MXNet operators": importlib.import_module("converters.readers.mxnet").lowers,
+        "ONNX operators as PyTorch source": importlib.import_module("converters.writers.source.node").writes,
     }
 
 

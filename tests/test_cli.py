@@ -97,7 +97,7 @@ def test_a_mistake_of_ours_is_one_line(convert, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("converters.detect.load", broken)
+    monkeypatch.setattr("converters.formats.load", broken)
     status, _, err = convert("caffe2onnx", *CAFFE, tmp_path / "out.onnx")
     assert status == 1 and "internal error" in err and "ZeroDivisionError: oh" in err and err.count("\n") == 1
 
@@ -108,10 +108,10 @@ def test_messages_carry_no_control_characters(convert):
 
 
 def test_a_verification_that_fails_writes_nothing(convert, tmp_path, monkeypatch):
-    import converters.verification
+    import converters.verification.compare
 
     monkeypatch.setattr(
-        converters.verification, "run_torch", lambda model, arrays: [np.zeros((2, 10), np.float32)] * len(model.graph.outputs)
+        converters.verification.compare, "run_torch", lambda model, arrays: [np.zeros((2, 10), np.float32)] * len(model.graph.outputs)
     )
     status, out, err = convert("caffe2onnx", *CAFFE, tmp_path / "out.onnx", "--verify")
     assert (status, out) == (1, "") and "NOT EQUAL" in err

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 
-from converters.dtypes import KINDS
 from converters.errors import ConversionError
 from converters.files import StrPath, writing
-from converters.weights import Composite, Name, Quantizer, Storage, Tensor, Weight, as_tensors
+from converters.tensors.dtypes import KINDS
+from converters.tensors.storage import Storage
+from converters.tensors.tensor import Composite, Name, Quantizer, Tensor, Weight, as_tensors
 
 ALIGNMENT = 64  # bytes; where a tensor's data begins, so that it can be mapped and used in place
 ROOT = "archive"

@@ -11,7 +11,8 @@ from typing import Any
 
 from converters.errors import ConversionError, UnsupportedError
 from converters.files import StrPath, writing
-from converters.weights import ArrayStorage, Tensor, as_tensors
+from converters.tensors.storage import ArrayStorage
+from converters.tensors.tensor import Tensor, as_tensors
 
 _EXPANDED = 1 << 30  # bytes up to which a tensor that repeats its elements is written out in full
 

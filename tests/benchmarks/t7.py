@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.measure import run, seconds_to_copy
-from tests.torch7.lua import dumps, module
+from tests.readers.torch7.lua import dumps, module
 
-START = "import converters.torch7.t7"
+START = "import converters.readers.torch7.t7"
 READERS = {
-    "converters.torch7.t7.read": "from converters.torch7 import t7; t7.read(PATH)",
-    "converters.torch7.parameters, summed": (
-        "from converters.torch7 import parameters; print(sum(float(v.sum()) for v in parameters(PATH).values()))"
+    "converters.readers.torch7.t7.read": "from converters.readers.torch7 import t7; t7.read(PATH)",
+    "converters.readers.torch7.parameters, summed": (
+        "from converters.readers.torch7 import parameters; print(sum(float(v.sum()) for v in parameters(PATH).values()))"
     ),
     "torchfile.load": "import torchfile; torchfile.load(PATH)",
 }

@@ -20,7 +20,7 @@ READ = """
 import sys, zlib
 import google.protobuf
 from google.protobuf.internal import api_implementation
-from converters.caffe.prototxt import read_net
+from converters.readers.caffe.prototxt import read_net
 
 found = []
 for path in sys.argv[1:]:

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+from converters.schemas import caffe_pb2
 from google.protobuf import descriptor_pb2
 
-import schemas
-from schemas import caffe_pb2
+from converters import schemas
 
 FOLDER = Path(schemas.__file__).parent
 

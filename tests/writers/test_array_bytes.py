@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from converters.weights import ArrayStorage
+from converters.tensors.storage import ArrayStorage
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "u1", ">i8", "?", ml_dtypes.bfloat16])

@@ -9,9 +9,10 @@ import onnxruntime
 import pytest
 
 from converters.errors import ConversionError, OutputExistsError
-from converters.graph import GraphBuilder
-from converters.pooling import output_sizes, pool
-from converters.writers.onnx import write_onnx
+from converters.graph.builder import GraphBuilder
+from converters.graph.pooling import pool
+from converters.graph.windows import output_sizes
+from converters.writers.onnx.writer import write_onnx
 
 
 def linear(dtype=np.float32, weight=None) -> tuple[ir.Model, np.ndarray]:

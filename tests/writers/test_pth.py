@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from converters.dtypes import KINDS
 from converters.errors import ConversionError, OutputExistsError, UnsupportedError
-from converters.weights import CHUNK, Storage, Tensor
+from converters.tensors.dtypes import KINDS
+from converters.tensors.storage import CHUNK, Storage
+from converters.tensors.tensor import Tensor
 from converters.writers.pth import write_pth
 
 

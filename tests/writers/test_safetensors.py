@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from converters.errors import ConversionError, FormatError, UnsupportedError
-from converters.weights import load_weights
+from converters.formats import load_weights
 from converters.writers.safetensors import write_safetensors
 
 TENSORS: dict[str, Any] = {

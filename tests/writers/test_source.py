@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from converters.errors import Source, UnsupportedError
-from converters.graph import GraphBuilder
-from converters.writers.source import state_dict, to_module, write_source
+from converters.graph.builder import GraphBuilder
+from converters.writers.source.writer import state_dict, to_module, write_source
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,113 @@
+"""The table of formats: which reader reads which kind of file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from converters.errors import FormatError
+from converters.recognition import identify, refuse_mistaken
+from converters.tensors.tensor import Weight, as_tensors
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from converters.errors import ConversionError
+from converters.files import StrPath
+
+
+def load_weights(path: StrPath, key: str | None = None) -> dict[str, Weight]:
+    """The weights of a file as an ordered mapping of names to lazy tensors, in state_dict order; nothing in it is executed.
+
+    PyTorch checkpoints of any form, safetensors, Lua Torch .t7, Caffe weights, MXNet .params and ONNX, told by content. A tensor has
+    shape, dtype, nbytes and torch_dtype without reading its numbers; np.asarray(tensor) looks at them, as a read-only view of the
+    mapped file where they lie there as they are. key: where the weights sit in a checkpoint. Raises ConversionError.
+    """
+    reader = _READERS.get(identify(path).family, _read_pytorch)  # what nobody knows is named by the reader of checkpoints
+    return as_tensors(reader(path, key))
+
+
+def _read_pytorch(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.strip import read_weights
+
+    return read_weights(path, key).tensors
+
+
+def _read_torch7(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.readers.torch7 import parameters
+
+    found: Mapping[str, Any] = parameters(path, key=key)
+    return found
+
+
+def _read_caffe(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.readers.caffe import load_weights as read
+
+    _no_key(path, key)
+    return read(path)
+
+
+def _read_mxnet(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.readers.mxnet import load_params
+
+    _no_key(path, key)
+    return load_params(path)
+
+
+def _read_onnx(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.readers.onnx import load
+
+    _no_key(path, key)
+    return {str(name): value.const_value for name, value in load([path]).graph.initializers.items()}
+
+
+def _no_key(path: StrPath, key: str | None) -> None:
+    if key is not None:
+        raise ConversionError(f"{os.path.basename(path)}: has no parts to choose from; leave the key out")
+
+
+# Family, as detect.identify tells it, to its reader: (path, key) -> an ordered mapping of names to array-likes.
+_READERS: dict[str, Callable[[StrPath, str | None], Mapping[str, Any]]] = {
+    "pytorch": _read_pytorch,
+    "weights": _read_pytorch,
+    "torch7": _read_torch7,
+    "caffe": _read_caffe,
+    "mxnet": _read_mxnet,
+    "onnx": _read_onnx,
+}
+
+
+_LOADERS = {
+    "caffe": "converters.readers.caffe",
+    "torch7": "converters.readers.torch7",
+    "mxnet": "converters.readers.mxnet",
+    "onnx": "converters.readers.onnx",
+    "pytorch": "converters.readers.pytorch",
+}
+
+
+def load(
+    paths: Sequence[StrPath],
+    *,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    key: str | None = None,
+    family: str | None = None,
+) -> onnx_ir.Model:
+    """Reads the files with the reader of their family (or of the one that is asked for). Raises ConversionError."""
+    if not paths:
+        raise ConversionError("no file was given")
+    kinds = [identify(path) for path in paths]
+    for path, kind in zip(paths, kinds, strict=True):
+        refuse_mistaken(path, kind)
+    if family is None:
+        family = next((kind.family for kind in kinds if kind.family in _LOADERS), None)
+    if family is None:
+        what = "; ".join(f"{os.path.basename(path)} is {kind.words}" for path, kind in zip(paths, kinds, strict=True))
+        raise FormatError(f"{what}; a Caffe, Lua Torch, MXNet, ONNX or PyTorch model is needed")
+    reader = importlib.import_module(_LOADERS[family])
+    return cast("onnx_ir.Model", reader.load(paths, inputs=inputs, key=key))

@@ -1,0 +1,158 @@
+"""Passes over the finished graph, one function each: they change it in place and say what they keep."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from converters.errors import ConversionError
+from converters.graph.windows import divisors
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Removes nodes whose results nobody uses, and initializers that no node reads; graph inputs stay."""
+    graph = model.graph
+    for node in reversed(list(graph)):
+        if all(not value.uses() and not value.is_graph_output() for value in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
+def order_initializers(model: ir.Model) -> None:
+    """Puts initializers, and so the state_dict, in the order in which nodes use them."""
+    graph = model.graph
+    ordered: dict[str, ir.Value] = {}
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is not None and value.name is not None and value.name in graph.initializers:
+                ordered.setdefault(value.name, value)
+    rest = {name: value for name, value in graph.initializers.items() if name not in ordered}
+    graph.initializers.clear()
+    for value in [*ordered.values(), *rest.values()]:
+        graph.initializers.add(value)
+
+
+def explicit_pooling(model: ir.Model) -> None:
+    """Writes ceil_mode pools of known size with explicit pads, so that every runtime counts the same windows.
+
+    onnxruntime 1.16 to 1.20 count windows or divisors of ceil_mode pools otherwise than ONNX's text (and PyTorch). A pad behind
+    the image that a floor-mode pool needs to reach the last window is the same thing, and no version gets it wrong. Where an
+    average's divisor counts the padding but not the overhang, the pool averages the real pixels and a table of factors mends the
+    divisor: a Pad node before the pool would do in theory, but onnxruntime 1.20 fuses the two and counts the overhang again.
+    """
+    graph = model.graph
+    for node in list(graph):
+        if node.domain or node.op_type not in ("MaxPool", "AveragePool") or not node.attributes.get_int("ceil_mode"):
+            continue
+        x = node.inputs[0]
+        if x is None or x.shape is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+            continue
+        sizes = [d for d in x.shape[2:] if isinstance(d, int)]
+        kernel = list(node.attributes["kernel_shape"].as_ints())
+        rank = len(kernel)
+        if len(sizes) != rank:
+            continue  # the written ceil_mode stays: the size isn't known before the net runs
+        strides = list(node.attributes.get_ints("strides", [1] * rank) or [])
+        dilations = list(node.attributes.get_ints("dilations", [1] * rank) or [])
+        pads = list(node.attributes.get_ints("pads", [0] * 2 * rank) or [])
+        behind, counts = [], []
+        for size, k, s, d, begin, end in zip(sizes, kernel, strides, dilations, pads[:rank], pads[rank:], strict=True):
+            extent = d * (k - 1) + 1
+            count = -(-(size + begin + end - extent) // s) + 1
+            count -= (count - 1) * s >= size + begin
+            counts.append(count)
+            # a last window that ends early needs no pad, and the floor drops what lies behind it
+            behind.append(max(0, (count - 1) * s + extent - size - begin))
+        pads_now = pads[:rank] + behind
+        if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad") and any(pads):
+            if any(d > 1 for d in dilations):
+                continue  # no runtime that gets ceil_mode wrong knows dilated averages
+            window = (sizes, kernel, strides, pads[:rank], counts)
+            factors = divisors(*window, real=True) / divisors(*window, real=False, pads_behind=pads[rank:])
+            del node.attributes["count_include_pad"]
+            _multiply_after(graph, node, factors)
+        elif node.op_type == "MaxPool" and any(p >= k for p, k in zip(pads_now, kernel * 2, strict=True)):
+            if len(node.outputs) > 1:
+                continue  # the indices would count in the padded plane
+            # not the lowest number: onnxruntime would fuse that Pad into the pool, and then refuse the pads
+            _pad_before(graph, node, x, pads_now, -math.inf)
+            pads_now = [0] * 2 * rank
+        if not any(pads) and "count_include_pad" in node.attributes:
+            del node.attributes["count_include_pad"]  # there was no padding to count, and the overhang never counts
+        del node.attributes["ceil_mode"]
+        node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
+
+
+def separate_pads(model: ir.Model, opset: int) -> None:
+    """Keeps onnxruntime from fusing Pad nodes of zeros into the pools behind them.
+
+    Versions 1.17 to 1.31 at least make pads of the pool out of such a Pad: a MaxPool then ignores zeros that are greater than the
+    image, and pads that reach the kernel's size are refused. They leave a Pad that names its axes alone; operator sets before 18
+    have no such input, and get a Max of one tensor in between.
+    """
+    graph = model.graph
+    for node in list(graph):
+        x = node.inputs[0] if node.inputs else None
+        if node.domain or node.op_type != "Pad" or len(node.inputs) > 3 or x is None or x.shape is None:
+            continue
+        if node.attributes.get_string("mode", "constant") != "constant":
+            continue
+        pools = [user for user, _ in node.outputs[0].uses() if not user.domain and user.op_type in ("MaxPool", "AveragePool")]
+        if not pools:
+            continue
+        name = str(node.outputs[0].name)
+        if opset >= 18:
+            axes_node, axes = _constant(f"{name}_axes", np.arange(len(x.shape), dtype=np.int64))
+            graph.insert_before(node, [axes_node])
+            node.resize_inputs(4)
+            node.replace_input_with(3, axes)
+            continue
+        kept = ir.Value(name=f"{name}_kept", shape=node.outputs[0].shape, type=node.outputs[0].type)
+        graph.insert_after(node, ir.Node("", "Max", [node.outputs[0]], outputs=[kept], name=f"{name}_kept"))
+        for user in pools:
+            user.replace_input_with(0, kept)
+
+
+def _constant(name: str, array: NDArray[Any]) -> tuple[ir.Node, ir.Value]:
+    tensor = ir.Tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    return ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[value], name=name), value
+
+
+def _dtype(value: ir.Value) -> np.dtype[Any]:
+    if value.dtype is None:
+        raise ConversionError(f"the type of {value.name} is unknown")
+    return value.dtype.numpy()
+
+
+def _pad_before(graph: ir.Graph, node: ir.Node, x: ir.Value, pads: list[int], fill: float) -> None:
+    """Puts a Pad node of the spatial axes between `node` and its input `x`."""
+    rank = len(pads) // 2
+    amounts = [0, 0, *pads[:rank], 0, 0, *pads[rank:]]
+    name = f"{node.outputs[0].name}_padded"
+    amounts_node, amounts_value = _constant(f"{name}_amounts", np.array(amounts, np.int64))
+    fill_node, fill_value = _constant(f"{name}_fill", np.array(fill, _dtype(x)))
+    dims = [d + amounts[i] + amounts[i + rank + 2] if isinstance(d, int) else d for i, d in enumerate(x.shape or [])]
+    padded = ir.Value(name=name, shape=ir.Shape(dims), type=x.type)
+    pad = ir.Node("", "Pad", [x, amounts_value, fill_value], outputs=[padded], name=name, metadata_props=dict(node.metadata_props))
+    graph.insert_before(node, [amounts_node, fill_node, pad])
+    node.replace_input_with(0, padded)
+
+
+def _multiply_after(graph: ir.Graph, node: ir.Node, factors: NDArray[np.float64]) -> None:
+    """Multiplies the node's output, which keeps its name."""
+    old = node.outputs[0]
+    name = str(old.name)
+    constant, value = _constant(f"{name}_factors", factors.astype(_dtype(old)))
+    product = ir.Value(name=name, shape=old.shape, type=old.type)
+    multiply = ir.Node("", "Mul", [old, value], outputs=[product], name=f"{name}_divisor", metadata_props=dict(node.metadata_props))
+    old.replace_all_uses_with(product, replace_graph_outputs=True)
+    multiply.replace_input_with(0, old)
+    old.name = f"{name}_average"
+    graph.insert_after(node, [constant, multiply])

@@ -1,0 +1,166 @@
+"""Pooling, exactly: windows as the source framework counts them, in ONNX operators.
+
+Caffe, Torch7, MXNet and PyTorch agree on where window i starts (i * stride - pad) and what it covers. They differ in how many
+windows there are and in what an average divides by. A reader says both; this module finds the operators:
+
+- the plain MaxPool or AveragePool node, where ONNX's written semantics (those of PyTorch) give just these windows;
+- else one with explicit pads before and behind the image;
+- for averages that no attribute describes, the average of the real pixels times a table of factors;
+- windows that hold no pixel at all are added around the result.
+
+No Pad node stands before a pool: onnxruntime fuses the two, and then refuses pads that reach the kernel's size.
+
+Sources: caffe/src/caffe/layers/pooling_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialDilatedMaxPooling.c;
+mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.graph.builder import GraphBuilder
+from converters.graph.windows import Ints, divisors, output_sizes
+
+
+def pool(
+    g: GraphBuilder,
+    x: ir.Value,
+    mode: Literal["max", "average", "sum"],
+    *,
+    kernel: Ints,
+    strides: Ints,
+    pads: Ints,
+    out: Ints,
+    dilations: Ints | None = None,
+    divisor: Literal["padded", "real", "kernel"] = "padded",
+) -> ir.Value:
+    """Pools x (N, C, *spatial) into (N, C, *out), whatever number of windows `out` asks for.
+
+    pads: before each axis; behind it the image is extended as `out` needs, and that overhang never counts. A window that holds
+    no pixel gives the lowest finite number (max), 0 (sum), or 0 over its divisor (average). divisor of an average: "padded" counts
+    the pixels and the pads (`pads` on both sides), "real" the pixels alone, "kernel" is always the whole kernel.
+    Raises ConversionError for a kernel, stride, pad or output size that makes no sense.
+    """
+    windows = _windows(g, x, kernel, strides, pads, out, dilations)
+    if mode == "max":
+        return _surround(g, windows, windows.emit(g, "MaxPool", x), _lowest(x))
+    if mode == "average" and windows.ceil_mode is not None and (divisor != "kernel" or (not any(pads) and not windows.ceil_mode)):
+        return cast(ir.Value, windows.emit(g, "AveragePool", x, count_include_pad=int(divisor != "real" and any(pads)) or None))
+    # The average of the real pixels, times their number, over the divisor that is asked for.
+    average = _surround(g, windows, windows.emit(g, "AveragePool", x, ceil=False), 0.0)
+    factors = divisors(windows.sizes, kernel, strides, pads, out, real=True).clip(min=0)
+    if mode == "average":
+        wanted = divisors(windows.sizes, kernel, strides, pads, out, real=divisor == "real")
+        if divisor == "kernel":
+            wanted = np.full(wanted.shape, float(math.prod(kernel)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # an empty window over an empty divisor is the NaN that the frameworks answer
+            factors = factors / wanted
+    if np.all(factors == factors.flat[0]):
+        factors = factors.flat[0]
+    return cast(ir.Value, g.emit("Mul", average, g.const(factors, x.dtype.numpy() if x.dtype else np.float32, role="window_factors")))
+
+
+def max_pool_with_indices(
+    g: GraphBuilder, x: ir.Value, *, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None = None
+) -> tuple[ir.Value, ir.Value]:
+    """Max pooling of x (N, C, *spatial), and for each window the row-major index in its plane of its first maximum.
+
+    The indices are int64 from 0, -1 for a window without a pixel.
+    """
+    windows = _windows(g, x, kernel, strides, pads, out, dilations)
+    values, flat = windows.emit(g, "MaxPool", x, outputs=2)
+    indices = g.emit("Mod", flat, math.prod(windows.sizes))
+    return _surround(g, windows, values, _lowest(x)), _surround(g, windows, indices, -1)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The windows of a pooling that hold a pixel, as ONNX pads; and how many without one lie before and behind them."""
+
+    sizes: tuple[int, ...]
+    kernel: Ints
+    strides: Ints
+    dilations: Ints | None
+    ceil_mode: int | None  # the symmetric pads with this ceil_mode are just these windows; None: neither mode is
+    symmetric: list[int]
+    explicit: list[int]
+    kept: list[int]
+    before: list[int]
+    behind: list[int]
+
+    def emit(
+        self, g: GraphBuilder, op_type: str, x: ir.Value, *, outputs: int = 1, ceil: bool = True, count_include_pad: int | None = None
+    ) -> Any:
+        """The pool node. ceil=False: explicit pads even where a ceil_mode would do."""
+        plain = self.ceil_mode is not None and (ceil or not self.ceil_mode)
+        pads = self.symmetric if plain else self.explicit
+        if any(p >= k for p, k in zip(pads, [*self.kernel, *self.kernel], strict=True)):
+            # Only dilated kernels get here: their pads may exceed what runtimes take as an attribute.
+            if op_type != "MaxPool" or outputs > 1:
+                raise g.error(f"pads {pads} reach the kernel's size {tuple(self.kernel)}")
+            x, pads = pad_lowest(g, x, pads), [0] * len(pads)
+        return g.emit(
+            op_type,
+            x,
+            outputs=outputs,
+            shape=[*g.shape(x)[:2], *self.kept],
+            kernel_shape=list(self.kernel),
+            strides=list(self.strides),
+            pads=pads if any(pads) else None,
+            dilations=list(self.dilations) if self.dilations is not None and max(self.dilations) > 1 else None,
+            ceil_mode=(self.ceil_mode or None) if plain else None,
+            count_include_pad=count_include_pad,
+        )
+
+
+def _windows(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None) -> _Windows:
+    """Checks that everything fits, and sorts the windows. Raises ConversionError."""
+    rank = len(kernel)
+    if g.rank(x) != rank + 2:
+        raise g.error(f"a pooling over {rank} axes needs an input of {rank + 2} axes (N, C, ...), but it has shape {g.shape(x)}")
+    sizes = g.fixed(x, 2)
+    what = f"kernel {tuple(kernel)}, stride {tuple(strides)}, pad {tuple(pads)} on {sizes}"
+    if min(kernel) < 1 or min(strides) < 1 or min(dilations or [1]) < 1:
+        raise g.error(f"kernel, stride and dilation must be at least 1, but this is {what}")
+    if min(pads) < 0:
+        raise g.error(f"a pad can't be negative: {what}")
+    if min(out) < 1:
+        raise g.error(f"the output would have size {tuple(out)}: {what}")
+    before, kept, front, back = [], [], [], []
+    for size, k, s, p, d, o in zip(sizes, kernel, strides, pads, dilations or [1] * rank, out, strict=True):
+        extent = d * (k - 1) + 1
+        skipped = min(o, max(0, -(-(p - extent + 1) // s)))  # windows that end before the first pixel
+        stop = min(o, -(-(size + p) // s))  # the first that starts behind the last pixel
+        if stop <= skipped:
+            raise g.error(f"no window holds a pixel: {what}")
+        before.append(skipped)
+        kept.append(stop - skipped)
+        front.append(p - skipped * s)
+        back.append(max(0, (stop - 1) * s - p + extent - size))
+    ceil_mode = None
+    if kept == list(out) and all(size + 2 * p >= k for size, p, k in zip(sizes, pads, kernel, strict=True)):
+        fits = (c for c in (0, 1) if output_sizes(sizes, kernel, strides, pads, ceil=bool(c), clip="never", dilations=dilations) == kept)
+        ceil_mode = next(fits, None)
+    behind = [o - b - n for o, b, n in zip(out, before, kept, strict=True)]
+    return _Windows(sizes, kernel, strides, dilations, ceil_mode, [*pads, *pads], front + back, kept, before, behind)
+
+
+def pad_lowest(g: GraphBuilder, x: ir.Value, pads: Ints) -> ir.Value:
+    """x with its spatial axes extended by -infinity: that value, unlike the lowest number, keeps onnxruntime from fusing the Pad."""
+    rank = len(pads) // 2
+    return cast(ir.Value, g.emit("Pad", x, [0, 0, *pads[:rank], 0, 0, *pads[rank:]], -math.inf))
+
+
+def _lowest(x: ir.Value) -> float:
+    return float(np.finfo(x.dtype.numpy() if x.dtype else np.float32).min)
+
+
+def _surround(g: GraphBuilder, windows: _Windows, pooled: ir.Value, value: float) -> ir.Value:
+    """Adds the windows without a pixel, filled with `value`."""
+    amounts = [0, 0, *windows.before, 0, 0, *windows.behind]
+    return cast(ir.Value, g.emit("Pad", pooled, amounts, value)) if any(amounts) else pooled

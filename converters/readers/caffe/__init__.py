@@ -1,0 +1,50 @@
+"""Caffe: prototxt and caffemodel to the common graph.
+
+`lowers` is the table of layers; a lowering of your own is registered with the same decorator:
+
+    from converters.readers.caffe import lowers
+
+    @lowers("MyLayer")
+    def my_layer(g, layer, x):
+        "What it does, in one line."
+        return g.emit("Mul", x, layer.extra["my_param"]["alpha"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from converters.files import StrPath
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from converters.readers.caffe.lowering import lowers
+
+__all__ = ["load", "load_weights", "lowers"]
+
+
+def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
+    """The graph of a net: paths are the prototxt and, where it has weights, a .caffemodel or .caffemodel.h5.
+
+    inputs: shapes that override those of the file. Raises ConversionError; `key` means nothing here.
+    """
+    from converters.readers.caffe.lowering import load as lower
+
+    return lower(paths, inputs=inputs)
+
+
+def load_weights(path: StrPath) -> dict[str, Any]:
+    """A weights file's arrays by `LAYER.INDEX`, without a prototxt. Raises ConversionError."""
+    from converters.readers.caffe.weights import load_weights as read
+
+    return read(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "lowers":  # imported with all built-in layers, so that a name that is taken is found out at once
+        from converters.readers.caffe.lowering import lowers
+
+        return lowers
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

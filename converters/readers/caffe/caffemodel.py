@@ -1,0 +1,301 @@
+"""Weights from a .caffemodel: the wire format is walked over the mapped file, and the blobs are views of it.
+
+Field numbers above the common ones mean different things in every fork of Caffe, so that nothing else is read: of a layer
+its name, type and blobs. Sources: caffe/src/caffe/proto/caffe.proto, caffe/src/caffe/blob.cpp (FromProto),
+caffe/src/caffe/net.cpp (CopyTrainedLayersFrom); C3D's and NVIDIA's caffe.proto for their forms of a blob.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import FormatError, Source, printable
+from converters.files import StrPath, map_file
+from converters.readers.caffe.upgrade import V1_TYPES
+from converters.schemas import caffe_pb2
+
+Array = NDArray[Any]
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_V1_NAMES = {number: V1_TYPES[name] for name, number in caffe_pb2.V1LayerParameter.LayerType.items()}
+# What else people hand over in place of weights, by its first bytes.
+_OTHERS = (
+    (b"\x1f\x8b", "a gzip archive; unpack it first (gunzip)"),
+    (b"PK\x03\x04", "a zip archive; unpack it first, or use the command for PyTorch files"),
+    (b"Rar!", "a rar archive; unpack it first"),
+    (b"BZh", "a bzip2 archive; unpack it first"),
+    (b"\xfd7zXZ", "an xz archive; unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (b"version https://git-lfs", "a pointer of git-lfs, not the file itself; fetch it with `git lfs pull`"),
+    (b"\x80\x02", "a Python pickle, not a caffemodel"),
+    (b"\x93NUMPY", "a numpy array, not a caffemodel"),
+)
+
+
+@dataclass
+class Blob:
+    """One stored array: its shape as the file says it, and its values as a view.
+
+    legacy: the shape comes from num, channels, height and width, which are four whatever the array is.
+    """
+
+    shape: tuple[int, ...]
+    legacy: bool
+    values: Array
+    whence: Source
+    index: int
+
+    def error(self, message: str) -> FormatError:
+        return FormatError(self.whence.describe(f"blob {self.index} {message}"))
+
+    def check(self) -> None:
+        """Raises FormatError where the values aren't as many as the shape says."""
+        if any(dim < 0 for dim in self.shape):
+            raise self.error(f"has a negative dimension: {self.shape}")
+        count = math.prod(self.shape)
+        if count != self.values.size:
+            held = f"holds {self.values.size} values" if self.values.size else "holds no data"
+            raise self.error(f"{held}, but its shape {self.shape} needs {count}")
+
+    def array(self) -> Array:
+        """The values in their shape, as float32; a view wherever the file holds float32."""
+        self.check()
+        values = self.values if self.values.dtype == np.dtype("<f4") else self.values.astype("<f4")
+        return values.reshape(self.shape)
+
+
+@dataclass
+class StoredLayer:
+    """A layer of a weights file: name, type ("" where the file doesn't say) and blobs."""
+
+    name: str
+    type: str
+    blobs: list[Blob] = field(default_factory=list)
+
+
+class _Message:
+    """A span of the mapped file that holds a protobuf message."""
+
+    __slots__ = ("end", "file", "start", "view")
+
+    def __init__(self, file: str, view: memoryview, start: int, end: int) -> None:
+        self.file, self.view, self.start, self.end = file, view, start, end
+
+    def error(self, at: int, message: str) -> FormatError:
+        return FormatError(f"{self.file}: {message} (byte {at}); the file is damaged, or no caffemodel")
+
+    def fields(self) -> Iterator[tuple[int, int, int, int]]:
+        """(number, wire type, start, end) of each field: the span of its payload, or for a varint (start, its value)."""
+        view, at, end = self.view, self.start, self.end
+        while at < end:
+            begin = at
+            key = view[at]
+            at += 1
+            if key >= 128:
+                key, at = self._varint(begin)
+            number, wire = key >> 3, key & 7
+            if number == 0:
+                raise self.error(begin, "a field has the number 0")
+            if wire == _BYTES:
+                length, at = self._varint(at)
+                if length > end - at:
+                    raise self.error(begin, f"a field claims {length} bytes where {end - at} are left")
+                yield number, wire, at, at + length
+                at += length
+            elif wire == _VARINT:
+                value, after = self._varint(at)
+                yield number, wire, at, value
+                at = after
+            elif wire in (_FIXED32, _FIXED64):
+                size = 4 if wire == _FIXED32 else 8
+                if size > end - at:
+                    raise self.error(begin, "the file ends inside a field")
+                yield number, wire, at, at + size
+                at += size
+            else:
+                raise self.error(begin, "groups, which no caffemodel has" if wire in (3, 4) else f"there is no wire type {wire}")
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        result = shift = 0
+        begin = at
+        while True:
+            if at >= self.end:
+                raise self.error(begin, "the file ends inside a number")
+            byte = self.view[at]
+            at += 1
+            result |= (byte & 127) << shift
+            if byte < 128:
+                return result & 0xFFFFFFFFFFFFFFFF, at
+            shift += 7
+            if shift >= 70:
+                raise self.error(begin, "a number is longer than 64 bits")
+
+    def inner(self, start: int, end: int) -> _Message:
+        return _Message(self.file, self.view, start, end)
+
+    def text(self, start: int, end: int) -> str:
+        return bytes(self.view[start:end]).decode(errors="replace")
+
+
+def read_caffemodel(path: StrPath) -> list[StoredLayer]:
+    """The layers of a binary caffemodel (V2, V1 or V0) in file order. Raises FormatError for anything else."""
+    file = os.path.basename(path)
+    view = map_file(path)
+    _refuse_others(file, view)
+    whole = _Message(file, view, 0, len(view))
+    layers = []
+    try:
+        for number, wire, start, end in whole.fields():
+            if number in (2, 100) and wire == _BYTES:
+                layers.append(_layer(whole.inner(start, end), number == 2))
+            elif number in (1, 2, 3, 8, 100) and wire != _BYTES:
+                raise whole.error(start, f"field {number} isn't that of a net")
+    except FormatError as problem:
+        other = _other_message(whole)
+        if other:
+            raise FormatError(f"{file}: {other}") from problem
+        raise
+    if not layers:
+        raise FormatError(f"{file}: {_other_message(whole) or 'holds no layers, so no weights'}")
+    return layers
+
+
+def _refuse_others(file: str, view: memoryview) -> None:
+    head = bytes(view[:1024])
+    for magic, what in _OTHERS:
+        if head.startswith(magic):
+            raise FormatError(f"{file}: this is {what}")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[:1] == b"<" and start[1:5].lower() in (b"!doc", b"html", b"head", b"?xml", b"!--\n"):
+        raise FormatError(f"{file}: this is an HTML page, not a caffemodel; download the file itself")
+    if not any((byte < 32 and byte not in b"\t\n\r\f") or byte >= 127 for byte in head):
+        looks = "a text prototxt" if any(word in head for word in (b"layer", b"name:", b"input")) else "a text file"
+        raise FormatError(f"{file}: this is {looks}, not a binary caffemodel; are the prototxt and the caffemodel swapped?")
+
+
+def _other_message(whole: _Message) -> str:
+    """What else a protobuf file may be, by its first fields; "" where nothing fits."""
+    kinds: dict[int, set[int]] = {}
+    try:
+        for count, (number, wire, _, _) in enumerate(whole.fields()):
+            kinds.setdefault(number, set()).add(wire)
+            if count > 1000:
+                break
+    except FormatError:
+        return ""
+    if kinds.get(1) == {_VARINT} and kinds.get(3) == {_BYTES} and set(kinds) <= {1, 2, 3, 4, 5, 6}:
+        return "this is a solverstate (the optimiser's memory), not weights; give the .caffemodel saved beside it"
+    if set(kinds) <= set(range(1, 13)) and (kinds.get(5) in ({_BYTES}, {_FIXED32}) or 8 in kinds or 12 in kinds):
+        return "this is a single blob (a mean.binaryproto?), not the weights of a net"
+    return ""
+
+
+def _layer(message: _Message, old: bool) -> StoredLayer:
+    name_field, blobs_field = (4, 6) if old else (1, 7)
+    layer = StoredLayer("", "")
+    found: list[_Message] = []
+    for number, wire, start, end in message.fields():
+        if wire == _BYTES:
+            if number == name_field:
+                layer.name = message.text(start, end)
+            elif number == blobs_field:
+                found.append(message.inner(start, end))
+            elif old and number == 1:
+                for inner, kind, first, last in message.inner(start, end).fields():  # V0: the layer is within the layer
+                    if kind == _BYTES and inner == 1:
+                        layer.name = message.text(first, last)
+                    elif kind == _BYTES and inner == 2:
+                        layer.type = message.text(first, last)
+                    elif kind == _BYTES and inner == 50:
+                        found.append(message.inner(first, last))
+            elif not old and number == 2:
+                layer.type = message.text(start, end)
+        elif old and number == 5 and wire == _VARINT:
+            layer.type = _V1_NAMES.get(end, f"V1 type {end}")
+    whence = Source(message.file, "layer", layer.name, layer.type)
+    layer.blobs = [_blob(blob, whence, index) for index, blob in enumerate(found)]
+    return layer
+
+
+def _blob(message: _Message, whence: Source, index: int) -> Blob:
+    legacy: dict[int, int] = {}
+    shape: list[int] = []
+    data: dict[int, list[tuple[int, int, int]]] = {}
+    raw_type = 0  # NVIDIA: DOUBLE, FLOAT, FLOAT16
+    for number, wire, start, end in message.fields():
+        if wire == _VARINT:
+            if number <= 5:
+                legacy[number] = _signed(end)
+            elif number == 10:
+                raw_type = end
+        elif number == 7 and wire == _BYTES and 5 not in legacy:
+            shape = _dims(message.inner(start, end))
+        else:
+            data.setdefault(number, []).append((wire, start, end))
+    if 5 in legacy:  # C3D: num, channels, length, height, width; data is 6
+        return Blob(tuple(legacy.get(i, 0) for i in range(1, 6)), False, _values(message, data.get(6, []), "<f4"), whence, index)
+    if 12 in data:
+        if raw_type > 2:
+            raise FormatError(whence.describe(f"blob {index} holds raw data of type {raw_type}, which isn't floating-point"))
+        values = _values(message, data[12], ("<f8", "<f4", "<f2")[raw_type])
+    elif 8 in data:
+        values = _values(message, data[8], "<f8")
+    else:
+        values = _values(message, data.get(5, []), "<f4")
+    if legacy:
+        return Blob(tuple(legacy.get(i, 0) for i in range(1, 5)), True, values, whence, index)
+    return Blob(tuple(shape), False, values, whence, index)
+
+
+def _dims(message: _Message) -> list[int]:
+    dims = []
+    for number, wire, start, end in message.fields():
+        if number == 1 and wire == _VARINT:
+            dims.append(_signed(end))
+        elif number == 1 and wire == _BYTES:
+            packed = message.inner(start, end)
+            while start < end:
+                value, start = packed._varint(start)
+                dims.append(_signed(value))
+        if len(dims) > 32:
+            raise message.error(start, "a shape of more than 32 dimensions")
+    return dims
+
+
+def _values(message: _Message, spans: list[tuple[int, int, int]], dtype: str) -> Array:
+    """The numbers of a repeated field: one view where the field is packed in one piece, as all known writers do."""
+    size = np.dtype(dtype).itemsize
+    pieces = []
+    singles: list[int] = []
+    for wire, start, end in spans:
+        if (end - start) % size:
+            raise message.error(start, f"{end - start} bytes are no whole number of {size}-byte values")
+        if wire == _BYTES:
+            pieces.append(np.frombuffer(message.view, dtype, (end - start) // size, start))
+        else:
+            singles.append(start)
+    if singles:
+        whole = np.frombuffer(message.view, np.uint8)
+        picked = whole[np.asarray(singles)[:, None] + np.arange(size)]
+        pieces.append(np.ascontiguousarray(picked).view(dtype).reshape(-1))
+    if len(pieces) == 1:
+        return pieces[0]
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def describe(layers: list[StoredLayer]) -> str:
+    """'5 layers with weights: conv1, conv2 ...' for messages."""
+    names = [layer.name for layer in layers if layer.blobs]
+    shown = ", ".join(printable(name, 40) for name in names[:5])
+    return f"{len(names)} layers with weights" + (f": {shown}{' ...' if len(names) > 5 else ''}" if names else "")

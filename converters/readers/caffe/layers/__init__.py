@@ -1,0 +1,1 @@
+"""Lowerings of Caffe's layers, a file per topic."""

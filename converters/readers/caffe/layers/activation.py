@@ -1,0 +1,169 @@
+"""Neurons: functions of each element. Sources: caffe/src/caffe/layers/*_layer.cpp of the same names."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import cast
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.errors import ConversionWarning
+from converters.graph.builder import GraphBuilder
+from converters.readers.caffe.layer import Layer, is_in_training
+from converters.readers.caffe.layers.axes import spread
+from converters.readers.caffe.registry import lowers
+
+
+def leaky(g: GraphBuilder, x: ir.Value, slope: float) -> ir.Value:
+    """max(x, 0) + slope * min(x, 0)."""
+    return cast(ir.Value, g.emit("LeakyRelu", x, alpha=slope) if slope else g.emit("Relu", x))
+
+
+@lowers("ReLU")
+def relu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Rectified linear unit, leaky with negative_slope."""
+    return leaky(g, x, layer.params.relu_param.negative_slope)
+
+
+@lowers("ReLU6")
+def relu6(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """min(max(x, 0), 6), leaky with negative_slope (forks)."""
+    p = layer.params.relu6_param
+    slope = p.negative_slope or layer.params.relu_param.negative_slope
+    if slope:
+        return cast(ir.Value, g.emit("Min", leaky(g, x, slope), p.threshold))
+    return cast(ir.Value, g.emit("Clip", x, 0.0, p.threshold))
+
+
+@lowers("PReLU")
+def prelu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Leaky rectified linear unit with learned slopes. x: (N, C, ...)."""
+    p = layer.params.prelu_param
+    layer.weights.expect(1)
+    rank = g.rank(x)
+    if rank < 2:
+        raise layer.error(f"needs a bottom of at least 2 axes, not {rank}")
+    shape = (1,) if p.channel_shared else g.fixed(x, 1, 2)
+    view = shape if p.channel_shared else (*shape, *[1] * (rank - 2))
+    filler = p.filler if p.HasField("filler") else 0.25
+    return cast(ir.Value, g.emit("PRelu", x, layer.weights.value(g, 0, "weight", shape, filler, view=view)))
+
+
+@lowers("ELU")
+def elu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Exponential linear unit: alpha * (exp(x) - 1) below 0."""
+    return cast(ir.Value, g.emit("Elu", x, alpha=layer.params.elu_param.alpha))
+
+
+@lowers("Sigmoid")
+def sigmoid(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """1 / (1 + exp(-x))."""
+    return cast(ir.Value, g.emit("Sigmoid", x))
+
+
+@lowers("TanH")
+def tanh(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Hyperbolic tangent."""
+    return cast(ir.Value, g.emit("Tanh", x))
+
+
+@lowers("AbsVal")
+def abs_val(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Absolute value."""
+    return cast(ir.Value, g.emit("Abs", x))
+
+
+@lowers("BNLL")
+def bnll(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Binomial normal log likelihood: log(1 + exp(x))."""
+    return cast(ir.Value, g.emit("Softplus", x))
+
+
+@lowers("Power")
+def power(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """(shift + scale * x) ^ power; the constant shift ^ power where scale * power is 0."""
+    p = layer.params.power_param
+    if p.power * p.scale == 0:
+        with np.errstate(all="ignore"):
+            return spread(g, 1.0 if p.power == 0 else float(np.power(np.float32(p.shift), np.float32(p.power))), x)
+    y = x
+    if p.scale != 1:
+        y = g.emit("Mul", y, p.scale)
+    if p.shift != 0:
+        y = g.emit("Add", y, p.shift)
+    return cast(ir.Value, g.emit("Pow", y, p.power)) if p.power != 1 else y
+
+
+@lowers("Exp")
+def exp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """base ^ (shift + scale * x); base -1 means e."""
+    p = layer.params.exp_param
+    log_base = _log_base(layer, p.base)
+    inner = log_base * p.scale
+    y = g.emit("Exp", g.emit("Mul", x, inner) if inner != 1 else x)
+    outer = math.exp(log_base * p.shift)
+    return cast(ir.Value, g.emit("Mul", y, outer) if outer != 1 else y)
+
+
+@lowers("Log")
+def log(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Logarithm of shift + scale * x to a base; base -1 means e."""
+    p = layer.params.log_param
+    y = g.emit("Mul", x, p.scale) if p.scale != 1 else x
+    y = g.emit("Log", g.emit("Add", y, p.shift) if p.shift != 0 else y)
+    log_base = _log_base(layer, p.base)
+    if log_base == 0:
+        raise layer.error("there is no logarithm to base 1")
+    return cast(ir.Value, g.emit("Mul", y, 1 / log_base) if log_base != 1 else y)
+
+
+def _log_base(layer: Layer, base: float) -> float:
+    if base == -1:
+        return 1.0
+    if not base > 0:
+        raise layer.error(f"base {base}; a base is above 0, or -1 for e")
+    return math.log(base)
+
+
+@lowers("Threshold")
+def threshold(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """1 above the threshold, else 0."""
+    return cast(ir.Value, g.emit("Cast", g.emit("Greater", x, layer.params.threshold_param.threshold), to=ir.DataType.FLOAT))
+
+
+@lowers("Clip")
+def clip(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """max(min, min(max, x))."""
+    p = layer.params.clip_param
+    if not (p.HasField("min") and p.HasField("max")):
+        raise layer.error("clip_param needs both min and max")
+    if p.min > p.max:  # everything is min then, and with ONNX's Clip max
+        return cast(ir.Value, g.emit("Max", g.emit("Min", x, p.max), p.min))
+    return cast(ir.Value, g.emit("Clip", x, p.min, p.max))
+
+
+@lowers("Swish")
+def swish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """x * sigmoid(beta * x)."""
+    beta = layer.params.swish_param.beta
+    return cast(ir.Value, g.emit("Mul", x, g.emit("Sigmoid", g.emit("Mul", x, beta) if beta != 1 else x)))
+
+
+@lowers("Mish")
+def mish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """x * tanh(log(1 + exp(x))) (forks)."""
+    return cast(ir.Value, g.emit("Mul", x, g.emit("Tanh", g.emit("Softplus", x))))
+
+
+@lowers("Dropout", "SpatialDropout")
+def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio."""
+    p = layer.params.dropout_param
+    if p.sample_weights_test:
+        raise layer.error("sample_weights_test draws random numbers in phase TEST; remove it to get the mean")
+    if is_in_training(layer):
+        message = "`phase: TRAIN` in the layer makes Caffe drop at random; converted as in phase TEST"
+        warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+    return x if p.scale_train else cast(ir.Value, g.emit("Mul", x, 1 - p.dropout_ratio))

@@ -1,0 +1,114 @@
+"""Pooling. Sources: caffe/src/caffe/layers/{pooling,spp}_layer.cpp, pooling_layer.cu (STOCHASTIC); Intel's avg_include_pad."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.graph.builder import GraphBuilder
+from converters.graph.pooling import max_pool_with_indices
+from converters.graph.pooling import pool as pool_windows
+from converters.graph.windows import output_sizes
+from converters.readers.caffe.layer import Layer
+from converters.readers.caffe.layers.axes import product, reshape
+from converters.readers.caffe.registry import lowers
+
+
+def _pair(layer: Layer, p: Any, name: str, default: int | None) -> list[int]:
+    """kernel_size, stride or pad as (h, w), from `name` or from its _h and _w."""
+    stem = "kernel" if name == "kernel_size" else name
+    parts = [f"{stem}_h", f"{stem}_w"]
+    given = [p.HasField(part) for part in parts]
+    if any(given) and not (name == "kernel_size" and p.HasField(name) and not all(given)):  # Caffe lets one stray part be
+        if p.HasField(name):
+            raise layer.error(f"both {name} and {' or '.join(parts)}; Caffe allows one of them")
+        if not all(given) and name != "pad":
+            raise layer.error(f"{parts[0]} and {parts[1]} must come together")
+        return [getattr(p, part) for part in parts]
+    if default is None and not p.HasField(name):
+        raise layer.error("has no kernel_size")
+    return [getattr(p, name)] * 2
+
+
+def _ceil(p: Any) -> bool:
+    """Whether sizes round up: ceil_mode, where it is given, overrides round_mode."""
+    return bool(p.ceil_mode) if p.HasField("ceil_mode") else p.round_mode == p.CEIL
+
+
+@lowers("Pooling")
+def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> Any:
+    """Max (with indices as a second top), average and stochastic pooling, global too. x: (N, C, H, W)."""
+    p = layer.params.pooling_param
+    if g.rank(x) != 4:
+        raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
+    if len(layer.tops) > 1 and p.pool != p.MAX:
+        raise layer.error("only MAX pooling has a second top")
+    if p.global_pooling:
+        if any(p.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
+            raise layer.error("global_pooling with a kernel size; Caffe allows one of them")
+        kernel = [0, 0]
+    else:
+        kernel = _pair(layer, p, "kernel_size", None)
+        if min(kernel) < 1:
+            raise layer.error("kernel size 0; it is at least 1")
+    strides, pads = _pair(layer, p, "stride", 1), _pair(layer, p, "pad", 0)
+    if min(strides) < 1:
+        raise layer.error("stride 0; it is at least 1")
+    if p.global_pooling:
+        if any(pads) or max(strides) > 1:
+            raise layer.error("global_pooling allows only pad 0 and stride 1")
+        if len(layer.tops) < 2 and p.pool in (p.MAX, p.AVE):
+            return g.emit("GlobalMaxPool" if p.pool == p.MAX else "GlobalAveragePool", x)
+        kernel = list(g.fixed(x, 2))
+    if any(pads) and p.pool == p.STOCHASTIC:
+        raise layer.error("STOCHASTIC pooling takes no pad")
+    if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
+        raise layer.error(f"pad {pads} reaches the kernel's size {kernel}; it must be smaller")
+    sizes = g.fixed(x, 2)
+    out = output_sizes(sizes, kernel, strides, pads, ceil=_ceil(p), clip="padded")
+    if min(out) < 1:
+        raise layer.error(f"kernel {kernel} on {list(sizes)} would give an output of {out}")
+    window = {"kernel": kernel, "strides": strides, "pads": pads, "out": out}
+    if p.pool == p.MAX:
+        if len(layer.tops) < 2:
+            return pool_windows(g, x, "max", **window)  # type: ignore[arg-type]
+        values, indices = max_pool_with_indices(g, x, **window)
+        return values, g.emit("Cast", indices, to=ir.DataType.FLOAT)
+    if p.pool == p.AVE:
+        divisor = "padded" if p.avg_include_pad else "real"
+        return pool_windows(g, x, "average", **window, divisor=divisor)  # type: ignore[arg-type]
+    # The expected value of a pixel drawn with its own size as the probability; 0 where the window's sum isn't positive.
+    total = pool_windows(g, x, "sum", **window)  # type: ignore[arg-type]
+    squares = pool_windows(g, g.emit("Mul", x, x), "sum", **window)  # type: ignore[arg-type]
+    positive = g.emit("Greater", total, 0.0)
+    nothing, one = g.const(np.float32(0)), g.const(np.float32(1))
+    return g.emit("Where", positive, g.emit("Div", squares, g.emit("Where", positive, total, one)), nothing)
+
+
+@lowers("SPP")
+def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Spatial pyramid pooling: 1, 4, 16 ... bins, flattened and joined; one level alone stays 4-D. x: (N, C, H, W)."""
+    p = layer.params.spp_param
+    if g.rank(x) != 4:
+        raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
+    if not 1 <= p.pyramid_height <= 16:
+        raise layer.error(f"pyramid_height {p.pyramid_height}; it is 1 to 16")
+    if p.pool == p.STOCHASTIC:
+        raise layer.error("stochastic pyramids draw random numbers in Caffe; use MAX or AVE")
+    sizes = g.fixed(x, 2)
+    levels = []
+    for level in range(p.pyramid_height):
+        bins = 2**level
+        kernel = [-(-size // bins) for size in sizes]
+        pads = [(k * bins - size + 1) // 2 for k, size in zip(kernel, sizes, strict=True)]
+        if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
+            raise layer.error(f"pyramid_height {p.pyramid_height} is too high for {list(sizes)}: pad {pads} reaches the kernel {kernel}")
+        out = output_sizes(sizes, kernel, kernel, pads, ceil=True, clip="padded")
+        mode = "max" if p.pool == p.MAX else "average"
+        levels.append(pool_windows(g, x, mode, kernel=kernel, strides=kernel, pads=pads, out=out))  # type: ignore[arg-type]
+    if len(levels) == 1:
+        return levels[0]
+    flat = [reshape(g, y, [g.shape(y)[0], product(g.fixed(y, 1))]) for y in levels]
+    return cast(ir.Value, g.emit("Concat", *flat, axis=1))

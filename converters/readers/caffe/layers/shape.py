@@ -1,0 +1,193 @@
+"""Layers that move numbers about. Sources: caffe/src/caffe/layers/{concat,slice,split,flatten,reshape,crop,tile,batch_reindex,
+filter}_layer.cpp; SSD's permute_layer.cpp; ShuffleNet's shuffle_channel_layer.cpp."""
+
+from __future__ import annotations
+
+import itertools
+from typing import cast
+
+import onnx_ir as ir
+
+from converters.graph.builder import Dim, GraphBuilder
+from converters.readers.caffe.layer import Layer
+from converters.readers.caffe.layers.axes import canonical_axis, check_same_shape, known, product, reshape
+from converters.readers.caffe.registry import lowers
+
+
+@lowers("Concat")
+def concat(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Value:
+    """Bottoms joined along `axis`."""
+    p = layer.params.concat_param
+    if p.HasField("concat_dim") and p.HasField("axis"):
+        raise layer.error("both axis and concat_dim; Caffe allows one of them")
+    axis = canonical_axis(g, layer, x, p.concat_dim if p.HasField("concat_dim") else p.axis)
+    if not more:
+        return x
+    check_same_shape(g, layer, [x, *more], but=axis)
+    return cast(ir.Value, g.emit("Concat", x, *more, axis=axis))
+
+
+@lowers("Slice")
+def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
+    """Its bottom cut along `axis`, at slice_point or into equal parts."""
+    p = layer.params.slice_param
+    if p.HasField("slice_dim") and p.HasField("axis"):
+        raise layer.error("both axis and slice_dim; Caffe allows one of them")
+    axis = canonical_axis(g, layer, x, p.slice_dim if p.HasField("slice_dim") else p.axis)
+    count = len(layer.tops)
+    if count == 1 and not p.slice_point:
+        return [x]
+    length = g.fixed(x, axis, axis + 1)[0]
+    points = list(p.slice_point)
+    if points:
+        if len(points) != count - 1:
+            raise layer.error(f"has {len(points)} slice_point for {count} tops; it needs {count - 1}")
+        edges = [0, *points, length]
+        if any(a >= b for a, b in itertools.pairwise(edges)):
+            raise layer.error(f"slice_point {points} must rise, and lie within the {length} of axis {axis}")
+        sizes = [b - a for a, b in itertools.pairwise(edges)]
+    else:
+        if length % count:
+            raise layer.error(f"{length} along axis {axis} can't be cut into {count} equal parts")
+        sizes = [length // count] * count
+    result = g.emit("Split", x, sizes, axis=axis, outputs=count)
+    return [result] if count == 1 else list(result)
+
+
+@lowers("Split")
+def split(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
+    """Its bottom, under several names."""
+    return [x] * len(layer.tops)
+
+
+@lowers("Flatten")
+def flatten(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Axes from `axis` to `end_axis` made one."""
+    p = layer.params.flatten_param
+    start = canonical_axis(g, layer, x, p.axis)
+    end = canonical_axis(g, layer, x, p.end_axis, "end_axis")
+    if end < start - 1:  # right before it is legal: no axes are made one of length 1
+        raise layer.error(f"end_axis {p.end_axis} lies before axis {p.axis}")
+    dims = list(g.shape(x))
+    middle = dims[start : end + 1]
+    joined: Dim = product(known(middle)) if len(known(middle)) == len(middle) else middle[0] if len(middle) == 1 else None
+    return reshape(g, x, [*dims[:start], joined, *dims[end + 1 :]])
+
+
+@lowers("Reshape")
+def reshape_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Axes from `axis` on (num_axes of them) in another shape: 0 keeps a dimension, -1 takes what is left."""
+    p = layer.params.reshape_param
+    rank = g.rank(x)
+    start = p.axis if p.axis >= 0 else rank + p.axis + 1
+    if not 0 <= start <= rank:
+        raise layer.error(f"axis {p.axis} doesn't exist: its bottom has {rank} axes")
+    if p.num_axes < -1:
+        raise layer.error(f"num_axes {p.num_axes}; it is at least -1")
+    end = rank if p.num_axes == -1 else start + p.num_axes
+    if end > rank:
+        raise layer.error(f"num_axes {p.num_axes} from axis {p.axis} on reach behind the {rank} axes of its bottom")
+    dims = list(g.shape(x))
+    replaced, wanted = dims[start:end], list(p.shape.dim)
+    if wanted.count(-1) > 1 or any(d < -1 for d in wanted):
+        raise layer.error(f"the shape {wanted} may hold one -1, and nothing below")
+    made: list[Dim] = []
+    for position, dim in enumerate(wanted):
+        if dim == 0 and start + position >= rank:
+            raise layer.error(f"dim 0 in place {position} keeps a dimension that its bottom of shape {tuple(dims)} doesn't have")
+        made.append(dims[start + position] if dim == 0 else dim)
+    symbols = [d for d in replaced if not isinstance(d, int)]
+    kept = [d for d in made if not isinstance(d, int)]
+    if symbols and symbols != kept and not (wanted[:1] == [-1] and not kept):
+        g.fixed(x)  # the number behind the batch decides
+    total, part = product(known(replaced)), product([d for d in known(made) if d != -1])
+    if -1 in wanted:
+        at = wanted.index(-1)
+        if symbols and not kept:
+            made[at] = symbols[0] if total == part else None
+        elif part < 1 or total % part:
+            raise layer.error(f"{tuple(dims)} can't become {_whole(dims, start, end, made)}: {total} isn't a multiple of {part}")
+        else:
+            made[at] = total // part
+    elif total != part:
+        raise layer.error(f"{tuple(dims)} can't become {_whole(dims, start, end, made)}: {total} elements are not {part}")
+    return reshape(g, x, _whole(dims, start, end, made))
+
+
+def _whole(dims: list[Dim], start: int, end: int, made: list[Dim]) -> tuple[Dim, ...]:
+    """The whole shape, with axes start to end replaced."""
+    return (*dims[:start], *made, *dims[end:])
+
+
+@lowers("Crop")
+def crop(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value) -> ir.Value:
+    """x cut to the size of its second bottom, from `axis` on, at offsets."""
+    p = layer.params.crop_param
+    axis = canonical_axis(g, layer, x, p.axis)
+    if g.rank(like) != g.rank(x):
+        raise layer.error(f"its bottoms must have as many axes, but they are {g.shape(x)} and {g.shape(like)}")
+    sizes, wanted = g.fixed(x, axis), g.fixed(like, axis)
+    offsets = list(p.offset) or [0]
+    if len(offsets) not in (1, len(sizes)):
+        raise layer.error(f"has {len(offsets)} offsets for {len(sizes)} axes")
+    offsets = offsets if len(offsets) == len(sizes) else offsets * len(sizes)
+    ends = [offset + size for offset, size in zip(offsets, wanted, strict=True)]
+    if any(end > size for end, size in zip(ends, sizes, strict=True)):
+        raise layer.error(f"offset {offsets} plus size {list(wanted)} reach behind {list(sizes)}")
+    if list(sizes) == list(wanted):
+        return x
+    return cast(ir.Value, g.emit("Slice", x, offsets, ends, list(range(axis, g.rank(x)))))
+
+
+@lowers("Tile")
+def tile(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Copies side by side along `axis`."""
+    p = layer.params.tile_param
+    axis = canonical_axis(g, layer, x, p.axis)
+    if p.tiles < 1:
+        raise layer.error(f"tiles {p.tiles}; it is at least 1")
+    repeats = [1] * g.rank(x)
+    repeats[axis] = p.tiles
+    return cast(ir.Value, g.emit("Tile", x, repeats)) if p.tiles > 1 else x
+
+
+@lowers("Permute")
+def permute(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Axes in another order; those that aren't named follow (SSD)."""
+    order = list(layer.params.permute_param.order)
+    rank = g.rank(x)
+    if len(set(order)) < len(order) or any(axis >= rank for axis in order):
+        raise layer.error(f"order {order} must name different axes of its bottom, which has {rank}")
+    order += [axis for axis in range(rank) if axis not in order]
+    return cast(ir.Value, g.emit("Transpose", x, perm=order)) if order != sorted(order) else x
+
+
+@lowers("ShuffleChannel")
+def shuffle_channel(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Channels of `group` groups dealt out in turn (ShuffleNet). x: (N, C, ...)."""
+    group = layer.params.shuffle_channel_param.group
+    channels, *rest = g.fixed(x, 1)
+    if group < 1 or channels % group:
+        raise layer.error(f"group {group} doesn't divide {channels} channels")
+    apart = reshape(g, x, [g.shape(x)[0], group, channels // group, product(rest)])
+    return reshape(g, g.emit("Transpose", apart, perm=[0, 2, 1, 3]), g.shape(x))
+
+
+@lowers("BatchReindex")
+def batch_reindex(g: GraphBuilder, layer: Layer, x: ir.Value, index: ir.Value) -> ir.Value:
+    """Items of the batch picked by index. x: (N, ...), index: (M)."""
+    if g.rank(index) != 1:
+        raise layer.error(f"its second bottom must have one axis, not {g.rank(index)}")
+    return cast(ir.Value, g.emit("Gather", x, g.emit("Cast", index, to=ir.DataType.INT64), axis=0))
+
+
+@lowers("Filter")
+def filter_layer(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> list[ir.Value]:
+    """Items of the batch whose selector, the last bottom, isn't 0. x: (N, ...), selector: (N, 1 ...)."""
+    if not more:
+        raise layer.error("has 1 bottom; it takes at least 2")
+    *rest, selector = more
+    if any(d != 1 for d in g.shape(selector)[1:]):
+        raise layer.error(f"its selector must have one value for each item, but has shape {g.shape(selector)}")
+    chosen = g.emit("Cast", reshape(g, selector, [g.shape(selector)[0]]), to=ir.DataType.BOOL)
+    return [g.emit("Compress", value, chosen, axis=0) for value in (x, *rest)]

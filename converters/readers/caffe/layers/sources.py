@@ -1,0 +1,51 @@
+"""Layers that give values out of nothing. Sources: caffe/src/caffe/layers/{parameter,dummy_data}_layer.cpp."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from converters.graph.builder import GraphBuilder
+from converters.readers.caffe.layer import Layer
+from converters.readers.caffe.registry import lowers
+from converters.readers.caffe.weights import FILL_LIMIT, fill
+
+
+@lowers("Parameter")
+def parameter(g: GraphBuilder, layer: Layer) -> ir.Value:
+    """A learned blob."""
+    shape = tuple(layer.params.parameter_param.shape.dim)
+    if any(d < 1 for d in shape):
+        raise layer.error(f"the shape {shape} has a dimension below 1")
+    layer.weights.expect(1)
+    return layer.weights.value(g, 0, "weight", shape)
+
+
+@lowers("DummyData")
+def dummy_data(g: GraphBuilder, layer: Layer) -> list[ir.Value]:
+    """Constants of given shapes."""
+    p = layer.params.dummy_data_param
+    tops = len(layer.tops)
+    shapes = [tuple(shape.dim) for shape in p.shape]
+    if not shapes:
+        columns = [list(column) for column in (p.num, p.channels, p.height, p.width)]
+        if any(len(column) not in (1, tops) for column in columns):
+            raise layer.error(f"num, channels, height and width must be given once, or {tops} times")
+        shapes = [tuple(column[min(i, len(column) - 1)] for column in columns) for i in range(tops)]
+    fillers = list(p.data_filler) or [None]
+    for what, values in (("shapes", shapes), ("data_filler", fillers)):
+        if len(values) not in (1, tops):
+            raise layer.error(f"has {len(values)} {what} for {tops} tops")
+    results = []
+    for index in range(tops):
+        shape = shapes[min(index, len(shapes) - 1)]
+        if any(d < 1 for d in shape) or math.prod(shape) > FILL_LIMIT:
+            raise layer.error(f"the shape {shape} can't be made")
+        filler = fillers[min(index, len(fillers) - 1)]
+        if filler is None or filler.type == "constant":
+            value = filler.value if filler is not None else 0.0
+            results.append(g.emit("Expand", fill(value, (), layer, "data"), list(shape), shape=shape))
+        else:
+            results.append(g.const(fill(filler, shape, layer, "data"), role="data"))
+    return results

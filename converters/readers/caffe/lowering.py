@@ -1,0 +1,378 @@
+"""A net's layers -> graph: blobs by name, in-place chains, inputs, outputs, what is left out.
+
+Sources: caffe/src/caffe/net.cpp (Init, AppendTop, AppendBottom), caffe/src/caffe/util/insert_splits.cpp.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from converters.errors import ConversionError, ConversionWarning, FormatError, printable, unsupported
+from converters.files import StrPath
+from converters.graph.builder import GraphBuilder, with_symbolic_batch
+from converters.graph.names import mend_names
+from converters.readers.caffe.data import DATA_LAYERS, DataShapes
+from converters.readers.caffe.layer import Layer
+from converters.readers.caffe.layers import normalization
+from converters.readers.caffe.layers.axes import reshape
+from converters.readers.caffe.layers.losses import LOSSES
+from converters.readers.caffe.prototxt import Net, check_fields, read_net
+from converters.readers.caffe.registry import Lowering, lowers
+from converters.readers.caffe.weights import LayerWeights, Weights
+from converters.registry import import_topics
+
+__all__ = ["load", "lowers"]
+
+ELEMENT_LIMIT = 2**31 - 1
+"""Caffe's own limit on the elements of a blob (Blob::Reshape)."""
+import_topics("converters.readers.caffe.layers")
+_BUILT_IN = {name: lowers[name] for name in lowers}
+
+# Layers that take part in no computation: they have no tops that matter.
+_SINKS = frozenset({"Silence", "HDF5Output", "DetectionEvaluate"})
+# Layers that Caffe refuses to run in place.
+_NEVER_IN_PLACE = frozenset({"AbsVal", "Reshape", "Flatten"})
+# Layers that Caffe runs in place rightly (an Eltwise SUM says itself that it doesn't); of others it reads what it has overwritten already.
+_IN_PLACE = frozenset(
+    "ReLU PReLU ELU Sigmoid TanH BNLL Power Exp Log Threshold Clip Swish Dropout Scale Bias BatchNorm BN Softmax ReLU6 Mish MVN "
+    "Normalize Axpy Split SpatialDropout Eltwise".split()
+)
+# Layers whose tops lie in the memory of their bottom (Blob::ShareData); Concat and Slice where there is but one.
+_VIEWS = frozenset({"Reshape", "Flatten", "Split", "Concat", "Slice"})
+
+
+def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+    """The graph of a prototxt and its weights. Raises ConversionError."""
+    if not 1 <= len(paths) <= 2:
+        raise ConversionError(f"a Caffe net is a prototxt and a weights file; {len(paths)} files were given")
+    _check_kinds(paths)
+    net = read_net(paths[0])
+    _check_types(net)
+    weights = Weights(net.layers, paths[1] if len(paths) > 1 else None)
+    weights.check_match()
+
+    def lower(symbolic: bool) -> tuple[ir.Model, list[Warning | str]]:
+        lowering = _NetLowering(net, weights, inputs or {}, symbolic)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConversionWarning)
+            model = lowering.model()
+        return model, list({(w.category, str(w.message)): w.message for w in caught}.values())
+
+    try:
+        model, notes = with_symbolic_batch(lower)  # an attempt that is given up says nothing
+    except MemoryError as problem:
+        raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    weights.warn()
+    return model
+
+
+def _check_kinds(paths: Sequence[StrPath]) -> None:
+    from converters.files import map_file
+    from converters.readers.caffe.hdf5 import MAGIC
+
+    first = bytes(map_file(paths[0])[:4096])
+    if len(paths) == 1 and (first.startswith(MAGIC) or (b"\0" in first and first[:2] not in (b"\xff\xfe", b"\xfe\xff"))):
+        name = os.path.basename(paths[0])
+        raise FormatError(f"{name}: these are weights alone (or no Caffe file at all); give the net's prototxt too, before it")
+
+
+def _check_types(net: Net) -> None:
+    """All unknown types at once; then the fields of known layers."""
+    strangers = [layer for layer in net.layers if not _is_known(layer.type)]
+    if strangers:
+        known = ", ".join(sorted(lowers))
+        advice = (
+            f"known are {known}; register one of your own with @lowers (`from converters.readers.caffe import lowers`); "
+            "a last layer (DetectionOutput, say) may be removed from the prototxt, which makes its bottoms outputs"
+        )
+        raise unsupported((layer.source for layer in strangers), advice)
+    for layer in net.layers:
+        if layer.type in lowers and lowers[layer.type] is _BUILT_IN.get(layer.type) and layer.type not in LOSSES:
+            check_fields(layer)
+
+
+def _is_known(kind: str) -> bool:
+    return any(kind in table for table in (lowers, DATA_LAYERS, LOSSES, _SINKS))
+
+
+class _NetLowering:
+    """One pass over the layers, with a graph builder."""
+
+    def __init__(self, net: Net, weights: Weights, inputs: Mapping[str, Sequence[int]], symbolic: bool) -> None:
+        self.net, self.weights = net, weights
+        self.g = GraphBuilder(net.name or "net", symbolic_batch=symbolic)
+        self.blobs: dict[str, ir.Value] = {}
+        self.memory: dict[str, str] = {}  # the blob whose memory a blob's present version lies in
+        self.awaited: Counter[str] = Counter(name for layer in net.layers for name in layer.bottoms)
+        self.used: Counter[str] = Counter()  # consumers of a blob's present version
+        self.losses_use: set[str] = set()  # blobs whose only consumers were losses that are left out
+        self.left_out: dict[str, Layer] = {}  # tops of losses that are left out
+        self.declared: set[str] = set()  # inputs that the net itself declares, not a data layer
+        self.inputs: list[str] = []
+        self.data = DataShapes(net, weights, inputs)
+        self.dropped: list[Layer] = []
+        weights.start()
+        self.paths = _module_paths(net)
+
+    def model(self) -> ir.Model:
+        for index, layer in enumerate(self.net.layers):
+            layer.weights = LayerWeights(self.weights, layer, index)
+        absorbed = self._absorb_scales()
+        for index, layer in enumerate(self.net.layers):
+            if index in absorbed:
+                continue
+            with self.g.at(layer.source, self.paths[index]):
+                self._layer(layer)
+        self._outputs()
+        if self.dropped:
+            names = ", ".join(f"{printable(layer.name)} ({layer.type})" for layer in self.dropped[:8])
+            warnings.warn(f"{self.net.file}: left out, they need labels: {names}", ConversionWarning, stacklevel=4)
+        return self.g.finish()
+
+    # -- layers ------------------------------------------------------------------------------------------------------------
+
+    def _layer(self, layer: Layer) -> None:
+        if layer.type in DATA_LAYERS:
+            for top, shape in self.data.tops(layer):
+                self._check_new(layer, top, len(layer.tops))
+                if shape is not None:
+                    self._declare(layer, top, shape)
+            return
+        bottoms = [self._bottom(layer, name) for name in layer.bottoms]
+        if layer.type in LOSSES and (layer.type not in lowers or None in bottoms or not self._is_computed(layer)):
+            self._leave_out(layer)
+            return
+        if layer.type in _SINKS:
+            self._consume(layer)
+            return
+        values = self._lower(layer, [b for b in bottoms if b is not None])
+        self._check_in_place(layer)
+        if layer.scale is not None and layer.scale.tops[0] not in layer.tops:
+            self._check_new(layer.scale, layer.scale.tops[0], 1)
+        before = {name: self.used[name] for name in layer.bottoms}
+        if layer.type in LOSSES:
+            self.losses_use.update(name for name in layer.bottoms if not before[name] and name not in self.declared)
+        self._consume(layer)
+        tops = layer.tops if layer.scale is None else layer.scale.tops
+        for top, value in zip(tops, values, strict=False):
+            self._check_size(layer, top, value)
+            if top in layer.bottoms:
+                self._overwrite(layer, top, value)
+            elif layer.type in _VIEWS and len(layer.bottoms) == 1 and (len(tops) == 1 or layer.type == "Split"):
+                self.memory[top] = self.memory.get(layer.bottoms[0], layer.bottoms[0])
+            self.blobs[top] = value
+            self.used[top] = 0
+            self.losses_use.discard(top)
+
+    def _overwrite(self, layer: Layer, top: str, value: ir.Value) -> None:
+        """What lies in the same memory as a top that is computed in place changes with it, as in Caffe."""
+        memory = self.memory.get(top, top)
+        if value is self.blobs[top]:
+            return
+        for name, old in self.blobs.items():
+            if name == top or self.memory.get(name, name) != memory or (self.used[name] and not self.awaited[name]):
+                continue
+            message = f"works in place on memory that '{printable(name)}' shares and is read from later: it changes too, as in Caffe"
+            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+            self.blobs[name] = reshape(self.g, value, self.g.shape(old))
+
+    def _lower(self, layer: Layer, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
+        lowering = lowers[layer.type]
+        _check_bottoms(layer, lowering, len(bottoms))
+        result = lowering(self.g, layer, *bottoms)
+        values = [result] if isinstance(result, ir.Value) else list(result or ())
+        if len(values) < len(layer.tops):
+            raise layer.error(f"has {len(layer.tops)} tops, but gives {len(values)}")
+        return values
+
+    def _bottom(self, layer: Layer, name: str) -> ir.Value | None:
+        """A bottom's value; None for a top of a loss that is left out, or of a data layer that only losses may use."""
+        if name in self.blobs:
+            return self.blobs[name]
+        if name in self.left_out:
+            if layer.type in LOSSES or layer.type in _SINKS:
+                return None
+            maker = self.left_out[name]
+            raise layer.error(f"its bottom '{printable(name)}' comes from {maker.name} ({maker.type}), which is left out")
+        if name in self.data.pending:
+            if layer.type in LOSSES or layer.type in _SINKS:
+                return None
+            maker, shape = self.data.resolve(name, layer)
+            with self.g.at(maker.source, ""):
+                self._input(maker, name, shape)
+            transform = maker.params.transform_param
+            if name == maker.tops[0] and (transform.HasField("scale") or transform.mean_value or transform.HasField("mean_file")):
+                message = (
+                    f"its transform_param (scale, mean) isn't part of the converted net: apply it to what goes into '{printable(name)}'"
+                )
+                warnings.warn(maker.source.describe(message), ConversionWarning, stacklevel=2)
+            return self.blobs[name]
+        later = next((other for other in self.net.layers if name in other.tops), None)
+        if later is not None:
+            place = f"line {later.line}" if later.line else "below"
+            raise layer.error(
+                f"its bottom '{printable(name)}' is produced only later, by {printable(later.name)} ({place}); is there a cycle?"
+            )
+        out = next((other for other in self.net.excluded if name in other.tops), None)
+        if out is not None:
+            place = f"{printable(out.name)} ({out.type}, line {out.line})"
+            raise layer.error(f"its bottom '{printable(name)}' is produced only by {place}, which its rules leave out in phase TEST")
+        raise layer.error(f"its bottom '{printable(name)}' is produced by no layer")
+
+    def _is_computed(self, layer: Layer) -> bool:
+        """A loss is computed where all that it takes is there without a data set: Caffe gives it as an output of the net."""
+        least, most = _arity(lowers[layer.type])
+        return least <= len(layer.bottoms) <= most and (
+            len(layer.tops) < 2 or layer.type in ("SoftmaxWithLoss", "InfogainLoss", "Accuracy")
+        )
+
+    def _leave_out(self, layer: Layer) -> None:
+        self.dropped.append(layer)
+        for name in layer.bottoms:
+            if name in self.blobs and name not in self.declared and not self.used[name]:
+                self.losses_use.add(name)
+        self._consume(layer)
+        for top in layer.tops:
+            self.left_out[top] = layer
+
+    def _consume(self, layer: Layer) -> None:
+        for name in layer.bottoms:
+            if layer.type not in LOSSES:
+                self.losses_use.discard(name)
+            self.used[name] += 1
+            self.awaited[name] -= 1
+
+    def _check_in_place(self, layer: Layer) -> None:
+        for position, top in enumerate(layer.tops):
+            self._check_new(layer, top, position)
+            if top in layer.bottoms:
+                if self.used[top] or layer.bottoms.count(top) > 1:
+                    raise layer.error(f"works in place on '{printable(top)}', which another layer uses too; Caffe refuses that")
+                if layer.type in _NEVER_IN_PLACE:
+                    raise layer.error("Caffe doesn't allow it to work in place; give its top a name of its own")
+                if layer.type not in _IN_PLACE and layer.type in _BUILT_IN:
+                    message = layer.source.describe(
+                        "in place, where Caffe overwrites what it still reads; converted as if it were not in place"
+                    )
+                    warnings.warn(message, ConversionWarning, stacklevel=2)
+
+    def _check_new(self, layer: Layer, top: str, position: int) -> None:
+        in_place = position < len(layer.bottoms) and layer.bottoms[position] == top
+        taken = top in self.blobs or top in self.left_out or (top in self.data.pending and self.data.pending[top] is not layer)
+        if (taken and not in_place) or layer.tops.count(top) > 1:
+            raise layer.error(f"its top '{printable(top)}' is produced by another layer already")
+
+    def _check_size(self, layer: Layer, top: str, value: ir.Value) -> None:
+        dims = [] if value.shape is None else [d for d in value.shape if isinstance(d, int)]
+        if any(d < 1 for d in dims):
+            raise layer.error(f"its top '{printable(top)}' would have shape {self.g.shape(value)}")
+        if math.prod(dims) > ELEMENT_LIMIT:
+            raise layer.error(f"its top '{printable(top)}' would have {math.prod(dims)} elements; Caffe allows {ELEMENT_LIMIT}")
+
+    # -- inputs and outputs ------------------------------------------------------------------------------------------------
+
+    def _declare(self, layer: Layer, top: str, shape: Sequence[int | str]) -> None:
+        self.declared.add(top)
+        self._input(layer, top, shape)
+
+    def _input(self, layer: Layer, top: str, shape: Sequence[int | str]) -> None:
+        for dim in shape:
+            if isinstance(dim, int) and dim < 1:
+                raise layer.error(f"the shape {tuple(shape)} of '{printable(top)}' has a dimension below 1")
+        count = math.prod(d for d in shape if isinstance(d, int))
+        if count > ELEMENT_LIMIT:
+            raise layer.error(f"the shape {tuple(shape)} of '{printable(top)}' has {count} elements; Caffe allows {ELEMENT_LIMIT}")
+        self.blobs[top] = self.g.input(top, list(shape))
+        self.inputs.append(top)
+        self.used[top] = 0
+
+    def _outputs(self) -> None:
+        """What no layer consumes, in Caffe's order (by name); of losses left out, what only they consumed."""
+        names = sorted(name for name in self.blobs if not self.used[name] or name in self.losses_use)
+        if not names:
+            raise ConversionError(f"{self.net.file}: the net has no output: every blob is consumed by a layer")
+        inputs = set(self.inputs)
+        for name in names:
+            free = name  # an input that nothing uses, or that a layer works on in place, is an output too: under a name of its own
+            while free in inputs:
+                free += "_"
+            self.g.output(self.blobs[name], free).metadata_props["original_name"] = name
+            inputs.add(free)
+
+    # -- BatchNorm and Scale -----------------------------------------------------------------------------------------------
+
+    def _absorb_scales(self) -> set[int]:
+        """Gives each BatchNorm the Scale that follows it and uses it alone; the indices of those Scales."""
+        absorbed = set()
+        for index, layer in enumerate(self.net.layers):
+            layer.scale = None
+            if layer.type == "BatchNorm" and len(layer.tops) == 1 and lowers["BatchNorm"] is _BUILT_IN["BatchNorm"]:
+                follower = self._follower(index, layer.tops[0])
+                if follower is not None and layer.tops == layer.bottoms != self.net.layers[follower].tops:
+                    continue  # the memory keeps what comes between the two, and other blobs may share it
+                if follower is not None and normalization.can_absorb(layer, self.net.layers[follower]):
+                    layer.scale = self.net.layers[follower]
+                    absorbed.add(follower)
+        return absorbed
+
+    def _follower(self, index: int, top: str) -> int | None:
+        """The Scale that alone consumes this version of a blob."""
+        found: int | None = None
+        for at in range(index + 1, len(self.net.layers)):
+            later = self.net.layers[at]
+            if top in later.bottoms:
+                if found is not None or later.type != "Scale" or later.bottoms != [top] or len(later.tops) != 1:
+                    return None
+                found = at
+                if later.tops == [top]:  # in place: what follows uses another version
+                    return found
+        return found
+
+
+def _check_bottoms(layer: Layer, lowering: Lowering, count: int) -> None:
+    """Raises ConversionError where a layer has more or fewer bottoms than its lowering takes."""
+    least, most = _arity(lowering)
+    if not least <= count <= most:
+        wanted = str(least) if least == most else f"at least {least}" if most == math.inf else f"{least} to {int(most)}"
+        raise layer.error(f"has {count} bottoms; it takes {wanted}")
+
+
+@functools.cache
+def _arity(lowering: Lowering) -> tuple[int, float]:
+    parameters = list(inspect.signature(lowering).parameters.values())[2:]
+    least = sum(p.kind == p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    if any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        return least, math.inf
+    return least, sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+
+def _module_paths(net: Net) -> list[str]:
+    """A module path for each layer: its name as an identifier; a name that occurs again gets a number."""
+    blobs = {top for layer in net.layers for top in layer.tops if "." in top}
+    seen: Counter[str] = Counter()
+    keys = []
+    for layer in net.layers:
+        name = layer.name or layer.type.lower()
+        keys.append(f"{name}#{seen[name] + 1}" if seen[name] else name)
+        seen[name] += 1
+    mended = mend_names(keys)
+    paths = {key: mended[key] for key in keys}
+    taken = set(paths.values())
+    for key, path in paths.items():
+        while any(blob.startswith(f"{path}.") for blob in blobs):  # the blob `conv.weight` beside the layer `conv`
+            path += "_"
+            while path in taken:
+                path += "_"
+        paths[key] = path
+        taken.add(path)
+    return [paths[key] for key in keys]

@@ -1,0 +1,1 @@
+"""Lowerings of MXNet's operators, a file per topic."""

@@ -1,0 +1,285 @@
+"""Anchors and boxes. Sources: mxnet src/operator/contrib/multibox_prior.cc, multibox_detection.cc, bounding_box-inl.h."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Floats
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
+from converters.readers.mxnet.signature import lowers
+
+
+def columns(g: Graph, value: ir.Value, start: int, count: int = 1) -> ir.Value:
+    """Part of the last axis."""
+    axis = g.rank(value) - 1
+    return g.node("Slice", value, [start], [start + count], [axis])
+
+
+def column(g: Graph, value: ir.Value, position: int) -> ir.Value:
+    """One entry of the last axis, which goes."""
+    return g.node("Squeeze", columns(g, value, position), [g.rank(value) - 1])
+
+
+@lowers("_contrib_MultiBoxPrior", "_npx_multibox_prior", "MultiBoxPrior")
+def multibox_prior(
+    g: Graph,
+    data: ir.Value,
+    *,
+    sizes: Floats = (1.0,),
+    ratios: Floats = (1.0,),
+    clip: bool = False,
+    steps: Floats = (-1.0, -1.0),
+    offsets: Floats = (0.5, 0.5),
+) -> ir.Value:
+    """Anchors (1, H W (sizes + ratios - 1), 4) for every pixel: all sizes at the first ratio, then the first size at the others."""
+    height, width = image_sizes(g, data)
+    if not sizes or not ratios or len(steps) != 2 or len(offsets) != 2 or min(ratios) <= 0:
+        raise g.error(f"sizes {sizes}, ratios {ratios}, steps {steps} and offsets {offsets} make no anchors")
+    g.room(height, width, len(sizes) + len(ratios), 4)
+    f = np.float32
+    step_y = f(steps[0]) if steps[0] > 0 else f(1) / f(height)
+    step_x = f(steps[1]) if steps[1] > 0 else f(1) / f(width)
+    shapes = [(s, np.sqrt(f(ratios[0]))) for s in sizes] + [(sizes[0], np.sqrt(f(r))) for r in ratios[1:]]
+    halves = np.array([(f(s) * f(height) / f(width) * r / f(2), f(s) / r / f(2)) for s, r in shapes], f)
+    y = ((np.arange(height, dtype=f) + f(offsets[0])) * step_y)[:, None, None]
+    x = ((np.arange(width, dtype=f) + f(offsets[1])) * step_x)[None, :, None]
+    parts = np.broadcast_arrays(x - halves[:, 0], y - halves[:, 1], x + halves[:, 0], y + halves[:, 1])
+    boxes = np.stack(parts, axis=-1).reshape(1, -1, 4)
+    return g.identity(g.const((boxes.clip(0, 1) if clip else boxes).astype(g.dtype(data)), role="anchors"))
+
+
+def strictly_below(threshold: float) -> float:
+    """The float32 before a threshold: x > it means x >= threshold."""
+    return float(np.nextafter(np.float32(threshold), np.float32(-1)))
+
+
+def survivors(g: Graph, boxes: ir.Value, scores: ir.Value, threshold: float, count: int) -> ir.Value:
+    """A mask (N, classes, A) of the boxes (N, A, 4) that no better one of their class overlaps by more than the threshold.
+
+    scores: (N, classes, A); those of 0 and below take no part.
+    """
+    number: list[np.ndarray] = [np.array([count], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
+    chosen = g.emit("NonMaxSuppression", boxes, scores, *number)
+    zeros = g.emit("Expand", np.zeros((), np.float32), g.emit("Shape", scores), shape=g.shape(scores))
+    ones = g.emit("Expand", np.ones((), np.float32), g.emit("Slice", g.emit("Shape", chosen), [0], [1]))
+    mask = g.emit("ScatterND", zeros, chosen, ones, shape=g.shape(scores))
+    return g.node("Greater", mask, 0.5)
+
+
+def rows_at(g: Graph, data: ir.Value, order: ir.Value) -> ir.Value:
+    """Rows of (N, A, K) in the order of int64 indices (N, A)."""
+    wide = g.emit("Tile", g.emit("Unsqueeze", order, [2]), [1, 1, g.fixed(data, 2, 3)[0]])
+    return g.node("GatherElements", data, wide, axis=1)
+
+
+def in_order(g: Graph, keys: ir.Value, count: int) -> ir.Value:
+    """Indices that sort (N, A) downwards, equal keys in their order."""
+    result: ir.Value = g.emit("TopK", keys, [count], outputs=2, axis=1, largest=1, sorted=1)[1]
+    return result
+
+
+@lowers("_contrib_MultiBoxDetection", "_npx_multibox_detection", "MultiBoxDetection")
+def multibox_detection(
+    g: Graph,
+    cls_prob: ir.Value,
+    loc_pred: ir.Value,
+    anchor: ir.Value,
+    *,
+    clip: bool = True,
+    threshold: float = 0.01,
+    background_id: int = 0,
+    nms_threshold: float = 0.5,
+    force_suppress: bool = False,
+    variances: Floats = (0.1, 0.1, 0.2, 0.2),
+    nms_topk: int = -1,
+) -> ir.Value:
+    """Rows (class, score, x1, y1, x2, y2), best first, -1 in the class of those suppressed and everywhere behind the last one."""
+    if g.rank(cls_prob) != 3 or g.rank(loc_pred) != 2 or g.rank(anchor) != 3:
+        raise g.error(f"scores (N, C, A), offsets (N, 4 A) and anchors (1, A, 4) are needed, not {g.shape(cls_prob)}, {g.shape(loc_pred)}")
+    classes, count = g.fixed(cls_prob, 1, 3)
+    g.room(count)
+    if background_id != 0:
+        raise g.error(f"background_id {background_id} is ignored by MXNet, which takes class 0; use 0")
+    if classes < 2 or len(variances) != 4:
+        raise g.error(f"{classes} classes and variances {variances} make no detections")
+    foreground = g.emit("Slice", cls_prob, [1], [classes], [1])
+    score = g.emit("ReduceMax", foreground, [1], keepdims=0)  # (N, A)
+    label = g.cast(g.emit("ArgMax", foreground, axis=1, keepdims=0), np.float32)
+    valid = g.emit("GreaterOrEqual", score, np.array(threshold, np.float32))
+    boxes = _decoded(g, g.emit("Reshape", loc_pred, [0, count, 4]), anchor, variances, clip)
+    rows = g.emit("Concat", g.emit("Unsqueeze", label, [2]), g.emit("Unsqueeze", score, [2]), boxes, axis=2)
+    minus = np.full((), -1, np.float32)
+    compact = rows_at(g, rows, in_order(g, g.cast(valid, np.float32), count))
+    total = g.emit("ReduceSum", g.cast(valid, np.int64), [1], keepdims=1)  # (N, 1)
+    positions = g.const(np.arange(count, dtype=np.int64)[None], role="positions")
+    filled = g.emit("Unsqueeze", g.emit("Less", positions, total), [2])
+    if not 0 < nms_threshold <= 1:
+        return g.node("Where", filled, compact, minus)
+    lowest = np.full((), -np.inf, np.float32)
+    ordered = rows_at(g, rows, in_order(g, g.emit("Where", valid, score, lowest), count))
+    active = g.emit("Less", positions, total)
+    if 0 < nms_topk < count:
+        kept = g.const(np.arange(count)[None] < nms_topk, role="kept")
+        active = g.emit("And", active, kept)
+        ordered = g.emit("Where", g.emit("Unsqueeze", kept, [2]), ordered, compact)
+    ranks = g.emit("Where", active, g.const(np.arange(count, 0, -1, dtype=np.float32)[None], role="ranks"), np.zeros((), np.float32))
+    scores = g.emit("Unsqueeze", ranks, [1])
+    if not force_suppress and classes > 2:
+        own = g.emit("Unsqueeze", column(g, ordered, 0), [1])
+        same = g.emit("Equal", own, g.const(np.arange(classes - 1, dtype=np.float32).reshape(1, -1, 1), role="classes"))
+        scores = g.emit("Where", same, scores, np.zeros((), np.float32))
+    mask = survivors(g, columns(g, ordered, 2, 4), scores, strictly_below(nms_threshold), count)
+    alive = g.emit("ReduceMax", g.cast(mask, np.float32), [1], keepdims=0)
+    first = g.emit("Where", g.emit("Unsqueeze", g.emit("Greater", alive, 0.5), [2]), columns(g, ordered, 0), minus)
+    return g.node("Where", filled, g.emit("Concat", first, columns(g, ordered, 1, 5), axis=2), minus)
+
+
+def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, clip: bool) -> ir.Value:
+    """Corners of anchors moved by offsets (N, A, 4) of their centres and sizes."""
+    low, high = columns(g, anchor, 0, 2), columns(g, anchor, 2, 2)
+    size, centre = g.emit("Sub", high, low), g.emit("Mul", g.emit("Add", low, high), 0.5)
+    f = np.float32
+    moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, offsets, 0, 2), np.array(variances[:2], f)), size), centre)
+    half = g.emit("Mul", g.emit("Mul", g.emit("Exp", g.emit("Mul", columns(g, offsets, 2, 2), np.array(variances[2:], f))), size), 0.5)
+    corners: ir.Value = g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)
+    return g.node("Clip", corners, np.zeros((), f), np.ones((), f)) if clip else corners
+
+
+@lowers("_contrib_box_nms", "_contrib_box_non_maximum_suppression")
+def box_nms(
+    g: Graph,
+    data: ir.Value,
+    *,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: Literal["corner", "center"] = "corner",
+    out_format: Literal["corner", "center"] = "corner",
+) -> list[ir.Value]:
+    """Rows that no better one overlaps, best first; -1 behind them."""
+    rank = g.rank(data)
+    if rank < 2:
+        raise g.error(f"rows of boxes are needed, but the input has shape {g.shape(data)}")
+    count, width = g.fixed(data, rank - 2)
+    g.room(count)
+    if not (0 <= score_index < width and 0 <= coord_start <= width - 4 and id_index < width):
+        raise g.error(f"score_index {score_index}, coord_start {coord_start} and id_index {id_index} don't fit rows of {width} numbers")
+    if topk == 0:
+        return [g.identity(data)]
+    sizes = [size_of(g, data, i) for i in range(rank)]
+    x = data if rank == 3 else reshape_to(g, data, [times(sizes[:-2]) if rank > 2 else (1, ()), *sizes[-2:]])
+    score = column(g, x, score_index)
+    valid = g.emit("Greater", score, np.array(valid_thresh, np.float32))
+    if id_index >= 0:
+        valid = g.emit("And", valid, g.emit("Not", g.emit("Equal", column(g, x, id_index), float(background_id))))
+    ordered = rows_at(g, x, in_order(g, g.emit("Where", valid, score, np.full((), -np.inf, np.float32)), count))
+    total = g.emit("ReduceSum", g.cast(valid, np.int64), [1], keepdims=1)
+    if topk > 0:
+        total = g.emit("Min", total, np.array(topk, np.int64))
+    active = g.emit("Less", g.const(np.arange(count, dtype=np.int64)[None], role="positions"), total)
+    ranks = g.emit("Where", active, g.const(np.arange(count, 0, -1, dtype=np.float32)[None], role="ranks"), np.zeros((), np.float32))
+    boxes = columns(g, ordered, coord_start, 4)
+    corners = boxes if in_format == "corner" else _corners(g, boxes)
+    if id_index >= 0 and not force_suppress:
+        corners = _apart(g, corners, g.emit("Floor", columns(g, ordered, id_index)))
+    mask = survivors(g, corners, g.emit("Unsqueeze", ranks, [1]), overlap_thresh, count)
+    alive = g.emit("And", g.emit("Squeeze", mask, [1]), active)
+    result = rows_at(g, ordered, in_order(g, g.cast(alive, np.float32), count))
+    if in_format != out_format:
+        result = _converted(g, result, coord_start, out_format)
+    left = g.emit("ReduceSum", g.cast(alive, np.int64), [1], keepdims=1)
+    filled = g.emit("Unsqueeze", g.emit("Less", g.const(np.arange(count, dtype=np.int64)[None], role="positions"), left), [2])
+    result = g.emit("Where", filled, result, np.full((), -1, np.float32))
+    return [result if rank == 3 else reshape_to(g, result, sizes)]
+
+
+def _corners(g: Graph, boxes: ir.Value) -> ir.Value:
+    """Centre and size to corners."""
+    centre, half = columns(g, boxes, 0, 2), g.emit("Mul", columns(g, boxes, 2, 2), 0.5)
+    return g.node("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
+
+
+def _centres(g: Graph, boxes: ir.Value) -> ir.Value:
+    """Corners to centre and size."""
+    low, high = columns(g, boxes, 0, 2), columns(g, boxes, 2, 2)
+    centre = g.emit("Mul", g.emit("Add", low, high), 0.5)
+    return g.node("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
+
+
+def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
+    """Rows with their boxes in the other format; MXNet leaves those alone whose first number is negative."""
+    width = g.fixed(rows, 2, 3)[0]
+    boxes = columns(g, rows, start, 4)
+    other = _centres(g, boxes) if wanted == "center" else _corners(g, boxes)
+    changed = g.emit("Where", g.emit("Less", columns(g, boxes, 0), 0.0), boxes, other)
+    parts = [columns(g, rows, 0, start)] if start else []
+    parts.append(changed)
+    if start + 4 < width:
+        parts.append(columns(g, rows, start + 4, width - start - 4))
+    result: ir.Value = parts[0] if len(parts) == 1 else g.emit("Concat", *parts, axis=2)
+    return result
+
+
+def _apart(g: Graph, corners: ir.Value, ids: ir.Value) -> ir.Value:
+    """Boxes (N, A, 4) moved by their class so far that those of two classes never meet."""
+    span = g.emit("Sub", g.emit("ReduceMax", corners, [1, 2], keepdims=1), g.emit("ReduceMin", corners, [1, 2], keepdims=1))
+    return g.node("Add", corners, g.emit("Mul", ids, g.emit("Add", span, 1.0)))
+
+
+@lowers("_contrib_box_iou")
+def box_iou(g: Graph, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner", "center"] = "corner") -> ir.Value:
+    """Intersection over union of every box of the first input with every one of the second."""
+    a, b = (v if format == "corner" else _corners(g, v) for v in (lhs, rhs))
+    outer, inner = [size_of(g, a, i) for i in range(g.rank(a) - 1)], [size_of(g, b, i) for i in range(g.rank(b) - 1)]
+    a = g.emit("Unsqueeze", reshape_to(g, a, [times(outer), (4, ())]), [1])
+    b = g.emit("Unsqueeze", reshape_to(g, b, [times(inner), (4, ())]), [0])
+    low = g.emit("Max", columns(g, a, 0, 2), columns(g, b, 0, 2))
+    high = g.emit("Min", columns(g, a, 2, 2), columns(g, b, 2, 2))
+    both = _area(g, g.emit("Sub", high, low))
+    areas = g.emit("Add", *(_area(g, g.emit("Sub", columns(g, v, 2, 2), columns(g, v, 0, 2))) for v in (a, b)))
+    union = g.emit("Sub", areas, both)
+    zero = np.zeros((), g.dtype(lhs))
+    some = g.emit("Greater", union, zero)
+    iou = g.emit("Where", some, g.emit("Div", both, g.emit("Where", some, union, np.ones((), g.dtype(lhs)))), zero)
+    return reshape_to(g, iou, [*outer, *inner])
+
+
+def _area(g: Graph, extents: ir.Value) -> ir.Value:
+    """Products of the last axis' two numbers, 0 where one is negative."""
+    held = g.emit("Max", extents, np.zeros((), g.dtype(extents)))
+    return g.node("Mul", column(g, held, 0), column(g, held, 1))
+
+
+@lowers("_contrib_box_decode")
+def box_decode(
+    g: Graph,
+    data: ir.Value,
+    anchors: ir.Value,
+    *,
+    std0: float = 1.0,
+    std1: float = 1.0,
+    std2: float = 1.0,
+    std3: float = 1.0,
+    clip: float = -1.0,
+    format: Literal["corner", "center"] = "center",
+) -> ir.Value:
+    """Corners of anchors (1, A, 4) moved by offsets (N, A, 4) of their centres and sizes."""
+    centres = anchors if format == "center" else _centres(g, anchors)
+    kind = g.dtype(data)
+    centre, size = columns(g, centres, 0, 2), columns(g, centres, 2, 2)
+    moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, data, 0, 2), np.array([std0, std1], kind)), size), centre)
+    growth = g.emit("Mul", columns(g, data, 2, 2), np.array([std2, std3], kind))
+    if clip > 0:
+        growth = g.emit("Min", growth, np.array(clip, kind))
+    half = g.emit("Mul", g.emit("Mul", g.emit("Exp", growth), size), 0.5)
+    return g.node("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=g.rank(data) - 1)

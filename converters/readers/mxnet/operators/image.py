@@ -1,0 +1,90 @@
+"""Preparing images. Sources: mxnet src/operator/image/image_random.cc, crop.cc; src/operator/nn/im2col.h."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Floats, Ints
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.convolution import spatial
+from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.signature import lowers
+
+
+def _pixels(g: Graph, data: ir.Value) -> int:
+    """The rank of an image (H, W, C) or a batch of them."""
+    rank = g.rank(data)
+    if rank not in (3, 4):
+        raise g.error(f"an image or a batch of images is needed, but the input has shape {g.shape(data)}")
+    return rank
+
+
+@lowers("_image_to_tensor", "_npx__image_to_tensor")
+def to_tensor(g: Graph, data: ir.Value) -> ir.Value:
+    """(H, W, C) of 0..255 to (C, H, W) of 0..1, or a batch of them."""
+    rank = _pixels(g, data)
+    moved = g.emit("Transpose", data, perm=[2, 0, 1] if rank == 3 else [0, 3, 1, 2])
+    return g.node("Div", g.cast(moved, np.float32), 255.0)
+
+
+@lowers("_image_normalize", "_npx__image_normalize")
+def normalize(g: Graph, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0.0, 0.0), std: Floats = (1.0, 1.0, 1.0, 1.0)) -> ir.Value:
+    """(x - mean) / std for each channel of (C, H, W), or a batch of them."""
+    rank = _pixels(g, data)
+    count = g.fixed(data, rank - 3, rank - 2)[0]
+    means, stds = (list(v) * count if len(v) == 1 else list(v)[:count] for v in (mean, std))
+    if len(means) != count or len(stds) != count:
+        raise g.error(f"mean {mean} and std {std} don't fit {count} channels")
+    a, b = (g.const(np.array(v, g.dtype(data)).reshape(count, 1, 1)) for v in (means, stds))
+    return g.node("Div", g.emit("Sub", data, a), b)
+
+
+@lowers("_image_crop", "_npx__image_crop")
+def crop(g: Graph, data: ir.Value, *, x: int, y: int, width: int, height: int) -> ir.Value:
+    """A window of (H, W, C), or of a batch of them."""
+    rank = _pixels(g, data)
+    sizes = g.fixed(data, rank - 3, rank - 1)
+    if min(x, y) < 0 or min(width, height) < 1 or y + height > sizes[0] or x + width > sizes[1]:
+        raise g.error(f"a window of {height} x {width} at ({y}, {x}) doesn't lie in the image of {sizes[0]} x {sizes[1]}")
+    return g.node("Slice", data, [y, x], [y + height, x + width], [rank - 3, rank - 2])
+
+
+def _flipped(g: Graph, data: ir.Value, axis: int) -> ir.Value:
+    return g.node("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
+
+
+@lowers("_image_flip_left_right", "_npx__image_flip_left_right")
+def flip_left_right(g: Graph, data: ir.Value) -> ir.Value:
+    """(H, W, C) mirrored left to right."""
+    return _flipped(g, data, _pixels(g, data) - 2)
+
+
+@lowers("_image_flip_top_bottom", "_npx__image_flip_top_bottom")
+def flip_top_bottom(g: Graph, data: ir.Value) -> ir.Value:
+    """(H, W, C) turned upside down."""
+    return _flipped(g, data, _pixels(g, data) - 3)
+
+
+@lowers("im2col")
+def im2col(g: Graph, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate: Ints = (), pad: Ints = ()) -> ir.Value:
+    """The patches under a kernel as columns, (N, C taps, windows)."""
+    if len(kernel) != 2:
+        raise g.error(f"attribute kernel is {kernel}; a height and a width are needed")
+    sizes, count = image_sizes(g, data), g.fixed(data, 1, 2)[0]
+    strides, dilations = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "dilate", dilate, kernel, 1, 1)
+    pads = spatial(g, "pad", pad, kernel, 0, 0)
+    out = [(s + 2 * p - d * (k - 1) - 1) // st + 1 for s, p, d, k, st in zip(sizes, pads, dilations, kernel, strides, strict=True)]
+    if min(out) < 1:
+        raise g.error(f"kernel {kernel} is larger than the input of shape {g.shape(data)}")
+    x = g.emit("Pad", data, [0, 0, *pads] * 2, np.zeros((), g.dtype(data))) if any(pads) else data
+    if kernel[0] * kernel[1] > 4096:
+        raise g.error(f"attribute kernel is {kernel}; at most 4096 taps are laid out")
+    taps = []
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            begins = [i * dilations[0], j * dilations[1]]
+            ends = [b + (o - 1) * s + 1 for b, o, s in zip(begins, out, strides, strict=True)]
+            taps.append(g.emit("Unsqueeze", g.emit("Slice", x, begins, ends, [2, 3], strides), [2]))
+    stacked = taps[0] if len(taps) == 1 else g.emit("Concat", *taps, axis=2)
+    return g.node("Reshape", stacked, [0, count * len(taps), out[0] * out[1]])

@@ -1,0 +1,183 @@
+"""Joining, repeating, bordering and rearranging. Sources: mxnet src/operator/nn/concat.cc, pad.cc, tensor/matrix_op.cc, diag_op.cc."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.shape import END, as_dim, reshape_to, size_of, times
+from converters.readers.mxnet.operators.slicing import cut
+from converters.readers.mxnet.signature import lowers
+
+
+@lowers("Concat", "concat", "_rnn_param_concat")
+def concat(g: Graph, *data: ir.Value, dim: int = 1) -> ir.Value:
+    """Inputs joined along an axis."""
+    if not data:
+        raise g.error("it has no inputs")
+    if len(data) == 1:
+        return g.identity(data[0])
+    return g.node("Concat", *_closed(g, data), axis=g.axis(data[0], dim, attribute="dim"))
+
+
+def _closed(g: Graph, data: Sequence[ir.Value]) -> list[ir.Value]:
+    """The inputs in one type, those with open sizes grown to their neighbours'."""
+    kind = g.dtype(data[0])
+    whole = next((value for value in data if value not in g.open_values), None)
+    result = []
+    for value in data:
+        if value in g.open_values and whole is not None:
+            value = g.emit("Expand", value, g.emit("Shape", whole), shape=g.shape(whole))
+        result.append(g.cast(value, kind))
+    return result
+
+
+@lowers("stack")
+def stack(g: Graph, *data: ir.Value, axis: int = 0) -> ir.Value:
+    """Inputs joined along a new axis."""
+    if not data:
+        raise g.error("it has no inputs")
+    where = g.axis(data[0], axis, extra=1)
+    return g.node("Concat", *(g.emit("Unsqueeze", value, [where]) for value in _closed(g, data)), axis=where)
+
+
+@lowers("tile", "_npi_tile")
+def tile(g: Graph, data: ir.Value, *, reps: Ints) -> ir.Value:
+    """The whole array repeated along its axes."""
+    if any(r < 1 for r in reps):
+        raise g.error(f"attribute reps is {reps}; at least 1 of each makes sense")
+    x, rank = data, g.rank(data)
+    if len(reps) > rank:
+        x = g.emit("Unsqueeze", data, list(range(len(reps) - rank)))
+    return g.node("Tile", x, [1] * (g.rank(x) - len(reps)) + list(reps))
+
+
+@lowers("repeat")
+def repeat(g: Graph, data: ir.Value, *, repeats: int, axis: int | None = None) -> ir.Value:
+    """Every element repeated along an axis, or all in a row."""
+    if repeats < 1:
+        raise g.error(f"attribute repeats is {repeats}; at least 1 makes sense")
+    x = data if axis is not None else reshape_to(g, data, [times([size_of(g, data, i) for i in range(g.rank(data))])])
+    where = g.axis(x, axis if axis is not None else 0)
+    sizes = [size_of(g, x, i) for i in range(g.rank(x))]
+    wide = g.emit("Unsqueeze", x, [where + 1])
+    tiled = g.emit("Tile", wide, [repeats if i == where + 1 else 1 for i in range(len(sizes) + 1)])
+    sizes[where] = times([sizes[where], (repeats, ())])
+    entries = [0 if i < where else -1 if i == where else as_dim(size) for i, size in enumerate(sizes)]
+    if not all(isinstance(entry, int) for entry in entries):
+        g.fixed(data)
+    return g.node("Reshape", tiled, [int(e) for e in entries], shape=[as_dim(s) for s in sizes])
+
+
+@lowers("reverse", "flip")
+def reverse(g: Graph, data: ir.Value, *, axis: Ints) -> ir.Value:
+    """Axes read backwards."""
+    axes = [g.axis(data, a) for a in axis]
+    return cut(g, data, axes, [END] * len(axes), [-END] * len(axes), [-1] * len(axes))
+
+
+@lowers("broadcast_axis", "broadcast_axes")
+def broadcast_axis(g: Graph, data: ir.Value, *, axis: Ints = (), size: Ints = ()) -> ir.Value:
+    """Axes of size 1 repeated to a size."""
+    if len(axis) != len(size):
+        raise g.error(f"axis {axis} and size {size} must have as many entries")
+    sizes = {g.axis(data, a): s for a, s in zip(axis, size, strict=True)}
+    dims = g.shape(data)
+    if any(isinstance(dims[a], int) and dims[a] != 1 for a in sizes) or any(s < 1 for s in size):
+        raise g.error(f"only axes of size 1 can be repeated; the input has shape {dims}, axis is {axis}, size {size}")
+    return g.node("Expand", data, [sizes.get(i, 1) for i in range(len(dims))])
+
+
+@lowers("broadcast_to")
+def broadcast_to(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
+    """Axes of size 1 repeated to a shape, in which 0 keeps a size."""
+    dims = g.shape(data)
+    if len(shape) != len(dims) or any(isinstance(d, int) and s not in (0, d) and d != 1 for d, s in zip(dims, shape, strict=False)):
+        raise g.error(f"an input of shape {dims} can't be repeated to {shape}")
+    return g.node("Expand", data, [1 if s == 0 or s == d else s for d, s in zip(dims, shape, strict=True)])
+
+
+@lowers("broadcast_like")
+def broadcast_like(g: Graph, lhs: ir.Value, rhs: ir.Value, *, lhs_axes: Ints | None = None, rhs_axes: Ints | None = None) -> ir.Value:
+    """Axes of size 1 of the first input repeated to the second's sizes, on all axes or some."""
+    if lhs_axes is None or rhs_axes is None:
+        if g.rank(lhs) != g.rank(rhs):
+            raise g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}; they need as many axes")
+        return g.node("Expand", lhs, g.emit("Shape", rhs), shape=g.shape(rhs))
+    if len(lhs_axes) != len(rhs_axes):
+        raise g.error(f"lhs_axes {lhs_axes} and rhs_axes {rhs_axes} must have as many entries")
+    target = [1] * g.rank(lhs)
+    for a, b in zip(lhs_axes, rhs_axes, strict=True):
+        there = g.axis(rhs, b, attribute="rhs_axes")
+        target[g.axis(lhs, a, attribute="lhs_axes")] = g.fixed(rhs, there, there + 1)[0]
+    return g.node("Expand", lhs, target)
+
+
+@lowers("Pad", "pad")
+def pad(
+    g: Graph, data: ir.Value, *, mode: Literal["constant", "edge", "reflect"], pad_width: Ints, constant_value: float = 0.0
+) -> ir.Value:
+    """Borders of a constant, of the edge's values, or mirrored without the edge; pad_width holds before and after of each axis."""
+    rank = g.rank(data)
+    if len(pad_width) != 2 * rank or min(pad_width) < 0:
+        raise g.error(f"attribute pad_width is {pad_width}; an input of shape {g.shape(data)} needs {2 * rank} numbers of at least 0")
+    pads = [*pad_width[::2], *pad_width[1::2]]
+    if mode == "constant":
+        value = np.array(constant_value, g.dtype(data))
+        return g.node("Pad", data, pads, value, mode=mode)
+    if mode == "reflect":
+        for axis in range(rank):
+            size = g.shape(data)[axis]
+            if isinstance(size, int) and max(pad_width[2 * axis], pad_width[2 * axis + 1]) >= size and size > 1:
+                raise g.error(f"a mirrored border of {pad_width[2 * axis : 2 * axis + 2]} doesn't fit an axis of size {size}")
+    return g.node("Pad", data, pads, mode=mode)
+
+
+@lowers("depth_to_space")
+def depth_to_space(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
+    """Blocks of channels laid out as pixels."""
+    count = g.fixed(data, 1, 2)[0]
+    if block_size < 1 or count % (block_size * block_size):
+        raise g.error(f"{count} channels don't divide into blocks of {block_size} x {block_size}")
+    return g.node("DepthToSpace", data, blocksize=block_size, mode="DCR")
+
+
+@lowers("space_to_depth")
+def space_to_depth(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
+    """Blocks of pixels laid out as channels."""
+    if block_size < 1 or any(isinstance(d, int) and d % block_size for d in g.shape(data)[2:]):
+        raise g.error(f"an input of shape {g.shape(data)} doesn't divide into blocks of {block_size} x {block_size}")
+    return g.node("SpaceToDepth", data, blocksize=block_size)
+
+
+@lowers("diag")
+def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1) -> ir.Value:
+    """A vector as a diagonal matrix, or the diagonal of two axes, which becomes the last axis."""
+    sizes = g.fixed(data)
+    if len(sizes) == 1:
+        size = sizes[0] + abs(k)
+        g.room(size, size)
+        mask = np.eye(size, k=k, dtype=np.bool_)
+        padded = g.emit("Pad", data, [max(0, -k), max(0, k)], np.zeros((), g.dtype(data)))
+        rows = g.emit("Unsqueeze", padded, [1] if k >= 0 else [0])
+        if k >= 0:  # row i holds element i
+            rows = g.emit("Unsqueeze", g.emit("Pad", data, [0, k], np.zeros((), g.dtype(data))), [1])
+        else:  # column j holds element j
+            rows = g.emit("Unsqueeze", g.emit("Pad", data, [0, -k], np.zeros((), g.dtype(data))), [0])
+        return g.node("Where", g.const(mask, role="mask"), rows, np.zeros((), g.dtype(data)))
+    a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")
+    if a == b:
+        raise g.error(f"axis1 and axis2 are the same axis, {a}")
+    g.room(sizes[a], sizes[b])
+    rest = [i for i in range(len(sizes)) if i not in (a, b)]
+    chosen = np.arange(sizes[a] * sizes[b]).reshape(sizes[a], sizes[b]).diagonal(k)
+    if not chosen.size:
+        raise g.error(f"there is no diagonal {k} in an input of shape {sizes}")
+    moved = g.emit("Transpose", data, perm=[*rest, a, b])
+    flat = g.emit("Reshape", moved, [*(sizes[i] for i in rest), -1])
+    return g.node("Gather", flat, g.const(chosen.astype(np.int64), role="positions"), axis=len(rest))

@@ -1,0 +1,326 @@
+# ruff: noqa: N803  the inputs are named as MXNet names them
+"""Fully connected layers and matrix products. Sources: mxnet src/operator/nn/fully_connected.cc, tensor/dot-inl.h, tensor/la_op.cc,
+contrib/transformer.cc, contrib/krprod.cc."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.graph.builder import SymbolicDimensionError
+from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.operators.shape import Size, reshape_to, size_of, times
+from converters.readers.mxnet.signature import lowers
+
+
+@lowers("FullyConnected", "_npx_fully_connected")
+def fully_connected(
+    g: Graph,
+    data: ir.Value,
+    weight: Parameter,
+    bias: Parameter | None = None,
+    *,
+    num_hidden: int,
+    no_bias: bool = False,
+    flatten: bool = True,
+) -> ir.Value:
+    """x W^T + b with W (out, in); the input is flattened to (N, rest), or its last axis is used."""
+    kind = g.dtype(data)
+    x = data
+    if flatten and g.rank(data) != 2:
+        x = g.emit("Flatten", data, axis=1)
+    if g.rank(x) < 2:
+        raise g.error(f"an input of at least two axes is needed, but it has shape {g.shape(data)}")
+    width = g.shape(x)[-1]
+    w = weight.use((num_hidden, width), kind)
+    if not no_bias and bias is None:
+        raise g.error("the input 'bias' is missing, and no_bias isn't set")
+    b = bias.use((num_hidden,), kind) if bias is not None and not no_bias else None
+    result: ir.Value
+    if g.rank(x) == 2:
+        result = g.emit("Gemm", x, w, *([b] if b is not None else []), transB=1)
+    else:
+        result = g.emit("MatMul", x, g.emit("Transpose", w, perm=[1, 0]))
+        result = result if b is None else g.emit("Add", result, b)
+    if data in g.open_values:
+        g.open_values.add(result)
+    return result
+
+
+@lowers("dot")
+def dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
+    """Contraction of the first input's last axis (first, when transposed) with the second's first (last, when transposed)."""
+    a = [size_of(g, lhs, i) for i in range(g.rank(lhs))]
+    b = [size_of(g, rhs, i) for i in range(g.rank(rhs))]
+    result: ir.Value
+    if len(a) == 1 and len(b) == 1:
+        if a != b:
+            raise _unfit(g, lhs, rhs, a[0], b[0])
+        return g.node("ReduceSum", g.emit("Mul", lhs, rhs), [0], keepdims=1)
+    inner_a, outer_a = (a[0], a[1:]) if transpose_a else (a[-1], a[:-1])
+    inner_b, outer_b = (b[-1], b[:-1]) if transpose_b else (b[0], b[1:])
+    if inner_a != inner_b:
+        raise _unfit(g, lhs, rhs, inner_a, inner_b)
+    x, y = lhs, rhs
+    if len(a) != 2:
+        x = reshape_to(g, lhs, [inner_a, times(outer_a)] if transpose_a else [times(outer_a), inner_a])
+    if len(b) != 2:
+        y = reshape_to(g, rhs, [times(outer_b), inner_b] if transpose_b else [inner_b, times(outer_b)])
+    x = g.emit("Transpose", x, perm=[1, 0]) if transpose_a else x
+    y = g.emit("Transpose", y, perm=[1, 0]) if transpose_b else y
+    result = g.emit("MatMul", x, y)
+    shape: list[Size] = [*outer_a, *outer_b]
+    return result if len(a) == 2 and len(b) == 2 else reshape_to(g, result, shape)
+
+
+def _unfit(g: Graph, lhs: ir.Value, rhs: ir.Value, a: Size, b: Size) -> Exception:
+    """What to raise for axes that aren't known to be equal: the batch gets fixed where that may help."""
+    if a[1] or b[1]:
+        return SymbolicDimensionError(f"{a} and {b}")
+    return g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}, whose contracted axes differ")
+
+
+def swapped(g: Graph, value: ir.Value, when: bool = True) -> ir.Value:
+    """The last two axes exchanged."""
+    if not when:
+        return value
+    rank = g.rank(value)
+    if rank < 2:
+        raise g.error(f"a matrix is needed, but the input has shape {g.shape(value)}")
+    return g.node("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+@lowers("batch_dot", "_npx_batch_dot")
+def batch_dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
+    """A matrix product per sample."""
+    return g.node("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
+
+
+@lowers("_linalg_gemm2", "linalg_gemm2")
+def gemm2(
+    g: Graph, A: ir.Value, B: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False, alpha: float = 1.0, axis: int = -2
+) -> ir.Value:
+    """alpha A B, over the last two axes or over `axis` and the last."""
+    a, b = _rows_last_but_one(g, A, axis), _rows_last_but_one(g, B, axis)
+    product = g.emit("MatMul", swapped(g, a, transpose_a), swapped(g, b, transpose_b))
+    return _rows_back(g, _scaled(g, product, alpha), axis)
+
+
+@lowers("_linalg_gemm", "linalg_gemm")
+def gemm(
+    g: Graph,
+    A: ir.Value,
+    B: ir.Value,
+    C: ir.Value,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    axis: int = -2,
+) -> ir.Value:
+    """alpha A B + beta C."""
+    return g.node("Add", gemm2(g, A, B, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, axis=axis), _scaled(g, C, beta))
+
+
+def _scaled(g: Graph, value: ir.Value, factor: float) -> ir.Value:
+    return value if factor == 1.0 else g.emit("Mul", value, factor)
+
+
+def _rows_last_but_one(g: Graph, value: ir.Value, axis: int) -> ir.Value:
+    rank = g.rank(value)
+    where = g.axis(value, axis)
+    if where == rank - 2:
+        return value
+    order = [i for i in range(rank - 1) if i != where] + [where, rank - 1]
+    return g.node("Transpose", value, perm=order)
+
+
+def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
+    rank = g.rank(value)
+    where = g.axis(value, axis)
+    if where == rank - 2:
+        return value
+    order = [i for i in range(rank - 1) if i != where] + [where, rank - 1]
+    return g.node("Transpose", value, perm=[order.index(i) for i in range(rank)])
+
+
+@lowers("_linalg_syrk", "linalg_syrk")
+def syrk(g: Graph, A: ir.Value, *, transpose: bool = False, alpha: float = 1.0) -> ir.Value:
+    """alpha A A^T, or alpha A^T A."""
+    other = swapped(g, A)
+    return _scaled(g, g.emit("MatMul", other, A) if transpose else g.emit("MatMul", A, other), alpha)
+
+
+@lowers("_linalg_trmm", "linalg_trmm")
+def trmm(
+    g: Graph, A: ir.Value, B: ir.Value, *, transpose: bool = False, rightside: bool = False, lower: bool = True, alpha: float = 1.0
+) -> ir.Value:
+    """alpha A B with the triangle of A alone; A on the right with rightside."""
+    triangle = swapped(g, g.emit("Trilu", A, upper=int(not lower)), transpose)
+    return _scaled(g, g.emit("MatMul", B, triangle) if rightside else g.emit("MatMul", triangle, B), alpha)
+
+
+@lowers("_linalg_det", "linalg_det")
+def det(g: Graph, A: ir.Value) -> ir.Value:
+    """Determinants."""
+    single = g.rank(A) == 2
+    return g.node("Det", g.emit("Unsqueeze", A, [0]) if single else A)
+
+
+@lowers("_linalg_slogdet", "linalg_slogdet")
+def slogdet(g: Graph, A: ir.Value) -> list[ir.Value]:
+    """Signs of determinants, and the logarithms of their magnitudes."""
+    value = det(g, A)
+    return [g.emit("Sign", value), g.emit("Log", g.emit("Abs", value))]
+
+
+@lowers("_linalg_sumlogdiag", "linalg_sumlogdiag")
+def sumlogdiag(g: Graph, A: ir.Value) -> ir.Value:
+    """Sums of the logarithms of the diagonals."""
+    logarithms = g.emit("Log", extract_diagonal(g, A, offset=0))
+    if g.rank(A) == 2:
+        return g.node("ReduceSum", logarithms, [0], keepdims=1)
+    return g.node("ReduceSum", logarithms, [g.rank(A) - 2], keepdims=0)
+
+
+@lowers("_linalg_extractdiag", "linalg_extractdiag")
+def extract_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
+    """The diagonals of square matrices."""
+    size = g.fixed(A, -2)[0]
+    g.room(size, size)
+    return _pick_entries(g, A, np.arange(size * size).reshape(size, size).diagonal(offset))
+
+
+@lowers("_linalg_extracttrian", "linalg_extracttrian")
+def extract_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
+    """The triangles of square matrices: the lower one row by row, the upper one column by column."""
+    size = g.fixed(A, -2)[0]
+    g.room(size, size)
+    below = lower if offset == 0 else offset < 0
+    rows, columns = _triangle(size, offset, below)
+    return _pick_entries(g, A, rows * size + columns)
+
+
+def _triangle(size: int, offset: int, below: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a triangle's entries: the lower one row by row, the upper one column by column."""
+    if below:
+        return np.tril_indices(size, offset)
+    columns, rows = np.tril_indices(size, -offset)
+    return rows, columns
+
+
+def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
+    if not positions.size:
+        raise g.error(f"nothing is left of matrices of shape {g.shape(A)} at that offset")
+    rank = g.rank(A)
+    sizes = [size_of(g, A, i) for i in range(rank)]
+    flat = reshape_to(g, A, [*sizes[:-2], times(sizes[-2:])])
+    return g.node("Gather", flat, g.const(positions.astype(np.int64), role="positions"), axis=rank - 2)
+
+
+@lowers("_linalg_makediag", "linalg_makediag")
+def make_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
+    """Matrices with the rows of the input on a diagonal."""
+    size = g.fixed(A, -1)[0] + abs(offset)
+    g.room(size, size)
+    rows, columns = np.eye(size, k=offset).nonzero()
+    return _spread(g, A, size, rows * size + columns)
+
+
+@lowers("_linalg_maketrian", "linalg_maketrian")
+def make_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
+    """Matrices with the rows of the input in a triangle: a lower one row by row, an upper one column by column."""
+    count = g.fixed(A, -1)[0]
+    below = lower if offset == 0 else offset < 0
+    side = (math.isqrt(1 + 8 * count) - 1) // 2
+    size = side + abs(offset)
+    g.room(size, size)
+    rows, columns = _triangle(size, offset, below)
+    if len(rows) != count:
+        raise g.error(f"{count} numbers don't fill a triangle with offset {offset}")
+    return _spread(g, A, size, rows * size + columns)
+
+
+def _spread(g: Graph, A: ir.Value, size: int, positions: np.ndarray) -> ir.Value:
+    """The last axis set into size x size zeros at flat positions."""
+    source = np.full(size * size, len(positions), np.int64)
+    source[positions] = np.arange(len(positions))
+    rank = g.rank(A)
+    padded = g.emit("Pad", A, [0] * (2 * rank - 1) + [1], np.zeros((), g.dtype(A)))
+    sizes = [size_of(g, A, i) for i in range(rank)]
+    picked = g.emit("Gather", padded, g.const(source, role="positions"), axis=rank - 1)
+    return reshape_to(g, picked, [*sizes[:-1], (size, ()), (size, ())])
+
+
+@lowers("khatri_rao")
+def khatri_rao(g: Graph, *args: ir.Value) -> ir.Value:
+    """Column-wise Kronecker product of matrices with as many columns."""
+    if not args:
+        raise g.error("it has no inputs")
+    result = args[0]
+    for other in args[1:]:
+        product = g.emit("Mul", g.emit("Unsqueeze", result, [1]), g.emit("Unsqueeze", other, [0]))
+        rows, columns = times([size_of(g, result, 0), size_of(g, other, 0)]), size_of(g, other, 1)
+        result = reshape_to(g, product, [rows, columns])
+    return g.identity(result) if len(args) == 1 else result
+
+
+@lowers("_contrib_div_sqrt_dim")
+def div_sqrt_dim(g: Graph, data: ir.Value) -> ir.Value:
+    """x / sqrt(size of the last axis)."""
+    return g.node("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
+
+
+def _heads(g: Graph, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:
+    """(L, N, heads parts d) cut into `parts` arrays (N heads, L, d)."""
+    length, batch, width = (size_of(g, projections, i) for i in range(3))
+    if width[1] or heads < 1 or width[0] % (heads * parts):
+        raise g.error(f"an input of shape {g.shape(projections)} doesn't divide into {heads} heads of {parts} parts")
+    size: Size = (width[0] // (heads * parts), ())
+    split = reshape_to(g, projections, [length, times([batch, (heads, ())]), (parts, ()), size])
+    moved = g.emit("Transpose", split, perm=[2, 1, 0, 3])
+    if parts == 1:
+        return [g.emit("Squeeze", moved, [0])]
+    return [g.emit("Squeeze", part, [0]) for part in g.emit("Split", moved, [1] * parts, outputs=parts, axis=0)]
+
+
+def _merge_heads(g: Graph, value: ir.Value, heads: int) -> ir.Value:
+    """(N heads, L, d) to (L, N, heads d)."""
+    both, length, size = (size_of(g, value, i) for i in range(3))
+    moved = g.emit("Transpose", value, perm=[1, 0, 2])
+    batch: Size = (both[0] // heads, both[1])
+    return reshape_to(g, moved, [length, batch, times([(heads, ()), size])])
+
+
+def _scores(g: Graph, queries: ir.Value, keys: ir.Value) -> ir.Value:
+    size = g.fixed(queries, 2, 3)[0]
+    return g.node("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
+
+
+@lowers("_contrib_interleaved_matmul_selfatt_qk")
+def selfattention_scores(g: Graph, queries_keys_values: ir.Value, *, heads: int) -> ir.Value:
+    """Scaled products of queries and keys, interleaved head by head in (L, N, 3 C)."""
+    queries, keys, _ = _heads(g, queries_keys_values, heads, 3)
+    return _scores(g, queries, keys)
+
+
+@lowers("_contrib_interleaved_matmul_selfatt_valatt")
+def selfattention_values(g: Graph, queries_keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
+    """Values weighted by an attention (N heads, L, L)."""
+    values = _heads(g, queries_keys_values, heads, 3)[2]
+    return _merge_heads(g, g.emit("MatMul", attention, values), heads)
+
+
+@lowers("_contrib_interleaved_matmul_encdec_qk")
+def attention_scores(g: Graph, queries: ir.Value, keys_values: ir.Value, *, heads: int) -> ir.Value:
+    """Scaled products of queries (L, N, C) and keys, interleaved with values in (M, N, 2 C)."""
+    return _scores(g, _heads(g, queries, heads, 1)[0], _heads(g, keys_values, heads, 2)[0])
+
+
+@lowers("_contrib_interleaved_matmul_encdec_valatt")
+def attention_values(g: Graph, keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
+    """Values weighted by an attention (N heads, L, M)."""
+    return _merge_heads(g, g.emit("MatMul", attention, _heads(g, keys_values, heads, 2)[1]), heads)

@@ -1,0 +1,188 @@
+"""The softmax family, and the heads that training puts on a net. Sources: mxnet src/operator/softmax_output-inl.h, nn/softmax-inl.h,
+regression_output.cc, svm_output.cc, make_loss.cc."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.errors import ConversionWarning
+from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.graph import Graph, Label
+from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.operators.normalization import like
+from converters.readers.mxnet.signature import lowers
+
+
+@lowers("SoftmaxOutput", "Softmax")
+def softmax_output(
+    g: Graph, data: ir.Value, label: Label | None = None, *, multi_output: bool = False, preserve_shape: bool = False
+) -> ir.Value:
+    """Softmax over all but the first axis, over axis 1 (multi_output) or over the last (preserve_shape); the label is for training.
+
+    (MXNet 1.6 to 1.9 with MKL-DNN take the last axis of a 4-D input at inference, unlike training, GPUs and the documentation.)
+    """
+    rank = g.rank(data)
+    if multi_output and rank > 1:
+        return g.node("Softmax", data, axis=1)
+    if preserve_shape or rank <= 2:
+        return g.node("Softmax", data, axis=-1)
+    return like(g, g.node("Softmax", g.node("Flatten", data, axis=1), axis=-1), data)
+
+
+@lowers("SoftmaxActivation")
+def softmax_activation(g: Graph, data: ir.Value, *, mode: Literal["instance", "channel"] = "instance") -> ir.Value:
+    """Softmax over axis 1 (channel) or the last axis (instance)."""
+    if mode == "instance" and g.rank(data) > 2:
+        warnings.warn(
+            g.source.describe("mode instance of an input with more than two axes: the softmax goes over the last one, as MXNet does on CPU")
+            if g.source
+            else "mode instance goes over the last axis",
+            ConversionWarning,
+            stacklevel=2,
+        )
+    return g.node("Softmax", data, axis=1 if mode == "channel" else -1)
+
+
+def _softmax(
+    g: Graph,
+    op_type: str,
+    data: ir.Value,
+    length: ir.Value | None,
+    axis: int,
+    temperature: float | None,
+    dtype: str | None,
+    use_length: bool,
+) -> ir.Value:
+    axis = g.axis(data, axis)
+    x = g.cast(data, read_type(g, dtype)) if dtype else data
+    if g.dtype(x).kind != "f":
+        x = g.cast(x, np.float32)
+    if temperature is not None and temperature != 1.0:
+        x = g.emit("Div", x, temperature)
+    if not use_length:
+        return g.node(op_type, x, axis=axis)
+    if length is None:
+        raise g.error("the input 'length' is missing, and use_length is set")
+    size = g.fixed(x, axis, axis + 1)[0]
+    g.room(size)
+    positions = np.arange(size, dtype=np.int64).reshape([-1] + [1] * (g.rank(x) - 1 - axis))
+    inside = g.emit("Less", g.const(positions, role="positions"), g.emit("Unsqueeze", g.cast(length, np.int64), [axis]))
+    lowest = np.full((), -np.inf, g.dtype(x))
+    masked = g.emit(op_type, g.emit("Where", inside, x, lowest), axis=axis)
+    return g.node("Where", inside, masked, np.zeros((), g.dtype(x)))
+
+
+@lowers("softmax", "_npx_softmax")
+def softmax(
+    g: Graph,
+    data: ir.Value,
+    length: ir.Value | None = None,
+    *,
+    axis: int = -1,
+    temperature: float | None = None,
+    dtype: str | None = None,
+    use_length: bool | None = False,
+) -> ir.Value:
+    """Softmax along an axis, with a temperature, up to a length per row."""
+    return _softmax(g, "Softmax", data, length, axis, temperature, dtype, bool(use_length))
+
+
+@lowers("log_softmax", "_npx_log_softmax")
+def log_softmax(
+    g: Graph,
+    data: ir.Value,
+    length: ir.Value | None = None,
+    *,
+    axis: int = -1,
+    temperature: float | None = None,
+    dtype: str | None = None,
+    use_length: bool | None = False,
+) -> ir.Value:
+    """Logarithm of the softmax."""
+    return _softmax(g, "LogSoftmax", data, length, axis, temperature, dtype, bool(use_length))
+
+
+@lowers("softmin")
+def softmin(
+    g: Graph,
+    data: ir.Value,
+    length: ir.Value | None = None,
+    *,
+    axis: int = -1,
+    temperature: float | None = None,
+    dtype: str | None = None,
+    use_length: bool | None = False,
+) -> ir.Value:
+    """Softmax of the negated input."""
+    return _softmax(g, "Softmax", g.emit("Neg", data), length, axis, temperature, dtype, bool(use_length))
+
+
+@lowers("LogisticRegressionOutput")
+def logistic_output(g: Graph, data: ir.Value, label: Label | None = None) -> ir.Value:
+    """A sigmoid; the label is for training."""
+    return g.node("Sigmoid", data)
+
+
+@lowers("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput")
+def regression_output(g: Graph, data: ir.Value, label: Label | None = None) -> ir.Value:
+    """The input itself; the label is for training."""
+    return g.identity(data)
+
+
+@lowers("WarpCTC")
+def warp_ctc(g: Graph, data: ir.Value, label: Label | None = None, *, label_length: int = 0, input_length: int = 0) -> ir.Value:
+    """Softmax over the classes of every step, (T N, C); the label is for training."""
+    return g.node("Softmax", data, axis=-1)
+
+
+@lowers("IdentityAttachKLSparseReg")
+def sparse_regularisation(g: Graph, data: ir.Value, moving_avg: Label | None = None) -> ir.Value:
+    """The input itself; the penalty is for training."""
+    return g.identity(data)
+
+
+@lowers(
+    "MakeLoss",
+    "make_loss",
+    "BlockGrad",
+    "stop_gradient",
+    "_copy",
+    "identity",
+    "_CrossDeviceCopy",
+    "_copyto",
+    "cast_storage",
+    "_contrib_gradientmultiplier",
+    "_NoGradient",
+)
+def identity(g: Graph, data: ir.Value) -> ir.Value:
+    """The input itself: what it changes is the gradient, the device or the storage."""
+    result = g.identity(data)
+    if data in g.open_values:
+        g.open_values.add(result)
+    return result
+
+
+@lowers("_identity_with_attr_like_rhs")
+def identity_like(g: Graph, lhs: ir.Value, rhs: Label | None = None) -> ir.Value:
+    """The first input itself."""
+    return g.identity(lhs)
+
+
+@lowers("Dropout", "_npx_dropout")
+def dropout(g: Graph, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()) -> ir.Value:
+    """The input itself at inference; mode always, which drops at random even then, is refused."""
+    if mode == "always" and p > 0:
+        raise g.error("mode always drops at random at inference too, which can't be converted; use mode training")
+    return g.identity(data)
+
+
+@lowers("softmax_cross_entropy")
+def softmax_cross_entropy(g: Graph, data: ir.Value, label: ir.Value) -> ir.Value:
+    """The sum over the rows of -log softmax(data)[label], shape (1,)."""
+    logarithms = g.emit("LogSoftmax", data, axis=-1)
+    picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)
+    return g.node("Neg", g.emit("Reshape", g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))

@@ -1,0 +1,169 @@
+"""Pooling. Sources: mxnet src/operator/nn/pooling.cc, pool.h, pooling_v1-inl.h, contrib/adaptive_avg_pooling.cc."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.graph.pooling import pool
+from converters.graph.windows import divisors, output_sizes
+from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.convolution import channels_last, spatial, to_channels_first, to_channels_last
+from converters.readers.mxnet.signature import lowers
+
+
+@lowers("Pooling", "_npx_pooling")
+def pooling(
+    g: Graph,
+    data: ir.Value,
+    *,
+    kernel: Ints = (),
+    pool_type: Literal["max", "avg", "sum", "lp"] = "max",
+    global_pool: bool = False,
+    pooling_convention: Literal["valid", "full", "same"] = "valid",
+    stride: Ints = (),
+    pad: Ints = (),
+    p_value: int | None = None,
+    count_include_pad: bool | None = None,
+    layout: str | None = None,
+) -> ir.Value:
+    """Max, average, sum and Lp pooling of 1 to 3 axes, "valid" or "full"; an Lp sums powers, not powers of magnitudes."""
+    last = channels_last(layout)
+    x = to_channels_first(g, data) if last else data
+    if pool_type == "lp" and p_value not in (1, 2, 3):
+        raise g.error(f"attribute p_value is {p_value}; an lp pooling takes 1, 2 or 3")
+    if global_pool:
+        result = global_pooling(g, x, pool_type, p_value)
+    else:
+        if not kernel:
+            raise g.error("attribute kernel is missing, and global_pool isn't set")
+        if pooling_convention == "same":
+            raise g.error("pooling_convention 'same' is one that MXNet itself doesn't run; use valid or full")
+        strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
+        sizes = _sizes(g, x, kernel, pads)
+        out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
+        g.room(*(max(1, o) for o in out))
+        power = _power(g, x, p_value) if pool_type == "lp" else x
+        mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
+        divisor: Literal["real", "padded"] = "real" if count_include_pad is False else "padded"
+        averages = _averages_of_all(g, x, kernel, strides, pads, out, divisor) if mode == "average" else None
+        result = averages or pool(g, power, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
+        result = _root(g, result, p_value) if pool_type == "lp" else result
+    return to_channels_last(g, result) if last else result
+
+
+def _sizes(g: Graph, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, ...]:
+    if g.rank(x) != len(kernel) + 2:
+        raise g.error(f"a kernel of {len(kernel)} axes needs an input of {len(kernel) + 2} axes (N, C, ...), but it has shape {g.shape(x)}")
+    sizes = g.fixed(x, 2)
+    if any(k > size + 2 * p for k, size, p in zip(kernel, sizes, pads, strict=True)):
+        raise g.error(f"kernel {kernel} is larger than the input of shape {g.shape(x)} with pad {tuple(pads)}")
+    return sizes
+
+
+def _averages_of_all(
+    g: Graph, x: ir.Value, kernel: Ints, strides: list[int], pads: list[int], out: list[int], divisor: Literal["real", "padded"]
+) -> ir.Value | None:
+    """An average pooling some of whose windows hold nothing at all, for which MXNet answers 0; None where there is no such window."""
+    counts = divisors(g.fixed(x, 2), kernel, strides, pads, out, real=divisor == "real")
+    if (counts > 0).all():
+        return None
+    total = pool(g, x, "sum", kernel=kernel, strides=strides, pads=pads, out=out)
+    factors = np.where(counts > 0, 1 / np.where(counts > 0, counts, 1), 0.0)
+    return g.node("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
+
+
+def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -> ir.Value:
+    """One number per channel, the spatial axes kept as size 1."""
+    if g.rank(x) < 3:
+        raise g.error(f"a global pooling needs an input (N, C, ...), but it has shape {g.shape(x)}")
+    if pool_type in ("max", "avg"):
+        return g.node("GlobalMaxPool" if pool_type == "max" else "GlobalAveragePool", x)
+    axes = list(range(2, g.rank(x)))
+    power = _power(g, x, p_value) if pool_type == "lp" else x
+    result = g.emit("ReduceSum", power, axes, keepdims=1)
+    return _root(g, result, p_value) if pool_type == "lp" else result
+
+
+def _power(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
+    result = x
+    for _ in range((p or 1) - 1):
+        result = g.emit("Mul", result, x)
+    return result
+
+
+def _root(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
+    if p == 1:
+        return x
+    return g.node("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
+
+
+@lowers("Pooling_v1")
+def pooling_v1(
+    g: Graph,
+    data: ir.Value,
+    *,
+    kernel: Ints = (),
+    pool_type: Literal["max", "avg", "sum"] = "max",
+    global_pool: bool = False,
+    pooling_convention: Literal["valid", "full"] = "valid",
+    stride: Ints = (),
+    pad: Ints = (),
+) -> ir.Value:
+    """The pooling of early releases: pads are zeros for a maximum too, and an average divides by the whole kernel."""
+    if global_pool:
+        return global_pooling(g, data, pool_type, None)
+    strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
+    sizes = _sizes(g, data, kernel, pads)
+    out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
+    g.room(*(max(1, o) for o in out))
+    if pool_type != "max":
+        return pool(
+            g, data, "average" if pool_type == "avg" else "sum", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"
+        )
+    result = pool(g, data, "max", kernel=kernel, strides=strides, pads=pads, out=out)
+    if not any(pads):
+        return result
+    return g.node("Max", result, g.const(_touching(sizes, kernel, strides, pads, out).astype(g.dtype(data)), role="pads"))
+
+
+def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], out: list[int]) -> np.ndarray:
+    """0 for the windows that hold some of the pads, the lowest number for the others."""
+    touches, empty = np.zeros(out, np.bool_), np.zeros(out, np.bool_)
+    for axis, (size, k, s, p, o) in enumerate(zip(sizes, kernel, strides, pads, out, strict=True)):
+        start = np.arange(o) * s - p
+        shape = [-1 if i == axis else 1 for i in range(len(out))]
+        touches |= ((start < 0) | (np.minimum(start + k, size + p) > size)).reshape(shape)
+        empty |= (start >= size + p).reshape(shape)
+    return np.where(touches & ~empty, 0.0, float(np.finfo(np.float32).min))
+
+
+@lowers("_contrib_AdaptiveAvgPooling2D")
+def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()) -> ir.Value:
+    """Averages over windows from floor(i H / h) to ceil((i + 1) H / h), for an output of h x w (default 1 x 1)."""
+    if g.rank(data) != 4:
+        raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
+    out = list(output_size or (1,)) * (2 if len(output_size) < 2 else 1)
+    if len(out) != 2 or min(out) < 1:
+        raise g.error(f"attribute output_size is {output_size}; one or two sizes of at least 1 make sense")
+    if out == [1, 1]:
+        return g.node("GlobalAveragePool", data)
+    sizes = g.fixed(data, 2)
+    if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
+        kernel = [size // o for size, o in zip(sizes, out, strict=True)]
+        return pool(g, data, "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
+    g.room(sizes[0], out[0])
+    g.room(sizes[1], out[1])
+    rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))
+    return g.node("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
+
+
+def _averages(size: int, out: int) -> np.ndarray:
+    matrix = np.zeros((out, size))
+    for i in range(out):
+        start, end = i * size // out, -(-(i + 1) * size // out)
+        matrix[i, start:end] = 1.0 / (end - start)
+    return matrix

@@ -1,0 +1,116 @@
+"""Region proposals. Sources: mxnet src/operator/contrib/proposal.cc, proposal-inl.h, multi_proposal.cc."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Floats
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.boxes import column, columns, rows_at
+from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.signature import lowers
+
+
+def _anchors(stride: int, ratios: Floats, scales: Floats) -> np.ndarray:
+    """Base anchors (ratios x scales, 4) of a cell of stride x stride pixels."""
+    f = np.float32
+    size = f(stride) * f(stride)
+    centre = f(0.5) * (f(stride) - f(1))
+    boxes = []
+    for ratio in ratios:
+        for scale in scales:
+            width = np.floor(np.sqrt(np.floor(size / f(ratio))) + f(0.5)) * f(scale)
+            height = np.floor(width / f(scale) * f(ratio) + f(0.5)) * f(scale)
+            dx, dy = f(0.5) * (width - f(1)), f(0.5) * (height - f(1))
+            boxes.append([centre - dx, centre - dy, centre + dx, centre + dy])
+    return np.array(boxes, f)
+
+
+@lowers("_contrib_Proposal", "_contrib_MultiProposal", "MultiProposal")
+def proposal(
+    g: Graph,
+    cls_prob: ir.Value,
+    bbox_pred: ir.Value,
+    im_info: ir.Value,
+    *,
+    rpn_pre_nms_top_n: int = 6000,
+    rpn_post_nms_top_n: int = 300,
+    threshold: float = 0.7,
+    rpn_min_size: int = 16,
+    scales: Floats = (4.0, 8.0, 16.0, 32.0),
+    ratios: Floats = (0.5, 1.0, 2.0),
+    feature_stride: int = 16,
+    output_score: bool = False,
+    iou_loss: bool = False,
+) -> ir.Value | dict[str, ir.Value]:
+    """Region proposals (image, x1, y1, x2, y2) of a region proposal network, rpn_post_nms_top_n per image; with scores if asked."""
+    batch = g.fixed(cls_prob, 0, 1)[0]
+    height, width = image_sizes(g, cls_prob)
+    g.room(len(scales) * len(ratios), height, width, 4)
+    g.room(rpn_post_nms_top_n)
+    if batch > 4096 or g.shape(cls_prob)[1] != 2 * len(scales) * len(ratios) or rpn_post_nms_top_n < 1:
+        raise g.error(f"{len(scales)} scales and {len(ratios)} ratios don't fit scores {g.shape(cls_prob)}")
+    base = _anchors(feature_stride, ratios, scales)
+    number = len(base)
+    if g.shape(cls_prob)[1] != 2 * number or g.shape(bbox_pred)[1] != 4 * number:
+        raise g.error(f"{number} anchors don't fit scores {g.shape(cls_prob)} and offsets {g.shape(bbox_pred)}")
+    rows, cols = np.arange(height) * feature_stride, np.arange(width) * feature_stride
+    shifts = np.stack(np.broadcast_arrays(cols[None, :], rows[:, None], cols[None, :], rows[:, None]), axis=-1)
+    anchors = (shifts[:, :, None, :] + base).reshape(1, -1, 4).astype(np.float32)
+    count = anchors.shape[1]
+    before = min(rpn_pre_nms_top_n, count) if rpn_pre_nms_top_n > 0 else count
+    after = min(rpn_post_nms_top_n, before)
+    score = g.emit("Slice", cls_prob, [number], [2 * number], [1])
+    score = g.emit("Reshape", g.emit("Transpose", score, perm=[0, 2, 3, 1]), [batch, count])
+    deltas = g.emit("Transpose", g.emit("Reshape", bbox_pred, [batch, number, 4, height, width]), perm=[0, 3, 4, 1, 2])
+    deltas = g.emit("Reshape", deltas, [batch, count, 4])
+    info = g.emit("Unsqueeze", im_info, [1])  # (N, 1, 3): height, width, scale
+    limits = g.emit("Sub", g.emit("Gather", info, [1, 0, 1, 0], axis=2), 1.0)
+    boxes = _moved(g, anchors, deltas, iou_loss)
+    boxes = g.emit("Max", g.emit("Min", boxes, limits), np.zeros((), np.float32))
+    cells = np.stack(np.broadcast_arrays(np.arange(height)[:, None, None], np.arange(width)[None, :, None], np.zeros((1, 1, number))), -1)
+    cells = cells.reshape(1, count, 3)[..., :2].astype(np.float32)
+    real = g.emit("Floor", g.emit("Div", columns(g, info, 0, 2), float(feature_stride)))
+    outside = g.emit("GreaterOrEqual", g.const(cells, role="cells"), real)
+    outside = g.emit("Or", column(g, outside, 0), column(g, outside, 1))
+    least = g.emit("Mul", columns(g, info, 2), float(rpn_min_size))
+    extents = g.emit("Add", g.emit("Sub", columns(g, boxes, 2, 2), columns(g, boxes, 0, 2)), 1.0)
+    small = g.emit("Less", extents, least)
+    small = g.emit("Or", columns(g, small, 0), columns(g, small, 1))
+    half = g.emit("Mul", least, np.array([-0.5, -0.5, 0.5, 0.5], np.float32))
+    boxes = g.emit("Where", small, g.emit("Add", boxes, half), boxes)
+    score = g.emit("Where", g.emit("Or", outside, g.emit("Squeeze", small, [2])), np.full((), -1, np.float32), score)
+    values, order = g.emit("TopK", score, [before], outputs=2, axis=1, largest=1, sorted=1)
+    boxes = rows_at(g, boxes, order)
+    grown = g.emit("Add", boxes, np.array([0, 0, 1, 1], np.float32))
+    ranks = g.const(np.arange(before, 0, -1, dtype=np.float32).reshape(1, 1, -1), role="ranks")
+    out, scores = [], []
+    for image in range(batch):
+        part = g.emit("Slice", grown, [image], [image + 1], [0])
+        limit: list[np.ndarray] = [np.array([after], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
+        chosen = g.emit("NonMaxSuppression", part, ranks, *limit)
+        found = g.emit("Slice", g.emit("Shape", chosen), [0], [1])
+        cycle = g.emit("Mod", g.const(np.arange(rpn_post_nms_top_n, dtype=np.int64), role="positions"), found)
+        keep = g.emit("Gather", g.emit("Squeeze", columns(g, chosen, 2), [1]), cycle, axis=0)
+        mine = g.emit("Squeeze", g.emit("Slice", boxes, [image], [image + 1], [0]), [0])
+        number_column = np.full((rpn_post_nms_top_n, 1), image, np.float32)
+        out.append(g.emit("Concat", g.const(number_column, role="image"), g.emit("Gather", mine, keep, axis=0), axis=1))
+        one = g.emit("Squeeze", g.emit("Slice", values, [image], [image + 1], [0]), [0])
+        scores.append(g.emit("Unsqueeze", g.emit("Gather", one, keep, axis=0), [1]))
+    regions = out[0] if batch == 1 else g.emit("Concat", *out, axis=0)
+    if not output_score:
+        return {"output": regions}
+    return {"output": regions, "score": scores[0] if batch == 1 else g.emit("Concat", *scores, axis=0)}
+
+
+def _moved(g: Graph, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:
+    """Anchors (1, A, 4) moved by offsets (N, A, 4): of the corners, or of the centre and the logarithms of the size."""
+    if iou_loss:
+        return g.node("Add", deltas, g.const(anchors, role="anchors"))
+    size = anchors[..., 2:] - anchors[..., :2] + np.float32(1)
+    centre = anchors[..., :2] + np.float32(0.5) * (size - np.float32(1))
+    moved = g.emit("Add", g.emit("Mul", columns(g, deltas, 0, 2), g.const(size, role="sizes")), g.const(centre, role="centres"))
+    grown = g.emit("Mul", g.emit("Exp", columns(g, deltas, 2, 2)), g.const(size, role="sizes"))
+    half = g.emit("Mul", g.emit("Sub", grown, 1.0), 0.5)
+    return g.node("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)

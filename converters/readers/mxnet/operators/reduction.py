@@ -1,0 +1,149 @@
+"""Reductions. Sources: mxnet src/operator/tensor/broadcast_reduce_op*.cc, broadcast_reduce_op.h."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.signature import lowers
+
+Reduction = Callable[[Graph, ir.Value, list[int], int], ir.Value]
+
+
+def axes_of(g: Graph, data: ir.Value, axis: Ints | None, exclude: bool = False) -> list[int]:
+    """The axes to reduce: all for None and (), whatever exclude says; all others with exclude."""
+    rank = g.rank(data)
+    if not axis:
+        return list(range(rank))
+    chosen = sorted({g.axis(data, a) for a in axis})
+    return [a for a in range(rank) if a not in chosen] if exclude else chosen
+
+
+def reduced(g: Graph, function: Reduction, data: ir.Value, axes: list[int], keepdims: bool) -> ir.Value:
+    """A reduction whose result has at least one axis: (1,) where all are gone."""
+    if not axes:
+        return g.identity(data)
+    if not keepdims and len(axes) == g.rank(data):
+        return g.node("Reshape", function(g, data, axes, 1), [1])
+    return function(g, data, axes, int(keepdims))
+
+
+def plain(op_type: str) -> Reduction:
+    def emit(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+        if op_type in ("ReduceMax", "ReduceMin", "ReduceProd", "ReduceMean"):  # axes are an attribute before opset 18
+            return g.node(op_type, data, axes, keepdims=keepdims)
+        return g.node(op_type, data, axes, keepdims=keepdims)
+
+    return emit
+
+
+def without_nan(op_type: str, neutral: float) -> Reduction:
+    def emit(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+        held = g.emit("Where", g.emit("IsNaN", data), np.full((), neutral, g.dtype(data)), data)
+        return g.node(op_type, held, axes, keepdims=keepdims)
+
+    return emit
+
+
+def sum_of_squares(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+    return g.node("ReduceSum", g.emit("Mul", data, data), axes, keepdims=keepdims)
+
+
+REDUCTIONS: dict[tuple[str, ...], Reduction] = {
+    ("sum", "sum_axis"): plain("ReduceSum"),
+    ("mean",): plain("ReduceMean"),
+    ("max", "max_axis"): plain("ReduceMax"),
+    ("min", "min_axis"): plain("ReduceMin"),
+    ("prod",): plain("ReduceProd"),
+    ("nansum",): without_nan("ReduceSum", 0.0),
+    ("nanprod",): without_nan("ReduceProd", 1.0),
+    ("_square_sum",): sum_of_squares,
+}
+
+
+def _register(names: tuple[str, ...], function: Reduction) -> None:
+    def reduction(g: Graph, data: ir.Value, *, axis: Ints | None = None, keepdims: bool = False, exclude: bool = False) -> ir.Value:
+        return reduced(g, function, data, axes_of(g, data, axis, exclude), keepdims)
+
+    reduction.__doc__ = f"Reduction by {names[0].strip('_').replace('_', ' ')} over some axes or all, or all but some."
+    lowers(*names)(reduction)
+
+
+for _names, _function in REDUCTIONS.items():
+    _register(_names, _function)
+
+
+@lowers("norm")
+def norm(
+    g: Graph, data: ir.Value, *, ord: int = 2, axis: Ints | None = None, keepdims: bool = False, out_dtype: str | None = None
+) -> ir.Value:
+    """L1 or L2 norm over some axes or all."""
+    if ord not in (1, 2):
+        raise g.error(f"attribute ord is {ord}; it must be 1 or 2")
+
+    def length(g: Graph, value: ir.Value, axes: list[int], keep: int) -> ir.Value:
+        if ord == 1:
+            return g.node("ReduceSum", g.emit("Abs", value), axes, keepdims=keep)
+        return g.node("Sqrt", sum_of_squares(g, value, axes, keep))
+
+    result = reduced(g, length, data, axes_of(g, data, axis), keepdims)
+    return g.cast(result, read_type(g, out_dtype)) if out_dtype else result
+
+
+@lowers("moments")
+def moments(g: Graph, data: ir.Value, *, axes: Ints | None = None, keepdims: bool = False) -> list[ir.Value]:
+    """Mean and variance over some axes or all."""
+    chosen = axes_of(g, data, axes)
+    centred = g.emit("Sub", data, g.emit("ReduceMean", data, chosen, keepdims=1))
+    mean = reduced(g, plain("ReduceMean"), data, chosen, keepdims)
+    return [mean, reduced(g, plain("ReduceMean"), g.emit("Mul", centred, centred), chosen, keepdims)]
+
+
+def _extreme(g: Graph, op_type: str, data: ir.Value, axis: int | None, keepdims: bool) -> ir.Value:
+    x = data
+    if g.dtype(x).kind not in "f":
+        x = g.cast(x, np.float32)
+    if axis is None:
+        flat = g.emit(op_type, g.emit("Reshape", x, [-1]), axis=0, keepdims=1)
+        shape = [1] * (g.rank(data) if keepdims else 1)
+        return g.cast(flat if len(shape) == 1 else g.emit("Reshape", flat, shape), np.float32)
+    where = g.axis(data, axis)
+    keep = keepdims or g.rank(data) == 1
+    return g.cast(g.emit(op_type, x, axis=where, keepdims=int(keep)), np.float32)
+
+
+def _legacy_axis(g: Graph, axis: int | None) -> int | None:
+    """Before 0.9.5 an axis of -1 meant none."""
+    return None if axis == -1 and g.version < 905 else axis
+
+
+@lowers("argmax")
+def argmax(g: Graph, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
+    """Index of the first largest element, as float32."""
+    return _extreme(g, "ArgMax", data, _legacy_axis(g, axis), keepdims)
+
+
+@lowers("argmin")
+def argmin(g: Graph, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
+    """Index of the first smallest element, as float32."""
+    return _extreme(g, "ArgMin", data, _legacy_axis(g, axis), keepdims)
+
+
+@lowers("argmax_channel")
+def argmax_channel(g: Graph, data: ir.Value) -> ir.Value:
+    """Index of the first largest element along the last axis, as float32."""
+    return _extreme(g, "ArgMax", data, g.rank(data) - 1, False)
+
+
+@lowers("_np_cumsum", "cumsum")
+def cumsum(g: Graph, a: ir.Value, *, axis: int | None = None, dtype: str | None = None) -> ir.Value:
+    """Running sums along an axis, or over all elements in a row."""
+    x = a if axis is not None else g.emit("Reshape", a, [-1])
+    x = g.cast(x, read_type(g, dtype)) if dtype else x
+    where = g.axis(x, axis if axis is not None else 0)
+    return g.node("CumSum", x, np.array(where, np.int64))

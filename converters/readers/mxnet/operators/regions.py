@@ -1,0 +1,117 @@
+"""Pooling of regions. Sources: mxnet src/operator/roi_pooling.cc, contrib/roi_align.cc, psroi_pooling.cc."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.boxes import column, columns
+from converters.readers.mxnet.operators.elementwise import round_half_away
+from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.signature import lowers
+
+
+@lowers("ROIPooling", "_npx_roi_pooling")
+def roi_pooling(g: Graph, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, spatial_scale: float) -> ir.Value:
+    """Maxima over the bins of regions (image, x1, y1, x2, y2)."""
+    if len(pooled_size) != 2 or min(pooled_size) < 1:
+        raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
+    return g.node("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
+
+
+@lowers("_contrib_ROIAlign", "_npx_roi_align")
+def roi_align(
+    g: Graph,
+    data: ir.Value,
+    rois: ir.Value,
+    *,
+    pooled_size: Ints,
+    spatial_scale: float,
+    sample_ratio: int = -1,
+    position_sensitive: bool = False,
+    aligned: bool = False,
+) -> ir.Value:
+    """Means of bilinear samples over the bins of regions (image, x1, y1, x2, y2)."""
+    if len(pooled_size) != 2 or min(pooled_size) < 1:
+        raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
+    wide = g.shape(rois)[1]
+    if wide == 5:
+        image, boxes = g.cast(column(g, rois, 0), np.int64), columns(g, rois, 1, 4)
+    else:
+        boxes = rois
+        image = g.emit("Expand", np.zeros((), np.int64), g.emit("Slice", g.emit("Shape", rois), [0], [1]), shape=[g.shape(rois)[0]])
+    height, width = pooled_size
+    pooled: ir.Value = g.emit(
+        "RoiAlign",
+        data,
+        boxes,
+        image,
+        output_height=height,
+        output_width=width,
+        sampling_ratio=max(sample_ratio, 0),
+        spatial_scale=spatial_scale,
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
+    )
+    if not position_sensitive:
+        return pooled
+    count = g.fixed(data, 1, 2)[0]
+    cells = height * width
+    if count % cells:
+        raise g.error(f"{count} channels don't divide into {height} x {width} bins")
+    g.room(cells)
+    flat = g.emit("Reshape", pooled, [-1, count // cells, cells * cells])
+    own = g.emit("Gather", flat, g.const(np.arange(cells, dtype=np.int64) * (cells + 1), role="positions"), axis=2)
+    return g.node("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
+
+
+@lowers("_contrib_PSROIPooling")
+def psroi_pooling(
+    g: Graph, data: ir.Value, rois: ir.Value, *, spatial_scale: float, output_dim: int, pooled_size: int, group_size: int = 0
+) -> ir.Value:
+    """Means over the bins of regions, each bin from channels of its own; by sums of the image over rectangles from its corner."""
+    height, width = image_sizes(g, data)
+    group = group_size or pooled_size
+    count = g.fixed(data, 1, 2)[0]
+    if min(output_dim, pooled_size, group) < 1 or count != output_dim * group * group:
+        raise g.error(f"{count} channels aren't output_dim {output_dim} times group_size {group} squared")
+    g.room(count, pooled_size, pooled_size)
+    kind = np.float64
+    sums = g.emit("CumSum", g.emit("CumSum", g.cast(data, kind), np.array(2, np.int64)), np.array(3, np.int64))
+    flat = g.emit("Reshape", g.emit("Pad", sums, [0, 0, 1, 1, 0, 0, 0, 0], np.zeros(())), [-1])
+    coordinates = round_half_away(g, columns(g, rois, 1, 4))
+    scale = np.array(spatial_scale, np.float32)
+    starts = g.emit("Mul", columns(g, coordinates, 0, 2), scale)  # (R, 2): x, y
+    ends = g.emit("Mul", g.emit("Add", columns(g, coordinates, 2, 2), 1.0), scale)
+    extents = g.emit("Max", g.emit("Sub", ends, starts), np.array(0.1, np.float32))
+    bins = g.emit("Unsqueeze", g.emit("Div", extents, float(pooled_size)), [2])
+    origin = g.emit("Unsqueeze", starts, [2])
+    steps = np.arange(pooled_size, dtype=np.float32)
+    limits = np.array([width, height], np.float32).reshape(1, 2, 1)
+    zero = np.zeros((), np.float32)
+    lows = g.emit("Floor", g.emit("Add", g.emit("Mul", bins, g.const(steps)), origin))
+    highs = g.emit("Ceil", g.emit("Add", g.emit("Mul", bins, g.const(steps + 1)), origin))
+    lows, highs = (g.cast(g.emit("Min", g.emit("Max", v, zero), limits), np.int64) for v in (lows, highs))  # (R, 2, P)
+    own = np.clip(np.floor(np.arange(pooled_size) * group / pooled_size), 0, group - 1).astype(np.int64)
+    channel = (np.arange(output_dim)[:, None, None] * group + own[None, :, None]) * group + own[None, None, :]
+    image = g.emit("Unsqueeze", g.cast(columns(g, rois, 0), np.int64), [2, 3])  # (R, 1, 1, 1)
+    plane = g.emit("Add", g.emit("Mul", image, count), g.const(channel[None].astype(np.int64), role="channels"))
+    plane = g.emit("Mul", plane, (height + 1) * (width + 1))
+
+    def bounds(values: ir.Value) -> tuple[ir.Value, ir.Value]:
+        x, y = g.emit("Split", values, [1, 1], outputs=2, axis=1)
+        return g.node("Unsqueeze", x, [2]), g.emit("Unsqueeze", y, [3])  # (R, 1, 1, P), (R, 1, P, 1)
+
+    (left, top), (right, bottom) = bounds(lows), bounds(highs)
+
+    def corner(y: ir.Value, x: ir.Value) -> ir.Value:
+        place = g.emit("Add", g.emit("Add", plane, g.emit("Mul", y, width + 1)), x)
+        return g.node("Gather", flat, place, axis=0)
+
+    total = g.emit("Sub", corner(bottom, right), corner(top, right))
+    total = g.emit("Add", g.emit("Sub", total, corner(bottom, left)), corner(top, left))
+    area = g.emit("Mul", g.emit("Sub", bottom, top), g.emit("Sub", right, left))
+    some = g.emit("And", g.emit("Greater", bottom, top), g.emit("Greater", right, left))
+    divisor = g.cast(g.emit("Where", some, area, np.array(1, np.int64)), kind)
+    return g.cast(g.emit("Where", some, g.emit("Div", total, divisor), np.zeros(())), g.dtype(data))

@@ -1,0 +1,361 @@
+"""Resizing and sampling images. Sources: mxnet src/operator/nn/upsampling-inl.h, contrib/bilinear_resize-inl.h, grid_generator-inl.h,
+bilinear_sampler.cc, spatial_transformer.cc, correlation.cc, deformable_convolution.cc."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.operators.convolution import spatial, transposed
+from converters.readers.mxnet.signature import lowers
+
+
+def image_sizes(g: Graph, data: ir.Value) -> tuple[int, int]:
+    """Height and width of (N, C, H, W). Raises ConversionError for another rank."""
+    if g.rank(data) != 4:
+        raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
+    height, width = g.fixed(data, 2)
+    return height, width
+
+
+@lowers("UpSampling")
+def upsampling(
+    g: Graph,
+    *data: ir.Value,
+    scale: int,
+    sample_type: Literal["nearest", "bilinear"],
+    num_filter: int = 0,
+    multi_input_mode: Literal["concat", "sum"] = "concat",
+    num_args: int = 1,
+) -> ir.Value:
+    """Nearest neighbours, every input to the size of the first one scaled; or bilinear, a depthwise deconvolution by the stored weight."""
+    if scale < 1 or not data:
+        raise g.error(f"attribute scale is {scale}; at least 1 makes sense")
+    if sample_type == "bilinear":
+        if len(data) != 2:
+            raise g.error("the input 'weight' is missing, the kernel of a bilinear upsampling")
+        x, weight = data
+        count = g.fixed(x, 1, 2)[0]
+        kernel = 2 * scale - scale % 2
+        if g.shape(weight) != (count, 1, kernel, kernel):
+            raise g.error(f"the weight has shape {g.shape(weight)}, but the operator needs {(count, 1, kernel, kernel)}")
+        pad = math.ceil((scale - 1) / 2)
+        return transposed(g, x, weight, None, [kernel] * 2, [scale] * 2, [1, 1], [pad] * 2, [0, 0], count)
+    height, width = image_sizes(g, data[0])
+    results = []
+    for x in data:
+        tall, wide = image_sizes(g, x)
+        if (height * scale) % tall or (width * scale) % wide:
+            raise g.error(f"an input of {tall} x {wide} can't be repeated to {height * scale} x {width * scale}")
+        results.append(enlarge(g, x, height * scale // tall, width * scale // wide))
+    if len(results) == 1:
+        return results[0]
+    if multi_input_mode == "concat":
+        return g.node("Concat", *results, axis=1)
+    total = results[0]
+    for other in results[1:]:
+        total = g.emit("Add", total, other)
+    return total
+
+
+def enlarge(g: Graph, x: ir.Value, tall: int, wide: int) -> ir.Value:
+    """Every pixel repeated."""
+    if tall == wide == 1:
+        return g.identity(x)
+    return g.node(
+        "Resize",
+        x,
+        None,
+        np.array([1, 1, tall, wide], np.float32),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+@lowers("_contrib_BilinearResize2D")
+def bilinear_resize(
+    g: Graph,
+    data: ir.Value,
+    like: ir.Value | None = None,
+    *,
+    height: int = 1,
+    width: int = 1,
+    scale_height: float | None = None,
+    scale_width: float | None = None,
+    mode: Literal["size", "odd_scale", "like", "to_even_down", "to_even_up", "to_odd_down", "to_odd_up"] = "size",
+    align_corners: bool = True,
+) -> ir.Value:
+    """Bilinear resizing to a size, by factors, to another input's size, or to the nearest odd or even size."""
+    sizes = image_sizes(g, data)
+    out: list[int]
+    if not all(0 <= (scale or 0) <= 1e6 for scale in (scale_height, scale_width)):
+        raise g.error(f"scale_height {scale_height} and scale_width {scale_width} make no size")
+    if mode == "like":
+        if like is None:
+            raise g.error("the input 'like' is missing")
+        out = list(image_sizes(g, like))
+    elif mode == "odd_scale":
+        factors = [np.float32(s or 0) for s in (scale_height, scale_width)]
+        out = [int(s * f) if s % 2 == 0 else int((s - 1) * f) + 1 for s, f in zip(sizes, factors, strict=True)]
+    elif mode == "size":
+        asked = zip(sizes, (height, width), (scale_height, scale_width), strict=True)
+        out = [wanted if factor is None else int(np.float32(factor) * s) for s, wanted, factor in asked]
+    else:
+        odd, step = mode.startswith("to_odd"), -1 if mode.endswith("down") else 1
+        out = [s if s % 2 == int(odd) else s + step for s in sizes]
+    if min(out) < 1:
+        raise g.error(f"the output would have size {tuple(out)}")
+    if out == list(sizes):
+        return g.identity(data)
+    single = [i + 2 for i, (s, o) in enumerate(zip(sizes, out, strict=True)) if o == 1 and s > 1]
+    if single:  # MXNet takes the first row or column, even without align_corners
+        data = g.emit("Slice", data, [0] * len(single), [1] * len(single), single)
+        if g.shape(data)[2:] == tuple(out):
+            return data
+    shape = g.emit("Concat", g.emit("Slice", g.emit("Shape", data), [0], [2]), out, axis=0)
+    return g.node(
+        "Resize",
+        data,
+        None,
+        None,
+        shape,
+        mode="linear",
+        coordinate_transformation_mode="align_corners" if align_corners else "half_pixel",
+        shape=[*g.shape(data)[:2], *out],
+    )
+
+
+def affine_grid(g: Graph, theta: ir.Value, target_shape: Ints) -> ir.Value:
+    """Grid (N, 2, H, W) of x and y in -1..1 from matrices (N, 6)."""
+    if len(target_shape) != 2 or min(target_shape) < 1:
+        raise g.error(f"attribute target_shape is {target_shape}; a height and a width are needed")
+    height, width = target_shape
+    g.room(height, width, 3)
+    y, x = np.meshgrid(_steps(height), _steps(width), indexing="ij")
+    points = np.stack([x.ravel(), y.ravel(), np.ones(height * width)]).astype(g.dtype(theta))
+    moved = g.emit("MatMul", g.emit("Reshape", theta, [-1, 2, 3]), g.const(points, role="points"))
+    return g.node("Reshape", moved, [0, 2, height, width], shape=[g.shape(theta)[0], 2, height, width])
+
+
+def _steps(size: int) -> np.ndarray:
+    return -1 + np.arange(size) * (2.0 / (size - 1)) if size > 1 else -np.ones(1)
+
+
+@lowers("GridGenerator")
+def grid_generator(g: Graph, data: ir.Value, *, transform_type: Literal["affine", "warp"], target_shape: Ints = (0, 0)) -> ir.Value:
+    """A sampling grid from affine matrices (N, 6), or from a flow in pixels (N, 2, H, W)."""
+    if transform_type == "affine":
+        return affine_grid(g, data, target_shape)
+    height, width = image_sizes(g, data)
+    g.room(height, width, 2)
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    base = np.stack([x, y]).astype(g.dtype(data))
+    halves = np.array([(width - 1) / 2, (height - 1) / 2], g.dtype(data)).reshape(2, 1, 1)
+    moved = g.emit("Add", data, g.const(base[None], role="pixels"))
+    return g.node("Sub", g.emit("Div", moved, halves), 1.0)
+
+
+def sample(g: Graph, data: ir.Value, grid: ir.Value, padding: str = "zeros") -> ir.Value:
+    """Bilinear samples of data at a grid (N, 2, H, W), whose corners are the centres of the outermost pixels."""
+    points = g.emit("Transpose", grid, perm=[0, 2, 3, 1])
+    return g.node("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
+
+
+@lowers("BilinearSampler")
+def bilinear_sampler(g: Graph, data: ir.Value, grid: ir.Value) -> ir.Value:
+    """Bilinear samples at a grid (N, 2, H, W); 0 outside the image."""
+    return sample(g, data, grid)
+
+
+@lowers("SpatialTransformer")
+def spatial_transformer(
+    g: Graph,
+    data: ir.Value,
+    loc: ir.Value,
+    *,
+    target_shape: Ints = (0, 0),
+    transform_type: Literal["affine"],
+    sampler_type: Literal["bilinear"],
+) -> ir.Value:
+    """Bilinear samples at an affine grid."""
+    return sample(g, data, affine_grid(g, loc, target_shape))
+
+
+@lowers("Correlation")
+def correlation(
+    g: Graph,
+    data1: ir.Value,
+    data2: ir.Value,
+    *,
+    kernel_size: int = 1,
+    max_displacement: int = 1,
+    stride1: int = 1,
+    stride2: int = 1,
+    pad_size: int = 0,
+    is_multiply: bool = True,
+) -> ir.Value:
+    """Mean product (or absolute difference) of patches of two images, a channel for each displacement."""
+    if kernel_size % 2 == 0 or min(kernel_size, stride1, stride2) < 1 or min(max_displacement, pad_size) < 0:
+        raise g.error(f"kernel_size {kernel_size} must be odd, strides at least 1, displacement and pad at least 0")
+    height, width = image_sizes(g, data1)
+    border = max_displacement + (kernel_size - 1) // 2
+    tall, wide = (math.ceil((size + 2 * pad_size - 2 * border) / stride1) for size in (height, width))
+    radius = max_displacement // stride2
+    if min(tall, wide) < 1 or (2 * radius + 1) ** 2 > 4096:
+        raise g.error(f"the output would have size ({(2 * radius + 1) ** 2}, {tall}, {wide})")
+    pads = [0, 0, pad_size, pad_size] * 2
+    a, b = (g.emit("Pad", x, pads, np.zeros((), g.dtype(x))) if pad_size else x for x in (data1, data2))
+    extents = [(tall - 1) * stride1 + kernel_size, (wide - 1) * stride1 + kernel_size]
+
+    def window(x: ir.Value, down: int, right: int) -> ir.Value:
+        begins = [max_displacement + down, max_displacement + right]
+        return g.node("Slice", x, begins, [s + e for s, e in zip(begins, extents, strict=True)], [2, 3])
+
+    fixed = window(a, 0, 0)
+    maps = []
+    for down in range(-radius, radius + 1):
+        for right in range(-radius, radius + 1):
+            other = window(b, down * stride2, right * stride2)
+            product = g.emit("Mul", fixed, other) if is_multiply else g.emit("Abs", g.emit("Sub", fixed, other))
+            mean = g.emit("ReduceMean", product, [1], keepdims=1)
+            if kernel_size > 1 or stride1 > 1:
+                mean = g.emit("AveragePool", mean, kernel_shape=[kernel_size] * 2, strides=[stride1] * 2)
+            maps.append(mean)
+    joined: ir.Value = maps[0] if len(maps) == 1 else g.emit("Concat", *maps, axis=1)
+    return joined
+
+
+@lowers("_contrib_DeformableConvolution")
+def deformable_convolution(
+    g: Graph,
+    data: ir.Value,
+    offset: ir.Value,
+    weight: Parameter,
+    bias: Parameter | None = None,
+    *,
+    kernel: Ints,
+    num_filter: int,
+    stride: Ints = (),
+    dilate: Ints = (),
+    pad: Ints = (),
+    num_group: int = 1,
+    num_deformable_group: int = 1,
+    no_bias: bool = False,
+    layout: str | None = None,
+) -> ir.Value:
+    """Convolution whose taps are moved by offsets; a tap outside the image is 0, one inside is held at the edge."""
+    return _deformable(
+        g, data, offset, None, weight, bias, kernel, num_filter, stride, dilate, pad, num_group, num_deformable_group, no_bias
+    )
+
+
+@lowers("_contrib_ModulatedDeformableConvolution")
+def modulated_deformable_convolution(
+    g: Graph,
+    data: ir.Value,
+    offset: ir.Value,
+    mask: ir.Value,
+    weight: Parameter,
+    bias: Parameter | None = None,
+    *,
+    kernel: Ints,
+    num_filter: int,
+    stride: Ints = (),
+    dilate: Ints = (),
+    pad: Ints = (),
+    num_group: int = 1,
+    num_deformable_group: int = 1,
+    no_bias: bool = False,
+    im2col_step: int = 64,
+    layout: str | None = None,
+) -> ir.Value:
+    """Convolution whose taps are moved by offsets and weighted by a mask; pixels outside the image are 0."""
+    return _deformable(
+        g, data, offset, mask, weight, bias, kernel, num_filter, stride, dilate, pad, num_group, num_deformable_group, no_bias
+    )
+
+
+def _deformable(
+    g: Graph,
+    data: ir.Value,
+    offset: ir.Value,
+    mask: ir.Value | None,
+    weight: Parameter,
+    bias: Parameter | None,
+    kernel: Ints,
+    num_filter: int,
+    stride: Ints,
+    dilate: Ints,
+    pad: Ints,
+    groups: int,
+    deformable_groups: int,
+    no_bias: bool,
+) -> ir.Value:
+    if len(kernel) != 2:
+        raise g.error(f"attribute kernel is {kernel}; a height and a width are needed")
+    size = image_sizes(g, data)
+    count, kind = g.fixed(data, 1, 2)[0], g.dtype(data)
+    if count % groups or count % deformable_groups or num_filter % groups:
+        raise g.error(f"{count} channels don't divide into num_group {groups} and num_deformable_group {deformable_groups}")
+    strides, dilations = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "dilate", dilate, kernel, 1, 1)
+    pads = spatial(g, "pad", pad, kernel, 0, 0)
+    out = [(s + 2 * p - d * (k - 1) - 1) // st + 1 for s, p, d, k, st in zip(size, pads, dilations, kernel, strides, strict=True)]
+    taps = kernel[0] * kernel[1]
+    if g.shape(offset)[1:] != (2 * taps * deformable_groups, *out):
+        raise g.error(
+            f"the offset has shape {g.shape(offset)}, but the operator needs (N, {2 * taps * deformable_groups}, {out[0]}, {out[1]})"
+        )
+    g.room(*out, taps)
+    offsets = g.emit("Reshape", offset, [0, deformable_groups, taps, 2, *out])
+    images = (
+        [data]
+        if deformable_groups == 1
+        else g.emit("Split", data, [count // deformable_groups] * deformable_groups, outputs=deformable_groups, axis=1)
+    )
+    columns: list[ir.Value] = []
+    for group, image in enumerate(images):
+        samples = []
+        for tap in range(taps):
+            i, j = divmod(tap, kernel[1])
+            moved = g.emit("Squeeze", g.emit("Slice", offsets, [group, tap], [group + 1, tap + 1], [1, 2]), [1, 2])
+            rows = np.arange(out[0]) * strides[0] - pads[0] + i * dilations[0]
+            cols = np.arange(out[1]) * strides[1] - pads[1] + j * dilations[1]
+            base = np.stack(np.broadcast_arrays(rows[:, None], cols[None, :])).astype(kind)[None]
+            place = g.emit("Add", moved, g.const(base, role="taps"))  # (N, 2, H', W'): y, x
+            samples.append(_tap(g, image, place, size, mask, group, tap, taps))
+        columns += [g.emit("Unsqueeze", s, [2]) for s in samples] if taps > 1 else samples
+        if taps > 1:
+            stacked = g.emit("Concat", *columns[-taps:], axis=2)
+            columns[-taps:] = [g.emit("Reshape", stacked, [0, count // deformable_groups * taps, *out])]
+    x = columns[0] if len(columns) == 1 else g.emit("Concat", *columns, axis=1)
+    w = weight.use((num_filter, count // groups, *kernel), kind)
+    w = g.emit("Reshape", w, [num_filter, count // groups * taps, 1, 1])
+    if not no_bias and bias is None:
+        raise g.error("the input 'bias' is missing, and no_bias isn't set")
+    b = bias.use((num_filter,), kind) if bias is not None and not no_bias else None
+    return g.node("Conv", x, w, b, kernel_shape=[1, 1], group=groups if groups > 1 else None)
+
+
+def _tap(
+    g: Graph, image: ir.Value, place: ir.Value, size: Sequence[int], mask: ir.Value | None, group: int, tap: int, taps: int
+) -> ir.Value:
+    """Samples of an image at places (N, 2, H, W) given as y and x in pixels."""
+    kind = g.dtype(place)
+    y, x = g.emit("Split", place, [1, 1], outputs=2, axis=1)
+    halves = np.array([max(s - 1, 1) / 2 for s in size[::-1]], kind).reshape(1, 2, 1, 1)
+    grid = g.emit("Sub", g.emit("Div", g.emit("Concat", x, y, axis=1), halves), 1.0)
+    if mask is not None:
+        weights = g.emit("Slice", mask, [group * taps + tap], [group * taps + tap + 1], [1])
+        return g.node("Mul", sample(g, image, grid), weights)
+    inside = None
+    for values, length in ((y, size[0]), (x, size[1])):
+        here = g.emit("And", g.emit("GreaterOrEqual", values, 0.0), g.emit("Less", values, float(length)))
+        inside = here if inside is None else g.emit("And", inside, here)
+    return g.node("Where", inside, sample(g, image, grid, "border"), np.zeros((), kind))

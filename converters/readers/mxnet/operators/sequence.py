@@ -1,0 +1,77 @@
+"""Sequences (T, N, ...) with a length per sample. Sources: mxnet src/operator/sequence_mask-inl.h, sequence_last-inl.h,
+sequence_reverse-inl.h."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.signature import lowers
+
+
+def _time(g: Graph, data: ir.Value, axis: int) -> int:
+    """The number of steps, along axis 0 or 1."""
+    if axis not in (0, 1) or g.rank(data) < 2:
+        raise g.error(f"attribute axis is {axis} for an input of shape {g.shape(data)}; time is axis 0 or 1, samples the other")
+    count = g.fixed(data, axis, axis + 1)[0]
+    g.room(count)
+    return count
+
+
+def _lengths(g: Graph, sequence_length: ir.Value | None, axis: int, rank: int) -> ir.Value:
+    """Lengths (N,) as int64, laid along the samples' axis."""
+    if sequence_length is None:
+        raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
+    others = [i for i in range(rank) if i != 1 - axis]
+    return g.node("Unsqueeze", g.cast(sequence_length, np.int64), others)
+
+
+def _steps(g: Graph, count: int, axis: int, rank: int) -> ir.Value:
+    return g.const(np.arange(count, dtype=np.int64).reshape([-1 if i == axis else 1 for i in range(rank)]), role="steps")
+
+
+@lowers("SequenceMask", "_npx_sequence_mask")
+def sequence_mask(
+    g: Graph,
+    data: ir.Value,
+    sequence_length: ir.Value | None = None,
+    *,
+    use_sequence_length: bool = False,
+    value: float = 0.0,
+    axis: int = 0,
+) -> ir.Value:
+    """Steps behind each sample's length replaced by a value."""
+    if not use_sequence_length:
+        return g.identity(data)
+    rank, count = g.rank(data), _time(g, data, axis)
+    inside = g.emit("Less", _steps(g, count, axis, rank), _lengths(g, sequence_length, axis, rank))
+    return g.node("Where", inside, data, np.array(value, g.dtype(data)))
+
+
+@lowers("SequenceLast")
+def sequence_last(
+    g: Graph, data: ir.Value, sequence_length: ir.Value | None = None, *, use_sequence_length: bool = False, axis: int = 0
+) -> ir.Value:
+    """The last step of each sample."""
+    rank, count = g.rank(data), _time(g, data, axis)
+    if not use_sequence_length:
+        return g.node("Gather", data, np.array(count - 1, np.int64), axis=axis)
+    last = g.emit("Sub", _lengths(g, sequence_length, axis, rank), 1)
+    here = g.emit("Equal", _steps(g, count, axis, rank), last)
+    return g.node("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
+
+
+@lowers("SequenceReverse")
+def sequence_reverse(
+    g: Graph, data: ir.Value, sequence_length: ir.Value | None = None, *, use_sequence_length: bool = False, axis: int = 0
+) -> ir.Value:
+    """Each sample's steps backwards, those behind its length left where they are."""
+    rank, count = g.rank(data), _time(g, data, axis)
+    if not use_sequence_length:
+        return g.node("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
+    lengths = _lengths(g, sequence_length, axis, rank)
+    steps = _steps(g, count, axis, rank)
+    mirrored = g.emit("Sub", g.emit("Sub", lengths, 1), steps)
+    order = g.emit("Where", g.emit("Less", steps, lengths), mirrored, steps)
+    return g.node("GatherElements", data, g.emit("Expand", order, g.emit("Shape", data)), axis=axis, shape=g.shape(data))

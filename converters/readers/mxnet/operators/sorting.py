@@ -1,0 +1,68 @@
+"""Sorting. Source: mxnet src/operator/tensor/ordering_op-inl.h."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
+from converters.readers.mxnet.signature import lowers
+
+
+def ranked(g: Graph, data: ir.Value, k: int, axis: int, ascending: bool) -> tuple[ir.Value, ir.Value]:
+    """The first k values of an axis in order, and their int64 indices; equal ones keep their order."""
+    values, indices = g.emit("TopK", data, [k], outputs=2, axis=axis, largest=int(not ascending), sorted=1)
+    return values, indices
+
+
+def _flat(g: Graph, data: ir.Value, axis: int | None) -> tuple[ir.Value, int]:
+    if axis is not None:
+        return data, g.axis(data, axis)
+    return reshape_to(g, data, [times([size_of(g, data, i) for i in range(g.rank(data))])]), 0
+
+
+@lowers("sort", "_npi_sort")
+def sort(g: Graph, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True) -> list[ir.Value]:
+    """Values in order along an axis, or of the whole array."""
+    x, where = _flat(g, data, axis)
+    return [ranked(g, x, g.fixed(x, where, where + 1)[0], where, is_ascend)[0]]
+
+
+@lowers("argsort", "_npi_argsort")
+def argsort(g: Graph, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True, dtype: str = "float32") -> ir.Value:
+    """The indices that would sort an axis, as float32 by default."""
+    x, where = _flat(g, data, axis)
+    return g.cast(ranked(g, x, g.fixed(x, where, where + 1)[0], where, is_ascend)[1], read_type(g, dtype))
+
+
+@lowers("topk", "_npx_topk")
+def topk(
+    g: Graph,
+    data: ir.Value,
+    *,
+    axis: int | None = -1,
+    k: int = 1,
+    ret_typ: Literal["indices", "value", "both", "mask"] = "indices",
+    is_ascend: bool = False,
+    dtype: str = "float32",
+) -> ir.Value | list[ir.Value]:
+    """The k largest (smallest) elements of an axis: their indices, as float32 by default, values, both, or a mask of them."""
+    x, where = _flat(g, data, axis)
+    size = g.fixed(x, where, where + 1)[0]
+    k = k if k > 0 else size
+    if k > size:
+        raise g.error(f"attribute k is {k}, but the axis has {size} elements")
+    values, indices = ranked(g, x, k, where, is_ascend)
+    if ret_typ == "value":
+        return [values]
+    if ret_typ == "mask":
+        zeros = g.emit("Expand", np.zeros((), g.dtype(data)), g.emit("Shape", x), shape=g.shape(x))
+        ones = g.emit("Expand", np.ones((), g.dtype(data)), g.emit("Shape", indices), shape=g.shape(indices))
+        mask = g.node("ScatterElements", zeros, indices, ones, axis=where)
+        return mask if axis is not None else g.node("Reshape", mask, g.emit("Shape", data), shape=g.shape(data))
+    as_asked = g.cast(indices, read_type(g, dtype))
+    return [values, as_asked] if ret_typ == "both" else as_asked

@@ -1,0 +1,113 @@
+"""Names of initializers as keys of a state_dict: `features.0.weight` stays, what no module could have for a name is mended.
+
+Exporters that number their tensors (`193`, `onnx::Conv_194`) lose the layers' names; a layer's own tensors then get its node's.
+"""
+
+from __future__ import annotations
+
+import re
+
+import onnx_ir as ir
+
+from converters.graph.names import identifier
+from converters.writers.source.modules import is_name
+
+_ROLES = {
+    "Conv": ("", "weight", "bias"),
+    "ConvTranspose": ("", "weight", "bias"),
+    "Gemm": ("", "weight", "bias"),
+    "BatchNormalization": ("", "weight", "bias", "running_mean", "running_var"),
+    "InstanceNormalization": ("", "weight", "bias"),
+    "LayerNormalization": ("", "weight", "bias"),
+    "GroupNormalization": ("", "weight", "bias"),
+    "PRelu": ("", "weight"),
+    "Gather": ("weight",),
+    "LSTM": ("", "weight", "recurrence", "bias"),
+    "GRU": ("", "weight", "recurrence", "bias"),
+    "RNN": ("", "weight", "recurrence", "bias"),
+    "MatMul": ("", "weight"),
+}
+_ROLE_ENDING = re.compile(r"[._/:-]*(weights?|kernel|gamma|scale|slope|w)(:0|_?\d+)?$", re.IGNORECASE)
+
+
+def rename_initializers(model: ir.Model) -> None:
+    """Gives every initializer a key that a state_dict can have, unlike all others; the original is kept in its metadata."""
+    graph = model.graph
+    wanted: dict[ir.Value, str] = {}
+    paths: set[str] = set()
+    mended = {value: _mend(name) for name, value in graph.initializers.items()}
+    for node in graph:
+        roles = _ROLES.get(node.op_type)
+        if roles is None or node.domain not in ("", "ai.onnx"):
+            continue
+        own = {
+            role: value
+            for role, value in zip(roles, node.inputs, strict=False)
+            if role and value is not None and graph.initializers.get(str(value.name)) is value
+        }
+        if not own or any(len(value.uses()) != 1 or value in wanted for value in own.values()):
+            continue
+        if all(_says_enough(str(value.name), role) and mended[value] == value.name for role, value in own.items()):
+            continue  # as a state_dict has it
+        path = _path(node, own, mended)
+        base, count = path, 0
+        while path in paths or any(key == path or key.startswith(f"{path}.") for v, key in mended.items() if v not in own.values()):
+            count += 1
+            path = f"{base}_{count}"
+        paths.add(path)
+        for role, value in own.items():
+            wanted[value] = f"{path}.{role}"
+    _apply(model, {value: wanted.get(value, key) for value, key in mended.items()})
+
+
+def _says_enough(name: str, role: str) -> bool:
+    """Whether an initializer's name has a module's path in it, or is a role's at the top (`weight`); numbers say nothing."""
+    return name == role or ("." in name and re.fullmatch(r"[\d.]*", name) is None)
+
+
+def _path(node: ir.Node, own: dict[str, ir.Value], mended: dict[ir.Value, str]) -> str:
+    """The layer's path: what is left of its weight's name without the role, or the node's name."""
+    first = next(iter(own.values()))
+    name = str(first.name)
+    stem = _ROLE_ENDING.sub("", name)
+    if stem and stem != name and not re.fullmatch(r"[\d_.:]*", stem):
+        return _mend(stem)
+    if re.fullmatch(r"(onnx::)?\w*?_?\d+", name) and node.name:
+        parts = [part for part in node.name.split("/") if part]
+        if len(parts) > 1 and re.fullmatch(rf"{node.op_type}(_\d+)?", parts[-1]):
+            parts.pop()  # /layer1/conv1/Conv
+        return _mend(".".join(parts)) if parts else _mend(node.name)
+    return mended[first].replace(".", "_") if re.fullmatch(r"[\d.]*", mended[first]) else mended[first] + "_layer"
+
+
+def _mend(name: str) -> str:
+    """Dotted parts that are numbers or names that an attribute may have."""
+    parts = [part for part in re.split(r"[./]", re.sub(r":0$", "", name)) if part]
+    return (
+        ".".join(part if re.fullmatch(r"0|[1-9]\d*", part, re.ASCII) or is_name(part) else identifier(part) for part in parts) or "unnamed"
+    )
+
+
+def _apply(model: ir.Model, keys: dict[ir.Value, str]) -> None:
+    """Renames, so that no key is taken twice and none is the path of another."""
+    graph = model.graph
+    taken = {str(value.name) for node in graph for value in node.outputs} | {str(value.name) for value in graph.inputs}
+    parents = {key[:at] for key in keys.values() for at in range(len(key)) if key[at] == "."}
+    final: dict[ir.Value, str] = {}
+    used: set[str] = set()
+    for value, key in sorted(keys.items(), key=lambda item: item[0].name != item[1]):  # names that need no mending keep theirs
+        free, count = key, 0
+        while free in used or free in parents or (free in taken and free != value.name):
+            count += 1
+            free = f"{key}_{count}"
+        used.add(free)
+        final[value] = free
+    values = list(graph.initializers.values())
+    graph.initializers.clear()
+    for value in values:
+        if value.name != final[value]:
+            value.metadata_props["original_name"] = str(value.name)
+            value.name = final[value]
+        if value.const_value is not None:
+            value.const_value.name = final[value]
+        graph.initializers.add(value)

@@ -1,0 +1,388 @@
+"""From an ONNX file to the common graph: parsed, checked, functions written out, shapes inferred, tensors named as a state_dict."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import google.protobuf.message
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.helper
+import onnx.inliner
+import onnx.shape_inference
+import onnx_ir as ir
+
+from converters.errors import ConversionError, FormatError, Source, UnsupportedError, printable
+from converters.files import StrPath, map_file
+from converters.graph.builder import INLINE_LIMIT
+from converters.graph.passes import order_initializers, remove_unused
+from converters.readers.onnx.keys import rename_initializers
+from converters.readers.onnx.tensors import Folder, check_tensor, read_tensor
+from converters.readers.onnx.wire import Place, take_apart
+
+OLDEST_OPSET = 6
+_EXPANSION_LIMIT = 200_000
+"""More nodes than this don't come out of a model's functions."""
+
+
+def read(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> ir.Model:
+    """See converters.readers.onnx.load."""
+    if len(paths) != 1:
+        raise ConversionError(f"an ONNX model is one file, {len(paths)} are given")
+    path = paths[0]
+    file = os.path.basename(path)
+    if key is not None:
+        raise ConversionError(f"{file}: an ONNX file holds one model; leave the key {printable(key)!r} out")
+    view = map_file(path)
+    light, places = take_apart(view, file)
+    try:
+        proto = onnx.ModelProto.FromString(light)
+    except (google.protobuf.message.DecodeError, RuntimeError) as problem:
+        raise FormatError(f"{file}: no ONNX model: {printable(problem)}") from problem
+    del light
+    try:
+        return build(proto, places, view, Folder(path), inputs=inputs)
+    except UnicodeDecodeError as problem:
+        raise FormatError(f"{file}: a name in it isn't UTF-8") from problem
+
+
+def from_proto(proto: onnx.ModelProto, file: str = "model.onnx") -> ir.Model:
+    """A model that is in memory already; `proto` may be changed."""
+    return build(proto, [None] * len(proto.graph.initializer), memoryview(b""), Folder(file))
+
+
+def build(
+    proto: onnx.ModelProto,
+    places: list[Place | None],
+    view: memoryview,
+    folder: Folder,
+    *,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+) -> ir.Model:
+    """The graph of a parsed model whose large tensors lie in `view` at `places`."""
+    file = folder.file
+    _check_text(proto, file)
+    _check_head(proto, file)
+    tensors = _detach(proto, places, view, folder)
+    for tensor in _attribute_tensors(proto):
+        check_tensor(tensor, file)
+    _set_shapes(proto, inputs or {}, file)
+    _check_model(proto, file)
+    _check_numbers(proto, file)
+    proto = _write_out_functions(proto, file)
+    proto = _infer(proto)
+    try:
+        model = ir.from_proto(proto)
+    except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as problem:
+        raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
+    _attach(model, tensors)
+    settle(model, file)
+    return model
+
+
+def from_model(model: ir.Model, file: str) -> ir.Model:
+    """Another exporter's graph as one of ours: functions written out, types and shapes inferred. Its tensors are kept as they are."""
+    tensors: dict[str, ir.TensorProtocol] = {}
+    for name, value in list(model.graph.initializers.items()):
+        const = value.const_value
+        if const is not None and const.nbytes > 1024:
+            tensors[name] = const
+            del model.graph.initializers[name]
+            model.graph.inputs.append(value)
+    proto = _infer(_write_out_functions(ir.to_proto(model), file))
+    made = ir.from_proto(proto)
+    _attach(made, tensors)
+    settle(made, file)
+    return made
+
+
+def settle(model: ir.Model, file: str) -> None:
+    """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
+    _note_sources(model, file)
+    _settle_constants(model)
+    remove_unused(model)
+    rename_initializers(model)
+    order_initializers(model)
+
+
+def _check_text(proto: onnx.ModelProto, file: str) -> None:
+    """Every text is text: protobuf hands out bytes for what isn't UTF-8."""
+    waiting: list[google.protobuf.message.Message] = [proto]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            values: Any = (value,) if isinstance(value, str | bytes | int | float | google.protobuf.message.Message) else value
+            if field.cpp_type == field.CPPTYPE_MESSAGE:
+                waiting.extend(values)
+            elif field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
+                raise FormatError(f"{file}: {field.full_name} in it isn't UTF-8 text")
+
+
+_AXES = frozenset({"axis", "axes", "batch_axis", "time_axis", "perm"})
+_MOST_AXES = 64
+
+
+def _check_numbers(proto: onnx.ModelProto, file: str) -> None:
+    """Attributes that ONNX's own inference would believe without looking, and die of."""
+    waiting: list[Iterable[onnx.NodeProto]] = [proto.graph.node, *(function.node for function in proto.functions)]
+    while waiting:
+        for node in waiting.pop():
+            for attribute in node.attribute:
+                numbers = [*attribute.ints, attribute.i]
+                if attribute.name in _AXES and any(abs(number) > _MOST_AXES for number in numbers):
+                    raise FormatError(
+                        f"{file}: node '{printable(node.name)}' ({printable(node.op_type)}): no tensor has axis {max(numbers, key=abs)}"
+                    )
+                if attribute.name == "num_outputs" and attribute.i != len(node.output):
+                    raise FormatError(
+                        f"{file}: node '{printable(node.name)}' ({printable(node.op_type)}): {attribute.i} outputs are stated, "
+                        f"{len(node.output)} are there"
+                    )
+                waiting.extend(graph.node for graph in attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g.node)
+
+
+def _check_model(proto: onnx.ModelProto, file: str) -> None:
+    """ONNX's own checker; but runtimes also take inputs and outputs whose rank, and outputs whose type, isn't stated."""
+    untyped = [value for value in proto.graph.output if value.type.WhichOneof("value") is None]
+    for value in untyped:
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    values = [value for value in [*proto.graph.input, *proto.graph.output] if value.type.HasField("tensor_type")]
+    unranked = [value.type.tensor_type for value in values if not value.type.tensor_type.HasField("shape")]
+    for kind in unranked:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto, skip_opset_compatibility_check=True)
+    except onnx.checker.ValidationError as problem:
+        raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
+    finally:
+        for kind in unranked:
+            kind.ClearField("shape")
+        for value in untyped:
+            value.ClearField("type")
+
+
+def _first_line(problem: Exception) -> str:
+    return printable(str(problem).strip().split("\n", 1)[0], 300)
+
+
+def _check_head(proto: onnx.ModelProto, file: str) -> None:
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise FormatError(f"{file}: no ONNX model: there is no graph in it")
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    if "ai.onnx" in opsets and "" not in opsets:
+        opsets[""] = opsets["ai.onnx"]
+    newest = onnx.defs.onnx_opset_version()
+    opset = opsets.get("")
+    if opset is not None and not OLDEST_OPSET <= opset <= newest:
+        advice = "a newer `onnx` package" if opset > newest else "onnx.version_converter first"
+        raise UnsupportedError(f"{file}: written in opset {opset}; {OLDEST_OPSET} to {newest} are read here; use {advice}")
+    if opset is None:
+        raise FormatError(f"{file}: it doesn't say which opset it is written in")
+    if proto.graph.sparse_initializer:
+        raise UnsupportedError(f"{file}: sparse initializers aren't read")
+
+
+def _detach(proto: onnx.ModelProto, places: list[Place | None], view: memoryview, folder: Folder) -> dict[str, ir.TensorProtocol]:
+    """Takes large and external initializers out of the protobuf: they become inputs until the graph is made."""
+    tensors: dict[str, ir.TensorProtocol] = {}
+    small = []
+    seen: set[str] = set()
+    if len(places) != len(proto.graph.initializer):
+        raise FormatError(f"{folder.file}: no ONNX model: its graph is in several pieces")
+    for tensor, place in zip(proto.graph.initializer, places, strict=True):
+        if not tensor.name or tensor.name in seen:
+            raise FormatError(f"{folder.file}: two initializers (or none) are named '{printable(tensor.name)}'")
+        seen.add(tensor.name)
+        data = read_tensor(tensor, place, view, folder)
+        if place is None and tensor.data_location != onnx.TensorProto.EXTERNAL:
+            small.append(tensor)
+        else:
+            tensors[tensor.name] = data
+    inputs = {value.name for value in proto.graph.input}
+    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    for name, data in tensors.items():
+        if name not in inputs:
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(name, int(data.dtype), data.shape.numpy()))
+    return tensors
+
+
+def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    waiting: list[Iterable[onnx.NodeProto]] = [proto.graph.node, *(function.node for function in proto.functions)]
+    while waiting:
+        for node in waiting.pop():
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+                for graph in graphs:
+                    waiting.append(graph.node)
+                    yield from graph.initializer
+
+
+def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], file: str) -> None:
+    initializers = {tensor.name for tensor in proto.graph.initializer}
+    named = {value.name: value for value in proto.graph.input if value.name not in initializers}
+    for name, shape in inputs.items():
+        if name not in named:
+            raise ConversionError(f"{file}: no input is named {printable(name)!r}; there are {', '.join(map(printable, named))}")
+        dims = named[name].type.tensor_type.shape.dim
+        if named[name].type.tensor_type.HasField("shape") and len(dims) != len(shape):
+            raise ConversionError(f"{file}: input {printable(name)!r} has {len(dims)} axes, the shape given {len(shape)}")
+        if not named[name].type.tensor_type.HasField("shape"):
+            for size in shape:
+                dims.add().dim_value = int(size)
+            continue
+        for dim, size in zip(dims, shape, strict=True):
+            if dim.HasField("dim_value") and dim.dim_value not in (0, size):
+                dim.Clear()  # both are meant to work
+            elif not dim.HasField("dim_value") and not dim.dim_param:
+                dim.dim_value = int(size)
+
+
+def _write_out_functions(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    """Model-local functions, and ONNX's own where no PyTorch source is known for the operator itself, become their bodies."""
+    from converters.writers.source.writer import known_operators
+
+    _check_recursion(proto, file)
+    try:
+        if proto.functions:
+            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        if "inline_schema_functions" not in inspect.signature(onnx.inliner.inline_selected_functions).parameters:
+            return proto  # onnx before 1.20: operators that are functions are refused by name
+        known = known_operators()
+        opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+        for _ in range(4):
+            strange = sorted({node.op_type for node in proto.graph.node if node.domain in ("", "ai.onnx")} - known)
+            expandable = [("", op_type) for op_type in strange if _has_body(op_type, opset)]
+            if not expandable:
+                break
+            proto = onnx.inliner.inline_selected_functions(_infer(proto), expandable, inline_schema_functions=True)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as problem:
+        raise UnsupportedError(f"{file}: its functions can't be written out: {_first_line(problem)}") from problem
+    return proto
+
+
+def _has_body(op_type: str, opset: int) -> bool:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False))
+
+
+def _check_recursion(proto: onnx.ModelProto, file: str) -> None:
+    """Functions must not call themselves, nor grow without bounds. Raises FormatError."""
+    bodies = {(function.domain, function.name): function.node for function in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    remaining = dict(bodies)
+    while remaining:
+        ready = [name for name, nodes in remaining.items() if all((n.domain, n.op_type) not in remaining for n in nodes)]
+        if not ready:
+            raise FormatError(f"{file}: functions that call one another in a circle, '{printable(next(iter(remaining))[1])}' among them")
+        for name in ready:
+            sizes[name] = sum(sizes.get((n.domain, n.op_type), 1) for n in remaining.pop(name))
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
+    if total > max(_EXPANSION_LIMIT, 2 * len(proto.graph.node)):
+        raise FormatError(f"{file}: its functions come to {total} nodes when they are written out")
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With ONNX's own shapes; the file's are kept only where inference finds none."""
+    stated = {value.name: value for value in proto.graph.value_info}
+    del proto.graph.value_info[:]
+    try:
+        # following the numbers of shapes costs memory of the order of an axis: not for a file that states monstrous ones
+        largest = max((dim.dim_value for value in proto.graph.input for dim in value.type.tensor_type.shape.dim), default=0)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=largest <= 1 << 22)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        pass_through = list(stated.values())
+        proto.graph.value_info.extend(pass_through)
+        return proto
+    found = {value.name for value in proto.graph.value_info}
+    proto.graph.value_info.extend(value for name, value in stated.items() if name not in found)
+    return proto
+
+
+def _attach(model: ir.Model, tensors: dict[str, ir.TensorProtocol]) -> None:
+    """Gives the detached initializers back; initializers that were also inputs (as old files have them) are no inputs."""
+    graph = model.graph
+    for value in list(graph.inputs):
+        name = str(value.name)
+        if name in tensors:
+            graph.inputs.remove(value)
+            tensor = tensors[name]
+            value.const_value, value.shape, value.type = tensor, ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+            graph.register_initializer(value)
+        elif name in graph.initializers:
+            graph.inputs.remove(value)
+
+
+def _note_sources(model: ir.Model, file: str) -> None:
+    for number, node in enumerate(model.graph):
+        name = node.name or next((str(value.name) for value in node.outputs if value.name), "") or str(number)
+        node.metadata_props["source"] = str(Source(file, "operator", name, node.op_type))
+
+
+def _settle_constants(model: ir.Model) -> None:
+    """Small integers and scalars are constants; large Constant nodes are initializers. So the state_dict holds what was learnt."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes:
+            tensor = node.attributes["value"].as_tensor()
+            output = node.outputs[0]
+            if tensor.size > INLINE_LIMIT and not output.is_graph_output() and output.name not in graph.initializers:
+                value = ir.Value(
+                    name=output.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+                )
+                output.replace_all_uses_with(value)
+                graph.remove(node, safe=True)
+                graph.register_initializer(value)
+    settled: list[ir.Node] = []
+    for name, value in list(graph.initializers.items()):
+        const = value.const_value
+        if const is None or value.is_graph_output() or not _is_setting(value, const):
+            continue
+        del graph.initializers[name]
+        output = ir.Value(name=name, shape=ir.Shape(const.shape.numpy()), type=ir.TensorType(const.dtype), const_value=const)
+        value.replace_all_uses_with(output)
+        settled.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", const)], outputs=[output], name=f"{name}_constant"))
+    first = next(iter(graph), None)
+    if first is not None and settled:
+        graph.insert_before(first, settled)
+
+
+_SETTINGS = {
+    "Resize": (1, 2, 3),
+    "Upsample": (1,),
+    "Clip": (1, 2),
+    "Pad": (1, 2, 3),
+    "OneHot": (1, 2),
+    "Dropout": (1, 2),
+    "NonMaxSuppression": (2, 3, 4),
+    "Range": (0, 1, 2),
+    "Pow": (1,),
+}
+"""Inputs that are settings of their operator, though their elements may be floating-point numbers."""
+
+
+_ARITHMETIC = frozenset("Add Sub Mul Div Pow Max Min Equal Less LessOrEqual Greater GreaterOrEqual Where Cast CastLike Mod".split())
+
+
+def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:
+    if const.size > INLINE_LIMIT or const.dtype == ir.DataType.STRING:
+        return False
+    if not const.dtype.is_floating_point():
+        return not any(use.idx == 0 and use.node.op_type == "Gather" and len(const.shape) > 1 for use in value.uses())
+    if len(const.shape) == 0 and "." not in str(value.name):  # with a module's path in its name it was learnt
+        return True
+    if const.size == 1 and "." not in str(value.name) and all(use.node.op_type in _ARITHMETIC for use in value.uses()):
+        return True
+    return all(use.idx in _SETTINGS.get(use.node.op_type, ()) and const.size <= INLINE_LIMIT for use in value.uses())

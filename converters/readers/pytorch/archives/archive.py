@@ -1,0 +1,236 @@
+"""Any file that torch.save wrote, as a tree of inert objects: zip, stream, tar, TorchScript, torch.package, plain pickle."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from converters.errors import ConversionError, ConversionWarning, FormatError, printable
+from converters.files import StrPath, map_file
+from converters.readers.pytorch.archives.stream import MAGIC, SourceText, nested_storage, read_stream, read_tar, tar_members
+from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
+from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
+from converters.readers.pytorch.modules import Script
+from converters.readers.pytorch.pickles.machine import Budget, Unpickler
+from converters.readers.pytorch.sizes import count
+from converters.readers.pytorch.tensors import TypedStorage, storage_kind, tensor_rules
+from converters.readers.safetensors import is_safetensors, read_safetensors
+from converters.tensors.storage import Storage, SwappedStorage
+
+_NESTING = 2  # archives in archives
+_NAMES = 8  # of an archive's members, in a message
+_DAMAGED = "its storages were never written (torch's skip_data): there are no weights in it"
+
+_MISTAKEN = (
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first (gunzip)"),
+    (b"BZh", "is compressed with bzip2; unpack it first (bunzip2)"),
+    (b"\xfd7zXZ\0", "is compressed with xz; unpack it first (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first (unzstd)"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it first"),
+    (b"Rar!", "is a RAR archive; unpack it first"),
+    (b"\x89PNG", "is a PNG image, not a checkpoint"),
+    (b"\xff\xd8\xff", "is a JPEG image, not a checkpoint"),
+    (b"%PDF", "is a PDF document, not a checkpoint"),
+    (b"\x89HDF", "is an HDF5 file (Keras, Caffe), not a PyTorch checkpoint"),
+    (b"\x93NUMPY", "is a numpy array (.npy), not a PyTorch checkpoint; np.load reads it"),
+    (b"version https://git-lfs", "is a git-lfs pointer, not the file itself; fetch that with `git lfs pull`"),
+    (b"ustar", "is a tar archive"),
+)
+
+
+@dataclass
+class Checkpoint:
+    """A file read: the object it holds, made of plain values, Tensors and Stubs.
+
+    form: "zip", "stream", "tar", "TorchScript", "torch.package" or "pickle". sources: the classes' source text, which old
+    streams embed. called: what the file would have called and we didn't. script: the names of TorchScript's parameters and buffers
+    by class (no buffers: a class of before 1.5, which doesn't list them).
+    """
+
+    name: str
+    form: str
+    root: Any
+    sources: list[SourceText] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    script: Script | None = None
+
+
+def read_checkpoint(path: StrPath) -> Checkpoint:
+    """Reads a checkpoint's structure; its tensors stay views of the mapped file. Nothing in it is imported or called.
+
+    Raises FormatError for a file that is broken, hostile or something else, and says what it is.
+    """
+    name = os.path.basename(os.fspath(path))
+    view = map_file(path)
+    collecting = gc.isenabled()
+    gc.disable()  # a tree of a million objects is built and nothing is thrown away: looking for garbage takes most of the time
+    try:
+        return _read(view, name, 0)
+    except ConversionError as problem:
+        raise type(problem)(f"{printable(name)}: {problem}") from problem
+    except MemoryError as problem:
+        raise FormatError(f"{printable(name)}: needs more memory than there is: it is broken or hostile") from problem
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
+    head = bytes(view[:4096])
+    if head.startswith(b"PK"):
+        return _read_zip(view, name, depth)
+    if head[257:262] == b"ustar" or re.match(rb"(\./)?(sys_info|pickle|storages|tensors)\0", head):
+        return _read_tar_file(view, name, depth)
+    for start, words in _MISTAKEN:
+        if head.startswith(start):
+            raise FormatError(words)
+    if is_safetensors(view):
+        return Checkpoint(name, "safetensors", read_safetensors(view))
+    return _read_pickle(view, name, head)
+
+
+def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
+    """The stream of 0.4-1.5, whose first pickle is a magic number, or a plain pickle."""
+    budget = Budget(len(view))
+    certain = re.match(rb"\x80[\x00-\x05]", head) is not None
+    if not certain and not re.match(rb"[(c\]}LI)lda]", head):
+        raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})")
+    first = Unpickler(view, tensor_rules(None, nested_storage(budget)), budget=budget)
+    try:
+        value = first.load()
+    except FormatError:
+        if certain:
+            raise
+        raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})") from None
+    if isinstance(value, int) and value == MAGIC:
+        legacy = read_stream(view, Budget(len(view)))
+        if legacy.left:
+            words = f"{printable(name)}: {legacy.left} bytes after the last storage mean nothing and are left out"
+            warnings.warn(words, ConversionWarning, stacklevel=2)
+        return Checkpoint(name, "stream", legacy.root, legacy.sources, list(legacy.called))
+    return Checkpoint(name, "pickle", value, called=list(first.called))
+
+
+def _describe(head: bytes) -> str:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:100].lower()
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        return "it is an HTML page; the download went wrong, fetch the file again"
+    if text.startswith((b"{", b"[")):
+        return "it is JSON"
+    if not any(head):
+        return "it is all zero bytes; the download went wrong, fetch the file again"
+    shown = head[:200].decode("utf-8", "replace")
+    if all(character.isprintable() or character.isspace() for character in shown) and "\ufffd" not in shown[:-1]:
+        return f"it is text: '{printable(shown, 40)}'"
+    return f"its first bytes are {head[:8].hex(' ')}"
+
+
+def _read_tar_file(view: memoryview, name: str, depth: int) -> Checkpoint:
+    members = tar_members(view)
+    if "storages" in members or "tensors" in members or "sys_info" in members:
+        legacy = read_tar(members, Budget(len(view)))
+        return Checkpoint(name, "tar", legacy.root, legacy.sources, list(legacy.called))
+    inside = [member for member in members if member.endswith((".pth", ".pt", ".bin", ".pkl", ".ckpt", ".model"))]
+    if len(inside) == 1 and depth < _NESTING and len(members[inside[0]]):
+        return _read(members[inside[0]], name, depth + 1)
+    raise FormatError(f"is a tar archive of {_listing(list(members))}; unpack it and give the checkpoint inside")
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(printable(name, 60) for name in names[:_NAMES]) + more if names else "nothing"
+
+
+# -- zip
+
+
+def _read_zip(view: memoryview, name: str, depth: int) -> Checkpoint:
+    archive = ZipArchive(view)
+    root = archive.first.partition("/")[0] + "/" if "/" in archive.first else ""
+    if root + "data.pkl" not in archive.entries:
+        indices = [entry for entry in archive.entries if entry == "data.pkl" or entry.endswith("/data.pkl")]
+        if len(indices) != 1:
+            return _read_other_zip(archive, root, name, depth)
+        root = indices[0].removesuffix("data.pkl")
+    checked = archive.checked(root + "data.pkl")
+    if not checked:
+        warnings.warn(f"{printable(name)}: carries no valid checksums, so that damage can't be told", ConversionWarning, stacklevel=2)
+    storages = _zip_storages(archive, root, lambda key: f"{root}data/{key}", checked=checked)
+    result = _load_index(archive, root + "data.pkl", storages)
+    checkpoint = Checkpoint(name, "zip", *result)
+    if root + "constants.pkl" in archive.entries:
+        checkpoint.form = "TorchScript"
+        checkpoint.script = script_members(archive, root)
+    return checkpoint
+
+
+def _load_index(archive: ZipArchive, index: str, storages: Callable[[Any], Any]) -> tuple[Any, list[SourceText], list[str]]:
+    budget = Budget(len(archive.view))
+    machine = Unpickler(archive.read(index), tensor_rules(storages, nested_storage(budget)), budget=budget)
+    value = machine.load()
+    return value, [], list(machine.called)
+
+
+def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *, checked: bool) -> Callable[[Any], Any]:
+    """The reader of ('storage', class, key, location, count): one storage for each key, whatever comes later."""
+    storages: dict[str, TypedStorage] = {}
+    order = bytes(archive.read(root + "byteorder")) if root + "byteorder" in archive.entries else b"little"
+    if order not in (b"little", b"big"):
+        raise FormatError(f"its byte order is '{printable(order[:20].decode('latin-1'))}'; it must be little or big")
+    big = order == b"big"
+
+    def persistent(identity: Any) -> TypedStorage:
+        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage":
+            raise FormatError("an outside object isn't a storage of five fields, the only kind a zip checkpoint has")
+        _, cls, key, _location, numel = identity
+        if isinstance(key, int):
+            key = str(count(key, "a storage's key"))
+        if not isinstance(key, str):
+            raise FormatError(f"a storage's key is a {type(key).__name__}")
+        kind, untyped = storage_kind(cls)
+        total = count(numel, "a storage's length")
+        if key in storages:
+            return storages[key]
+        entry = archive.entry(place(key))
+        if entry.size != total * kind.itemsize:
+            raise FormatError(
+                f"{printable(entry.name)}: has {entry.size} bytes; {total} elements of {kind.name} have {total * kind.itemsize}"
+            )
+        storage: Storage = ZipStorage(archive, entry, check=checked)
+        if checked and entry.crc == 0 and entry.size and _all_zero(ZipStorage(archive, entry, check=False)):
+            raise FormatError(_DAMAGED)
+        if big and not untyped and kind.swapsize > 1:
+            storage = SwappedStorage(storage, kind.swapsize)
+        storages[key] = TypedStorage(storage, kind, total, untyped=untyped, big_endian=big and untyped)
+        return storages[key]
+
+    return persistent
+
+
+def _all_zero(storage: Storage) -> bool:
+    """Whether a storage is all zeros, though its checksum of 0 says otherwise (that of a run of zeros isn't 0)."""
+    return not any(any(piece) if len(piece) < 4096 else bytes(piece).count(0) != len(piece) for piece in storage.chunks(0, storage.nbytes))
+
+
+def _read_other_zip(archive: ZipArchive, root: str, name: str, depth: int) -> Checkpoint:
+    """A torch.package, or a zip that only looks like a checkpoint."""
+    names = list(archive.entries)
+    if any(entry.startswith(f"{root}.data/") for entry in names):
+        indices = [entry for entry in names if entry.endswith(".pkl") and not entry.startswith((f"{root}.data/", f"{root}code/"))]
+        if len(indices) != 1:
+            raise FormatError(f"is a torch.package with {len(indices)} pickles ({_listing(indices)}); only a package of one is read")
+        storages = _zip_storages(archive, root, lambda key: f"{root}.data/{key}.storage", checked=True)
+        return Checkpoint(name, "torch.package", *_load_index(archive, indices[0], storages))
+    if f"{root}model.json" in names:
+        return Checkpoint(name, "TorchScript", read_json_script(archive, f"{root}model.json"))
+    if names and all(entry.endswith(".npy") for entry in names):
+        raise FormatError("is a numpy archive (.npz), not a PyTorch checkpoint; np.load reads it")
+    inside = [entry for entry in names if entry.endswith((".pth", ".pt", ".bin", ".ckpt"))]
+    if len(inside) == 1 and depth < _NESTING and archive.entry(inside[0]).method == 0 and archive.entry(inside[0]).size:
+        return _read(archive.read(inside[0]), name, depth + 1)
+    raise FormatError(f"is a zip archive without one data.pkl, so no PyTorch checkpoint; it holds {_listing(names)}")

@@ -1,0 +1,384 @@
+"""Tensors, storages and numpy arrays in a pickle: the closed list of torch's rebuilding functions, as pure descriptions.
+
+Sources: torch/_utils.py, torch/_tensor.py, torch/storage.py, torch/nn/parameter.py; numpy/_core/multiarray.py. Sizes, strides and
+offsets are checked with Python integers against the storage before a tensor is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from converters.errors import FormatError, UnsupportedError, printable
+from converters.readers.pytorch.arrays import ARRAY, DTYPE, NUMPY, build_array, from_buffer, new_dtype, reconstruct
+from converters.readers.pytorch.pickles.machine import Global, Handler, Rules, Stub, Unpickler
+from converters.readers.pytorch.sizes import LIMIT, count, counts
+from converters.tensors.dtypes import ALIASES, KINDS, STORAGES, Kind
+from converters.tensors.storage import ConvertedStorage, Storage, SwappedStorage
+from converters.tensors.tensor import Composite, Name, Quantizer, Tensor, Weight
+
+
+@dataclass(eq=False)
+class TypedStorage:
+    """A storage as a tensor sees it: count elements of a kind from start on. untyped: plain bytes, the tensor says the kind."""
+
+    storage: Storage
+    kind: Kind
+    count: int
+    start: int = 0
+    untyped: bool = False
+    big_endian: bool = False  # of an untyped one, whose bytes can be turned round only when the kind is known
+
+
+def storage_kind(cls: Any) -> tuple[Kind, bool]:
+    """The element type of a storage's class, and whether it is an untyped one. Raises FormatError for any other class."""
+    if isinstance(cls, Global) and (cls.module == "torch" or cls.module.startswith("torch.")):
+        if cls.name in ("UntypedStorage", "_UntypedStorage"):
+            return KINDS["uint8"], True
+        if cls.name in STORAGES and cls.module in ("torch", "torch.cuda", "torch.storage", "torch.sparse"):
+            return STORAGES[cls.name], False
+    shown = printable(cls) if isinstance(cls, Global) else type(cls).__name__
+    raise FormatError(f"a storage is of the class {shown}, which isn't one of torch's storages")
+
+
+def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, kind: Kind | None = None) -> Tensor:
+    """A tensor over a storage, once size, stride and offset are known to lie inside it."""
+    if not isinstance(storage, TypedStorage):
+        raise FormatError(f"a tensor is made of a {type(storage).__name__}, not of a storage")
+    shape, strides = counts(size, "a tensor's size"), counts(stride, "a tensor's stride")
+    start = count(offset, "a tensor's offset")
+    if len(shape) != len(strides):
+        raise FormatError(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
+    own = storage.kind if kind is None else kind
+    total = 1
+    for extent in shape:
+        total *= extent
+    if total * own.itemsize >= LIMIT:
+        raise FormatError(f"a tensor of {shape} has more bytes than can be counted")
+    available = storage.count * storage.kind.itemsize
+    if total:
+        last = start + sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True))
+        if (last + 1) * own.itemsize > available:
+            raise FormatError(f"a tensor of {shape} with strides {strides} at {start} lies outside its storage of {available} bytes")
+    else:
+        start = 0
+    bytes_before = storage.start * storage.kind.itemsize
+    if bytes_before % own.itemsize:
+        raise FormatError(f"a tensor of {own.name} begins at byte {bytes_before} of its storage")
+    return Tensor(_in_order(storage, own), own.name, shape, strides, start + bytes_before // own.itemsize)
+
+
+def make_old_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
+    """As make_tensor; before 0.4 a tensor without dimensions was an empty one."""
+    if isinstance(storage, TypedStorage) and not storage.count and isinstance(size, tuple) and not size:
+        return make_tensor(storage, 0, (0,), (1,))
+    return make_tensor(storage, offset, size, stride)
+
+
+def _in_order(storage: TypedStorage, kind: Kind) -> Storage:
+    """The storage's bytes in little-endian order, one object for all tensors that look at it."""
+    if storage.big_endian and kind.swapsize > 1:
+        storage.storage = SwappedStorage(storage.storage, kind.swapsize)
+        storage.big_endian = False
+    return storage.storage
+
+
+def as_weight(value: Any) -> Weight | None:
+    """The tensor that a value is or stands for (a Parameter, a Variable), or None."""
+    for _ in range(8):
+        if isinstance(value, Tensor | Composite):
+            return value
+        if not isinstance(value, Stub):
+            return None
+        value = value.data
+    return None
+
+
+# -- torch._utils
+
+
+def _rebuild_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_tensor(storage, offset, size, stride)"""
+    return make_old_tensor(*_exactly(args, 4))
+
+
+def _rebuild_tensor_v2(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])"""
+    storage, offset, size, stride, requires_grad, _hooks, *more = _exactly(args, 6, 7)
+    tensor = make_tensor(storage, offset, size, stride)
+    tensor.requires_grad = bool(requires_grad)
+    return _with_bits(tensor, more)
+
+
+def _rebuild_tensor_v3(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])"""
+    storage, offset, size, stride, requires_grad, _hooks, dtype, *more = _exactly(args, 7, 8)
+    tensor = make_tensor(storage, offset, size, stride, kind=dtype_kind(dtype))
+    tensor.requires_grad = bool(requires_grad)
+    return _with_bits(tensor, more)
+
+
+def _exactly(args: tuple[Any, ...], *lengths: int) -> tuple[Any, ...]:
+    if len(args) not in range(min(lengths), max(lengths) + 1):
+        raise FormatError(f"a tensor is rebuilt with {len(args)} arguments; it takes {' or '.join(map(str, lengths))}")
+    return args
+
+
+def _with_bits(tensor: Tensor, metadata: list[Any]) -> Tensor:
+    if metadata and isinstance(metadata[0], dict):
+        tensor.conj = metadata[0].get("conj") is True and tensor.torch_dtype.startswith("complex")
+        tensor.neg = metadata[0].get("neg") is True
+    return tensor
+
+
+def dtype_kind(dtype: Any) -> Kind:
+    """The element type that a Global such as torch.float8_e5m2 names."""
+    if isinstance(dtype, Global) and dtype.module == "torch":
+        kind = KINDS.get(ALIASES.get(dtype.name, dtype.name))
+        if kind is not None:
+            return kind
+    raise UnsupportedError(
+        f"a tensor's type is {printable(dtype) if isinstance(dtype, Global) else type(dtype).__name__}, which isn't known here"
+    )
+
+
+def _rebuild_qtensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_qtensor(storage, offset, size, stride, quantizer, requires_grad, hooks)"""
+    storage, offset, size, stride, params, *_ = _exactly(args, 7)
+    tensor = make_tensor(storage, offset, size, stride)
+    if tensor.torch_dtype in ("quint4x2", "quint2x4"):
+        return Stub(Global("torch._utils", "_rebuild_qtensor"), args)  # several elements a byte: kept apart, refused where it is a weight
+    scheme = params[0] if isinstance(params, tuple) and len(params) in (3, 4) else None
+    if not isinstance(scheme, Global) or scheme.module != "torch" or scheme.name not in _SCHEMES:
+        raise FormatError("a quantized tensor without one of torch's quantization schemes")
+    if not tensor.torch_dtype.startswith("q"):
+        raise FormatError(f"a quantized tensor over a storage of {tensor.torch_dtype}")
+    if _SCHEMES[scheme.name] != len(params):
+        raise FormatError(f"a quantized tensor of {scheme.name} with {len(params)} quantizer fields")
+    if len(params) == 3:
+        if not isinstance(params[1], float) or not isinstance(params[2], int):
+            raise FormatError("a quantized tensor whose scale or zero point is no number")
+        tensor.quantizer = Quantizer(scheme.name, params[1], params[2])
+    else:
+        scales, zeros = as_weight(params[1]), as_weight(params[2])
+        if not isinstance(scales, Tensor) or not isinstance(zeros, Tensor) or scales.quantizer or zeros.quantizer:
+            raise FormatError("a quantized tensor whose scales or zero points are no tensors")
+        tensor.quantizer = Quantizer(scheme.name, scales, zeros, count(params[3], "a quantized tensor's axis"))
+    return tensor
+
+
+_SCHEMES = {"per_tensor_affine": 3, "per_tensor_symmetric": 3, "per_channel_affine": 4, "per_channel_symmetric": 4}
+_SCHEMES |= {"per_channel_affine_float_qparams": 4}
+
+
+def _rebuild_sparse_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_sparse_tensor(layout, (indices, values, size[, is_coalesced])) or (layout, (compressed, plain, values, size))"""
+    layout, data = _exactly(args, 2)
+    if not isinstance(layout, Name) or not layout.arguments or not isinstance(data, tuple):
+        raise FormatError("a sparse tensor without a layout")
+    name = str(layout.arguments[0])
+    parts: list[Any] = []
+    tensors = [as_weight(part) for part in data]
+    expected = 2 if name == "torch.sparse_coo" else 3
+    if len(data) not in (expected + 1, expected + 2) or not all(isinstance(part, Tensor) for part in tensors[:expected]):
+        raise FormatError("a sparse tensor without its indices and values")
+    parts.extend(tensors[:expected])
+    shape = counts(data[expected], "a sparse tensor's size")
+    parts.append(Name("torch", "Size", (shape,)))
+    if len(data) > expected + 1:
+        parts.append(data[expected + 1] is True)
+    values = parts[expected - 1]
+    return Composite("torch._utils._rebuild_sparse_tensor", (layout, tuple(parts)), name.removeprefix("torch."), values.torch_dtype, shape)
+
+
+def _rebuild_sparse_csr_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """The name that torch 1.9 and 1.10 gave to it."""
+    return _rebuild_sparse_tensor(machine, args)
+
+
+def _rebuild_nested_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_nested_tensor(buffer, sizes, strides, storage_offsets)"""
+    tensors = [as_weight(arg) for arg in _exactly(args, 4)]
+    buffer = tensors[0]
+    if not isinstance(buffer, Tensor) or not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise FormatError("a nested tensor without its tensors")
+    return Composite("torch._utils._rebuild_nested_tensor", tuple(tensors), "nested", buffer.torch_dtype, ())
+
+
+def _rebuild_meta_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad): a shape without numbers"""
+    dtype, size, _stride, _requires_grad = _exactly(args, 4)
+    return Composite(
+        "torch._utils._rebuild_meta_tensor_no_storage", args, "meta", dtype_kind(dtype).name, counts(size, "a meta tensor's size")
+    )
+
+
+def _rebuild_wrapper_subclass(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_wrapper_subclass(cls, dtype, size, ...): a shape whose numbers are elsewhere"""
+    _cls, dtype, size, *_ = _exactly(args, 3, 8)
+    return Composite("torch._utils._rebuild_wrapper_subclass", (), "meta", dtype_kind(dtype).name, counts(size, "a tensor's size"))
+
+
+def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_parameter(data, requires_grad, hooks[, state])"""
+    data, *_ = _exactly(args, 1, 4)
+    weight = as_weight(data)
+    if weight is not None:
+        return weight
+    made = Stub(PARAMETER, args)
+    made.data = data if isinstance(data, Stub) else None
+    return made
+
+
+def _rebuild_from_type(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_from_type(func, type, args, dict) and _v2: a subclass's tensor, or one with attributes of its own"""
+    function, cls, inner, _state = _exactly(args, 4)
+    if isinstance(function, Global) and isinstance(inner, tuple) and not function.name.startswith("_rebuild_from_type"):
+        made = machine.call(function, inner)
+        weight = as_weight(made)
+        if weight is not None:
+            return weight
+    return Stub(cls, args)
+
+
+def _rebuild_from_numpy(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """_rebuild_device_tensor_from_numpy(data, dtype, device, requires_grad)"""
+    data, dtype, _device, _requires_grad = _exactly(args, 4)
+    return _converted(as_weight(data), dtype)
+
+
+def _converted(tensor: Weight | None, dtype: Any) -> Tensor:
+    """A device's tensor is stored as a CPU tensor, whose type may differ (bfloat16 as float32)."""
+    if not isinstance(tensor, Tensor):
+        raise FormatError("a device's tensor isn't stored as a tensor")
+    kind = dtype_kind(dtype)
+    if kind is tensor.kind:
+        return tensor
+    if kind.numpy is None or tensor.kind.numpy is None or tensor.quantizer or kind.name.startswith("q"):
+        raise UnsupportedError(f"a device's tensor of {kind.name} is stored as {tensor.torch_dtype}")
+    storage = ConvertedStorage(tensor.storage, tensor.kind, kind)
+    return Tensor(storage, kind.name, tensor.shape, tensor.stride, tensor.offset, conj=tensor.conj, neg=tensor.neg)
+
+
+# -- classes of tensors
+
+PARAMETER = Global("torch.nn.parameter", "Parameter")
+_TENSOR_CLASSES = [
+    Global(module, prefix + "Tensor")
+    for module in ("torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse")
+    for prefix in ("", "Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+]
+_WRAPPERS = [
+    PARAMETER,
+    Global("torch.nn", "Parameter"),
+    Global("torch.nn.parameter", "Buffer"),
+    Global("torch.autograd.variable", "Variable"),
+    Global("torch.autograd", "Variable"),
+    Global("torch._tensor", "Tensor"),
+    Global("torch.tensor", "Tensor"),
+]
+TENSOR_CLASSES = frozenset((*_TENSOR_CLASSES, *_WRAPPERS))
+
+
+def _wrapper(cls: Global) -> Handler:
+    """Parameter(data), Variable(data): the data itself where it is there, else a Stub that waits for BUILD to bring it."""
+
+    def make(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+        if args and as_weight(args[0]) is not None:
+            # A Parameter is an object of its own: what BUILD gives it mustn't change the tensor it wraps.
+            made = Stub(cls, args)
+            made.data = args[0]
+            return made
+        return Stub(cls, args)
+
+    return make
+
+
+def _build_wrapper(machine: Unpickler, stub: Stub, state: Any) -> None:
+    """The states of a tensor's or Parameter's __setstate__ over the years (torch/_tensor.py, torch/autograd/variable.py).
+
+    (requires_grad, volatile, hooks); (data, grad, hooks, requires_grad, volatile); (storage, offset, size, stride[, ...]).
+    """
+    if isinstance(state, tuple):
+        if state and isinstance(state[0], TypedStorage) and len(state) >= 4:
+            stub.data = make_tensor(*state[:4])
+        elif state and (isinstance(state[0], Stub) or as_weight(state[0]) is not None):
+            stub.data = state[0]
+    elif isinstance(state, dict):
+        stub.attributes.update(state)
+        if as_weight(state.get("data")) is not None:
+            stub.data = state["data"]
+
+
+def _build_other(target: Any, state: Any) -> None:
+    """A state for a tensor: its Python attributes, which are no weights. Anything else has no state."""
+    if not isinstance(target, Tensor | Composite):
+        raise FormatError(f"a state is given to a {type(target).__name__}")
+
+
+# -- plain torch values
+
+
+def _named(module: str, name: str) -> Handler:
+    """A value that torch makes of text and numbers (Size, device, layout): kept as its name and arguments."""
+
+    def make(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+        return Name(module, name, args)
+
+    return make
+
+
+def _size_call(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    """torch.Size((2, 3)): the tuple itself."""
+    if len(args) == 1 and isinstance(args[0], tuple | list):
+        return tuple(args[0])
+    return Name("torch", "Size", args)
+
+
+def _layout(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    if len(args) == 1 and args[0] in _LAYOUTS:
+        return Name("torch.serialization", "_get_layout", (str(args[0]),))
+    raise FormatError("a tensor's layout is none of torch's")
+
+
+_LAYOUTS = tuple(f"torch.{name}" for name in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"))
+
+
+def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Unpickler, Any], Any]) -> Rules:
+    """What a torch pickle may build. persistent: storages by identity. nested: a storage inside bytes (torch.storage._load_from_bytes)."""
+
+    def from_bytes(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+        return nested(machine, args[0] if len(args) == 1 else None)
+
+    call: dict[Global, Handler] = {
+        Global("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+        Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        Global("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+        Global("torch._utils", "_rebuild_qtensor"): _rebuild_qtensor,
+        Global("torch._utils", "_rebuild_sparse_tensor"): _rebuild_sparse_tensor,
+        Global("torch._utils", "_rebuild_sparse_csr_tensor"): _rebuild_sparse_csr_tensor,
+        Global("torch._utils", "_rebuild_nested_tensor"): _rebuild_nested_tensor,
+        Global("torch._utils", "_rebuild_meta_tensor_no_storage"): _rebuild_meta_tensor,
+        Global("torch._utils", "_rebuild_wrapper_subclass"): _rebuild_wrapper_subclass,
+        Global("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        Global("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+        Global("torch._utils", "_rebuild_device_tensor_from_numpy"): _rebuild_from_numpy,
+        Global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _rebuild_from_numpy,
+        Global("torch._utils", "_rebuild_xla_tensor"): _rebuild_from_numpy,
+        Global("torch.storage", "_load_from_bytes"): from_bytes,
+        Global("torch.serialization", "_get_layout"): _layout,
+        Global("torch", "Size"): _size_call,
+        Global("torch", "device"): _named("torch", "device"),
+        DTYPE: new_dtype,
+    }
+    for module in ("torch._tensor", "torch.tensor"):
+        call[Global(module, "_rebuild_from_type")] = call[Global(module, "_rebuild_from_type_v2")] = _rebuild_from_type
+    for prefix in NUMPY:
+        call[Global(f"{prefix}.multiarray", "_reconstruct")] = reconstruct
+        call[Global(f"{prefix}.numeric", "_frombuffer")] = from_buffer
+    call |= {cls: _wrapper(cls) for cls in TENSOR_CLASSES}
+    build = dict.fromkeys(TENSOR_CLASSES, _build_wrapper)
+    build[ARRAY] = build_array
+    new = {cls: call[cls] for cls in TENSOR_CLASSES}
+    return Rules(call=call, new=new, build=build, build_other=_build_other, persistent=persistent)

@@ -1,0 +1,73 @@
+"""Reads safetensors files: a length, a JSON header, then the tensors' bytes, as views of the mapped file.
+
+Format: https://github.com/huggingface/safetensors (README, "Format").
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from converters.errors import FormatError, UnsupportedError, printable
+from converters.tensors.dtypes import SAFETENSORS
+from converters.tensors.storage import Storage
+from converters.tensors.tensor import Tensor
+
+_HEADER = 100_000_000  # bytes; the most that the format allows
+
+
+def is_safetensors(view: memoryview) -> bool:
+    """Whether the file begins with a header that lies inside it."""
+    return len(view) > 8 and bytes(view[8:9]) == b"{" and int.from_bytes(view[:8], "little") <= len(view) - 8
+
+
+def read_safetensors(view: memoryview) -> dict[str, Tensor]:
+    """The tensors by name, in the header's order. Raises FormatError for a header that doesn't fit the file."""
+    length = int.from_bytes(view[:8], "little")
+    if length > min(_HEADER, len(view) - 8):
+        raise FormatError(f"is a safetensors file whose header of {length} bytes doesn't fit")
+    try:
+        header = json.loads(bytes(view[8 : 8 + length]), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as problem:
+        raise FormatError(f"is a safetensors file with a broken header ({printable(problem, 80)})") from problem
+    if not isinstance(header, dict):
+        raise FormatError("is a safetensors file whose header is no object")
+    data = view[8 + length :]
+    header.pop("__metadata__", None)
+    tensors = {name: _tensor(name, entry, data) for name, entry in header.items()}
+    spans = sorted((entry["data_offsets"][0], entry["data_offsets"][1], name) for name, entry in header.items())
+    end = 0
+    for start, stop, name in spans:
+        if start < end:
+            raise FormatError(f"'{printable(name)}' overlaps another tensor")
+        end = max(end, stop)
+    return tensors
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
+def _tensor(name: str, entry: Any, data: memoryview) -> Tensor:
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
+        raise FormatError(f"'{printable(name)}' isn't described by dtype, shape and data_offsets")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
+        raise FormatError(f"'{printable(name)}' has a shape or offsets that are no counts")
+    kind = SAFETENSORS.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if kind is None:
+        raise UnsupportedError(f"'{printable(name)}' is of the type {printable(entry['dtype'], 40)}, which isn't known here")
+    size = kind.itemsize
+    for extent in shape:
+        size *= extent
+    start, stop = offsets
+    if not start <= stop <= len(data) or stop - start != size:
+        raise FormatError(f"'{printable(name)}' needs {size} bytes; the header gives it {start} to {stop} of {len(data)}")
+    return Tensor(Storage(data[start:stop]), kind.name, tuple(shape))
+
+
+def _counts(values: Any) -> bool:
+    return isinstance(values, list) and len(values) <= 64 and all(type(value) is int and 0 <= value < 1 << 63 for value in values)

@@ -1,0 +1,47 @@
+"""Lua Torch .t7: `load` reads a model into the common graph, `lowers` is the registry of module classes.
+
+@converters.readers.torch7.lowers("nn.MyLayer")
+def my_layer(g, module, x):
+    "One sentence on what it computes."
+    return g.emit("Mul", x, module.number("scale", 1.0))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from converters.files import StrPath
+
+__all__ = ["load", "lowers", "on_tensors", "parameters"]
+
+
+def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
+    """Reads the model of a .t7 file into the common graph, with the numbers of Torch7's evaluate() mode.
+
+    inputs: shapes by name: `input`, or for Lua tables `input_1`, `input_2_1` (positions from 1); without them they are inferred
+    where the first module allows. key: where the model sits in a checkpoint: "model", "model.modules[1]". Raises ConversionError.
+    """
+    from converters.readers.torch7.network import load_network
+
+    return load_network(paths, inputs=inputs, key=key)
+
+
+def __getattr__(name: str) -> Any:
+    """`lowers` is filled when it is asked for, so that importing this package stays cheap."""
+    if name == "lowers":
+        from converters.readers.torch7.builtin import lowers
+
+        return lowers
+    if name == "on_tensors":
+        from converters.readers.torch7.module import on_tensors
+
+        return on_tensors
+    if name == "parameters":
+        from converters.readers.torch7.state import parameters
+
+        return parameters
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Lowerings of Lua Torch's module classes, a file per topic."""

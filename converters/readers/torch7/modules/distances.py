@@ -1,0 +1,92 @@
+"""Distances and similarities, to learnt points or between the two tensors of a table."""
+
+from __future__ import annotations
+
+import math
+
+from converters.graph.builder import GraphBuilder
+from converters.readers.torch7.module import Module, Value, lowers
+from converters.readers.torch7.modules.activation import tensor_input
+from converters.readers.torch7.modules.linear import pair
+
+
+def _differences(g: GraphBuilder, module: Module, x: Value) -> tuple[Value, bool]:
+    """x - w_j for all the columns of weight (in, out), as (N, in, out); and whether x was a vector."""
+    weight = module.tensor("weight", None, None)
+    rank = g.rank(tensor_input(module, x))
+    if rank not in (1, 2) or g.fixed(x, rank - 1) != weight.shape[:1]:
+        raise module.error(f"it takes {weight.shape[0]} features, but its input has shape {g.shape(x)}")
+    rows = g.emit("Unsqueeze", x, [0, 2] if rank == 1 else [2])
+    return g.emit("Sub", rows, module.param("weight", weight)), rank == 1
+
+
+@lowers("nn.Euclidean")
+def euclidean(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """The distance of x from each column of weight (in, out). Source: nn/Euclidean.lua."""
+    differences, vector = _differences(g, module, x)
+    return g.emit("ReduceL2", differences, [0, 1] if vector else [1], keepdims=0)
+
+
+@lowers("nn.WeightedEuclidean")
+def weighted_euclidean(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """As nn.Euclidean, differences times diagCov before they are squared. Source: nn/WeightedEuclidean.lua."""
+    differences, vector = _differences(g, module, x)
+    scale = module.tensor("diagCov", *g.fixed(differences, 1))
+    return g.emit("ReduceL2", g.emit("Mul", differences, module.param("diagCov", scale)), [0, 1] if vector else [1], keepdims=0)
+
+
+@lowers("nn.Cosine")
+def cosine(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """w_j . x / ((||w_j|| + 1e-12) (||x|| + 1e-12)) for each row of weight (out, in). Source: nn/Cosine.lua."""
+    weight = module.tensor("weight", None, None)
+    rank = g.rank(tensor_input(module, x))
+    if rank not in (1, 2) or g.fixed(x, rank - 1) != weight.shape[1:]:
+        raise module.error(f"it takes {weight.shape[1]} features, but its input has shape {g.shape(x)}")
+    parameter = module.param("weight", weight)
+    rows = g.emit("Unsqueeze", x, [0]) if rank == 1 else x
+    products = g.emit("Gemm", rows, parameter, transB=1)
+    length = g.emit("Add", g.emit("ReduceL2", rows, [1], keepdims=1), 1e-12)
+    lengths = g.emit("Add", g.emit("ReduceL2", parameter, [1], keepdims=0), 1e-12)
+    out = g.emit("Div", g.emit("Div", products, lengths), length)
+    return g.emit("Squeeze", out, [0]) if rank == 1 else out
+
+
+def _row_pairs(g: GraphBuilder, module: Module, x: Value) -> tuple[Value, Value]:
+    """The two tensors as matrices of as many rows."""
+    first, second = pair(module, x)
+    rank = g.rank(first)
+    if rank not in (1, 2) or g.rank(second) != rank:
+        raise module.error(f"its inputs must be two vectors or two matrices, but have shapes {g.shape(first)} and {g.shape(second)}")
+    if rank == 1:
+        return g.emit("Unsqueeze", first, [0]), g.emit("Unsqueeze", second, [0])
+    return first, second
+
+
+@lowers("nn.DotProduct")
+def dot_product(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """x . y of each row: (N). Source: nn/DotProduct.lua."""
+    first, second = _row_pairs(g, module, x)
+    return g.emit("ReduceSum", g.emit("Mul", first, second), [1], keepdims=0)
+
+
+@lowers("nn.CosineDistance")
+def cosine_distance(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """x . y / sqrt((x . x + 1e-12) (y . y + 1e-12)) of each row: a similarity (N). Source: nn/CosineDistance.lua."""
+    first, second = _row_pairs(g, module, x)
+    dot = g.emit("ReduceSum", g.emit("Mul", first, second), [1], keepdims=0)
+    lengths = [g.emit("Sqrt", g.emit("Add", g.emit("ReduceSum", g.emit("Mul", v, v), [1], keepdims=0), 1e-12)) for v in (first, second)]
+    return g.emit("Div", g.emit("Div", dot, lengths[0]), lengths[1])
+
+
+@lowers("nn.PairwiseDistance")
+def pairwise_distance(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """(sum |x - y|^p)^(1/p) of each row: (N). Source: nn/PairwiseDistance.lua."""
+    first, second = _row_pairs(g, module, x)
+    p = module.number("norm", 2.0)
+    difference = g.emit("Sub", first, second)
+    if p in (1, 2):
+        return g.emit("ReduceL1" if p == 1 else "ReduceL2", difference, [1], keepdims=0)
+    if p <= 0 or math.isinf(p):
+        raise module.error(f"norm is {p:g}, but must be a number greater than 0")
+    total = g.emit("ReduceSum", g.emit("Pow", g.emit("Abs", difference), p), [1], keepdims=0)
+    return g.emit("Pow", total, 1 / p)

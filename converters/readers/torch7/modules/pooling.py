@@ -1,0 +1,237 @@
+"""Pooling over images, volumes and time, window by window as Torch7 counts them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from converters.errors import ConversionWarning
+from converters.graph.builder import GraphBuilder
+from converters.graph.pooling import max_pool_with_indices, pool
+from converters.graph.windows import output_sizes
+from converters.readers.torch7.module import Module, Value, lowers, on_tensors
+from converters.readers.torch7.modules.activation import tensor_input
+from converters.readers.torch7.modules.shape import tensor_reference
+from converters.readers.torch7.references import Nest, Reference
+
+
+def _fields(module: Module, axes: str) -> tuple[list[int], list[int], list[int]]:
+    """Kernel, strides and pads; a missing stride is the kernel's size."""
+    kernel = [module.integer(f"k{axis}", least=1) for axis in axes]
+    strides = [module.integer(f"d{axis}", k, least=1) for axis, k in zip(axes, kernel, strict=True)]
+    return kernel, strides, [module.integer(f"pad{axis}", 0, least=0) for axis in axes]
+
+
+def _batch(g: GraphBuilder, module: Module, x: Value, rank: int) -> tuple[Value, bool]:
+    found = g.rank(tensor_input(module, x))
+    if found not in (rank - 1, rank):
+        raise module.error(f"its input must have {rank - 1} or {rank} dimensions, but has shape {g.shape(x)}")
+    return (x, False) if found == rank else (g.emit("Unsqueeze", x, [0]), True)
+
+
+def _unbatch(g: GraphBuilder, x: Value, single: bool) -> Value:
+    return g.emit("Squeeze", x, [0]) if single else x
+
+
+def _max_geometry(g: GraphBuilder, module: Module, x: Value, axes: str) -> dict[str, Any]:
+    """What a max pooling asks of converters.graph.pooling. x: (N, C, *axes)."""
+    kernel, strides, pads = _fields(module, axes)
+    cudnn = module.type.startswith("cudnn.")
+    dilations = [1 if cudnn else module.integer(f"dilation{axis}", 1, least=1) for axis in axes]
+    ceil = module.flag("ceil_mode")
+    if module.type.startswith("nn.Volumetric") and module.version < 2:
+        ceil = False
+    if not cudnn and any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
+        raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
+    out = output_sizes(g.fixed(x, 2), kernel, strides, pads, ceil=ceil, clip="never" if cudnn else "padded", dilations=dilations)
+    return {"kernel": kernel, "strides": strides, "pads": pads, "out": _checked(module, g.shape(x), out), "dilations": dilations}
+
+
+def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
+    if math.prod(max(0, n) for n in out) > 1 << 26:
+        raise module.error(f"its output would have size {tuple(out)} for an input of shape {x_shape}")
+    return out
+
+
+def _max_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value:
+    batch, single = _batch(g, module, x, len(axes) + 2)
+    return _unbatch(g, pool(g, batch, "max", **_max_geometry(g, module, batch, axes)), single)
+
+
+@lowers("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
+def spatial_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Maximum of each window of (N, C, H, W). Source: THNN/generic/SpatialDilatedMaxPooling.c, cudnn.torch/Pooling.lua."""
+    return _max_pool(g, module, x, "HW")
+
+
+@lowers("nn.VolumetricMaxPooling", "nn.VolumetricDilatedMaxPooling", "cudnn.VolumetricMaxPooling")
+def volumetric_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Maximum of each window of (N, C, T, H, W). Source: THNN/generic/VolumetricDilatedMaxPooling.c."""
+    return _max_pool(g, module, x, "THW")
+
+
+def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value:
+    kernel, strides, pads = _fields(module, axes)
+    if module.type == "nn.SpatialAveragePooling":
+        strides = [module.integer(f"d{axis}", 1, least=1) for axis in axes]
+    batch, single = _batch(g, module, x, len(axes) + 2)
+    sizes = g.fixed(batch, 2)
+    if module.type.startswith("cudnn."):
+        if module.type == "cudnn.SpatialAveragePooling":
+            if module.get("divide") is False:
+                raise module.error("divide is false, which cudnn.torch refuses too; set it to true, or make it an nn.SpatialAveragePooling")
+            pads = pads if module.get("ceil_mode") is not None else [0, 0]  # a file of before padding
+        out = output_sizes(sizes, kernel, strides, pads, ceil=module.flag("ceil_mode"), clip="never")
+        _checked(module, g.shape(x), out)
+        return _unbatch(g, pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"), single)
+    if module.get("ceil_mode") is None:  # a file of before padding: nn/SpatialAveragePooling.lua, backward compatibility
+        ceil, include, pads = False, True, [0] * len(axes)
+    else:
+        ceil, include = module.flag("ceil_mode"), module.flag("count_include_pad")
+    if any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
+        raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
+    out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
+    _checked(module, g.shape(x), out)
+    result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if include else "real")
+    if len(axes) == 2 and module.get("divide") is None:
+        message = "its file is older than the field 'divide', without which nn multiplies by the kernel's size; so does the result"
+        warnings.warn(module.source.describe(message), ConversionWarning, stacklevel=2)
+    if len(axes) == 2 and not module.flag("divide"):
+        result = g.emit("Mul", result, float(math.prod(kernel)))
+    return _unbatch(g, result, single)
+
+
+@lowers("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling")
+def spatial_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Average of each window, over its part of the padded image or of the image alone; without `divide` times kW * kH.
+    Source: THNN/generic/SpatialAveragePooling.c, nn/SpatialAveragePooling.lua.
+    """
+    return _average_pool(g, module, x, "HW")
+
+
+@lowers("nn.VolumetricAveragePooling", "cudnn.VolumetricAveragePooling")
+def volumetric_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Average of each window of (N, C, T, H, W). Source: THNN/generic/VolumetricAveragePooling.c."""
+    return _average_pool(g, module, x, "THW")
+
+
+# -- sub-sampling ------------------------------------------------------------------------------------------------------
+
+
+@lowers("nn.SpatialSubSampling")
+def spatial_sub_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """weight_c times the SUM of each window, plus bias_c. Source: THNN/generic/SpatialSubSampling.c."""
+    kernel, strides, _ = _fields(module, "HW")
+    if "dW" not in module:
+        strides = [1, 1]
+    batch, single = _batch(g, module, x, 4)
+    planes = module.integer("nInputPlane", least=1)
+    if g.fixed(batch, 1, 2) != (planes,):
+        raise module.error(f"it takes {planes} channels, but its input has shape {g.shape(x)}")
+    out = output_sizes(g.fixed(batch, 2), kernel, strides, [0, 0], ceil=False, clip="never")
+    total = pool(g, batch, "sum", kernel=kernel, strides=strides, pads=[0, 0], out=out)
+    weight = g.emit("Reshape", module.param("weight", module.tensor("weight", planes)), [planes, 1, 1])
+    bias = g.emit("Reshape", module.param("bias", module.tensor("bias", planes)), [planes, 1, 1])
+    return _unbatch(g, g.emit("Add", g.emit("Mul", total, weight), bias), single)
+
+
+@lowers("nn.FeatureLPPooling")
+def feature_lp_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """(sum x^power)^(1 / power) of `width` features (dimension 2 in batch_mode). Source: THNN/generic/FeatureLPPooling.c."""
+    axis = int(module.flag("batch_mode"))
+    rank = g.rank(tensor_input(module, x))
+    width, stride, power = module.integer("width", least=2), module.integer("stride", least=1), module.number("power")
+    if not axis < rank <= axis + 3 or width > 16 or power == 0:
+        raise module.error(f"width {width} and power {power:g} don't fit its input of shape {g.shape(x)}")
+    (size,) = g.fixed(x, axis, axis + 1)
+    count = (size - width) // stride + 1
+    if size < width:
+        raise module.error(f"its input of shape {g.shape(x)} has fewer than {width} features")
+    powers = g.emit("Mul", x, x) if power == 2 else g.emit("Pow", x, power)
+    parts = [g.emit("Slice", powers, [i], [i + (count - 1) * stride + 1], [axis], [stride]) for i in range(width)]
+    total = g.emit("Sum", *parts)
+    return g.emit("Sqrt", total) if power == 2 else g.emit("Pow", total, 1 / power)
+
+
+# -- adaptive pooling --------------------------------------------------------------------------------------------------
+
+
+def _adaptive(g: GraphBuilder, module: Module, x: Value, op_type: str) -> Value:
+    """Window i of an axis covers floor(i * in / out) to ceil((i + 1) * in / out). Source: THNN/generic/SpatialAdaptive*Pooling.c."""
+    batch, single = _batch(g, module, x, 4)
+    sizes = g.fixed(batch, 2)
+    out = [module.integer("H", least=1), module.integer("W", least=1)]
+    if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
+        kernel = [size // o for size, o in zip(sizes, out, strict=True)]
+        mode = "max" if op_type == "ReduceMax" else "average"
+        return _unbatch(g, pool(g, batch, mode, kernel=kernel, strides=kernel, pads=[0, 0], out=out), single)  # type: ignore[arg-type]
+    if max(out) > 1024:
+        raise module.error(f"an adaptive pooling to {tuple(out)} of an input of shape {g.shape(x)} would need too many operators")
+    for axis, (size, count) in enumerate(zip(sizes, out, strict=True), 2):
+        parts = []
+        for i in range(count):
+            start, end = i * size // count, -(-(i + 1) * size // count)
+            parts.append(g.emit(op_type, g.emit("Slice", batch, [start], [end], [axis]), [axis], keepdims=1))
+        batch = g.emit("Concat", *parts, axis=axis) if count > 1 else parts[0]
+    return _unbatch(g, batch, single)
+
+
+@lowers("nn.SpatialAdaptiveMaxPooling")
+def spatial_adaptive_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Maxima of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveMaxPooling.c."""
+    return _adaptive(g, module, x, "ReduceMax")
+
+
+@lowers("nn.SpatialAdaptiveAveragePooling")
+def spatial_adaptive_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+    """Averages of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveAveragePooling.c."""
+    return _adaptive(g, module, x, "ReduceMean")
+
+
+# -- unpooling ---------------------------------------------------------------------------------------------------------
+
+
+@lowers("nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling")
+@on_tensors
+def max_unpooling(net: Any, module: Module, x: Nest) -> Nest:
+    """Each number at the place of its maximum in the input of the pooling module that it holds, zeros elsewhere.
+    Source: THNN/generic/SpatialMaxUnpooling.c, VolumetricMaxUnpooling.c.
+    """
+    g: GraphBuilder = net.g
+    made = module.module("pooling")
+    axes = "HW" if module.type == "nn.SpatialMaxUnpooling" else "THW"
+    pooled = net.pooled_by.get(id(made))
+    if pooled is None:
+        raise module.error("the pooling module that it holds doesn't run before it in this model, so its indices aren't known")
+    indices, sizes = pooled
+    batch, single = _batch(g, module, tensor_reference(module, x).get(), len(axes) + 2)
+    if g.shape(indices)[2:] != g.shape(batch)[2:]:
+        raise module.error(f"its input has shape {g.shape(batch)}, but the pooling module answered {g.shape(indices)}")
+    channels = g.fixed(batch, 1, 2)[0]
+    plane = math.prod(sizes)
+    flat = g.emit("Reshape", batch, [-1, channels, math.prod(g.fixed(batch, 2))])
+    places = g.emit("Reshape", indices, [-1, channels, math.prod(g.fixed(batch, 2))])
+    zeros = _zeros(g, flat, channels, plane)
+    out = g.emit("ScatterElements", zeros, places, flat, axis=2)
+    out = g.emit("Reshape", out, [-1, channels, *sizes], shape=[g.shape(batch)[0], channels, *sizes])
+    return Reference(_unbatch(g, out, single))
+
+
+def _zeros(g: GraphBuilder, flat: Value, channels: int, plane: int) -> Value:
+    batch = g.shape(flat)[0]
+    if isinstance(batch, int):
+        return g.emit("Expand", np.zeros((), np.float32), [batch, channels, plane])
+    target = g.emit("Concat", g.emit("Shape", flat, start=0, end=1), g.const(np.array([channels, plane], dtype=np.int64)), axis=0)
+    return g.emit("Expand", np.zeros((), np.float32), target, shape=[batch, channels, plane])
+
+
+def remember_indices(net: Any, module: Module, x: Reference) -> None:
+    """Keeps where the maxima of a pooling lie, for the nn.SpatialMaxUnpooling that holds the module."""
+    g: GraphBuilder = net.g
+    axes = "HW" if "Spatial" in module.type else "THW"
+    batch, _ = _batch(g, module, x.get(), len(axes) + 2)
+    _, indices = max_pool_with_indices(g, batch, **_max_geometry(g, module, batch, axes))
+    net.pooled_by[id(module.object)] = indices, g.fixed(batch, 2)

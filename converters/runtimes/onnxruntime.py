@@ -1,0 +1,22 @@
+"""An ONNX file in onnxruntime on arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from converters.files import StrPath
+from converters.runtimes.compare import Array
+
+
+def run_onnx(path: StrPath, arrays: Mapping[str, Array]) -> list[Array]:
+    """The outputs of an ONNX file in onnxruntime on the CPU, in output order."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    return [np.asarray(r) for r in session.run(None, {name: arrays[name] for name in names})]

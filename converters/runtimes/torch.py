@@ -1,0 +1,26 @@
+"""The generated PyTorch module on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.runtimes.compare import Array
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+
+def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
+    """The outputs of the generated PyTorch module, in output order."""
+    import torch
+
+    from converters.writers.source.writer import to_module
+
+    module = to_module(model)
+    with torch.no_grad():
+        result = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()))
+    results: Sequence[Any] = result if isinstance(result, tuple | list) else [result]
+    return [r.detach().cpu().numpy() for r in results]

@@ -1,0 +1,392 @@
+"""Whole-model PyTorch files to the common graph: rebuilt (or built by trusted code), exported by torch.onnx, checked against the module.
+
+What runs, and when: a model made of classes of torch.nn alone is rebuilt from a closed list, and nothing of the file runs. A model with
+classes of its own needs its code, which runs only where it is trusted. A TorchScript archive is a program too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from converters.errors import ConversionError, FormatError, UnsupportedError, printable
+from converters.files import StrPath
+from converters.graph.builder import OPSET
+from converters.readers.pytorch.archives.archive import Checkpoint, read_checkpoint
+from converters.readers.pytorch.choose import resolve, select
+from converters.readers.pytorch.modules import is_module, is_script
+from converters.readers.pytorch.pickles.machine import Stub
+from converters.tensors.tensor import Composite
+from converters.tracing.rebuild import Code, importing, own_classes, rebuild, to_torch
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import torch
+
+_TOLERANCE = 1e-4
+
+
+def export(
+    path: StrPath,
+    *,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    key: str | None = None,
+    code: StrPath | None = None,
+    trust: bool = False,
+    factory: str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> onnx_ir.Model:
+    """The graph of a whole-model file, or of a checkpoint whose model `factory` builds.
+
+    inputs: shapes by the forward's argument names ("" for the only one). key: where the model, or with a factory its weights, sit in
+    the file. code: the folder of the model's own Python code; factory: "module:function" in it. trust: let that code run. notify:
+    called with a line that says what is about to run. Raises ConversionError.
+    """
+    file = os.path.basename(path)
+    folder = None if code is None else Path(code)
+    if folder is not None and not folder.is_dir():
+        raise ConversionError(f"{folder}: --code must be a folder with the model's Python files")
+    checkpoint = read_checkpoint(path)
+    tell = notify or (lambda line: None)
+    with importing(folder if trust else None):
+        if factory is not None:
+            module = _build(checkpoint, file, key, folder, trust, factory, tell)
+        elif checkpoint.form == "TorchScript":
+            module = _script(path, file, trust, tell)
+        else:
+            module = _whole(checkpoint, file, key, folder, trust, tell)
+        return export_module(module, inputs or {}, file)
+
+
+def _whole(checkpoint: Checkpoint, file: str, key: str | None, folder: Path | None, trust: bool, tell: Callable[[str], None]) -> Any:
+    """The module that the file holds."""
+    root = _module_in(checkpoint.root, file) if key is None else resolve(checkpoint.root, key)
+    if not is_module(root):
+        raise ConversionError(f"{file}: '{printable(key)}' is no model; for weights give what builds the model: --model")
+    own = own_classes(root)
+    if not own:
+        return _named(file, lambda: rebuild(root))
+    shown = ", ".join(printable(name) for name in own[:20])
+    source = " (their source is in the file: strip-to-weights --source DIR writes it out)" if checkpoint.sources else ""
+    if folder is None or not trust:
+        raise UnsupportedError(
+            f"{file}: the model is made of classes of its own: {shown}; their code has to run to know what they compute{source}. "
+            "Read it, then give its folder and say that you trust it: --code DIR --trust"
+        )
+    tell(f"{file}: running the code of {folder}: importing {shown}; nothing that is pickled in the file itself runs")
+    return _named(file, lambda: rebuild(root, Code(folder)))
+
+
+def _named(file: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ConversionError as problem:
+        raise type(problem)(f"{file}: {problem}") from problem
+
+
+def _module_in(root: Any, file: str) -> Stub:
+    """The only module of a file, or of the dictionary in it."""
+    if is_module(root):
+        return cast("Stub", root)
+    if isinstance(root, dict):
+        found = {str(name): value for name, value in root.items() if is_module(value)}
+        if len(found) == 1:
+            return cast("Stub", next(iter(found.values())))
+        if found:
+            raise ConversionError(f"{file}: holds several models: {', '.join(map(printable, found))}; choose one with --key")
+    raise ConversionError(f"{file}: holds weights but no model; give the code that builds it: --code DIR --trust --model module:function")
+
+
+def _script(path: StrPath, file: str, trust: bool, tell: Callable[[str], None]) -> Any:
+    import torch
+
+    if not trust:
+        raise UnsupportedError(f"{file}: a TorchScript archive is a program, which has to run; say that you trust it: --trust")
+    tell(f"{file}: running the TorchScript program in it")
+    try:
+        return torch.jit.load(os.fspath(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as problem:
+        raise FormatError(f"{file}: {printable(str(problem).splitlines()[0], 300)}") from problem
+
+
+def _build(
+    checkpoint: Checkpoint, file: str, key: str | None, folder: Path | None, trust: bool, factory: str, tell: Callable[[str], None]
+) -> Any:
+    """What the factory builds, with the file's weights loaded strictly."""
+    import torch
+
+    match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)", factory)
+    if match is None:
+        raise ConversionError(f"--model {printable(factory)}: write module:function")
+    if folder is None or not trust:
+        raise UnsupportedError(
+            f"{file}: {printable(factory)} has to run to build the model; give its folder and say that you trust it: --code DIR --trust"
+        )
+    state, _, _ = select(checkpoint, key)
+    tell(f"{file}: running {factory} from {folder}; nothing that is pickled in the file itself runs")
+    try:
+        value: Any = importlib.import_module(match[1])
+        for part in match[2].split("."):
+            value = getattr(value, part)
+        module = value()
+    except Exception as problem:
+        raise ConversionError(f"{factory} in {folder}: {type(problem).__name__}: {printable(problem, 300)}") from problem
+    if not isinstance(module, torch.nn.Module):
+        raise ConversionError(f"{factory} in {folder}: gave a {type(module).__name__}, not a torch.nn.Module")
+    weights = {}
+    for name, weight in state.tensors.items():
+        if isinstance(weight, Composite):
+            raise UnsupportedError(f"{file}: '{printable(name)}' is no plain tensor")
+        weights[name] = to_torch(weight)
+    expected = module.state_dict()
+    for prefix in ("module.", "_orig_mod."):
+        if weights and all(name.startswith(prefix) for name in weights) and not any(name.startswith(prefix) for name in expected):
+            weights = {name[len(prefix) :]: weight for name, weight in weights.items()}
+    for name, tensor in expected.items():  # files of torch 0.3 and before have no such counters, and inference needs none
+        if name.endswith("num_batches_tracked"):
+            weights.setdefault(name, tensor)
+    try:
+        module.load_state_dict(weights, strict=True)
+    except RuntimeError as problem:
+        raise ConversionError(f"{file}: the weights don't fit {factory}: {printable(' '.join(str(problem).split()), 600)}") from problem
+    return module.eval()
+
+
+# -- from the module to the graph ---------------------------------------------------------------------------------------
+
+
+def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> onnx_ir.Model:
+    """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can."""
+    import torch
+
+    module = _without_random_slopes(module.eval())
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    names, shapes = _arguments(module, inputs, file)
+    dtype = next((p.dtype for p in [*module.parameters(), *module.buffers()] if p.is_floating_point()), torch.float32)
+    problem: Exception | None = None
+    for symbolic in (True, False):
+        if symbolic and not all(shapes):
+            continue
+        arrays = [_sample([max(shape[0], 2), *shape[1:]] if symbolic else shape, dtype) for shape in shapes]
+        try:
+            with torch.no_grad():
+                expected = module(*arrays)
+        except Exception as trouble:
+            if symbolic:
+                problem = trouble
+                continue
+            raise ConversionError(
+                f"{file}: the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(_line(trouble), 300)}; "
+                "give the right shape with --input"
+            ) from trouble
+        try:
+            model = _program(module, names, arrays, symbolic)
+        except ConversionError as trouble:
+            problem = trouble
+            continue
+        model = _finish(model, file)
+        _check(model, arrays, expected, file)
+        return model
+    raise ConversionError(f"{file}: {printable(_line(problem), 400)}") from problem
+
+
+def _without_random_slopes(module: torch.nn.Module) -> torch.nn.Module:
+    """nn.RReLU, which torch.onnx doesn't know, is in eval mode a leaky one with the mean slope."""
+    import torch
+    from torch import nn
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.RReLU:
+                parent._modules[name] = nn.LeakyReLU((child.lower + child.upper) / 2)
+    return nn.LeakyReLU((module.lower + module.upper) / 2) if type(module) is nn.RReLU else module
+
+
+def _line(problem: BaseException | None) -> str:
+    lines = [line for line in str(problem).splitlines() if line.strip()]
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[0]) if lines else type(problem).__name__
+
+
+def _sample(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(np.float32)
+    return torch.from_numpy(array).to(dtype)
+
+
+def _arguments(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> tuple[list[str], list[list[int]]]:
+    """The names of forward's arguments, and the shapes given for them."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        schema: Any = getattr(module.forward, "schema")  # noqa: B009
+        known = [argument.name for argument in schema.arguments[1:]]
+        needed = known
+    else:
+        parameters = [
+            p for p in inspect.signature(module.forward).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        known = [p.name for p in parameters] or ["input"]
+        needed = [p.name for p in parameters if p.default is p.empty] or known[:1]
+    if not inputs:
+        raise ConversionError(
+            f"{file}: a PyTorch file doesn't say what its inputs are; give the shape of {', '.join(needed)}: "
+            + " ".join(f"--input {name}=1x3x224x224" for name in needed)
+        )
+    given = dict(inputs)
+    if "" in given and len(given) == 1:
+        given = {needed[0]: given[""]}
+    elif len(given) == 1 and len(needed) == 1 and next(iter(given)) not in known:
+        raise ConversionError(f"{file}: the model's input is named {needed[0]}, not {printable(next(iter(given)))}")
+    missing = [name for name in needed if name not in given]
+    strange = [name for name in given if name not in known]
+    if missing or strange:
+        words = [f"the shape of {', '.join(missing)} is missing"] if missing else []
+        words += [f"{', '.join(map(printable, strange))} isn't one of its inputs"] if strange else []
+        raise ConversionError(f"{file}: {'; '.join(words)}; the model takes {', '.join(known)}")
+    names = [name for name in known if name in given]
+    return names, [[int(d) for d in given[name]] for name in names]
+
+
+def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tensor], symbolic: bool) -> onnx_ir.Model:
+    """torch.onnx's program of the module."""
+    import torch
+
+    try:
+        import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as problem:
+        raise ConversionError("torch.onnx needs the package onnxscript; install it with: pip install onnxscript") from problem
+    shapes: Any = tuple({0: torch.export.Dim.DYNAMIC} for _ in arrays) if symbolic else None
+    quiet = logging.getLogger("torch.onnx")
+    before = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            if isinstance(module, torch.jit.ScriptModule):
+                return _legacy_program(module, names, arrays, symbolic)
+            program = torch.onnx.export(
+                module,
+                tuple(arrays),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=names,
+                dynamic_shapes=shapes,
+                optimize=False,
+                verbose=False,
+                external_data=False,
+            )
+            if program is None:
+                raise ConversionError("torch.onnx gave no program")
+            # a weight that is transposed on its way to a MatMul keeps its name and shape
+            onnxscript.optimizer.fold_constants(program.model, should_fold=lambda node: False if node.op_type == "Transpose" else None)
+    except ConversionError:
+        raise
+    except Exception as problem:  # torch.export fails in ways of its own
+        cause = problem.__cause__ or problem
+        raise ConversionError(f"torch.export can't follow the model: {printable(_line(cause), 400)}") from problem
+    finally:
+        quiet.setLevel(before)
+    model: onnx_ir.Model = program.model
+    return model
+
+
+def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], symbolic: bool) -> onnx_ir.Model:
+    """TorchScript goes through torch.onnx's own walk over its graph."""
+    import onnx
+    import onnx_ir as ir
+    import torch
+
+    target: Any = io.BytesIO()
+    axes = {name: {0: "N"} for name in names} if symbolic else None
+    torch.onnx.export(module, tuple(arrays), target, dynamo=False, opset_version=OPSET, input_names=names, dynamic_axes=axes, verbose=False)
+    model: onnx_ir.Model = ir.from_proto(onnx.ModelProto.FromString(target.getvalue()))
+    return model
+
+
+def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
+    """Makes the exporter's graph one of ours: keys, symbolic batch, sources, constants."""
+    import onnx_ir as ir
+
+    from converters.graph.builder import IR_VERSION
+    from converters.readers.onnx.reader import from_model
+
+    rename: dict[str, str] = {}
+    for value in model.graph.inputs:
+        first = value.shape[0] if value.shape else None
+        if isinstance(first, ir.SymbolicDim) and first.value is not None:
+            rename[first.value] = "N" if not rename else f"N_{len(rename)}"
+    for node in model.graph:
+        for output in node.outputs:
+            _rename_dims(output, rename)
+    for value in model.graph.inputs:
+        _rename_dims(value, rename)
+    model.producer_name, model.producer_version = "converters", None
+    model.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:  # plain arrays: the exporter's tensors hold on to the module
+            value.const_value = ir.Tensor(value.const_value.numpy(), dtype=value.const_value.dtype, name=value.name)
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    model = from_model(model, file)
+    model.ir_version = IR_VERSION
+    return model
+
+
+def _rename_dims(value: Any, rename: Mapping[str, str]) -> None:
+    import onnx_ir as ir
+
+    if value.shape is None:
+        return
+    value.shape = ir.Shape([d if isinstance(d, int) else (None if d.value is None else rename.get(d.value, d.value)) for d in value.shape])
+
+
+def _check(model: onnx_ir.Model, arrays: list[torch.Tensor], expected: Any, file: str) -> None:
+    """Runs the graph as PyTorch source; raises ConversionError where it doesn't give the module's numbers."""
+    import torch
+
+    from converters.writers.source.writer import to_module
+
+    with torch.no_grad():
+        got = to_module(model)(*arrays)
+    wanted = [t for t in _flat(expected) if isinstance(t, torch.Tensor)]
+    answers = list(got) if isinstance(got, tuple) else [got]
+    if len(wanted) != len(answers):
+        raise ConversionError(f"{file}: the exported graph has {len(answers)} outputs, the model {len(wanted)}")
+    for number, (ours, theirs) in enumerate(zip(answers, wanted, strict=True)):
+        if ours.shape != theirs.shape:
+            raise ConversionError(f"{file}: output {number} has shape {tuple(ours.shape)} once exported, {tuple(theirs.shape)} in PyTorch")
+        if not ours.numel():
+            continue
+        scale = float(theirs.double().abs().nan_to_num().max()) or 1.0
+        worst = float((ours.double() - theirs.double()).abs().nan_to_num().max()) / scale
+        coarse = theirs.dtype in (torch.float16, torch.bfloat16)
+        if worst > (2e-2 if coarse else _TOLERANCE) or not torch.equal(ours.isnan(), theirs.isnan()):
+            raise ConversionError(f"{file}: output {number} differs by {worst:.2g} of its largest number once exported")
+
+
+def _flat(value: Any) -> list[Any]:
+    """Tensors of nested tuples, lists and dictionaries, in order."""
+    if isinstance(value, Mapping):
+        return [leaf for part in value.values() for leaf in _flat(part)]
+    if isinstance(value, list | tuple):
+        return [leaf for part in value for leaf in _flat(part)]
+    return [value]
+
+
+__all__ = ["export", "export_module", "is_script"]

@@ -1,0 +1,221 @@
+"""The ONNX writer: one file, streamed; the graph is serialised without its tensors and the bytes follow from the mapping.
+
+The file is stamped with the graph's own operator set and the oldest file version that holds it, not with what the installed
+library could write: runtimes refuse files that are newer than they are. ceil_mode pools are made explicit (passes.explicit_pooling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.helper
+import onnx.version_converter
+import onnx_ir as ir
+
+from converters.errors import ConversionError
+from converters.files import StrPath, check_target, writing
+from converters.graph.passes import explicit_pooling, separate_pads
+from converters.tensors.storage import ArrayStorage
+
+PROTOBUF_LIMIT = 2**31 - 2**20
+"""Largest file that one protobuf message may be (2 GiB), with a margin; beyond it tensors go to a file beside."""
+EXTERNAL_ALIGNMENT = 4096
+
+
+def write_onnx(model: ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False, limit: int = PROTOBUF_LIMIT) -> None:
+    """Writes the model as ONNX. Above `limit` bytes the tensors go to PATH.data beside it (ONNX external data).
+
+    opset: another operator set for the default domain, through ONNX's version converter. Raises ConversionError where the model
+    can't be expressed in it, OutputExistsError.
+    """
+    target = check_target(path, force=force)
+    written = model.clone()
+    explicit_pooling(written)
+    separate_pads(written, opset or written.graph.opset_imports.get("", 0))
+    shell, tensors = _shell(written)
+    if opset is not None and opset != written.graph.opset_imports.get("", 0):
+        shell = _at_opset(shell, opset, [onnx.helper.make_tensor_value_info(t.name or "", int(t.dtype), t.shape.numpy()) for t in tensors])
+    bodies = [(tensor.name or "", tensor) for tensor in tensors]
+    size = shell.ByteSize() + sum(tensor.nbytes + len(name) + 100 for name, tensor in bodies)
+    if size > limit:
+        _write_external(shell, bodies, target, force)
+    else:
+        _write_single(shell, bodies, target, force)
+
+
+def _shell(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
+    """The model as protobuf without the initializers, and these in order."""
+    graph = model.graph
+    proto = onnx.ModelProto(
+        ir_version=min_ir_version(model.opset_imports),
+        producer_name=model.producer_name or "converters",
+        producer_version=model.producer_version or "",
+        opset_import=[onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
+    )
+    proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
+    proto.metadata_props.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in model.metadata_props.items())
+    proto.graph.name = graph.name or "model"
+    proto.graph.input.extend(ir.serde.serialize_value(value) for value in graph.inputs)
+    proto.graph.output.extend(ir.serde.serialize_value(value) for value in graph.outputs)
+    outputs = {value.name for value in graph.outputs}
+    for node in graph:
+        proto.graph.node.append(ir.serde.serialize_node(node))
+        for value in node.outputs:
+            if value.name and value.name not in outputs and value.shape is not None and value.type is not None:
+                proto.graph.value_info.append(ir.serde.serialize_value(value))
+    tensors = []
+    for name, value in graph.initializers.items():
+        if value.const_value is None:
+            raise ConversionError(f"initializer {name!r} has no value")
+        tensors.append(value.const_value)
+    return proto, tensors
+
+
+def min_ir_version(opset_imports: dict[str, int]) -> int:
+    """The oldest ONNX file version that can hold these operator sets (that of the first ONNX release with them), at least 8."""
+    version: int = onnx.helper.find_min_ir_version_for(
+        [onnx.helper.make_opsetid(d, v) for d, v in opset_imports.items() if d in ("", "ai.onnx")], True
+    )
+    return max(8, version)
+
+
+def _at_opset(shell: onnx.ModelProto, opset: int, weights: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """The graph in another operator set; where no operator changed in between, the stamp alone changes.
+
+    The converter refuses names that nobody defines, so the weights stand in as inputs while it works.
+    """
+    current = next(entry.version for entry in shell.opset_import if entry.domain in ("", "ai.onnx"))
+    newest = onnx.defs.onnx_opset_version()
+    if not 7 <= opset <= newest:
+        raise ConversionError(f"opset {opset} can't be written; choose one from 7 to {newest}")
+    changed = {n.op_type for n in shell.graph.node if n.domain in ("", "ai.onnx") and not _means_the_same(n, current, opset)}
+    if changed:
+        inputs = len(shell.graph.input)
+        shell.graph.input.extend(weights)
+        try:
+            shell = onnx.version_converter.convert_version(shell, opset)
+        except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as problem:
+            raise ConversionError(
+                f"the model can't be written in opset {opset}: {str(problem).splitlines()[0]} "
+                f"(operators that differ from opset {current}: {', '.join(sorted(changed))}); leave --opset out, or choose a newer one"
+            ) from problem
+        del shell.graph.input[inputs:]
+    for entry in shell.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = opset
+    shell.ir_version = min_ir_version({"": opset})
+    return shell
+
+
+# Operators whose meaning changed between versions while their signature did not.
+_REDEFINED = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Resize", "Upsample", "GroupNormalization", "If", "Loop", "Scan"})
+
+
+def _means_the_same(node: onnx.NodeProto, current: int, opset: int) -> bool:
+    """Whether this very node says the same in both operator sets: what it uses exists in both, and has the same defaults."""
+    try:
+        here, there = (onnx.defs.get_schema(node.op_type, version) for version in (current, opset))
+    except onnx.defs.SchemaError:
+        return False
+    if here.since_version == there.since_version:
+        return True
+    used = {attribute.name for attribute in node.attribute}
+    both = here.attributes.keys() & there.attributes.keys()
+    return (
+        node.op_type not in _REDEFINED
+        and used <= both
+        and all(here.attributes[name].default_value == there.attributes[name].default_value for name in both - used)
+        and [i.name for i in here.inputs[: len(node.input)]] == [i.name for i in there.inputs[: len(node.input)]]
+        and there.min_input <= len(node.input)
+        and len(node.output) <= there.max_output
+    )
+
+
+# -- protobuf by hand: only what surrounds the bytes of a tensor -------------------------------------------------------------------
+
+_LENGTH_DELIMITED = 2
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _header(field: int, length: int) -> bytes:
+    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
+
+
+def _tensor_proto(name: str, tensor: ir.TensorProtocol) -> onnx.TensorProto:
+    return onnx.TensorProto(name=name, data_type=int(tensor.dtype), dims=tensor.shape.numpy())
+
+
+def _write_single(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProtocol]], target: Path, force: bool) -> None:
+    """ModelProto = its fields without the graph, then the graph field = its fields without initializers, then each initializer."""
+    graph = shell.graph.SerializeToString()
+    shell.ClearField("graph")
+    rest = shell.SerializeToString()
+    parts: list[tuple[bytes, ir.TensorProtocol | None]] = []
+    total = len(graph)
+    for name, tensor in tensors:
+        if tensor.dtype == ir.DataType.STRING:
+            whole = ir.to_proto(tensor)
+            whole.name = name
+            body, data, inside = whole.SerializeToString(), None, 0
+        else:
+            body, data, inside = _tensor_proto(name, tensor).SerializeToString(), tensor, tensor.nbytes
+            body += _header(_TENSOR_RAW_DATA, inside)
+        head = _header(_GRAPH_INITIALIZER, len(body) + inside) + body
+        total += len(head) + inside
+        parts.append((head, data))
+    with writing(target, force=force, size=len(rest) + total) as file:
+        file.write(rest + _header(_MODEL_GRAPH, total) + graph)
+        for head, data in parts:
+            file.write(head)
+            if data is not None:
+                for chunk in tensor_bytes(data):
+                    file.write(chunk)
+
+
+def _write_external(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProtocol]], target: Path, force: bool) -> None:
+    beside = target.with_name(target.name + ".data")
+    check_target(beside, force=force)
+    offset = 0
+    with writing(target, force=force) as file:
+        with writing(beside, force=force, size=sum(tensor.nbytes for _, tensor in tensors)) as data:
+            for name, tensor in tensors:
+                if tensor.dtype == ir.DataType.STRING:
+                    proto = ir.to_proto(tensor)
+                    proto.name = name
+                else:
+                    padding = -offset % EXTERNAL_ALIGNMENT
+                    data.write(bytes(padding))
+                    offset += padding
+                    proto = _tensor_proto(name, tensor)
+                    proto.data_location = onnx.TensorProto.EXTERNAL
+                    for key, value in (("location", beside.name), ("offset", offset), ("length", tensor.nbytes)):
+                        proto.external_data.append(onnx.StringStringEntryProto(key=key, value=str(value)))
+                    for chunk in tensor_bytes(tensor):
+                        data.write(chunk)
+                    offset += tensor.nbytes
+                shell.graph.initializer.append(proto)
+        file.write(shell.SerializeToString())
+
+
+def tensor_bytes(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
+    """The tensor's little-endian bytes, row-major, in pieces; straight from the mapping where they lie there in order."""
+    if tensor.dtype.bitwidth < 8:  # 4-bit types are packed two to a byte
+        return iter([tensor.tobytes()])
+    array = tensor.numpy()
+    return ArrayStorage(array).chunks(0, array.nbytes)
+
+
+__all__ = ["min_ir_version", "tensor_bytes", "write_onnx"]

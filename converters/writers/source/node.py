@@ -1,0 +1,314 @@
+"""What a function that writes one ONNX operator sees: the node's inputs as expressions, its attributes, and the forward so far.
+
+    @writes("Relu")
+    def relu(n: Node) -> str:
+        \"\"\"F.relu.\"\"\"
+        return f"F.relu({n[0]})"
+
+The function returns the expression of the output; or a list of them, one per output; an expression of a node with several outputs
+is a tuple that gets unpacked. Opsets from 7 to the newest are written as they stand: where a later opset moved an attribute to an
+input, `Node.static` and `Node.axes` look in both places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from converters.errors import printable
+from converters.registry import Registry
+from converters.writers.source.code import Size, number
+
+if TYPE_CHECKING:
+    from converters.writers.source.writer import Writer
+
+Written = str | list[str] | NDArray[Any]
+
+writes: Registry[Callable[[Node], Written]] = Registry("ONNX operator")
+"""The operators that PyTorch source is written for, by ONNX's spelling."""
+
+TORCH_DTYPES = {
+    ir.DataType.FLOAT: "torch.float32",
+    ir.DataType.DOUBLE: "torch.float64",
+    ir.DataType.FLOAT16: "torch.float16",
+    ir.DataType.BFLOAT16: "torch.bfloat16",
+    ir.DataType.UINT8: "torch.uint8",
+    ir.DataType.UINT16: "torch.uint16",
+    ir.DataType.UINT32: "torch.uint32",
+    ir.DataType.UINT64: "torch.uint64",
+    ir.DataType.INT8: "torch.int8",
+    ir.DataType.INT16: "torch.int16",
+    ir.DataType.INT32: "torch.int32",
+    ir.DataType.INT64: "torch.int64",
+    ir.DataType.BOOL: "torch.bool",
+    ir.DataType.COMPLEX64: "torch.complex64",
+    ir.DataType.COMPLEX128: "torch.complex128",
+}
+"""ONNX element types that PyTorch computes with."""
+STORED_DTYPES = {
+    ir.DataType.FLOAT8E4M3FN: ("torch.float8_e4m3fn", 448.0),
+    ir.DataType.FLOAT8E4M3FNUZ: ("torch.float8_e4m3fnuz", 240.0),
+    ir.DataType.FLOAT8E5M2: ("torch.float8_e5m2", 57344.0),
+    ir.DataType.FLOAT8E5M2FNUZ: ("torch.float8_e5m2fnuz", 57344.0),
+}
+"""Types that PyTorch only stores and converts, with their largest number."""
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+
+
+_WORD = re.compile(r"[A-Za-z0-9_ ,.>-]*")
+"""Texts that attributes of operators may have: no quotes, brackets or line ends, so that none can become code."""
+
+
+class UnwritableError(Exception):
+    """This node, as it is, has no PyTorch source; the writer collects these and reports all of them at once."""
+
+
+class Node:
+    """One ONNX node on its way into the forward."""
+
+    def __init__(self, writer: Writer, node: ir.Node) -> None:
+        self._writer = writer
+        self.ir = node
+
+    # -- what the node is --------------------------------------------------------------------------------------------
+
+    @property
+    def op_type(self) -> str:
+        return self.ir.op_type
+
+    @property
+    def opset(self) -> int:
+        return self._writer.opset
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute's plain value: int, float, str, tuple of them, numpy array; or the default."""
+        attribute = self.ir.attributes.get(name)
+        if attribute is None:
+            return default
+        if attribute.is_ref():
+            raise UnwritableError(f"attribute {name!r} refers to a function's parameter")
+        value = attribute.value
+        if attribute.type == ir.AttributeType.TENSOR:
+            return value.numpy()
+        for text in (value,) if isinstance(value, str | bytes) else value if attribute.type == ir.AttributeType.STRINGS else ():
+            if not isinstance(text, str) or _WORD.fullmatch(text) is None:
+                raise UnwritableError(f"attribute {name!r} is {printable(text)!r}, which is no word")
+        return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+    def error(self, message: str) -> UnwritableError:
+        """To be raised: the reason why this node can't be written."""
+        return UnwritableError(message)
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def value(self, index: int) -> ir.Value | None:
+        return self.ir.inputs[index] if index < len(self.ir.inputs) else None
+
+    def has(self, index: int) -> bool:
+        return self.value(index) is not None
+
+    def __len__(self) -> int:
+        """How many inputs the node lists, left-out ones in the middle included."""
+        return len(self.ir.inputs)
+
+    def __getitem__(self, index: int) -> str:
+        """Input `index` as an expression of a tensor."""
+        value = self.value(index)
+        if value is None:
+            raise UnwritableError(f"input {index} is missing")
+        return self._writer.tensor(value)
+
+    def get(self, index: int, default: str = "None") -> str:
+        return self[index] if self.has(index) else default
+
+    def static(self, index: int, attribute: str | None = None) -> NDArray[Any] | None:
+        """Input `index` as an array where it is known now, or (older opsets) the attribute of that name; None if neither."""
+        value = self.value(index)
+        if value is not None:
+            known = self._writer.known(value)
+            return None if known is None or known.dtype == object else known
+        given = self.attr(attribute) if attribute else None
+        return None if given is None else np.asarray(given)
+
+    def needed(self, index: int, what: str, attribute: str | None = None) -> NDArray[Any]:
+        """As `static`, for what must be known when the source is written."""
+        found = self.static(index, attribute)
+        if found is None:
+            raise UnwritableError(f"{what} must be a constant")
+        return found
+
+    def sizes(self, index: int) -> list[Any] | None:
+        """A 1-D integer input as Python ints and Sizes, where that is known; else None."""
+        value = self.value(index)
+        known = None if value is None else self._writer.known(value)
+        return None if known is None else [part if isinstance(part, Size) else int(part) for part in known.reshape(-1)]
+
+    def size_list(self, index: int) -> str:
+        """A 1-D integer input as the expression of a list of Python ints."""
+        sizes = self.sizes(index)
+        return f"{self[index]}.tolist()" if sizes is None else f"[{', '.join(str(size) for size in sizes)}]"
+
+    def axes(self, index: int = 1, attribute: str = "axes") -> list[int] | None:
+        """Axes as an input (newer opsets) or attribute; None where there are none."""
+        if not self.has(index) and self.attr(attribute) is None:
+            return None
+        return [int(axis) for axis in self.needed(index, "axes", attribute).reshape(-1)]
+
+    def scalar(self, index: int) -> str:
+        """A one-element input as a Python number: a literal, or `x.item()`."""
+        value = self.value(index)
+        known = None if value is None else self._writer.known(value)
+        if known is not None and known.size == 1:
+            return number(known.reshape(-1)[0])
+        return f"{self[index]}.item()"
+
+    def operand(self, index: int, other: int) -> str:
+        """An input of an elementwise operator: a Python number where it is a constant that leaves the other's shape alone."""
+        value = self.value(index)
+        known = None if value is None or self._writer.is_parameter(value) else self._writer.known(value)
+        if known is not None and known.size == 1 and known.dtype != object and known.dtype.kind in "fiub":
+            rank = self.rank(other)
+            beside = self.value(other)
+            if (known.ndim == 0 or (rank is not None and known.ndim <= rank)) and beside is not None and self._writer.known(beside) is None:
+                return number(known.reshape(-1)[0])
+        return self[index]
+
+    def dtype(self, index: int = 0) -> ir.DataType:
+        value = self.value(index)
+        if value is None or value.dtype is None:
+            raise UnwritableError(f"the element type of input {index} is unknown")
+        return value.dtype
+
+    def is_float(self, index: int = 0) -> bool:
+        return self.dtype(index) in FLOATS
+
+    def rank(self, index: int = 0) -> int | None:
+        value = self.value(index)
+        return None if value is None or value.shape is None else len(value.shape)
+
+    def known_rank(self, index: int = 0) -> int:
+        rank = self.rank(index)
+        if rank is None:
+            raise UnwritableError(f"the rank of input {index} is unknown")
+        return rank
+
+    def shape(self, index: int = 0) -> list[int | None] | None:
+        """Dimensions of an input, None for those that aren't fixed; None where even the rank is unknown."""
+        value = self.value(index)
+        if value is None or value.shape is None:
+            return None
+        return [d if isinstance(d, int) else None for d in value.shape]
+
+    def output_dtype(self, index: int = 0) -> ir.DataType:
+        dtype = self.ir.outputs[index].dtype
+        if dtype is None:
+            raise UnwritableError(f"the element type of output {index} is unknown")
+        return dtype
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the node lists."""
+        return len(self.ir.outputs)
+
+    def wants(self, index: int) -> bool:
+        """Whether anybody uses output `index`."""
+        if index >= len(self.ir.outputs):
+            return False
+        value = self.ir.outputs[index]
+        return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
+
+    # -- the forward -------------------------------------------------------------------------------------------------
+
+    def let(self, text: str, hint: str = "") -> str:
+        """Writes a statement of its own before the result's; returns its variable."""
+        return self._writer.code.let(text, hint=hint, comment=self._writer.comment(self.ir))
+
+    def unpack(self, text: str, count: int) -> list[str]:
+        return self._writer.code.unpack(text, count, comment=self._writer.comment(self.ir))
+
+    def size(self, text: str, hint: str = "size") -> Size:
+        """Writes `size = text`, a Python int >= 0."""
+        return Size(self._writer.code.let(text, hint=hint, kind="int"))
+
+    def function(self, name: str) -> str:
+        """Puts a function of converters/writers/source/prelude into the file; returns its name."""
+        self._writer.functions.add(name)
+        return name
+
+    @property
+    def device(self) -> str:
+        """An expression of the device that the model runs on."""
+        return self._writer.device()
+
+    def torch_dtype(self, dtype: ir.DataType) -> str:
+        return torch_dtype(dtype)
+
+    def tensor(self, array: NDArray[Any]) -> str:
+        """A constant tensor."""
+        return self._writer.constant(array)
+
+    def branch(self, name: str, attribute: str) -> tuple[str, list[str]]:
+        """A subgraph as a function inside the forward: its name and its lines."""
+        graph = self.ir.attributes[attribute].as_graph()
+        unique = self._writer.function_name(name)
+        return unique, self._writer.branch(unique, graph)
+
+    def inline(self, attribute: str) -> list[str]:
+        """A subgraph without inputs, written where we are; the expressions of its outputs."""
+        return self._writer.inline(self.ir.attributes[attribute].as_graph())
+
+    def call(self, before: Sequence[str], text: str) -> list[str]:
+        """Writes the lines of inner functions, then the call of them; returns the outputs' variables."""
+        return self._writer.code.call(before, text, self.outputs, comment=self._writer.comment(self.ir))
+
+    def transposes_parameter(self, node: ir.Node) -> bool:
+        """Whether a Transpose turns a matrix of the state_dict round."""
+        value = node.inputs[0]
+        if value is None or not self._writer.is_parameter(value) or value.shape is None:
+            return False
+        order = node.attributes.get("perm")
+        return len(value.shape) == 2 and (order is None or list(order.as_ints()) == [1, 0])
+
+    def parameter(self, value: ir.Value | None) -> str:
+        """The expression of a parameter that isn't the node's own input."""
+        if value is None:
+            raise UnwritableError("a parameter is missing")
+        return self._writer.tensor(value)
+
+    def layer(self, build: str, roles: Mapping[str, int | None], buffers: Sequence[str] = ()) -> str | None:
+        """`self.conv1`, made by `build`, if the inputs are exactly the tensors of one module of the state_dict; else None.
+
+        build: the constructor's call without the closing parenthesis. roles: the module's tensors and the inputs that they come
+        from, None for one that is absent. buffers: which of them the module holds as buffers.
+        """
+        wanted = {}
+        for role, index in roles.items():
+            if index is None:
+                continue
+            value = self.value(index)
+            if value is None or not self._writer.is_parameter(value):
+                return None
+            wanted[role] = value
+        return self._writer.modules.layer(build, wanted, frozenset(buffers))
+
+
+def torch_dtype(dtype: ir.DataType) -> str:
+    """torch's name of an ONNX element type."""
+    if dtype not in TORCH_DTYPES:
+        raise UnwritableError(f"PyTorch doesn't compute with elements of type {dtype.name}")
+    return TORCH_DTYPES[dtype]
+
+
+def arguments(*positional: Any, **named: Any) -> str:
+    """`3, 64, 7, stride=2`: what is None is left out."""
+    return ", ".join([str(p) for p in positional] + [f"{key}={value}" for key, value in named.items() if value is not None])
+
+
+def pair(values: Sequence[int]) -> str:
+    """One number where all are the same, as one would write it; else a tuple."""
+    return str(int(values[0])) if len(set(values)) == 1 else str(tuple(int(v) for v in values))

@@ -1,0 +1,1 @@
+"""PyTorch source for ONNX's operators, a file per topic."""

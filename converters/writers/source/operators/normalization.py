@@ -1,0 +1,107 @@
+"""Source of normalization layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from converters.writers.source.code import number
+from converters.writers.source.node import Node, arguments, writes
+
+
+def _eps(n: Node, default: float = 1e-5) -> str:
+    return number(np.float32(n.attr("epsilon", default)))
+
+
+@writes("BatchNormalization")
+def batch_normalization(n: Node) -> list[str]:
+    """nn.BatchNorm1d, 2d, 3d in eval mode."""
+    if n.attr("training_mode", 0) or (n.opset < 7 and not n.attr("is_test", 0)) or any(n.wants(i) for i in range(1, n.outputs)):
+        raise n.error("training mode; only inference is written")
+    if n.attr("spatial", 1) == 0:
+        raise n.error("spatial=0 (statistics per position)")
+    rank, eps = n.rank(), _eps(n)
+    features = (n.shape(1) or [None])[0]
+    names = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}
+    if rank in names and features is not None:
+        build = arguments(features, eps=None if eps == "1e-05" else eps)
+        layer = n.layer(
+            f"{names[rank]}({build}", {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}, ("running_mean", "running_var")
+        )
+        if layer:
+            n.function(names[rank])
+            return [f"{layer}({n[0]})"]
+    return [f"F.batch_norm({arguments(n[0], n[3], n[4], n[1], n[2], eps=None if eps == '1e-05' else eps)})"]
+
+
+@writes("InstanceNormalization")
+def instance_normalization(n: Node) -> str:
+    """F.instance_norm with the input's own statistics."""
+    return f"F.instance_norm({arguments(n[0], weight=n[1], bias=n[2], eps=_eps(n))})"
+
+
+@writes("LRN")
+def lrn(n: Node) -> str:
+    """F.local_response_norm; for an even size the window reaches further up than down, which torch has the other way round."""
+    size = int(n.attr("size"))
+    alpha, beta, k = (number(np.float32(n.attr(name, default))) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    if size % 2:
+        return f"F.local_response_norm({n[0]}, {size}, alpha={alpha}, beta={beta}, k={k})"
+    return f"F.local_response_norm({n[0]}.flip(1), {size}, alpha={alpha}, beta={beta}, k={k}).flip(1)"
+
+
+@writes("LayerNormalization")
+def layer_normalization(n: Node) -> list[str]:
+    """F.layer_norm over the last axes."""
+    rank = n.known_rank()
+    axis = int(n.attr("axis", -1)) % rank
+    if not n.wants(1) and not n.wants(2):
+        weight = n.shape(1)
+        shape = n.shape(0)
+        if weight is not None and None not in weight and len(weight) == rank - axis and shape is not None and weight == shape[axis:]:
+            if n.has(2) and n.shape(2) != weight:
+                pass
+            else:
+                build = arguments(weight[0] if len(weight) == 1 else tuple(weight), eps=_eps(n), bias=None if n.has(2) else False)
+                layer = n.layer(f"nn.LayerNorm({build}", {"weight": 1, "bias": 2 if n.has(2) else None})
+                if layer:
+                    return [f"{layer}({n[0]})"]
+                return [f"F.layer_norm({arguments(n[0], tuple(weight), n[1], *([n[2]] if n.has(2) else []), eps=_eps(n))})"]
+    axes = tuple(range(axis, rank))
+    mean = n.let(f"{n[0]}.mean({axes}, keepdim=True)")
+    deviation = n.let(f"1 / (({n[0]} - {mean}).square().mean({axes}, keepdim=True) + {_eps(n)}).sqrt()")
+    result = f"({n[0]} - {mean}) * {deviation} * {n[1]}" + (f" + {n[2]}" if n.has(2) else "")
+    return [result, mean, deviation]
+
+
+@writes("RMSNormalization")
+def rms_normalization(n: Node) -> str:
+    """x / sqrt(mean(x ** 2) + eps) * weight over the last axes."""
+    rank = n.known_rank()
+    axes = tuple(range(int(n.attr("axis", -1)) % rank, rank))
+    return f"{n[0]} * ({n[0]}.square().mean({axes}, keepdim=True) + {_eps(n)}).rsqrt() * {n[1]}"
+
+
+@writes("GroupNormalization")
+def group_normalization(n: Node) -> str:
+    """F.group_norm; before opset 21 with one weight per group."""
+    groups = int(n.attr("num_groups"))
+    if n.opset >= 21:
+        return f"F.group_norm({n[0]}, {groups}, {n[1]}, {n[2]}, {_eps(n)})"
+    per = n.let(f"{n[0]}.shape[1] // {groups}")
+    return f"F.group_norm({n[0]}, {groups}, {n[1]}.repeat_interleave({per}), {n[2]}.repeat_interleave({per}), {_eps(n)})"
+
+
+@writes("MeanVarianceNormalization")
+def mean_variance_normalization(n: Node) -> str:
+    """(x - mean) / (deviation + 1e-9)."""
+    axes = tuple(n.attr("axes", (0, 2, 3)))
+    centred = n.let(f"{n[0]} - {n[0]}.mean({axes}, keepdim=True)")
+    return f"{centred} / ({centred}.square().mean({axes}, keepdim=True).sqrt() + 1e-9)"
+
+
+@writes("LpNormalization")
+def lp_normalization(n: Node) -> str:
+    """x / norm(x) along an axis; zero where the norm is zero."""
+    p, axis = n.attr("p", 2), n.attr("axis", -1)
+    norm = n.let(f"{n[0]}.norm({p}, {axis}, keepdim=True)")
+    return f"torch.where({norm} == 0, 0, {n[0]} / {norm})"

@@ -1,0 +1,125 @@
+"""Source of pooling."""
+
+from __future__ import annotations
+
+from converters.writers.source.node import Node, arguments, pair, writes
+from converters.writers.source.operators.convolution import same_pads
+
+
+def _window(n: Node) -> tuple[list[int], list[int], list[int], list[int], bool]:
+    """kernel, strides, pads (begins, ends), dilations, ceil_mode."""
+    kernel = [int(k) for k in n.attr("kernel_shape")]
+    dims = len(kernel)
+    if dims not in (1, 2, 3):
+        raise n.error(f"{dims} spatial axes; PyTorch pools over 1 to 3")
+    strides = list(n.attr("strides", [1] * dims))
+    dilations = list(n.attr("dilations", [1] * dims))
+    pads = list(n.attr("pads", [0] * 2 * dims))
+    ceil_mode = bool(n.attr("ceil_mode", 0))
+    mode = n.attr("auto_pad", "NOTSET")
+    if mode == "VALID":
+        pads, ceil_mode = [0] * 2 * dims, False
+    elif mode != "NOTSET":
+        pads, ceil_mode = same_pads(n, kernel, strides, dilations, mode), False
+    return kernel, strides, pads, dilations, ceil_mode
+
+
+def _is_plain(kernel: list[int], pads: list[int]) -> bool:
+    """Whether torch's pooling takes these pads: even on both sides, at most half the kernel."""
+    half = len(kernel)
+    return pads[:half] == pads[half:] and all(0 <= p <= k // 2 for p, k in zip(pads, kernel, strict=False))
+
+
+def _as_ceil_mode(
+    n: Node, kernel: list[int], strides: list[int], pads: list[int], dilations: list[int], ceil_mode: bool
+) -> tuple[list[int], bool]:
+    """Pads that only let the last window in, as torch says it: ceil_mode. Else what was given. The spatial size must be stated."""
+    half = len(kernel)
+    begins, ends = pads[:half], pads[half:]
+    shape = n.shape(0)
+    if ceil_mode or begins == ends or shape is None or None in shape[2:]:
+        return pads, ceil_mode
+    for size, k, s, begin, end, d in zip(shape[2:], kernel, strides, begins, ends, dilations, strict=True):
+        extent, length = d * (k - 1) + 1, int(size or 0)
+        stated = (length + begin + end - extent) // s + 1
+        rounded = -(-(length + 2 * begin - extent) // s) + 1
+        rounded -= (rounded - 1) * s >= length + begin
+        if stated != rounded or not 0 <= begin <= k // 2:
+            return pads, ceil_mode
+    return begins * 2, True
+
+
+@writes("MaxPool")
+def max_pool(n: Node) -> str | list[str]:
+    """F.max_pool1d, 2d, 3d; pads that those don't take are written out."""
+    kernel, strides, pads, dilations, ceil_mode = _window(n)
+    dims = len(kernel)
+    x = n[0]
+    if n.wants(1):
+        call = arguments(x, kernel, strides, pads, dilations, ceil_mode, bool(n.attr("storage_order", 0)))
+        return n.unpack(f"{n.function('max_pool_with_indices')}({call})", 2)
+    if n.is_float():
+        pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
+    if n.is_float() and _is_plain(kernel, pads):
+        call = arguments(
+            x,
+            pair(kernel),
+            pair(strides),
+            pair(pads[:dims]) if any(pads) else None,
+            dilation=None if dilations == [1] * dims else pair(dilations),
+            ceil_mode=ceil_mode or None,
+        ).replace(", None", "")
+        return [f"F.max_pool{dims}d({call})"]
+    return [f"{n.function('max_pool')}({arguments(x, kernel, strides, pads, dilations, ceil_mode)})"]
+
+
+@writes("AveragePool")
+def average_pool(n: Node) -> str:
+    """F.avg_pool1d, 2d, 3d; uneven pads and dilations through sums and counts."""
+    kernel, strides, pads, dilations, ceil_mode = _window(n)
+    dims = len(kernel)
+    include = bool(n.attr("count_include_pad", 0))
+    if not include:
+        pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
+    if _is_plain(kernel, pads) and dilations == [1] * dims:
+        call = arguments(
+            n[0],
+            pair(kernel),
+            pair(strides),
+            padding=pair(pads[:dims]) if any(pads) else None,
+            ceil_mode=ceil_mode or None,
+            count_include_pad=False if not include and (any(pads)) else None,
+        )
+        return f"F.avg_pool{dims}d({call})"
+    return f"{n.function('average_pool')}({arguments(n[0], kernel, strides, pads, dilations, ceil_mode, include)})"
+
+
+@writes("LpPool")
+def lp_pool(n: Node) -> str:
+    """The p-norm of each window."""
+    kernel, strides, pads, dilations, ceil_mode = _window(n)
+    return f"{n.function('lp_pool')}({arguments(n[0], n.attr('p', 2), kernel, strides, pads, dilations, ceil_mode)})"
+
+
+def _spatial(n: Node) -> str:
+    axes = list(range(2, n.known_rank()))
+    return f"({axes[0]},)" if len(axes) == 1 else str(tuple(axes))
+
+
+@writes("GlobalAveragePool")
+def global_average_pool(n: Node) -> str:
+    """The mean over all spatial axes."""
+    return f"{n[0]}.mean({_spatial(n)}, keepdim=True)"
+
+
+@writes("GlobalMaxPool")
+def global_max_pool(n: Node) -> str:
+    """The maximum over all spatial axes."""
+    return f"{n[0]}.amax({_spatial(n)}, keepdim=True)"
+
+
+@writes("GlobalLpPool")
+def global_lp_pool(n: Node) -> str:
+    """The p-norm over all spatial axes."""
+    p = n.attr("p", 2)
+    return f"{n[0]}.abs().pow({p}).sum({_spatial(n)}, keepdim=True).pow({1 / p!r})"

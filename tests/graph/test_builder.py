@@ -1,0 +1,141 @@
+"""The builder's promises: names given once, shapes known at once, constants apart from parameters, a symbolic batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from converters.errors import ConversionError, Source
+from converters.graph.builder import INLINE_LIMIT, GraphBuilder, SymbolicDimensionError, with_symbolic_batch
+from converters.graph.names import identifier, mend_names
+
+CONV1 = Source("net.prototxt", "layer", "conv1", "Convolution", 12)
+
+
+@pytest.mark.parametrize(
+    "name, mended",
+    [
+        ("conv1", "conv1"),
+        ("conv1/3x3", "conv1_3x3"),
+        ("3a", "_3a"),
+        ("class", "class_"),
+        ("match", "match_"),
+        ("forward", "forward_"),
+        ("print", "print_"),
+        ("", "unnamed"),
+        ("каффе", "_____"),
+        ("a\nb", "a_b"),
+        ("__init__", "m__init__"),
+    ],
+)
+def test_identifier(name, mended):
+    assert identifier(name) == mended or (name == "каффе" and identifier(name).isidentifier())
+    assert identifier(name).isidentifier()
+
+
+def test_no_nn_module_attribute_is_an_identifier_of_ours():
+    torch = pytest.importorskip("torch")
+    assert not [name for name in dir(torch.nn.Module()) if not name.startswith("_") and identifier(name) == name]
+
+
+def test_mended_names_are_unique_and_plain_ones_keep_theirs():
+    names = ["a/b", "a.b", "a_b", "a_b_1", "a/b"]
+    mended = mend_names(names)
+    assert mended["a_b"] == "a_b" and mended["a_b_1"] == "a_b_1"
+    assert len(set(mended.values())) == 4
+
+
+def test_a_key_is_given_once():
+    g = GraphBuilder("net")
+    with g.at(CONV1, "conv1"):
+        g.param("weight", np.zeros((1, 1, 1, 1), np.float32))
+        with pytest.raises(ValueError, match=r"conv1\.weight"):
+            g.param("weight", np.zeros(1, np.float32))
+
+
+def test_shapes_are_known_when_emitted_and_provenance_is_kept():
+    g = GraphBuilder("net", symbolic_batch=True)
+    x = g.input("data", (2, 3, 8, 8))
+    with g.at(CONV1, "conv1"):
+        y = g.emit("Conv", x, g.param("weight", np.zeros((4, 3, 3, 3), np.float32)), strides=[2, 2])
+    assert g.shape(y) == ("N", 4, 3, 3)
+    assert y.producer().metadata_props == {"source": "net.prototxt:12 conv1 (Convolution)", "path": "conv1"}
+
+
+def test_unfit_inputs_are_named():
+    g = GraphBuilder("net")
+    x = g.input("data", (2, 3, 8, 8))
+    with g.at(CONV1, "conv1"), pytest.raises(ConversionError, match=r"^net\.prototxt:12: layer 'conv1' \(Convolution\): Conv doesn't fit"):
+        g.emit("Conv", x, g.param("weight", np.zeros((4, 2, 3, 3), np.float32)))
+
+
+def test_small_constants_are_nodes_and_large_ones_buffers():
+    g = GraphBuilder("net")
+    x = g.input("data", (1, INLINE_LIMIT + 1))
+    with g.at(CONV1, "conv1"):
+        y = g.emit("Add", g.emit("Mul", x, 2.0), np.ones((1, INLINE_LIMIT + 1), np.float32))
+    g.output(y, "out")
+    model = g.finish()
+    assert list(model.graph.initializers) == ["conv1.constant"]
+    assert model.graph.initializers["conv1.constant"].metadata_props["buffer"] == "1"
+    assert [n.op_type for n in model.graph] == ["Constant", "Mul", "Add"]
+
+
+def test_outputs_have_the_names_asked_for():
+    g = GraphBuilder("net")
+    x = g.input("data", (1, 2))
+    inner = g.emit("Relu", x, name="prob")
+    last = g.emit("Abs", inner)
+    g.output(last, "prob")  # another value held the name
+    g.output(x, "copy")  # an input
+    g.output(last, "again")  # an output already
+    model = g.finish()
+    assert [v.name for v in model.graph.outputs] == ["prob", "copy", "again"]
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+
+
+def test_initializers_come_in_the_order_of_use_and_unused_ones_go():
+    g = GraphBuilder("net")
+    x = g.input("data", (2,))
+    late, early, unused = (g.param(role, np.ones(2, np.float32), path="m") for role in ("late", "early", "unused"))
+    g.output(g.emit("Mul", g.emit("Add", x, early), late), "y")
+    g.emit("Add", x, unused)
+    assert list(g.finish().graph.initializers) == ["m.early", "m.late"]
+
+
+def test_a_lowering_that_needs_the_batch_gets_it_fixed():
+    def make(symbolic):
+        g = GraphBuilder("net", symbolic_batch=symbolic)
+        x = g.input("data", (2, 3))
+        g.output(g.emit("Reshape", x, [g.fixed(x)[0] * 3]), "y")
+        return g.finish()
+
+    assert list(with_symbolic_batch(make).graph.inputs[0].shape) == [2, 3]
+    with pytest.raises(SymbolicDimensionError):
+        make(True)
+
+
+def test_inputs_of_another_length_get_a_symbol_of_their_own():
+    g = GraphBuilder("net", symbolic_batch=True)
+    assert g.shape(g.input("data", (2, 3))) == ("N", 3)
+    assert g.shape(g.input("rois", (7, 5))) == ("N_rois", 5)
+    assert g.shape(g.input("more", (2, 5))) == ("N", 5)
+
+
+def test_a_number_takes_the_type_of_the_values_not_of_the_condition():
+    g = GraphBuilder("net")
+    x = g.input("data", (2,), np.float64)
+    y = g.emit("Where", g.emit("Less", x, 0.0), 1.5, x)
+    assert y.dtype == ir.DataType.DOUBLE
+    assert g.emit("Where", g.emit("Less", x, 0.0), 1.5, 2.5).dtype == ir.DataType.FLOAT
+
+
+def test_a_size_that_no_batch_tells_is_a_conversion_error():
+    def make(symbolic):
+        g = GraphBuilder("net", symbolic_batch=symbolic)
+        return g.fixed(g.emit("NonZero", g.input("data", (2, 3))))
+
+    with pytest.raises(ConversionError, match="known only when the net runs"):
+        with_symbolic_batch(make)

@@ -1,0 +1,133 @@
+"""converters.graph.pooling over a grid of windows, in onnxruntime without and with its optimisations, against the definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from converters.errors import ConversionError, Source
+from converters.graph.builder import GraphBuilder
+from converters.graph.passes import explicit_pooling
+from converters.graph.pooling import max_pool_with_indices, pool
+from converters.graph.windows import divisors, output_sizes
+from tests.graph.pooling_formula import caffe_size, pool_2d, torch_size
+
+
+def run(model: ir.Model, x: np.ndarray, *, optimised: bool) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, {"x": x})
+
+
+def grid(x: np.ndarray, explicit: bool):
+    """One model with an output for every row of the grid, and the rows' expected values."""
+    g = GraphBuilder("grid")
+    value = g.input("x", x.shape)
+    expected = {}
+    for kernel, stride, pad, ceil, mode, clip, divisor in itertools.product(
+        (1, 2, 3, 5),
+        (1, 2, 3, 5),
+        (0, 1, 2, 4),
+        (False, True),
+        ("max", "average", "sum"),
+        ("padded", "never"),
+        ("padded", "real", "kernel"),
+    ):
+        if pad >= kernel or (mode != "average" and divisor != "padded"):
+            continue
+        window = {"kernel": (kernel, kernel), "strides": (stride, stride), "pads": (pad, pad)}
+        out = output_sizes(x.shape[2:], *window.values(), ceil=ceil, clip=clip)
+        if min(out) < 1:
+            continue
+        name = f"k{kernel}_s{stride}_p{pad}_{mode}_{'ceil' if ceil else 'floor'}_{clip}_{divisor}"
+        with g.at(Source("test", "layer", name, "Pooling"), name):
+            g.output(pool(g, value, mode, out=out, divisor=divisor, **window), name)
+        expected[name] = pool_2d(x, mode, *window.values(), out, "none" if mode == "sum" else divisor)
+    model = g.finish()
+    if explicit:
+        explicit_pooling(model)
+        assert not any(node.attributes.get_int("ceil_mode") for node in model.graph)
+    return model, expected
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("size", [(3, 4), (4, 7), (7, 5), (10, 11)], ids=str)
+def test_pool_is_the_definition(size, explicit):
+    x = np.random.default_rng(0).standard_normal((1, 2, *size)).astype(np.float32)
+    model, expected = grid(x, explicit)
+    assert len(expected) > 300
+    for got, (name, want) in zip(run(model, x, optimised=True), expected.items(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_pool_with_indices():
+    x = np.random.default_rng(1).standard_normal((2, 3, 6, 7)).astype(np.float32)
+    for kernel, stride, pad in ((2, 2, 0), (3, 2, 1), (3, 2, 2), (1, 2, 0), (5, 3, 3)):
+        out = caffe_size((6, 7), (kernel,) * 2, (stride,) * 2, (pad,) * 2)
+        g = GraphBuilder("indices")
+        values, indices = max_pool_with_indices(
+            g, g.input("x", x.shape), kernel=(kernel,) * 2, strides=(stride,) * 2, pads=(pad,) * 2, out=out
+        )
+        g.output(values, "values")
+        g.output(indices, "indices")
+        got, where = run(g.finish(), x, optimised=False)
+        np.testing.assert_allclose(got, pool_2d(x, "max", (kernel,) * 2, (stride,) * 2, (pad,) * 2, out))
+        found = where >= 0
+        assert found.sum() == (got > -1e38).sum()
+        np.testing.assert_array_equal(
+            np.take_along_axis(x.reshape(2, 3, -1), where.clip(0).reshape(2, 3, -1), 2).reshape(got.shape)[found], got[found]
+        )
+
+
+def test_dilated_max_pool_whose_overhang_exceeds_the_kernel():
+    x = np.random.default_rng(2).standard_normal((1, 1, 8, 8)).astype(np.float32)
+    g = GraphBuilder("dilated")
+    window = {"kernel": (2, 2), "strides": (2, 2), "pads": (1, 1), "dilations": (4, 4)}
+    out = output_sizes((8, 8), (2, 2), (2, 2), (1, 1), ceil=True, clip="always", dilations=(4, 4))
+    g.output(pool(g, g.input("x", x.shape), "max", out=out, **window), "y")
+    model = g.finish()
+    explicit_pooling(model)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 6), (1, 6)), constant_values=-np.inf)
+    want = np.array(
+        [[max(padded[0, 0, 2 * i + a, 2 * j + b] for a in (0, 4) for b in (0, 4)) for j in range(out[1])] for i in range(out[0])]
+    )
+    np.testing.assert_array_equal(run(model, x, optimised=True)[0][0, 0], want)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+def test_sizes_are_those_of_the_frameworks(ceil):
+    for size, kernel, stride, pad in itertools.product(range(3, 13), range(1, 6), range(1, 6), range(3)):
+        if pad >= kernel:
+            continue
+        window = ((size, size), (kernel, kernel), (stride, stride), (pad, pad))
+        assert output_sizes(*window, ceil=ceil, clip="padded") == caffe_size(*window, floor=not ceil)
+        assert output_sizes(*window, ceil=ceil, clip="always") == torch_size(*window, ceil=ceil)
+
+
+def test_divisors_of_windows_behind_the_end_can_be_negative():
+    assert divisors((7,), (1,), (5,), (0,), (3,), real=False).tolist() == [1, 1, -3]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"kernel": (0, 2)}, "at least 1"),
+        ({"strides": (0, 1)}, "at least 1"),
+        ({"pads": (-1, 0)}, "can't be negative"),
+        ({"out": (0, 3)}, "would have size"),
+        ({"kernel": (2,), "strides": (1,), "pads": (0,), "out": (3,)}, "needs an input of 3 axes"),
+    ],
+    ids=lambda v: "",
+)
+def test_pool_refuses(change, message):
+    g = GraphBuilder("bad")
+    x = g.input("x", (1, 1, 4, 4))
+    with g.at(Source("net.prototxt", "layer", "pool1", "Pooling", 7)), pytest.raises(ConversionError, match=message) as caught:
+        pool(g, x, "max", **{"kernel": (2, 2), "strides": (1, 1), "pads": (0, 0), "out": (3, 3)} | change)
+    assert str(caught.value).startswith("net.prototxt:7: layer 'pool1' (Pooling): ")

@@ -1,0 +1,212 @@
+"""Weights files byte by byte: every form of a blob and of a layer, and every way to be wrong."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from converters.errors import ConversionError, FormatError
+from converters.readers.caffe.caffemodel import read_caffemodel
+from converters.readers.caffe.weights import load_weights, read_weights
+from tests.readers.caffe.wire import blob, chunk, layer, legacy_blob, number, text, unpacked_blob, v0_layer, v1_layer, varint
+
+A = np.arange(12, dtype=np.float32).reshape(3, 4) - 5
+SHAPE = chunk(7, chunk(1, b"\x03\x04"))
+
+
+def read(folder: Path, data: bytes):
+    path = folder / "net.caffemodel"
+    path.write_bytes(data)
+    return read_caffemodel(path)
+
+
+FORMS = {
+    "shape": (blob(A), (3, 4)),
+    "unpacked": (unpacked_blob(A), (3, 4)),
+    "legacy": (legacy_blob(A, (1, 1, 3, 4)), (1, 1, 3, 4)),
+    "legacy wins over shape": (chunk(7, chunk(1, b"\x0c")) + legacy_blob(A, (1, 1, 3, 4)), (1, 1, 3, 4)),
+    "double": (SHAPE + chunk(8, A.astype("<f8").tobytes()), (3, 4)),
+    "double wins over float": (SHAPE + chunk(5, (A * 0).tobytes()) + chunk(8, A.astype("<f8").tobytes()), (3, 4)),
+    "diff is no data": (SHAPE + chunk(6, (A * 2).tobytes()) + chunk(5, A.tobytes()), (3, 4)),
+    "data before shape": (chunk(5, A.tobytes()) + SHAPE, (3, 4)),
+    "two pieces": (SHAPE + chunk(5, A[:1].tobytes()) + chunk(5, A[1:].tobytes()), (3, 4)),
+    "C3D": (number(1, 1) + number(2, 1) + number(3, 1) + number(4, 3) + number(5, 4) + chunk(6, A.tobytes()), (1, 1, 1, 3, 4)),
+    "NVIDIA float16": (SHAPE + number(10, 2) + chunk(12, A.astype("<f2").tobytes()), (3, 4)),
+    "NVIDIA float32": (SHAPE + number(10, 1) + chunk(12, A.tobytes()), (3, 4)),
+    "NVIDIA float64": (SHAPE + number(10, 0) + chunk(12, A.astype("<f8").tobytes()), (3, 4)),
+    "unknown fields": (blob(A) + number(99, 7) + chunk(98, b"abc"), (3, 4)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_blob(form: str, tmp_path: Path) -> None:
+    data, shape = FORMS[form]
+    (stored,) = read(tmp_path, text(1, "net") + layer("a", "Convolution", [data]))
+    (found,) = stored.blobs
+    assert (stored.name, stored.type, found.shape) == ("a", "Convolution", shape)
+    array = found.array()
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, A.reshape(shape))
+
+
+def test_blobs_are_views_of_the_mapped_file(tmp_path: Path) -> None:
+    (stored,) = read(tmp_path, layer("a", "", [blob(A)]))
+    array = stored.blobs[0].array()
+    assert not array.flags.owndata and not array.flags.writeable
+
+
+@pytest.mark.parametrize("make", [lambda b: layer("a", "ReLU", b), lambda b: v1_layer("a", 18, b), lambda b: v0_layer("a", "relu", b)])
+def test_layer_of_each_age(make, tmp_path: Path) -> None:
+    (stored,) = read(tmp_path, make([blob(A), blob(A[0])]))
+    assert stored.name == "a" and stored.type.lower() == "relu"
+    assert [b.shape for b in stored.blobs] == [(3, 4), (4,)]
+
+
+SHAPES = st.lists(st.integers(0, 4), max_size=5)
+KINDS = st.sampled_from(["packed", "unpacked", "double"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=st.lists(st.tuples(st.text(max_size=8), st.lists(st.tuples(SHAPES, KINDS), max_size=3)), min_size=1, max_size=4))
+def test_any_weights_are_read_back(layers: list, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    data, wanted = b"", []
+    for name, blobs in layers:
+        arrays = [rng.normal(size=shape).astype(np.float32) for shape, _ in blobs]
+        forms = []
+        for array, (_, kind) in zip(arrays, blobs, strict=True):
+            dims = chunk(7, chunk(1, bytes(array.shape)))
+            doubles = dims + chunk(8, array.astype("<f8").tobytes())
+            forms.append({"packed": blob(array), "unpacked": unpacked_blob(array), "double": doubles}[kind])
+        data += layer(name, "X", forms)
+        wanted.append((name, arrays))
+    found = read(tmp_path, data)
+    assert [stored.name for stored in found] == [name for name, _ in wanted]
+    for stored, (_, arrays) in zip(found, wanted, strict=True):
+        for got, want in zip(stored.blobs, arrays, strict=True):
+            np.testing.assert_array_equal(got.array(), want)
+
+
+def test_load_weights(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(layer("a/b", "", [blob(A), blob(A[0])]) + layer("relu", ""))
+    assert {k: v.shape for k, v in load_weights(path).items()} == {"a/b.0": (3, 4), "a/b.1": (4,)}
+
+
+BROKEN = {
+    "html": (b"<!DOCTYPE html><html>", "an HTML page"),
+    "prototxt": (b'name: "x"\nlayer { }', "a text prototxt"),
+    "gzip": (b"\x1f\x8b\x08\0\0", "gzip"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs"),
+    "pickle": (b"\x80\x02}q\0.", "pickle"),
+    "empty": (b"", "empty"),
+    "no layers": (text(1, "net\x01"), "no layers"),
+    "mean": (number(1, 1) + number(2, 3) + number(3, 2) + number(4, 2) + chunk(5, bytes(48)), "a single blob"),
+    "mean with shape": (blob(A), "a single blob"),
+    "solverstate": (number(1, 1000) + text(2, "net.caffemodel") + chunk(3, blob(A)), "a solverstate"),
+    "truncated": (layer("a", "", [blob(A)])[:-5], "claims"),
+    "length of 2^63": (b"\xa2\x06" + varint(1 << 63), "claims 9223372036854775808 bytes"),
+    "endless varint": (b"\xff" * 12, "longer than 64 bits"),
+    "cut varint": (layer("a", "") + b"\xa2\x86", "ends inside a number"),
+    "group": (layer("a", "") + b"\x0b" * 200_000, "groups"),
+    "wire type 7": (layer("a", "") + b"\x0f", "no wire type 7"),
+    "field 0": (layer("a", "") + b"\x02\x01a", "number 0"),
+    "cut float": (layer("a", "", [SHAPE + chunk(5, bytes(10))]), "no whole number of 4-byte values"),
+    "many dimensions": (layer("a", "", [chunk(7, chunk(1, b"\x01" * 1000))]), "more than 32 dimensions"),
+    "a name that is a number": (number(1, 7) + layer("a", ""), "isn't that of a net"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_file(kind: str, tmp_path: Path) -> None:
+    data, words = BROKEN[kind]
+    with pytest.raises(FormatError) as caught:
+        read(tmp_path, data)
+    assert "net.caffemodel: " in str(caught.value) and words in str(caught.value)
+
+
+WRONG_BLOBS = {
+    "too few": (SHAPE + chunk(5, bytes(40)), "holds 10 values, but its shape (3, 4) needs 12"),
+    "no data": (SHAPE, "holds no data, but its shape (3, 4) needs 12"),
+    "negative": (chunk(7, chunk(1, varint(-3) + varint(-4))) + chunk(5, bytes(48)), "negative dimension: (-3, -4)"),
+    "gigantic": (chunk(7, chunk(1, varint(1 << 31) * 2)) + chunk(5, bytes(48)), "needs 4611686018427387904"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_BLOBS)
+def test_wrong_blob(kind: str, tmp_path: Path) -> None:
+    data, words = WRONG_BLOBS[kind]
+    (stored,) = read(tmp_path, layer("conv", "Convolution", [blob(A), data]))
+    with pytest.raises(FormatError) as caught:
+        stored.blobs[1].array()
+    assert str(caught.value).startswith("net.caffemodel: layer 'conv' (Convolution): blob 1 ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_every_truncation_is_an_error_or_fewer_layers(cut: int, tmp_path: Path) -> None:
+    whole = text(1, "net") + layer("a", "X", [blob(A)]) + layer("b", "Y", [blob(A)])
+    try:
+        assert len(read(tmp_path, whole[: len(whole) * cut // 60])) <= 2
+    except ConversionError as problem:
+        assert "net.caffemodel" in str(problem)
+
+
+def write_hdf5(path: Path, layers: dict[str, list[np.ndarray]], **options) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as archive:
+        data = archive.create_group("data")
+        for name, arrays in layers.items():
+            group = data.create_group(name)
+            for i, array in enumerate(arrays):
+                group.create_dataset(str(i), data=array, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 4)}, {"compression": "gzip"}, {"dtype": "<f8"}, {"dtype": ">f4"}])
+def test_hdf5(options: dict, tmp_path: Path) -> None:
+    path = tmp_path / "named.caffemodel"  # told by content
+    write_hdf5(path, {"conv1": [A, A * 2], "a/b": [A], "relu": []}, **options)
+    found = {layer.name: [b.array() for b in layer.blobs] for layer in read_weights(path)}
+    assert set(found) == {"conv1", "a/b"}
+    np.testing.assert_array_equal(found["conv1"][1], A * 2)
+    np.testing.assert_array_equal(found["a/b"][0], A)
+
+
+def test_hdf5_errors(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "net.caffemodel.h5"
+    write_hdf5(path, {"conv1": [A]})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FormatError, match=r"net.caffemodel.h5: .*damaged or truncated"):
+        read_weights(path)
+    with h5py.File(path, "w") as archive:
+        archive["iter"] = 5
+    with pytest.raises(FormatError, match=r"no group /data.*solverstate"):
+        read_weights(path)
+    write_hdf5(path, {"conv1": [A.astype(int)]})
+    with pytest.raises(FormatError, match=r"dataset 0 holds int"):
+        read_weights(path)
+
+
+def test_hdf5_blob_larger_than_the_file(tmp_path: Path) -> None:
+    """A chunked dataset may claim any size; it isn't allocated."""
+    import h5py
+
+    path = tmp_path / "net.caffemodel.h5"
+    with h5py.File(path, "w") as archive:
+        archive.create_dataset("data/conv1/0", shape=(1 << 40,), dtype="<f4", chunks=(1024,))
+    with pytest.raises(FormatError, match="more than the file can hold"):
+        read_weights(path)
+
+
+def test_float_bits_are_kept(tmp_path: Path) -> None:
+    """NaN payloads, denormals and infinities go through as they are."""
+    bits = struct.pack("<4I", 0x7FC00001, 0x00000001, 0xFF800000, 0x80000000)
+    (stored,) = read(tmp_path, layer("a", "", [chunk(7, chunk(1, b"\x04")) + chunk(5, bits)]))
+    assert stored.blobs[0].array().tobytes() == bits
