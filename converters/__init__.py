@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
+from converters.packages import MissingPackageError
+from converters.version import __version__
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
     from converters.files import StrPath
     from converters.verification.compare import Report
-
-__version__ = "0.1.0"
 
 __all__ = [
     # conversion through the graph
@@ -35,8 +35,10 @@ __all__ = [
     "ConversionError",
     "ConversionWarning",
     "FormatError",
+    "MissingPackageError",
     "OutputExistsError",
     "UnsupportedError",
+    "__version__",
 ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import converters
+from converters import packages
 from converters.errors import ConversionError, ConversionWarning, printable
 from converters.files import check_target
 
@@ -162,6 +163,8 @@ def _convert(asked: argparse.Namespace) -> int:
         _say(f"convert {asked.family}2{asked.kind}: the target {asked.target} must end in {' or '.join(_SUFFIXES[asked.kind])}")
         return 2
     check_target(target, force=asked.force)
+    if asked.verify:
+        packages.check("torch", "onnxruntime")
     inputs = _inputs(asked.input)
     if inputs is None:
         return 2

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from converters import packages
 from converters.errors import FormatError
 from converters.recognition import identify, refuse_mistaken
 from converters.tensors.tensor import Weight, as_tensors
@@ -46,6 +47,7 @@ def _read_torch7(path: StrPath, key: str | None) -> Mapping[str, Any]:
 
 
 def _read_caffe(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    packages.check("google.protobuf")
     from converters.readers.caffe import load_weights as read
 
     _no_key(path, key)
@@ -60,6 +62,7 @@ def _read_mxnet(path: StrPath, key: str | None) -> Mapping[str, Any]:
 
 
 def _read_onnx(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    packages.check(*GRAPH)
     from converters.readers.onnx import load
 
     _no_key(path, key)
@@ -81,6 +84,9 @@ _READERS: dict[str, Callable[[StrPath, str | None], Mapping[str, Any]]] = {
     "onnx": _read_onnx,
 }
 
+
+GRAPH = ("onnx", "onnx_ir", "ml_dtypes", "google.protobuf")
+"""What every graph needs; weights alone are read without."""
 
 _LOADERS = {
     "caffe": "converters.readers.caffe",
@@ -109,5 +115,6 @@ def load(
     if family is None:
         what = "; ".join(f"{os.path.basename(path)} is {kind.words}" for path, kind in zip(paths, kinds, strict=True))
         raise FormatError(f"{what}; a Caffe, Lua Torch, MXNet, ONNX or PyTorch model is needed")
+    packages.check(*GRAPH)
     reader = importlib.import_module(_LOADERS[family])
     return cast("onnx_ir.Model", reader.load(paths, inputs=inputs, key=key))

@@ -29,10 +29,11 @@ from converters.errors import ConversionError, Source
 from converters.graph.inference import attribute, check_channels, data_type, infer
 from converters.graph.names import identifier
 from converters.graph.passes import order_initializers, remove_unused
+from converters.version import __version__
 
 OPSET = 19
 """The operator set that graphs are written in: the newest that onnxruntime 1.16 reads, the first to define ceil_mode averages."""
-IR_VERSION = 9
+IR___version__ = 9
 """The file format version that goes with it."""
 INLINE_LIMIT = 64
 """Constants of more elements than this become initializers (buffers of the module), not Constant nodes."""
@@ -212,7 +213,7 @@ class GraphBuilder:
 
     def finish(self) -> ir.Model:
         """The model, its dead nodes and unused initializers removed (every graph input stays), initializers in node order."""
-        model = ir.Model(self._graph, ir_version=IR_VERSION, producer_name="converters")
+        model = ir.Model(self._graph, ir_version=IR___version__, producer_name="converters", producer_version=__version__)
         remove_unused(model)
         order_initializers(model)
         return model

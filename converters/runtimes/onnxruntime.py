@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from converters import packages
 from converters.files import StrPath
 from converters.runtimes.compare import Array
 
 
 def run_onnx(path: StrPath, arrays: Mapping[str, Array]) -> list[Array]:
     """The outputs of an ONNX file in onnxruntime on the CPU, in output order."""
+    packages.require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

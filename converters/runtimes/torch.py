@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters import packages
 from converters.runtimes.compare import Array
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
     """The outputs of the generated PyTorch module, in output order."""
+    packages.require("torch")
     import torch
 
     from converters.writers.source.writer import to_module

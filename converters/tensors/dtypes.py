@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from converters import packages
 from converters.errors import UnsupportedError
 
 
@@ -86,6 +87,7 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
     if kind.numpy is None:
         return _RAW.get(name) or np.dtype(f"<u{kind.itemsize}")
     if modern := kind.numpy.startswith(("bfloat16", "float8")):
+        packages.require("ml_dtypes")
         import ml_dtypes
 
         if not hasattr(ml_dtypes, kind.numpy):

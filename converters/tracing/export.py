@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from converters import packages
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable
 from converters.files import StrPath
 from converters.graph.builder import OPSET
@@ -29,6 +30,7 @@ from converters.readers.pytorch.modules import is_module, is_script
 from converters.readers.pytorch.pickles.machine import Stub
 from converters.tensors.tensor import Composite
 from converters.tracing.rebuild import Code, importing, own_classes, rebuild, to_torch
+from converters.version import __version__
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -58,6 +60,7 @@ def export(
     if folder is not None and not folder.is_dir():
         raise ConversionError(f"{folder}: --code must be a folder with the model's Python files")
     checkpoint = read_checkpoint(path)
+    packages.check("torch", "onnxscript", extra="torch2onnx")
     tell = notify or (lambda line: None)
     with importing(folder if trust else None):
         if factory is not None:
@@ -266,10 +269,9 @@ def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tenso
     """torch.onnx's program of the module."""
     import torch
 
-    try:
-        import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
-    except ImportError as problem:
-        raise ConversionError("torch.onnx needs the package onnxscript; install it with: pip install onnxscript") from problem
+    packages.require("torch", "onnxscript", extra="torch2onnx")
+    import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
+
     shapes: Any = tuple({0: torch.export.Dim.DYNAMIC} for _ in arrays) if symbolic else None
     quiet = logging.getLogger("torch.onnx")
     before = quiet.level
@@ -322,7 +324,7 @@ def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
     """Makes the exporter's graph one of ours: keys, symbolic batch, sources, constants."""
     import onnx_ir as ir
 
-    from converters.graph.builder import IR_VERSION
+    from converters.graph.builder import IR___version__
     from converters.readers.onnx.reader import from_model
 
     rename: dict[str, str] = {}
@@ -335,7 +337,7 @@ def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
             _rename_dims(output, rename)
     for value in model.graph.inputs:
         _rename_dims(value, rename)
-    model.producer_name, model.producer_version = "converters", None
+    model.producer_name, model.producer_version = "converters", __version__
     model.metadata_props.clear()
     for value in model.graph.initializers.values():
         if value.const_value is not None:  # plain arrays: the exporter's tensors hold on to the module
@@ -344,7 +346,7 @@ def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
         node.metadata_props.clear()
         node.doc_string = None
     model = from_model(model, file)
-    model.ir_version = IR_VERSION
+    model.ir_version = IR___version__
     return model
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters import packages
 from converters.errors import ConversionError
 from converters.files import StrPath
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
@@ -59,6 +60,7 @@ def verify(
     inputs: arrays by input name, else seeded random ones. Returns a Report; where an output differs by more than `tolerance` of its
     largest number, it names the first values inside the graph that do, with the source layers they come from.
     """
+    packages.check("torch", "onnxruntime")
     from converters.writers.onnx.writer import write_onnx
 
     arrays = dict(inputs) if inputs is not None else random_inputs(model, seed=seed)

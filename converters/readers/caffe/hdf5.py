@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from converters import packages
 from converters.errors import FormatError, Source, printable
 from converters.files import StrPath, map_file
 from converters.readers.caffe.caffemodel import Blob, StoredLayer
@@ -19,6 +20,7 @@ def read_hdf5(path: StrPath) -> list[StoredLayer]:
 
     Layers whose names hold slashes are groups in groups. Raises FormatError for other or damaged HDF5 files.
     """
+    packages.require("h5py")
     import h5py
 
     file = os.path.basename(path)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters import packages
 from converters.errors import ConversionWarning, FormatError, printable
 from converters.files import StrPath, map_file
 
@@ -49,6 +50,7 @@ AUXILIARY_ARRAYS = {-1: 0, 0: 0, 1: 1, 2: 2}
 def numpy_type(name: str) -> np.dtype[Any]:
     """The little-endian numpy dtype of an MXNet type name."""
     if name == "bfloat16":
+        packages.require("ml_dtypes")
         import ml_dtypes
 
         kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)

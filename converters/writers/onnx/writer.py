@@ -20,6 +20,7 @@ from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
 from converters.graph.passes import explicit_pooling, separate_pads
 from converters.tensors.storage import ArrayStorage
+from converters.version import __version__
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Largest file that one protobuf message may be (2 GiB), with a margin; beyond it tensors go to a file beside."""
@@ -53,7 +54,7 @@ def _shell(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
     proto = onnx.ModelProto(
         ir_version=min_ir_version(model.opset_imports),
         producer_name=model.producer_name or "converters",
-        producer_version=model.producer_version or "",
+        producer_version=model.producer_version or __version__,
         opset_import=[onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
     )
     proto.functions.extend(ir.to_proto(function) for function in model.functions.values())

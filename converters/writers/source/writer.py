@@ -21,6 +21,7 @@ import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from converters import packages
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.names import mend_names
 from converters.registry import import_topics
@@ -66,6 +67,7 @@ def to_module(model: ir.Model) -> torch.nn.Module:
 
     The module owns its weights (a mapped file is only read). Raises UnsupportedError as `write_source` does.
     """
+    packages.require("torch")
     from torch.overrides import TorchFunctionMode
 
     class Uninitialised(TorchFunctionMode):

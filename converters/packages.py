@@ -1,0 +1,62 @@
+"""The packages that only some calls need, and how to install them.
+
+What runs a model, a reader of an old file, an exporter: each is imported by the function that uses it, right behind `require`, so that
+a machine without it can still do all the rest, and hears in one line which extra of setup.cfg brings it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+from converters.errors import ConversionError
+
+DISTRIBUTION = "checkpoint-converters"
+
+EXTRAS = {
+    "torch": "verify",
+    "onnxruntime": "verify",
+    "torchfile": "verify",
+    "onnxscript": "torch2onnx",
+}
+"""Import name -> the extra that brings it. All others come with the package itself."""
+
+
+class MissingPackageError(ConversionError):
+    """A package that this call needs isn't installed; the message says what installs it."""
+
+
+def check(*packages: str, extra: str | None = None) -> None:
+    """Raises MissingPackageError unless all of these packages are installed; imports none of them.
+
+    packages: their import names ("torch", "google.protobuf"). extra: the extra to name, where it isn't that of the first one missing.
+    """
+    missing = [name for name in packages if not _installed(name)]
+    if missing:
+        extra = extra or EXTRAS.get(missing[0])
+        wanted = f'"{DISTRIBUTION}[{extra}]"' if extra else DISTRIBUTION
+        names = [name.rpartition(".")[2] for name in missing]
+        are = "isn't" if len(names) == 1 else "aren't"
+        listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        raise MissingPackageError(f"{listed} {are} installed, and needed here: pip install {wanted}")
+
+
+def require(*packages: str, extra: str | None = None) -> None:
+    """As `check`, and imports them, so that the import that follows can't fail. Raises MissingPackageError for a broken one too."""
+    check(*packages, extra=extra)
+    for name in packages:
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as problem:
+            first = (str(problem).splitlines() or [type(problem).__name__])[0]
+            raise MissingPackageError(f"{name} is installed but can't be imported: {first}; install it again") from problem
+
+
+def _installed(name: str) -> bool:
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # the package around it is missing, or half there
+        return False
