@@ -7,8 +7,15 @@ import keyword
 import re
 from collections.abc import Iterable
 
-# Attributes that a submodule of a generated class must not shadow: those of nn.Module (listed, so that torch isn't imported).
+# Attributes that a submodule of a generated class must not shadow: those of nn.Module, in any torch since 1.13. They are listed, so that
+# torch isn't imported; tests/graph/test_names.py compares the list with the torch that is installed.
 _RESERVED = frozenset(
+    "_apply _backward_hooks _backward_pre_hooks _buffers _call_impl _compiled_call_impl _forward_hooks _forward_hooks_always_called "
+    "_forward_hooks_with_kwargs _forward_pre_hooks _forward_pre_hooks_with_kwargs _get_backward_hooks _get_backward_pre_hooks _get_name "
+    "_is_full_backward_hook _load_from_state_dict _load_state_dict_post_hooks _load_state_dict_pre_hooks "
+    "_maybe_warn_non_full_backward_hook _modules _named_members _non_persistent_buffers_set _parameters "
+    "_register_load_state_dict_pre_hook _register_state_dict_hook _replicate_for_data_parallel _save_to_state_dict _slow_forward "
+    "_state_dict_hooks _state_dict_pre_hooks _version _wrapped_call_impl "
     "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
     "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
     "named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer "
@@ -17,6 +24,7 @@ _RESERVED = frozenset(
     "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
     "state_dict to to_empty train training type xpu zero_grad self torch nn F math build".split()
 ) | frozenset(dir(builtins))
+_METHODS = frozenset({"compile", "eval", "float", "type"})  # builtins that nn.Module has too
 
 
 def identifier(name: str) -> str:
@@ -29,6 +37,15 @@ def identifier(name: str) -> str:
     if keyword.iskeyword(mended) or keyword.issoftkeyword(mended) or mended in _RESERVED:
         mended += "_"
     return mended
+
+
+def is_name(part: str) -> bool:
+    """Whether a part of a state_dict's key can be an attribute of a module that shadows nothing: `conv1`, and builtins such as `max`."""
+    if not part.isascii() or not part.isidentifier():
+        return False
+    return identifier(part) == part or (
+        hasattr(builtins, part) and part not in _METHODS and not keyword.iskeyword(part) and part[:2] != "__"
+    )
 
 
 def mend_names(originals: Iterable[str]) -> dict[str, str]:

@@ -9,24 +9,9 @@ import re
 
 import onnx_ir as ir
 
-from converters.graph.names import identifier
-from converters.writers.source.modules import is_name
+from converters.graph.names import identifier, is_name
+from converters.readers.onnx.operators import OPERATORS
 
-_ROLES = {
-    "Conv": ("", "weight", "bias"),
-    "ConvTranspose": ("", "weight", "bias"),
-    "Gemm": ("", "weight", "bias"),
-    "BatchNormalization": ("", "weight", "bias", "running_mean", "running_var"),
-    "InstanceNormalization": ("", "weight", "bias"),
-    "LayerNormalization": ("", "weight", "bias"),
-    "GroupNormalization": ("", "weight", "bias"),
-    "PRelu": ("", "weight"),
-    "Gather": ("weight",),
-    "LSTM": ("", "weight", "recurrence", "bias"),
-    "GRU": ("", "weight", "recurrence", "bias"),
-    "RNN": ("", "weight", "recurrence", "bias"),
-    "MatMul": ("", "weight"),
-}
 _ROLE_ENDING = re.compile(r"[._/:-]*(weights?|kernel|gamma|scale|slope|w)(:0|_?\d+)?$", re.IGNORECASE)
 
 
@@ -37,9 +22,9 @@ def rename_initializers(model: ir.Model) -> None:
     paths: set[str] = set()
     mended = {value: _mend(name) for name, value in graph.initializers.items()}
     for node in graph:
-        roles = _ROLES.get(node.op_type)
-        if roles is None or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
             continue
+        roles = OPERATORS[node.op_type].roles
         own = {
             role: value
             for role, value in zip(roles, node.inputs, strict=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,14 +12,15 @@ import onnx.checker
 import onnx.defs
 import onnx.helper
 import onnx.inliner
-import onnx.shape_inference
 import onnx_ir as ir
 
 from converters.errors import ConversionError, FormatError, Source, UnsupportedError, printable
 from converters.files import StrPath, map_file
 from converters.graph.builder import INLINE_LIMIT
+from converters.graph.functions import attach, infer_shapes, rewrite
 from converters.graph.passes import order_initializers, remove_unused
 from converters.readers.onnx.keys import rename_initializers
+from converters.readers.onnx.operators import OPERATORS, Operator
 from converters.readers.onnx.tensors import Folder, check_tensor, read_tensor
 from converters.readers.onnx.wire import Place, take_apart
 
@@ -74,28 +74,19 @@ def build(
     _check_model(proto, file)
     _check_numbers(proto, file)
     proto = _write_out_functions(proto, file)
-    proto = _infer(proto)
+    proto = infer_shapes(proto)
     try:
         model = ir.from_proto(proto)
     except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as problem:
         raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
-    _attach(model, tensors)
+    attach(model, tensors)
     settle(model, file)
     return model
 
 
 def from_model(model: ir.Model, file: str) -> ir.Model:
     """Another exporter's graph as one of ours: functions written out, types and shapes inferred. Its tensors are kept as they are."""
-    tensors: dict[str, ir.TensorProtocol] = {}
-    for name, value in list(model.graph.initializers.items()):
-        const = value.const_value
-        if const is not None and const.nbytes > 1024:
-            tensors[name] = const
-            del model.graph.initializers[name]
-            model.graph.inputs.append(value)
-    proto = _infer(_write_out_functions(ir.to_proto(model), file))
-    made = ir.from_proto(proto)
-    _attach(made, tensors)
+    made = rewrite(model, lambda proto: _write_out_functions(proto, file))
     settle(made, file)
     return made
 
@@ -248,34 +239,14 @@ def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], fil
 
 
 def _write_out_functions(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    """Model-local functions, and ONNX's own where no PyTorch source is known for the operator itself, become their bodies."""
-    from converters.writers.source.writer import known_operators
-
+    """A model's own functions become their bodies."""
     _check_recursion(proto, file)
+    if not proto.functions:
+        return proto
     try:
-        if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-        if "inline_schema_functions" not in inspect.signature(onnx.inliner.inline_selected_functions).parameters:
-            return proto  # onnx before 1.20: operators that are functions are refused by name
-        known = known_operators()
-        opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-        for _ in range(4):
-            strange = sorted({node.op_type for node in proto.graph.node if node.domain in ("", "ai.onnx")} - known)
-            expandable = [("", op_type) for op_type in strange if _has_body(op_type, opset)]
-            if not expandable:
-                break
-            proto = onnx.inliner.inline_selected_functions(_infer(proto), expandable, inline_schema_functions=True)
+        return onnx.inliner.inline_local_functions(proto, convert_version=True)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as problem:
         raise UnsupportedError(f"{file}: its functions can't be written out: {_first_line(problem)}") from problem
-    return proto
-
-
-def _has_body(op_type: str, opset: int) -> bool:
-    try:
-        schema = onnx.defs.get_schema(op_type, opset)
-    except onnx.defs.SchemaError:
-        return False
-    return bool(getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False))
 
 
 def _check_recursion(proto: onnx.ModelProto, file: str) -> None:
@@ -292,37 +263,6 @@ def _check_recursion(proto: onnx.ModelProto, file: str) -> None:
     total = sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
     if total > max(_EXPANSION_LIMIT, 2 * len(proto.graph.node)):
         raise FormatError(f"{file}: its functions come to {total} nodes when they are written out")
-
-
-def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """With ONNX's own shapes; the file's are kept only where inference finds none."""
-    stated = {value.name: value for value in proto.graph.value_info}
-    del proto.graph.value_info[:]
-    try:
-        # following the numbers of shapes costs memory of the order of an axis: not for a file that states monstrous ones
-        largest = max((dim.dim_value for value in proto.graph.input for dim in value.type.tensor_type.shape.dim), default=0)
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=largest <= 1 << 22)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        pass_through = list(stated.values())
-        proto.graph.value_info.extend(pass_through)
-        return proto
-    found = {value.name for value in proto.graph.value_info}
-    proto.graph.value_info.extend(value for name, value in stated.items() if name not in found)
-    return proto
-
-
-def _attach(model: ir.Model, tensors: dict[str, ir.TensorProtocol]) -> None:
-    """Gives the detached initializers back; initializers that were also inputs (as old files have them) are no inputs."""
-    graph = model.graph
-    for value in list(graph.inputs):
-        name = str(value.name)
-        if name in tensors:
-            graph.inputs.remove(value)
-            tensor = tensors[name]
-            value.const_value, value.shape, value.type = tensor, ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
-            graph.register_initializer(value)
-        elif name in graph.initializers:
-            graph.inputs.remove(value)
 
 
 def _note_sources(model: ir.Model, file: str) -> None:
@@ -359,23 +299,6 @@ def _settle_constants(model: ir.Model) -> None:
         graph.insert_before(first, settled)
 
 
-_SETTINGS = {
-    "Resize": (1, 2, 3),
-    "Upsample": (1,),
-    "Clip": (1, 2),
-    "Pad": (1, 2, 3),
-    "OneHot": (1, 2),
-    "Dropout": (1, 2),
-    "NonMaxSuppression": (2, 3, 4),
-    "Range": (0, 1, 2),
-    "Pow": (1,),
-}
-"""Inputs that are settings of their operator, though their elements may be floating-point numbers."""
-
-
-_ARITHMETIC = frozenset("Add Sub Mul Div Pow Max Min Equal Less LessOrEqual Greater GreaterOrEqual Where Cast CastLike Mod".split())
-
-
 def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:
     if const.size > INLINE_LIMIT or const.dtype == ir.DataType.STRING:
         return False
@@ -383,6 +306,10 @@ def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:
         return not any(use.idx == 0 and use.node.op_type == "Gather" and len(const.shape) > 1 for use in value.uses())
     if len(const.shape) == 0 and "." not in str(value.name):  # with a module's path in its name it was learnt
         return True
-    if const.size == 1 and "." not in str(value.name) and all(use.node.op_type in _ARITHMETIC for use in value.uses()):
+    if const.size == 1 and "." not in str(value.name) and all(_operator(use.node).arithmetic for use in value.uses()):
         return True
-    return all(use.idx in _SETTINGS.get(use.node.op_type, ()) and const.size <= INLINE_LIMIT for use in value.uses())
+    return all(use.idx in _operator(use.node).settings and const.size <= INLINE_LIMIT for use in value.uses())
+
+
+def _operator(node: ir.Node) -> Operator:
+    return OPERATORS.get(node.op_type, Operator())

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from converters.graph.names import identifier
-from converters.writers.source.node import FLOATS, torch_dtype
+from converters.graph.names import is_name
+from converters.writers.source.dtypes import FLOATS, torch_dtype
 
 _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
@@ -133,15 +131,3 @@ class Modules:
             else:
                 text += f"[{part!r}]"
         return text
-
-
-_METHODS = frozenset({"compile", "float", "type"})
-
-
-def is_name(part: str) -> bool:
-    """Whether a part of a path can be an attribute of a module that shadows nothing."""
-    if not part.isascii() or not part.isidentifier():
-        return False
-    return identifier(part) == part or (
-        hasattr(builtins, part) and part not in _METHODS and not keyword.iskeyword(part) and part[:2] != "__"
-    )

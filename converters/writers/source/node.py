@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -22,57 +22,61 @@ from numpy.typing import NDArray
 
 from converters.errors import printable
 from converters.registry import Registry
-from converters.writers.source.code import Size, number
-
-if TYPE_CHECKING:
-    from converters.writers.source.writer import Writer
+from converters.writers.source.code import Code, Size, number
+from converters.writers.source.dtypes import FLOATS, UnwritableError, torch_dtype
 
 Written = str | list[str] | NDArray[Any]
 
 writes: Registry[Callable[[Node], Written]] = Registry("ONNX operator")
 """The operators that PyTorch source is written for, by ONNX's spelling."""
 
-TORCH_DTYPES = {
-    ir.DataType.FLOAT: "torch.float32",
-    ir.DataType.DOUBLE: "torch.float64",
-    ir.DataType.FLOAT16: "torch.float16",
-    ir.DataType.BFLOAT16: "torch.bfloat16",
-    ir.DataType.UINT8: "torch.uint8",
-    ir.DataType.UINT16: "torch.uint16",
-    ir.DataType.UINT32: "torch.uint32",
-    ir.DataType.UINT64: "torch.uint64",
-    ir.DataType.INT8: "torch.int8",
-    ir.DataType.INT16: "torch.int16",
-    ir.DataType.INT32: "torch.int32",
-    ir.DataType.INT64: "torch.int64",
-    ir.DataType.BOOL: "torch.bool",
-    ir.DataType.COMPLEX64: "torch.complex64",
-    ir.DataType.COMPLEX128: "torch.complex128",
-}
-"""ONNX element types that PyTorch computes with."""
-STORED_DTYPES = {
-    ir.DataType.FLOAT8E4M3FN: ("torch.float8_e4m3fn", 448.0),
-    ir.DataType.FLOAT8E4M3FNUZ: ("torch.float8_e4m3fnuz", 240.0),
-    ir.DataType.FLOAT8E5M2: ("torch.float8_e5m2", 57344.0),
-    ir.DataType.FLOAT8E5M2FNUZ: ("torch.float8_e5m2fnuz", 57344.0),
-}
-"""Types that PyTorch only stores and converts, with their largest number."""
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-
-
 _WORD = re.compile(r"[A-Za-z0-9_ ,.>-]*")
 """Texts that attributes of operators may have: no quotes, brackets or line ends, so that none can become code."""
 
 
-class UnwritableError(Exception):
-    """This node, as it is, has no PyTorch source; the writer collects these and reports all of them at once."""
+class Forward(Protocol):
+    """What a node asks of the forward that it becomes part of; converters.writers.source.writer.Writer is one."""
+
+    opset: int
+    code: Code
+    functions: set[str]
+
+    def tensor(self, value: ir.Value) -> str:
+        """The value as an expression of a tensor."""
+
+    def known(self, value: ir.Value) -> NDArray[Any] | None:
+        """The value where it is a constant, or (dtype object) integers that the forward has as Python numbers."""
+
+    def is_parameter(self, value: ir.Value) -> bool:
+        """Whether the value is an entry of the state_dict."""
+
+    def constant(self, array: NDArray[Any]) -> str:
+        """The expression of a constant tensor."""
+
+    def layer(self, build: str, wanted: Mapping[str, ir.Value], buffers: frozenset[str]) -> str | None:
+        """The expression of the torch.nn layer that holds exactly these tensors, if there can be one."""
+
+    def device(self) -> str:
+        """The expression of the device that the model runs on."""
+
+    def comment(self, node: ir.Node) -> str:
+        """Where the node comes from."""
+
+    def function_name(self, base: str) -> str:
+        """A free name for a function inside the forward."""
+
+    def branch(self, name: str, graph: ir.Graph) -> list[str]:
+        """A subgraph as the lines of a function inside the forward."""
+
+    def inline(self, graph: ir.Graph) -> list[str]:
+        """A subgraph without inputs, written where we are; the expressions of its outputs."""
 
 
 class Node:
     """One ONNX node on its way into the forward."""
 
-    def __init__(self, writer: Writer, node: ir.Node) -> None:
-        self._writer = writer
+    def __init__(self, forward: Forward, node: ir.Node) -> None:
+        self._forward = forward
         self.ir = node
 
     # -- what the node is --------------------------------------------------------------------------------------------
@@ -83,7 +87,7 @@ class Node:
 
     @property
     def opset(self) -> int:
-        return self._writer.opset
+        return self._forward.opset
 
     def attr(self, name: str, default: Any = None) -> Any:
         """An attribute's plain value: int, float, str, tuple of them, numpy array; or the default."""
@@ -121,7 +125,7 @@ class Node:
         value = self.value(index)
         if value is None:
             raise UnwritableError(f"input {index} is missing")
-        return self._writer.tensor(value)
+        return self._forward.tensor(value)
 
     def get(self, index: int, default: str = "None") -> str:
         return self[index] if self.has(index) else default
@@ -130,7 +134,7 @@ class Node:
         """Input `index` as an array where it is known now, or (older opsets) the attribute of that name; None if neither."""
         value = self.value(index)
         if value is not None:
-            known = self._writer.known(value)
+            known = self._forward.known(value)
             return None if known is None or known.dtype == object else known
         given = self.attr(attribute) if attribute else None
         return None if given is None else np.asarray(given)
@@ -145,7 +149,7 @@ class Node:
     def sizes(self, index: int) -> list[Any] | None:
         """A 1-D integer input as Python ints and Sizes, where that is known; else None."""
         value = self.value(index)
-        known = None if value is None else self._writer.known(value)
+        known = None if value is None else self._forward.known(value)
         return None if known is None else [part if isinstance(part, Size) else int(part) for part in known.reshape(-1)]
 
     def size_list(self, index: int) -> str:
@@ -162,7 +166,7 @@ class Node:
     def scalar(self, index: int) -> str:
         """A one-element input as a Python number: a literal, or `x.item()`."""
         value = self.value(index)
-        known = None if value is None else self._writer.known(value)
+        known = None if value is None else self._forward.known(value)
         if known is not None and known.size == 1:
             return number(known.reshape(-1)[0])
         return f"{self[index]}.item()"
@@ -170,11 +174,15 @@ class Node:
     def operand(self, index: int, other: int) -> str:
         """An input of an elementwise operator: a Python number where it is a constant that leaves the other's shape alone."""
         value = self.value(index)
-        known = None if value is None or self._writer.is_parameter(value) else self._writer.known(value)
+        known = None if value is None or self._forward.is_parameter(value) else self._forward.known(value)
         if known is not None and known.size == 1 and known.dtype != object and known.dtype.kind in "fiub":
             rank = self.rank(other)
             beside = self.value(other)
-            if (known.ndim == 0 or (rank is not None and known.ndim <= rank)) and beside is not None and self._writer.known(beside) is None:
+            if (
+                (known.ndim == 0 or (rank is not None and known.ndim <= rank))
+                and beside is not None
+                and self._forward.known(beside) is None
+            ):
                 return number(known.reshape(-1)[0])
         return self[index]
 
@@ -226,50 +234,50 @@ class Node:
 
     def let(self, text: str, hint: str = "") -> str:
         """Writes a statement of its own before the result's; returns its variable."""
-        return self._writer.code.let(text, hint=hint, comment=self._writer.comment(self.ir))
+        return self._forward.code.let(text, hint=hint, comment=self._forward.comment(self.ir))
 
     def unpack(self, text: str, count: int) -> list[str]:
-        return self._writer.code.unpack(text, count, comment=self._writer.comment(self.ir))
+        return self._forward.code.unpack(text, count, comment=self._forward.comment(self.ir))
 
     def size(self, text: str, hint: str = "size") -> Size:
         """Writes `size = text`, a Python int >= 0."""
-        return Size(self._writer.code.let(text, hint=hint, kind="int"))
+        return Size(self._forward.code.let(text, hint=hint, kind="int"))
 
     def function(self, name: str) -> str:
         """Puts a function of converters/writers/source/prelude into the file; returns its name."""
-        self._writer.functions.add(name)
+        self._forward.functions.add(name)
         return name
 
     @property
     def device(self) -> str:
         """An expression of the device that the model runs on."""
-        return self._writer.device()
+        return self._forward.device()
 
     def torch_dtype(self, dtype: ir.DataType) -> str:
         return torch_dtype(dtype)
 
     def tensor(self, array: NDArray[Any]) -> str:
         """A constant tensor."""
-        return self._writer.constant(array)
+        return self._forward.constant(array)
 
     def branch(self, name: str, attribute: str) -> tuple[str, list[str]]:
         """A subgraph as a function inside the forward: its name and its lines."""
         graph = self.ir.attributes[attribute].as_graph()
-        unique = self._writer.function_name(name)
-        return unique, self._writer.branch(unique, graph)
+        unique = self._forward.function_name(name)
+        return unique, self._forward.branch(unique, graph)
 
     def inline(self, attribute: str) -> list[str]:
         """A subgraph without inputs, written where we are; the expressions of its outputs."""
-        return self._writer.inline(self.ir.attributes[attribute].as_graph())
+        return self._forward.inline(self.ir.attributes[attribute].as_graph())
 
     def call(self, before: Sequence[str], text: str) -> list[str]:
         """Writes the lines of inner functions, then the call of them; returns the outputs' variables."""
-        return self._writer.code.call(before, text, self.outputs, comment=self._writer.comment(self.ir))
+        return self._forward.code.call(before, text, self.outputs, comment=self._forward.comment(self.ir))
 
     def transposes_parameter(self, node: ir.Node) -> bool:
         """Whether a Transpose turns a matrix of the state_dict round."""
         value = node.inputs[0]
-        if value is None or not self._writer.is_parameter(value) or value.shape is None:
+        if value is None or not self._forward.is_parameter(value) or value.shape is None:
             return False
         order = node.attributes.get("perm")
         return len(value.shape) == 2 and (order is None or list(order.as_ints()) == [1, 0])
@@ -278,7 +286,7 @@ class Node:
         """The expression of a parameter that isn't the node's own input."""
         if value is None:
             raise UnwritableError("a parameter is missing")
-        return self._writer.tensor(value)
+        return self._forward.tensor(value)
 
     def layer(self, build: str, roles: Mapping[str, int | None], buffers: Sequence[str] = ()) -> str | None:
         """`self.conv1`, made by `build`, if the inputs are exactly the tensors of one module of the state_dict; else None.
@@ -291,17 +299,10 @@ class Node:
             if index is None:
                 continue
             value = self.value(index)
-            if value is None or not self._writer.is_parameter(value):
+            if value is None or not self._forward.is_parameter(value):
                 return None
             wanted[role] = value
-        return self._writer.modules.layer(build, wanted, frozenset(buffers))
-
-
-def torch_dtype(dtype: ir.DataType) -> str:
-    """torch's name of an ONNX element type."""
-    if dtype not in TORCH_DTYPES:
-        raise UnwritableError(f"PyTorch doesn't compute with elements of type {dtype.name}")
-    return TORCH_DTYPES[dtype]
+        return self._forward.layer(build, wanted, frozenset(buffers))
 
 
 def arguments(*positional: Any, **named: Any) -> str:

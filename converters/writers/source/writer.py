@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx.checker
 import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters import packages
 from converters.errors import ConversionError, UnsupportedError, printable
+from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
 from converters.registry import import_topics
 from converters.writers.source.code import Code, comment, literal, nesting_limit
+from converters.writers.source.dtypes import STORED_DTYPES, UnwritableError, torch_dtype
 from converters.writers.source.modules import Modules
-from converters.writers.source.node import STORED_DTYPES, Node, UnwritableError, torch_dtype, writes
+from converters.writers.source.node import Node, writes
 from converters.writers.source.sizes import fold
 
 if TYPE_CHECKING:
@@ -123,12 +126,11 @@ class Writer:
     def __init__(self, model: ir.Model, class_name: str) -> None:
         if not class_name.isascii() or not class_name.isidentifier() or keyword.iskeyword(class_name):
             raise ValueError(f"{class_name!r} is no name for a Python class")
-        _load_operators()
-        self.model = model
+        self.model = _expand(model)
         self.class_name = class_name
-        self.opset = int(model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 1)))
+        self.opset = int(self.model.graph.opset_imports.get("", self.model.graph.opset_imports.get("ai.onnx", 1)))
         self.functions: set[str] = set()
-        self.modules = Modules(model.graph.initializers)
+        self.modules = Modules(self.model.graph.initializers)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._constant_lines: list[str] = []
         self._known: dict[ir.Value, NDArray[Any]] = {}
@@ -141,6 +143,7 @@ class Writer:
     # -- what values are ---------------------------------------------------------------------------------------------
 
     def is_parameter(self, value: ir.Value) -> bool:
+        """Whether the value is an entry of the state_dict."""
         return value.name is not None and self.model.graph.initializers.get(value.name) is value
 
     def known(self, value: ir.Value) -> NDArray[Any] | None:
@@ -182,7 +185,12 @@ class Writer:
                 self._constant_lines[-1] = f"self.register_buffer({name!r}, torch.empty({array.shape}, dtype={dtype}), persistent=False)"
         return f"self.{self._constants[key]}"
 
+    def layer(self, build: str, wanted: Mapping[str, ir.Value], buffers: frozenset[str]) -> str | None:
+        """The expression of the torch.nn layer that holds exactly these tensors, if there can be one."""
+        return self.modules.layer(build, wanted, buffers)
+
     def device(self) -> str:
+        """The expression of the device that the model runs on."""
         return f"{self._arguments[0]}.device" if self._arguments else '"cpu"'
 
     def comment(self, node: ir.Node) -> str:
@@ -376,6 +384,28 @@ class Block(nn.Module):
 
     def __setitem__(self, name, module):
         self._modules[str(name)] = module'''
+
+
+def _expand(model: ir.Model) -> ir.Model:
+    """The model with what has no source here in the words of operators that have, where ONNX defines it so; else the model itself."""
+    known = known_operators()
+    opset = int(model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 1)))
+    unknown = {node.op_type for node in model.graph if node.domain in ("", "ai.onnx")} - known
+    if not any(has_body(op_type, opset) for op_type in unknown):
+        return model
+    sources = {str(value.name): node.metadata_props.get("source", "") for node in model.graph for value in node.outputs}
+    try:
+        expanded = rewrite(model, lambda proto: expand(proto, known))
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as problem:
+        line = str(problem).strip().split("\n", 1)[0]
+        where = next(_describe(node) for node in model.graph if node.op_type in unknown)
+        raise UnsupportedError(f"{where}: ONNX's own definition of it can't be written out: {printable(line)}") from problem
+    source = ""
+    for node in reversed(expanded.graph):  # the last node of a body has the operator's own output
+        source = next((sources[str(value.name)] for value in node.outputs if sources.get(str(value.name))), source)
+        if source:
+            node.metadata_props["source"] = source
+    return expanded
 
 
 def _describe(node: ir.Node) -> str:

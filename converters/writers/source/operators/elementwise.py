@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from converters.writers.source.node import STORED_DTYPES, Node, writes
+from converters.writers.source.dtypes import STORED_DTYPES
+from converters.writers.source.node import Node, writes
 
 
 def operands(n: Node) -> tuple[str, str]:

@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.writers.source.code import number
-from converters.writers.source.node import Node, torch_dtype, writes
+from converters.writers.source.dtypes import torch_dtype
+from converters.writers.source.node import Node, writes
 
 
 @writes("Gather")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from converters.writers.source.node import Node, torch_dtype, writes
+from converters.writers.source.dtypes import torch_dtype
+from converters.writers.source.node import Node, writes
 
 
 def _window(op_type: str, name: str) -> None:

@@ -1,0 +1,94 @@
+"""Functions written out: nodes that call one become its body, by onnx's own inliner. A model's large tensors aren't copied for that."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+
+import onnx
+import onnx.defs
+import onnx.inliner
+import onnx.shape_inference
+import onnx_ir as ir
+
+_COPIED = 1024
+"""Bytes up to which a tensor goes through protobuf."""
+
+
+def rewrite(model: ir.Model, change: Callable[[onnx.ModelProto], onnx.ModelProto]) -> ir.Model:
+    """The model after a change of its protobuf, shapes inferred anew. Its tensors are kept as they are, under their names."""
+    tensors: dict[str, ir.TensorProtocol] = {}
+    metadata = {name: dict(value.metadata_props) for name, value in model.graph.initializers.items()}
+    light = model.clone()
+    for name, value in list(light.graph.initializers.items()):
+        const = value.const_value
+        if const is not None and const.nbytes > _COPIED:
+            tensors[name] = const
+            del light.graph.initializers[name]
+            light.graph.inputs.append(value)
+    made = ir.from_proto(infer_shapes(change(ir.to_proto(light))))
+    attach(made, tensors)
+    for name, value in made.graph.initializers.items():
+        value.metadata_props.update(metadata.get(name, {}))
+    return made
+
+
+def attach(model: ir.Model, tensors: dict[str, ir.TensorProtocol]) -> None:
+    """Makes inputs of these names initializers; initializers that are also inputs (as old files have them) are no inputs."""
+    graph = model.graph
+    for value in list(graph.inputs):
+        name = str(value.name)
+        if name in tensors:
+            graph.inputs.remove(value)
+            tensor = tensors[name]
+            value.const_value, value.shape, value.type = tensor, ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+            graph.register_initializer(value)
+        elif name in graph.initializers:
+            graph.inputs.remove(value)
+
+
+def expand(proto: onnx.ModelProto, known: Iterable[str]) -> onnx.ModelProto:
+    """Operators of ONNX that aren't known become the bodies that ONNX defines for them, where it does.
+
+    Raises RuntimeError, ValueError or onnx.checker.ValidationError where onnx can't.
+    """
+    if "inline_schema_functions" not in inspect.signature(onnx.inliner.inline_selected_functions).parameters:
+        return proto  # onnx before 1.20: such operators stay, and are refused by name
+    names = frozenset(known)
+    opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    for _ in range(4):  # a body may call another such operator
+        expandable = [("", op_type) for op_type in unknown_operators(proto, names) if has_body(op_type, opset)]
+        if not expandable:
+            break
+        proto = onnx.inliner.inline_selected_functions(infer_shapes(proto), expandable, inline_schema_functions=True)
+    return proto
+
+
+def unknown_operators(proto: onnx.ModelProto, known: frozenset[str]) -> list[str]:
+    """ONNX's operators in the graph that aren't among these."""
+    return sorted({node.op_type for node in proto.graph.node if node.domain in ("", "ai.onnx")} - known)
+
+
+def has_body(op_type: str, opset: int) -> bool:
+    """Whether ONNX defines the operator by others."""
+    try:
+        schema = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False))
+
+
+def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With ONNX's own shapes; the file's are kept only where inference finds none."""
+    given = {value.name: value for value in proto.graph.value_info}
+    del proto.graph.value_info[:]
+    try:
+        # following the numbers of shapes costs memory of the order of an axis: not for a file that claims monstrous ones
+        largest = max((dim.dim_value for value in proto.graph.input for dim in value.type.tensor_type.shape.dim), default=0)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=largest <= 1 << 22)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        proto.graph.value_info.extend(given.values())
+        return proto
+    found = {value.name for value in proto.graph.value_info}
+    proto.graph.value_info.extend(value for name, value in given.items() if name not in found)
+    return proto
