@@ -38,7 +38,6 @@ __all__ = [
     "MissingPackageError",
     "OutputExistsError",
     "UnsupportedError",
-    "__version__",
 ]
 
 

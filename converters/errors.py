@@ -1,18 +1,41 @@
 """What goes wrong on purpose: one base class, a few children, one template.
 
-A message names the file, the place, the layer and its type, then says what is wrong and what to do:
-``net.prototxt:112: layer 'pool5' (Pooling): stride 0; a stride is at least 1``.
+A message names the file as it was given, the place, the layer and its type, then says what is wrong and what to do:
+``nets/net.prototxt:112: layer 'pool5' (Pooling): stride 0; a stride is at least 1``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
 class ConversionError(Exception):
-    """The base of all that this package raises on purpose: an input that can't be converted, and why."""
+    """The base of all that this package raises on purpose: an input that can't be converted, and why.
+
+    what: the message without its place. path, line: the file as it was given, and where in it. layer: the name of the layer, module
+    or operator. hint: what to do about it, a half sentence. str() puts them together: `path:line: what; hint`.
+    """
+
+    def __init__(
+        self, what: str, *, path: str | None = None, line: int | None = None, layer: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what, self.path, self.line, self.layer, self.hint = what, path, line, layer, hint
+
+    @property
+    def place(self) -> str:
+        """`path:line: `, as far as it is known."""
+        if self.path is None:
+            return ""
+        return printable(self.path, 400) + (": " if self.line is None else f":{self.line}: ")
+
+    def __str__(self) -> str:
+        return self.place + self.what + (f"; {self.hint}" if self.hint else "")
 
 
 class FormatError(ConversionError):
@@ -20,7 +43,14 @@ class FormatError(ConversionError):
 
 
 class UnsupportedError(ConversionError):
-    """Layers, modules or operators that no lowering is registered for; all of them are named at once."""
+    """Layers, modules or operators that no lowering is registered for; all of them are named at once, in `sources`."""
+
+    sources: Sequence[Source] = ()
+
+    def __str__(self) -> str:
+        if not self.sources:
+            return super().__str__()
+        return self.what + (f"\n{self.hint}" if self.hint else "")
 
 
 class OutputExistsError(ConversionError):
@@ -31,11 +61,39 @@ class ConversionWarning(UserWarning):
     """Something the user should know of a conversion that goes on; the command line prints it on stderr."""
 
 
+@contextlib.contextmanager
+def about(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors raised inside that don't say which file they are about are about this one.
+
+    >>> with about("net.t7"):
+    ...     raise FormatError("ends after 12 bytes")
+    Traceback (most recent call last):
+    converters.errors.FormatError: net.t7: ends after 12 bytes
+    """
+    try:
+        yield
+    except ConversionError as problem:
+        if problem.path is None:
+            problem.path = os.fspath(path)
+        raise
+
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def warn(message: str) -> None:
+    """Issues a ConversionWarning that points at the line outside this package that called into it."""
+    level, frame = 2, sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ConversionWarning, stacklevel=level)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a node comes from: ``net.prototxt:112 pool5 (Pooling)``.
 
-    noun is the source framework's word: "layer" (Caffe), "module" (Lua, torch), "operator" (MXNet, ONNX).
+    file: the path as it was given. noun is the source framework's word: "layer" (Caffe), "module" (Lua, torch), "operator" (MXNet, ONNX).
     """
 
     file: str
@@ -44,21 +102,18 @@ class Source:
     type: str
     line: int | None = None
 
-    @property
-    def place(self) -> str:
-        """File name without folders, with the line where one is known."""
-        base = os.path.basename(self.file)
-        return base if self.line is None else f"{base}:{self.line}"
-
     def __str__(self) -> str:
-        return f"{self.place} {printable(self.name)} ({printable(self.type)})"
+        base = os.path.basename(self.file)
+        place = base if self.line is None else f"{base}:{self.line}"
+        return f"{place} {printable(self.name)} ({printable(self.type)})"
 
     def describe(self, message: str) -> str:
         """The error template, filled in."""
-        return f"{self.place}: {self.noun} '{printable(self.name)}' ({printable(self.type)}): {message}"
+        return str(self.error(message))
 
-    def error(self, message: str) -> ConversionError:
-        return ConversionError(self.describe(message))
+    def error(self, message: str, hint: str | None = None) -> ConversionError:
+        what = f"{self.noun} '{printable(self.name)}' ({printable(self.type)}): {message}"
+        return ConversionError(what, path=self.file, line=self.line, layer=self.name, hint=hint)
 
 
 def printable(text: object, limit: int = 120) -> str:
@@ -69,6 +124,10 @@ def printable(text: object, limit: int = 120) -> str:
 
 def unsupported(sources: Iterable[Source], advice: str) -> UnsupportedError:
     """One error for all layers that nobody knows: a line each (the first 20), then the advice."""
-    lines = [source.describe("no lowering is registered for this type") for source in sources]
+    found = tuple(sources)
+    lines = [source.describe("no lowering is registered for this type") for source in found]
     shown = lines[:20] + ([f"... and {len(lines) - 20} more"] if len(lines) > 20 else [])
-    return UnsupportedError("\n".join([*shown, advice]))
+    first = found[0]
+    problem = UnsupportedError("\n".join(shown), path=first.file, line=first.line, layer=first.name, hint=advice)
+    problem.sources = found
+    return problem

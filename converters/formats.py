@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from converters import packages
-from converters.errors import FormatError
+from converters.errors import ConversionError, FormatError, warn
+from converters.files import StrPath
 from converters.recognition import identify, refuse_mistaken
 from converters.tensors.tensor import Weight, as_tensors
 
 if TYPE_CHECKING:
     import onnx_ir
-
-import os
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from converters.errors import ConversionError
-from converters.files import StrPath
 
 
 def load_weights(path: StrPath, key: str | None = None) -> dict[str, Weight]:
@@ -117,4 +112,7 @@ def load(
         raise FormatError(f"{what}; a Caffe, Lua Torch, MXNet, ONNX or PyTorch model is needed")
     packages.check(*GRAPH)
     reader = importlib.import_module(_LOADERS[family])
-    return cast("onnx_ir.Model", reader.load(paths, inputs=inputs, key=key))
+    model: onnx_ir.Model = reader.load(paths, inputs=inputs, key=key)
+    for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
+        warn(message)
+    return model

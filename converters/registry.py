@@ -1,4 +1,4 @@
-"""Which function lowers which source layer: a closed table that refuses double entries and documents itself."""
+"""Which function lowers which source layer: a closed table that refuses double entries, fills itself and documents itself."""
 
 from __future__ import annotations
 
@@ -7,64 +7,103 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Facts = TypeVar("Facts")
 
 
-class Registry(Generic[Function]):
-    """Maps a source type's exact spelling to the function that handles it.
+@dataclass(frozen=True)
+class NoFacts:
+    """For registries whose entries have no properties."""
 
-    >>> lowers = Registry("Caffe layer")
-    >>> @lowers("ReLU")
+
+class Registry(Generic[Function, Facts]):
+    """Maps a source type's exact spelling to the function that handles it, and to what else is known of that type.
+
+    facts: a frozen dataclass whose fields are the properties that an entry may state at its decorator. topics: the package whose
+    modules register the built-in entries; they are imported when the table is first looked at, each file found by itself.
+
+    >>> @dataclass(frozen=True)
+    ... class LayerFacts:
+    ...     in_place: bool = False
+    >>> lowers = Registry("Caffe layer", LayerFacts)
+    >>> @lowers("ReLU", in_place=True)
     ... def relu(g, layer, x):
     ...     "Rectified linear unit."
-    >>> "ReLU" in lowers, lowers["ReLU"] is relu
-    (True, True)
+    >>> "ReLU" in lowers, lowers["ReLU"] is relu, lowers.facts("ReLU").in_place
+    (True, True, True)
 
     Users register lowerings of their own with the same decorator; `replace=True` overrides one that is built in.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, facts: Callable[..., Facts], topics: str | None = None) -> None:
         self.what = what
-        self._functions: dict[str, Function] = {}
+        self._facts_class = facts
+        self._topics = topics
+        self._is_filled = topics is None
+        self._entries: dict[str, tuple[Function, Facts]] = {}
 
-    def __call__(self, *names: str, replace: bool = False) -> Callable[[Function], Function]:
-        """Decorator: registers a function under one or more exact source names. Raises ValueError for a name that is taken."""
+    def __call__(self, *names: str, replace: bool = False, **facts: Any) -> Callable[[Function], Function]:
+        """Decorator: registers a function under one or more exact source names, with the facts that hold for all of them.
+
+        Raises ValueError for a name that is taken, TypeError for a fact that entries of this registry don't have.
+        """
+        known = self._facts_class(**facts)
 
         def register(function: Function) -> Function:
+            if not self._is_own(function):
+                self._fill()  # so that a name that is taken is found out at once
             for name in names:
-                if name in self._functions and not replace:
-                    holder = self._functions[name].__qualname__
+                if name in self._entries and not replace:
+                    holder = self._entries[name][0].__qualname__
                     raise ValueError(f"{self.what} {name!r} is registered already, by {holder}; pass replace=True to override it")
-                self._functions[name] = function
+                self._entries[name] = function, known
             return function
 
         return register
 
+    def _fill(self) -> None:
+        """Imports the topic files once, so that their decorators run."""
+        if not self._is_filled and self._topics is not None:
+            self._is_filled = True
+            for found in pkgutil.iter_modules(importlib.import_module(self._topics).__path__, f"{self._topics}."):
+                importlib.import_module(found.name)
+
+    def _is_own(self, function: Function) -> bool:
+        return self._topics is not None and function.__module__.startswith(f"{self._topics}.")
+
     def __contains__(self, name: object) -> bool:
-        return name in self._functions
+        self._fill()
+        return name in self._entries
 
     def __getitem__(self, name: str) -> Function:
-        return self._functions[name]
+        self._fill()
+        return self._entries[name][0]
+
+    def facts(self, name: str) -> Facts:
+        """What is known of a type that is registered; the defaults for one that isn't."""
+        self._fill()
+        return self._entries[name][1] if name in self._entries else self._facts_class()
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether the entry is this package's own, not a user's."""
+        return name in self and self._is_own(self._entries[name][0])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._functions)
+        self._fill()
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._functions)
+        self._fill()
+        return len(self._entries)
 
     def remove(self, name: str) -> None:
         """Takes an entry out again (for tests and notebooks that register twice)."""
-        del self._functions[name]
+        del self._entries[name]
 
     def summary(self, name: str) -> str:
         """First sentence of the function's docstring, for the support table."""
-        paragraph = " ".join((inspect.getdoc(self._functions[name]) or "").split("\n\n", 1)[0].split())
+        paragraph = " ".join((inspect.getdoc(self[name]) or "").split("\n\n", 1)[0].split())
         return re.split(r"(?<=[.!]) (?=[A-Z])", paragraph, maxsplit=1)[0]
-
-
-def import_topics(package: str) -> None:
-    """Imports every module of a package of topic files, so that their decorators fill the registry; a new file is found by itself."""
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
-        importlib.import_module(found.name)

@@ -12,8 +12,9 @@ The rules that it keeps, so that no lowering has to:
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,17 +27,21 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError, Source
-from converters.graph.inference import attribute, check_channels, data_type, infer
-from converters.graph.names import identifier
+from converters.graph.inference import attribute, check_channels, data_type, drop_defaults, infer
+from converters.graph.names import Names, identifier
 from converters.graph.passes import order_initializers, remove_unused
+from converters.graph.provenance import BUFFER, ORIGINAL_NAME, note_source
 from converters.version import __version__
 
 OPSET = 19
 """The operator set that graphs are written in: the newest that onnxruntime 1.16 reads, the first to define ceil_mode averages."""
-IR___version__ = 9
+IR_VERSION = 9
 """The file format version that goes with it."""
 INLINE_LIMIT = 64
 """Constants of more elements than this become initializers (buffers of the module), not Constant nodes."""
+
+WARNINGS = "converters.warnings"
+"""Key of a model's `meta` (which no file keeps): the warnings of its conversion."""
 
 Dim = int | str | None
 Operand = ir.Value | NDArray[Any] | float | int | Sequence[int] | None
@@ -44,36 +49,57 @@ Result = TypeVar("Result")
 
 
 class SymbolicDimensionError(Exception):
-    """A lowering needs the number behind a symbolic dimension; `with_symbolic_batch` then fixes the batch."""
+    """A lowering needs the number behind a symbolic dimension. source: the layer that does; see `with_open_batch`."""
+
+    source: Source | None = None
 
 
-def with_symbolic_batch(make: Callable[[bool], Result]) -> Result:
-    """Calls make(True), for a graph whose first axis is symbolic; where the net needs that number, make(False)."""
+def with_open_batch(lower: Callable[[SymbolicDimensionError | None], Result]) -> Result:
+    """Calls lower(None), for a graph whose first axis is open; where a layer needs its number, lower(problem), for one where it is closed.
+
+    `lower` hands its argument on as `GraphBuilder(..., closed=...)`, which then warns and names the layer. Raises ConversionError where
+    a dimension that stays symbolic even so is needed.
+    """
     try:
-        return make(True)
-    except SymbolicDimensionError:
-        pass  # the number is needed: below, it is known
-    try:
-        return make(False)
+        return lower(None)
     except SymbolicDimensionError as problem:
-        raise ConversionError(f"{problem}, which is known only when the net runs; this net needs it before") from problem
+        closed = problem  # the number is needed: below, it is known
+    try:
+        return lower(closed)
+    except SymbolicDimensionError as problem:
+        message = f"{problem}, which is known only when the net runs; this net needs it before"
+        raise (problem.source.error(message) if problem.source else ConversionError(message)) from problem
 
 
 class GraphBuilder:
     """Builds one graph, node by node.
 
-    symbolic_batch: make the first axis of every input symbolic ("N"); see `with_symbolic_batch`.
+    symbolic_batch: make the first axis of every input symbolic ("N"). closed: why an attempt with a symbolic one was given up; the
+    first axis then stays a number, and a warning names the layer that needs it. dynamic: labels of further axes that stay open.
     """
 
-    def __init__(self, name: str, *, symbolic_batch: bool = False) -> None:
-        self.symbolic_batch = symbolic_batch
+    def __init__(
+        self,
+        name: str,
+        *,
+        symbolic_batch: bool = False,
+        closed: SymbolicDimensionError | None = None,
+        dynamic: Mapping[tuple[str, int], str] | None = None,
+    ) -> None:
+        self.symbolic_batch = symbolic_batch and closed is None
+        self.given: dict[str, int] = {}
+        """Numbers that were given for symbolic dimensions."""
+        self.warnings: dict[str, None] = {}
+        """What the user should know of this conversion, in order; `load` issues it once, for the attempt that succeeds."""
         self._graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name)
-        self._names: set[str] = set()
-        self._counts: dict[str, int] = {}
+        self._names = Names()
+        self._bound: dict[str, ir.Value] = {}
         self._source: Source | None = None
         self._path = ""
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._batch: int | None = None
+        self._closed = closed
+        self._dynamic = dict(dynamic or {})
 
     # -- where we are ------------------------------------------------------------------------------------------------
 
@@ -100,15 +126,25 @@ class GraphBuilder:
         """A ConversionError that says where we are."""
         return self._source.error(message) if self._source else ConversionError(message)
 
+    def warn(self, message: str) -> None:
+        """Keeps a warning about where we are."""
+        self.warnings.setdefault(self._source.describe(message) if self._source else message)
+
     # -- values ------------------------------------------------------------------------------------------------------
 
     def input(self, name: str, shape: Sequence[Dim], dtype: Any = np.float32) -> ir.Value:
-        """A graph input. With a symbolic batch its first axis becomes "N", or "N_<name>" where it differs from the first input's."""
+        """A graph input, its open axes symbolic: the first one "N", or "N_<name>" where it differs from the first input's."""
         dims = list(shape)
-        if self.symbolic_batch and dims and isinstance(dims[0], int):
+        if dims and isinstance(dims[0], int):
             self._batch = dims[0] if self._batch is None else self._batch
-            dims[0] = "N" if dims[0] == self._batch else f"N_{identifier(name)}"
-        value = ir.Value(name=self._unique(name), shape=ir.Shape(dims), type=ir.TensorType(data_type(dtype)))
+            if self.symbolic_batch:
+                dims[0] = "N" if dims[0] == self._batch else f"N_{identifier(name)}"
+        for axis, size in enumerate(shape):
+            dims[axis] = self._dynamic.get((name, axis), dims[axis])
+            symbol = dims[axis]
+            if isinstance(symbol, str) and isinstance(size, int):
+                self.given[symbol] = size
+        value = ir.Value(name=self._names.free(name), shape=ir.Shape(dims), type=ir.TensorType(data_type(dtype)))
         self._graph.inputs.append(value)
         return value
 
@@ -129,25 +165,30 @@ class GraphBuilder:
         tensor = array if not isinstance(array, np.ndarray) and isinstance(array, ir.TensorProtocol) else ir.Tensor(array, name=key)
         value = ir.Value(name=key, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
         if original:
-            value.metadata_props["original_name"] = original
+            value.metadata_props[ORIGINAL_NAME] = original
         if buffer:
-            value.metadata_props["buffer"] = "1"
+            value.metadata_props[BUFFER] = "1"
         self._graph.register_initializer(value)
         return value
+
+    def free_role(self, role: str, path: str | None = None) -> str:
+        """The role, or with a number behind it where the module (path: the one in force) has such a parameter already."""
+        where = self._path if path is None else path
+        free, count = role, 0
+        while (f"{where}.{free}" if where else free) in self._names:
+            count += 1
+            free = f"{role}_{count}"
+        return free
 
     def const(self, array: Any, dtype: Any = None, *, role: str = "constant") -> ir.Value:
         """A constant: a Constant node where it is small, else a buffer `path.role` of the module in force."""
         data = np.ascontiguousarray(array, dtype=dtype)
         data = data.reshape(np.shape(array))
         if data.size > INLINE_LIMIT:
-            count, free = 0, role
-            while (f"{self._path}.{free}" if self._path else free) in self._names:
-                count += 1
-                free = f"{role}_{count}"
-            return self.param(free, data, buffer=True)
+            return self.param(self.free_role(role), data, buffer=True)
         key = (data.dtype.str, data.shape, data.tobytes())
         if key not in self._constants:
-            name = self._unique("constant")
+            name = self._names.free("constant")
             tensor = ir.Tensor(data, name=name)
             value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
             self._graph.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[value], name=name))
@@ -155,36 +196,45 @@ class GraphBuilder:
         return self._constants[key]
 
     def emit(
+        self, op_type: str, *operands: Operand, name: str | None = None, shape: Sequence[Dim] | None = None, **attributes: Any
+    ) -> ir.Value:
+        """Appends a node with one output and returns it.
+
+        operands: Values; or numpy arrays, and lists of int (int64), which become constants; or Python numbers, constants of the
+        dtype of the first Value that isn't bool; or None for an optional input that is left out. shape: the output's, where
+        the lowering knows more than ONNX's inference. Attributes are ONNX's; those that say what ONNX assumes anyway aren't written.
+        Raises ConversionError where ONNX's inference finds the inputs unfit, or for an operator or attribute that ONNX doesn't have.
+        """
+        (value,) = self.emit_all(op_type, *operands, outputs=1, name=name, shape=shape, **attributes)
+        return value
+
+    def emit_all(
         self,
         op_type: str,
         *operands: Operand,
-        outputs: int = 1,
+        outputs: int,
         name: str | None = None,
         shape: Sequence[Dim] | None = None,
         **attributes: Any,
-    ) -> Any:
-        """Appends a node; returns its output Value, or a list of them where `outputs` > 1.
-
-        operands: Values; or numpy arrays, and lists of int (int64), which become constants; or Python numbers, constants of the
-        dtype of the first Value that isn't bool; or None for an optional input that is left out. shape: the first output's, where
-        the lowering knows more than ONNX's inference. Attributes are ONNX's. Raises ConversionError where ONNX's inference finds the
-        inputs unfit.
-        """
+    ) -> tuple[ir.Value, ...]:
+        """As `emit`, for a node with several outputs. shape: the first one's."""
         # a number is no condition: Where(condition, 1.0, x) takes x's type
         typed = (o for o in operands if isinstance(o, ir.Value) and o.dtype is not None and o.dtype != ir.DataType.BOOL)
         first = next(typed, None)
         inputs = [self._operand(o, first) for o in operands]
-        given = {k: v for k, v in attributes.items() if v is not None}
+        while inputs and inputs[-1] is None:
+            inputs.pop()  # readers of ONNX, and onnxruntime's fusions, stumble over empty inputs at the end
         base = name or (f"{self._path}_{op_type}" if self._path else op_type)
-        values = [ir.Value(name=self._unique(base)) for _ in range(outputs)]
-        node = ir.Node("", op_type, inputs, [attribute(key, value) for key, value in given.items()], outputs=values, name=values[0].name)
-        if self._source:
-            node.metadata_props["source"] = str(self._source)
-        if self._path:
-            node.metadata_props["path"] = self._path
+        values = tuple(ir.Value(name=self._names.free(base)) for _ in range(outputs))
+        given = [attribute(key, value) for key, value in attributes.items() if value is not None]
+        node = ir.Node("", op_type, inputs, given, outputs=values, name=values[0].name)
+        note_source(node, self._source, self._path)
         try:
+            drop_defaults(node, OPSET)
             check_channels(node)
             infer(node, OPSET)
+        except onnx.defs.SchemaError as problem:
+            raise self.error(f"ONNX {OPSET} has no operator {op_type!r}") from problem
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as problem:
             shapes = ", ".join("-" if v is None else str(self.shape(v)) for v in inputs)
             reason = re.sub(r"^(\[\w+\]\s*|\(op_type:[^)]*\):?\s*)+", "", str(problem)).strip()
@@ -192,11 +242,49 @@ class GraphBuilder:
         if shape is not None:
             self._refine(values[0], shape)
         self._graph.append(node)
-        return values[0] if outputs == 1 else values
+        return values
+
+    def reshape(self, x: ir.Value, dims: Sequence[Dim]) -> ir.Value:
+        """x in another shape: numbers, symbols of x's shape, and None for one dimension that is whatever is left.
+
+        A symbol that stays where it is is copied, and what flattens all but the first axis is a Flatten, so that another batch or size
+        gives the right answer or the runtime's own error, never another batch. Raises SymbolicDimensionError where that can't be said
+        without numbers.
+        """
+        before = self.shape(x)
+        if tuple(dims) == before and None not in dims:
+            return x
+        if len(dims) == 2 and len(before) > 2 and dims[0] == before[0] is not None and dims[1] == self._count(before[1:]):
+            return self.emit("Flatten", x, axis=1, shape=dims)
+        entries = [d if isinstance(d, int) else 0 if d is not None and before[i : i + 1] == (d,) else -1 for i, d in enumerate(dims)]
+        if entries.count(-1) > 1:
+            self.fixed(x)
+        return self.emit("Reshape", x, entries, shape=dims)
+
+    @staticmethod
+    def _count(dims: Sequence[Dim]) -> Dim:
+        """Elements of a shape; None where a dimension is symbolic."""
+        return math.prod(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+
+    def bind(self, value: ir.Value, name: str) -> None:
+        """Gives a value its source's name (Caffe: the blob's). The last value of a name has it; a value that has one keeps that."""
+        producer = value.producer()
+        if not name or producer is None or producer.op_type == "Constant" or value.is_graph_output():
+            return
+        if self._bound.get(str(value.name)) is value:
+            return
+        if name in self._names:
+            older = self._bound.pop(name, None)
+            if older is None:  # an input's, a parameter's or an unbound value's name
+                name = self._names.free(name)
+            else:
+                older.name = self._names.free(f"{name}_{older.producer().op_type}" if older.producer() else name)  # type: ignore[union-attr]
+        self._names.add(name)
+        value.name = name
+        self._bound[name] = value
 
     def identity(self, value: ir.Value, name: str | None = None) -> ir.Value:
-        result: ir.Value = self.emit("Identity", value, name=name)
-        return result
+        return self.emit("Identity", value, name=name)
 
     def output(self, value: ir.Value, name: str) -> ir.Value:
         """Makes the value a graph output of exactly this name (through an Identity where it is an input, parameter or output already)."""
@@ -205,7 +293,7 @@ class GraphBuilder:
             value = self.identity(value)
         if value.name != name:
             if name in self._names:
-                self._free(name)
+                self._release(name)
             value.name = name
             self._names.add(name)
         self._graph.outputs.append(value)
@@ -213,7 +301,11 @@ class GraphBuilder:
 
     def finish(self) -> ir.Model:
         """The model, its dead nodes and unused initializers removed (every graph input stays), initializers in node order."""
-        model = ir.Model(self._graph, ir_version=IR___version__, producer_name="converters", producer_version=__version__)
+        if self._closed is not None and self._batch is not None:
+            message = f"{self._closed}, so the converted net takes inputs of the given first size ({self._batch}) alone"
+            self.warnings.setdefault(self._closed.source.describe(message) if self._closed.source else message)
+        model = ir.Model(self._graph, ir_version=IR_VERSION, producer_name="converters", producer_version=__version__)
+        model.meta[WARNINGS] = tuple(self.warnings)
         remove_unused(model)
         order_initializers(model)
         return model
@@ -223,7 +315,7 @@ class GraphBuilder:
     def shape(self, value: ir.Value) -> tuple[Dim, ...]:
         """Dimensions as far as known: integers, names of symbolic ones, None. Raises SymbolicDimensionError if even the rank is unknown."""
         if value.shape is None:
-            raise SymbolicDimensionError(f"rank of {value.name} is unknown")
+            raise self.needs_number(f"the rank of {value.name} is unknown")
         return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
     def rank(self, value: ir.Value) -> int:
@@ -233,8 +325,14 @@ class GraphBuilder:
         """Dimensions start..stop as integers; raises SymbolicDimensionError where one is symbolic, so that the batch gets fixed."""
         dims = self.shape(value)[start:stop]
         if not all(isinstance(d, int) for d in dims):
-            raise SymbolicDimensionError(f"{value.name} has shape {self.shape(value)}")
+            raise self.needs_number(f"needs the size of {value.name}, which is {_dims(self.shape(value))}")
         return tuple(d for d in dims if isinstance(d, int))
+
+    def needs_number(self, message: str) -> SymbolicDimensionError:
+        """A SymbolicDimensionError that says where we are."""
+        problem = SymbolicDimensionError(message)
+        problem.source = self._source
+        return problem
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -248,26 +346,12 @@ class GraphBuilder:
             return self.const(np.array(operand, dtype=dtype))
         return self.const(np.array(operand, dtype=np.int64))
 
-    def _unique(self, name: str) -> str:
-        free, count = name, self._counts.get(name, 0)
-        while free in self._names:
-            count += 1
-            free = f"{name}_{count}"
-        self._counts[name] = count
-        self._names.add(free)
-        return free
-
-    def _free(self, name: str) -> None:
+    def _release(self, name: str) -> None:
         """Renames the inner value that holds a name wanted for an output."""
-        for value in self._all_values():
-            if value.name == name and not value.is_graph_output() and not value.is_graph_input() and not value.is_initializer():
-                value.name = self._unique(name)
-                return
-        raise self.error(f"the name {name!r} is wanted for an output but belongs to an input, a parameter or another output")
-
-    def _all_values(self) -> Iterator[ir.Value]:
-        for node in self._graph:
-            yield from node.outputs
+        holder = self._bound.pop(name, None) or next((v for node in self._graph for v in node.outputs if v.name == name), None)
+        if holder is None or holder.is_graph_output():
+            raise self.error(f"the name {name!r} is wanted for an output but belongs to an input, a parameter or another output")
+        holder.name = self._names.free(name)
 
     def _refine(self, value: ir.Value, shape: Sequence[Dim]) -> None:
         """Fills dimensions that inference left open; contradicting it is a mistake of the lowering."""
@@ -281,3 +365,7 @@ class GraphBuilder:
 
 
 # -- inference of one node --------------------------------------------------------------------------------------------
+
+
+def _dims(shape: Sequence[Dim]) -> str:
+    return "x".join("?" if d is None else str(d) for d in shape)

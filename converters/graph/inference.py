@@ -60,6 +60,25 @@ def check_channels(node: ir.Node) -> None:
             raise ValueError(f"input {index} ({node.inputs[index].name}) has shape {shapes[index]}, expected {shape}")  # type: ignore[union-attr]
 
 
+def drop_defaults(node: ir.Node, opset: int) -> None:
+    """Removes attributes that say what ONNX assumes without them. Raises ValueError for one that the operator doesn't have."""
+    known = onnx.defs.get_schema(node.op_type, opset, node.domain).attributes
+    for name, given in list(node.attributes.items()):
+        if name not in known:
+            raise ValueError(f"the operator has no attribute {name!r}; it has {', '.join(sorted(known)) or 'none'}")
+        default = known[name].default_value
+        if default.type and given.type == ir.AttributeType(default.type) and _is(given.value, onnx.helper.get_attribute_value(default)):
+            del node.attributes[name]
+
+
+def _is(given: Any, default: Any) -> bool:
+    if isinstance(default, bytes):
+        return bool(given == default.decode())
+    if isinstance(default, float):
+        return bool(np.float32(given) == np.float32(default))
+    return bool(given == default)
+
+
 def infer(node: ir.Node, opset: int) -> None:
     """Sets dtype and shape of a node's outputs by ONNX's inference for its operator (onnx.defs), given constant inputs.
 

@@ -67,3 +67,33 @@ def mend_names(originals: Iterable[str]) -> dict[str, str]:
             taken.add(mended)
         result[name] = mended
     return result
+
+
+class Names:
+    """Names that are taken, and the next free one of a base.
+
+    >>> names = Names({"conv1"})
+    >>> names.free("conv1"), names.free("conv1"), names.free("pool1")
+    ('conv1_1', 'conv1_2', 'pool1')
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._counts: dict[str, int] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._taken
+
+    def add(self, name: str) -> None:
+        """Takes a name as it is."""
+        self._taken.add(name)
+
+    def free(self, name: str) -> str:
+        """The name, or with the first number behind it that makes it new; it is taken from now on. The next search goes on from there."""
+        free, count = name, self._counts.get(name, 0)
+        while free in self._taken:
+            count += 1
+            free = f"{name}_{count}"
+        self._counts[name] = count
+        self._taken.add(free)
+        return free

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -48,11 +48,11 @@ def pool(
     """
     windows = _windows(g, x, kernel, strides, pads, out, dilations)
     if mode == "max":
-        return _surround(g, windows, windows.emit(g, "MaxPool", x), _lowest(x))
+        return _surround(g, windows, windows.node(g, "MaxPool", x)[0], _lowest(x))
     if mode == "average" and windows.ceil_mode is not None and (divisor != "kernel" or (not any(pads) and not windows.ceil_mode)):
-        return cast(ir.Value, windows.emit(g, "AveragePool", x, count_include_pad=int(divisor != "real" and any(pads)) or None))
+        return windows.node(g, "AveragePool", x, count_include_pad=int(divisor != "real" and any(pads)) or None)[0]
     # The average of the real pixels, times their number, over the divisor that is asked for.
-    average = _surround(g, windows, windows.emit(g, "AveragePool", x, ceil=False), 0.0)
+    average = _surround(g, windows, windows.node(g, "AveragePool", x, ceil=False)[0], 0.0)
     factors = divisors(windows.sizes, kernel, strides, pads, out, real=True).clip(min=0)
     if mode == "average":
         wanted = divisors(windows.sizes, kernel, strides, pads, out, real=divisor == "real")
@@ -62,7 +62,7 @@ def pool(
             factors = factors / wanted
     if np.all(factors == factors.flat[0]):
         factors = factors.flat[0]
-    return cast(ir.Value, g.emit("Mul", average, g.const(factors, x.dtype.numpy() if x.dtype else np.float32, role="window_factors")))
+    return g.emit("Mul", average, g.const(factors, x.dtype.numpy() if x.dtype else np.float32, role="window_factors"))
 
 
 def max_pool_with_indices(
@@ -73,7 +73,7 @@ def max_pool_with_indices(
     The indices are int64 from 0, -1 for a window without a pixel.
     """
     windows = _windows(g, x, kernel, strides, pads, out, dilations)
-    values, flat = windows.emit(g, "MaxPool", x, outputs=2)
+    values, flat = windows.node(g, "MaxPool", x, outputs=2)
     indices = g.emit("Mod", flat, math.prod(windows.sizes))
     return _surround(g, windows, values, _lowest(x)), _surround(g, windows, indices, -1)
 
@@ -93,10 +93,10 @@ class _Windows:
     before: list[int]
     behind: list[int]
 
-    def emit(
+    def node(
         self, g: GraphBuilder, op_type: str, x: ir.Value, *, outputs: int = 1, ceil: bool = True, count_include_pad: int | None = None
-    ) -> Any:
-        """The pool node. ceil=False: explicit pads even where a ceil_mode would do."""
+    ) -> tuple[ir.Value, ...]:
+        """The pool node's outputs. ceil=False: explicit pads even where a ceil_mode would do."""
         plain = self.ceil_mode is not None and (ceil or not self.ceil_mode)
         pads = self.symmetric if plain else self.explicit
         if any(p >= k for p, k in zip(pads, [*self.kernel, *self.kernel], strict=True)):
@@ -104,7 +104,7 @@ class _Windows:
             if op_type != "MaxPool" or outputs > 1:
                 raise g.error(f"pads {pads} reach the kernel's size {tuple(self.kernel)}")
             x, pads = pad_lowest(g, x, pads), [0] * len(pads)
-        return g.emit(
+        return g.emit_all(
             op_type,
             x,
             outputs=outputs,
@@ -153,7 +153,7 @@ def _windows(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: In
 def pad_lowest(g: GraphBuilder, x: ir.Value, pads: Ints) -> ir.Value:
     """x with its spatial axes extended by -infinity: that value, unlike the lowest number, keeps onnxruntime from fusing the Pad."""
     rank = len(pads) // 2
-    return cast(ir.Value, g.emit("Pad", x, [0, 0, *pads[:rank], 0, 0, *pads[rank:]], -math.inf))
+    return g.emit("Pad", x, [0, 0, *pads[:rank], 0, 0, *pads[rank:]], -math.inf)
 
 
 def _lowest(x: ir.Value) -> float:
@@ -163,4 +163,4 @@ def _lowest(x: ir.Value) -> float:
 def _surround(g: GraphBuilder, windows: _Windows, pooled: ir.Value, value: float) -> ir.Value:
     """Adds the windows without a pixel, filled with `value`."""
     amounts = [0, 0, *windows.before, 0, 0, *windows.behind]
-    return cast(ir.Value, g.emit("Pad", pooled, amounts, value)) if any(amounts) else pooled
+    return g.emit("Pad", pooled, amounts, value) if any(amounts) else pooled

@@ -13,6 +13,7 @@ import numpy as np
 from converters import packages
 from converters.errors import ConversionError
 from converters.files import StrPath
+from converters.graph.provenance import source_of
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import run_torch
@@ -83,7 +84,7 @@ def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Pat
 
     opened = model.clone()
     values = [v for node in opened.graph if node.op_type != "Constant" for v in node.outputs if v.name]
-    sources = [(v.producer().metadata_props.get("source", "")) if v.producer() else "" for v in values]  # type: ignore[union-attr]
+    sources = [source_of(v.producer()) for v in values]
     opened.graph.outputs.clear()
     opened.graph.outputs.extend(values)
     path = folder / "opened.onnx"

@@ -8,8 +8,9 @@ import onnx_ir as ir
 import pytest
 
 from converters.errors import ConversionError, Source
-from converters.graph.builder import INLINE_LIMIT, GraphBuilder, SymbolicDimensionError, with_symbolic_batch
+from converters.graph.builder import INLINE_LIMIT, WARNINGS, GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import identifier, mend_names
+from converters.graph.provenance import BUFFER, PATH, SOURCE
 
 CONV1 = Source("net.prototxt", "layer", "conv1", "Convolution", 12)
 
@@ -61,7 +62,7 @@ def test_shapes_are_known_when_emitted_and_provenance_is_kept():
     with g.at(CONV1, "conv1"):
         y = g.emit("Conv", x, g.param("weight", np.zeros((4, 3, 3, 3), np.float32)), strides=[2, 2])
     assert g.shape(y) == ("N", 4, 3, 3)
-    assert y.producer().metadata_props == {"source": "net.prototxt:12 conv1 (Convolution)", "path": "conv1"}
+    assert y.producer().metadata_props == {SOURCE: "net.prototxt:12 conv1 (Convolution)", PATH: "conv1"}
 
 
 def test_unfit_inputs_are_named():
@@ -79,7 +80,7 @@ def test_small_constants_are_nodes_and_large_ones_buffers():
     g.output(y, "out")
     model = g.finish()
     assert list(model.graph.initializers) == ["conv1.constant"]
-    assert model.graph.initializers["conv1.constant"].metadata_props["buffer"] == "1"
+    assert model.graph.initializers["conv1.constant"].metadata_props[BUFFER] == "1"
     assert [n.op_type for n in model.graph] == ["Constant", "Mul", "Add"]
 
 
@@ -106,15 +107,19 @@ def test_initializers_come_in_the_order_of_use_and_unused_ones_go():
 
 
 def test_a_lowering_that_needs_the_batch_gets_it_fixed():
-    def make(symbolic):
-        g = GraphBuilder("net", symbolic_batch=symbolic)
+    def make(closed):
+        g = GraphBuilder("net", symbolic_batch=True, closed=closed)
         x = g.input("data", (2, 3))
         g.output(g.emit("Reshape", x, [g.fixed(x)[0] * 3]), "y")
         return g.finish()
 
-    assert list(with_symbolic_batch(make).graph.inputs[0].shape) == [2, 3]
+    model = with_open_batch(make)
+    assert list(model.graph.inputs[0].shape) == [2, 3]
+    assert model.meta[WARNINGS] == (
+        "needs the size of data, which is Nx3, so the converted net takes inputs of the given first size (2) alone",
+    )
     with pytest.raises(SymbolicDimensionError):
-        make(True)
+        make(None)
 
 
 def test_inputs_of_another_length_get_a_symbol_of_their_own():
@@ -133,9 +138,9 @@ def test_a_number_takes_the_type_of_the_values_not_of_the_condition():
 
 
 def test_a_size_that_no_batch_tells_is_a_conversion_error():
-    def make(symbolic):
-        g = GraphBuilder("net", symbolic_batch=symbolic)
+    def make(closed):
+        g = GraphBuilder("net", symbolic_batch=True, closed=closed)
         return g.fixed(g.emit("NonZero", g.input("data", (2, 3))))
 
     with pytest.raises(ConversionError, match="known only when the net runs"):
-        with_symbolic_batch(make)
+        with_open_batch(make)

@@ -9,16 +9,16 @@ import functools
 import inspect
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from converters.errors import ConversionError, ConversionWarning, FormatError, printable, unsupported
+from converters.errors import ConversionError, FormatError, printable, unsupported
 from converters.files import StrPath
-from converters.graph.builder import GraphBuilder, with_symbolic_batch
+from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import mend_names
+from converters.graph.provenance import ORIGINAL_NAME
 from converters.readers.caffe.data import DATA_LAYERS, DataShapes
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers import normalization
@@ -27,14 +27,11 @@ from converters.readers.caffe.layers.losses import LOSSES
 from converters.readers.caffe.prototxt import Net, check_fields, read_net
 from converters.readers.caffe.registry import Lowering, lowers
 from converters.readers.caffe.weights import LayerWeights, Weights
-from converters.registry import import_topics
 
 __all__ = ["load", "lowers"]
 
 ELEMENT_LIMIT = 2**31 - 1
 """Caffe's own limit on the elements of a blob (Blob::Reshape)."""
-import_topics("converters.readers.caffe.layers")
-_BUILT_IN = {name: lowers[name] for name in lowers}
 
 # Layers that take part in no computation: they have no tops that matter.
 _SINKS = frozenset({"Silence", "HDF5Output", "DetectionEvaluate"})
@@ -59,19 +56,10 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None)
     weights.check_match()
 
-    def lower(symbolic: bool) -> tuple[ir.Model, list[Warning | str]]:
-        lowering = _NetLowering(net, weights, inputs or {}, symbolic)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConversionWarning)
-            model = lowering.model()
-        return model, list({(w.category, str(w.message)): w.message for w in caught}.values())
-
     try:
-        model, notes = with_symbolic_batch(lower)  # an attempt that is given up says nothing
+        model = with_open_batch(lambda closed: _NetLowering(net, weights, inputs or {}, closed).model())
     except MemoryError as problem:
         raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
-    for note in notes:
-        warnings.warn(note, stacklevel=4)
     weights.warn()
     return model
 
@@ -97,7 +85,7 @@ def _check_types(net: Net) -> None:
         )
         raise unsupported((layer.source for layer in strangers), advice)
     for layer in net.layers:
-        if layer.type in lowers and lowers[layer.type] is _BUILT_IN.get(layer.type) and layer.type not in LOSSES:
+        if lowers.is_built_in(layer.type) and layer.type not in LOSSES:
             check_fields(layer)
 
 
@@ -108,9 +96,9 @@ def _is_known(kind: str) -> bool:
 class _NetLowering:
     """One pass over the layers, with a graph builder."""
 
-    def __init__(self, net: Net, weights: Weights, inputs: Mapping[str, Sequence[int]], symbolic: bool) -> None:
+    def __init__(self, net: Net, weights: Weights, inputs: Mapping[str, Sequence[int]], closed: SymbolicDimensionError | None) -> None:
         self.net, self.weights = net, weights
-        self.g = GraphBuilder(net.name or "net", symbolic_batch=symbolic)
+        self.g = GraphBuilder(net.name or "net", symbolic_batch=True, closed=closed)
         self.blobs: dict[str, ir.Value] = {}
         self.memory: dict[str, str] = {}  # the blob whose memory a blob's present version lies in
         self.awaited: Counter[str] = Counter(name for layer in net.layers for name in layer.bottoms)
@@ -136,7 +124,7 @@ class _NetLowering:
         self._outputs()
         if self.dropped:
             names = ", ".join(f"{printable(layer.name)} ({layer.type})" for layer in self.dropped[:8])
-            warnings.warn(f"{self.net.file}: left out, they need labels: {names}", ConversionWarning, stacklevel=4)
+            self.g.warn(f"{self.net.file}: left out, they need labels: {names}")
         return self.g.finish()
 
     # -- layers ------------------------------------------------------------------------------------------------------------
@@ -183,7 +171,7 @@ class _NetLowering:
             if name == top or self.memory.get(name, name) != memory or (self.used[name] and not self.awaited[name]):
                 continue
             message = f"works in place on memory that '{printable(name)}' shares and is read from later: it changes too, as in Caffe"
-            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+            self.g.warn(message)
             self.blobs[name] = reshape(self.g, value, self.g.shape(old))
 
     def _lower(self, layer: Layer, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
@@ -215,7 +203,8 @@ class _NetLowering:
                 message = (
                     f"its transform_param (scale, mean) isn't part of the converted net: apply it to what goes into '{printable(name)}'"
                 )
-                warnings.warn(maker.source.describe(message), ConversionWarning, stacklevel=2)
+                with self.g.at(maker.source, ""):
+                    self.g.warn(message)
             return self.blobs[name]
         later = next((other for other in self.net.layers if name in other.tops), None)
         if later is not None:
@@ -260,11 +249,8 @@ class _NetLowering:
                     raise layer.error(f"works in place on '{printable(top)}', which another layer uses too; Caffe refuses that")
                 if layer.type in _NEVER_IN_PLACE:
                     raise layer.error("Caffe doesn't allow it to work in place; give its top a name of its own")
-                if layer.type not in _IN_PLACE and layer.type in _BUILT_IN:
-                    message = layer.source.describe(
-                        "in place, where Caffe overwrites what it still reads; converted as if it were not in place"
-                    )
-                    warnings.warn(message, ConversionWarning, stacklevel=2)
+                if layer.type not in _IN_PLACE and lowers.is_built_in(layer.type):
+                    self.g.warn("in place, where Caffe overwrites what it still reads; converted as if it were not in place")
 
     def _check_new(self, layer: Layer, top: str, position: int) -> None:
         in_place = position < len(layer.bottoms) and layer.bottoms[position] == top
@@ -306,7 +292,7 @@ class _NetLowering:
             free = name  # an input that nothing uses, or that a layer works on in place, is an output too: under a name of its own
             while free in inputs:
                 free += "_"
-            self.g.output(self.blobs[name], free).metadata_props["original_name"] = name
+            self.g.output(self.blobs[name], free).metadata_props[ORIGINAL_NAME] = name
             inputs.add(free)
 
     # -- BatchNorm and Scale -----------------------------------------------------------------------------------------------
@@ -316,7 +302,7 @@ class _NetLowering:
         absorbed = set()
         for index, layer in enumerate(self.net.layers):
             layer.scale = None
-            if layer.type == "BatchNorm" and len(layer.tops) == 1 and lowers["BatchNorm"] is _BUILT_IN["BatchNorm"]:
+            if layer.type == "BatchNorm" and len(layer.tops) == 1 and lowers.is_built_in("BatchNorm"):
                 follower = self._follower(index, layer.tops[0])
                 if follower is not None and layer.tops == layer.bottoms != self.net.layers[follower].tops:
                     continue  # the memory keeps what comes between the two, and other blobs may share it

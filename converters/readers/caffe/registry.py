@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from converters.registry import Registry
+from converters.registry import NoFacts, Registry
 
 Lowering = Callable[..., Any]
 """(g, layer, *bottoms) -> a Value, or a sequence of them, one for each top (more are ignored)."""
 
-lowers: Registry[Lowering] = Registry("Caffe layer")
+lowers: Registry[Lowering, NoFacts] = Registry("Caffe layer", NoFacts, "converters.readers.caffe.layers")

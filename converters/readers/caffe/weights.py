@@ -176,7 +176,7 @@ class LayerWeights:
             raise self._layer.error(f"{self._weights.file} holds {self.count} blobs for it, and no {what}")
         if math.prod(shape) > FILL_LIMIT:
             raise self._layer.error(f"its {what} of shape {shape} is in no weights file")
-        self._weights.missing.setdefault(f"{self._layer.source.place} {self._layer.name}", []).append(what)
+        self._weights.missing.setdefault(str(self._layer.source).rpartition(" (")[0], []).append(what)
         return fill(filler, shape, self._layer, what)
 
     def value(

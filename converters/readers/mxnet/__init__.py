@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError
 from converters.files import StrPath
-from converters.registry import import_topics
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -28,7 +27,6 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
         raise ConversionError("MXNet files have no parts to choose from; leave the key out")
     if not 1 <= len(paths) <= 2:
         raise ConversionError("an MXNet model is a symbol.json and a .params file")
-    import_topics("converters.readers.mxnet.operators")
     symbol = read_symbol(paths[0])
     params = read_params(paths[1]) if len(paths) == 2 else Params("(no .params file)")
     return lower_symbol(symbol, params, inputs)
@@ -44,8 +42,6 @@ def load_params(path: StrPath) -> Params:
 def __getattr__(name: str) -> Any:
     if name == "lowers":  # with the built-in operators, so that a second registration is noticed at once
         from converters.readers.mxnet.signature import lowers
-
-        import_topics("converters.readers.mxnet.operators")
 
         return lowers
     raise AttributeError(name)

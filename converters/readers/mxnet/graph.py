@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionWarning, printable
-from converters.graph.builder import Dim, GraphBuilder, Operand
+from converters.graph.builder import Dim, GraphBuilder, SymbolicDimensionError
 
 ROLES = {
     "weight": "weight",
@@ -36,14 +36,9 @@ class Graph(GraphBuilder):
     open_values: set[ir.Value]
     """Values whose axes of size 1 stand for sizes that the file leaves open (a begin state of shape (0, 20))."""
 
-    def __init__(self, name: str, *, symbolic_batch: bool) -> None:
-        super().__init__(name, symbolic_batch=symbolic_batch)
+    def __init__(self, name: str, *, closed: SymbolicDimensionError | None = None) -> None:
+        super().__init__(name, symbolic_batch=True, closed=closed)
         self.open_values = set()
-
-    def node(self, op_type: str, *operands: Operand, **options: Any) -> ir.Value:
-        """`emit` for an operator with one output."""
-        value: ir.Value = self.emit(op_type, *operands, **options)
-        return value
 
     def dtype(self, value: ir.Value) -> np.dtype[Any]:
         """numpy's type of a value."""
@@ -58,15 +53,6 @@ class Graph(GraphBuilder):
             raise self.error(f"attribute {attribute} is {axis}, but the input has shape {self.shape(value)}")
         return axis % rank
 
-    def free_role(self, role: str, path: str | None = None) -> str:
-        """The role, or with a number behind it where the module has such a parameter already."""
-        where = self.path if path is None else path
-        free, count = role, 0
-        while (f"{where}.{free}" if where else free) in self._names:
-            count += 1
-            free = f"{role}_{count}"
-        return free
-
     def room(self, *sizes: int) -> None:
         """Raises ConversionError where a constant of these sizes would be larger than any net's: the file decides them."""
         if math.prod(sizes) > LARGEST_CONSTANT:
@@ -77,7 +63,7 @@ class Graph(GraphBuilder):
         wanted = ir.DataType.from_numpy(np.dtype(dtype))
         if value.dtype == wanted:
             return value
-        return self.node("Cast", value, to=wanted.value)
+        return self.emit("Cast", value, to=wanted.value)
 
 
 class Parameter:

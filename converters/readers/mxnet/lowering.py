@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError, ConversionWarning, Source, printable, unsupported
-from converters.graph.builder import with_symbolic_batch
+from converters.graph.builder import SymbolicDimensionError, with_open_batch
 from converters.graph.names import identifier, mend_names
 from converters.readers.mxnet.attributes import parse
 from converters.readers.mxnet.graph import Graph, Label, Parameter
@@ -31,7 +31,7 @@ def lower_symbol(symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[i
     """
     live = _live_nodes(symbol)
     plan = _Plan(symbol, live, params, inputs)
-    return with_symbolic_batch(lambda symbolic: _Walk(plan, symbolic).model())
+    return with_open_batch(lambda closed: _Walk(plan, closed).model())
 
 
 def _known(node: Node) -> Lowering:
@@ -228,9 +228,9 @@ def _names(params: Params) -> str:
 class _Walk:
     """One lowering of the net, with a symbolic batch or a fixed one."""
 
-    def __init__(self, plan: _Plan, symbolic: bool) -> None:
+    def __init__(self, plan: _Plan, closed: SymbolicDimensionError | None) -> None:
         self.plan = plan
-        self.g = Graph(printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol")), symbolic_batch=symbolic)
+        self.g = Graph(printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol")), closed=closed)
         self.g.version = plan.symbol.version
         self.values: dict[int, list[ir.Value]] = {}
         self.labels: dict[int, list[str]] = {}

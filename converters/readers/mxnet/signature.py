@@ -24,11 +24,11 @@ from converters.errors import ConversionWarning, printable
 from converters.readers.mxnet.attributes import parse
 from converters.readers.mxnet.graph import Label, Parameter
 from converters.readers.mxnet.symbol import Node
-from converters.registry import Registry
+from converters.registry import NoFacts, Registry
 
 Lowering = Callable[..., Any]
 
-lowers: Registry[Lowering] = Registry("MXNet operator")
+lowers: Registry[Lowering, NoFacts] = Registry("MXNet operator", NoFacts, "converters.readers.mxnet.operators")
 """Decorator that registers a lowering under the operator's names; the hook for operators of one's own."""
 
 TRAINING = frozenset(

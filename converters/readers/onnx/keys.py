@@ -10,6 +10,7 @@ import re
 import onnx_ir as ir
 
 from converters.graph.names import identifier, is_name
+from converters.graph.provenance import ORIGINAL_NAME
 from converters.readers.onnx.operators import OPERATORS
 
 _ROLE_ENDING = re.compile(r"[._/:-]*(weights?|kernel|gamma|scale|slope|w)(:0|_?\d+)?$", re.IGNORECASE)
@@ -91,7 +92,7 @@ def _apply(model: ir.Model, keys: dict[ir.Value, str]) -> None:
     graph.initializers.clear()
     for value in values:
         if value.name != final[value]:
-            value.metadata_props["original_name"] = str(value.name)
+            value.metadata_props[ORIGINAL_NAME] = str(value.name)
             value.name = final[value]
         if value.const_value is not None:
             value.const_value.name = final[value]

@@ -19,6 +19,7 @@ from converters.files import StrPath, map_file
 from converters.graph.builder import INLINE_LIMIT
 from converters.graph.functions import attach, infer_shapes, rewrite
 from converters.graph.passes import order_initializers, remove_unused
+from converters.graph.provenance import note_source
 from converters.readers.onnx.keys import rename_initializers
 from converters.readers.onnx.operators import OPERATORS, Operator
 from converters.readers.onnx.tensors import Folder, check_tensor, read_tensor
@@ -268,7 +269,7 @@ def _check_recursion(proto: onnx.ModelProto, file: str) -> None:
 def _note_sources(model: ir.Model, file: str) -> None:
     for number, node in enumerate(model.graph):
         name = node.name or next((str(value.name) for value in node.outputs if value.name), "") or str(number)
-        node.metadata_props["source"] = str(Source(file, "operator", name, node.op_type))
+        note_source(node, Source(file, "operator", name, node.op_type))
 
 
 def _settle_constants(model: ir.Model) -> None:

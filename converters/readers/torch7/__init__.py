@@ -33,7 +33,7 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
 def __getattr__(name: str) -> Any:
     """`lowers` is filled when it is asked for, so that importing this package stays cheap."""
     if name == "lowers":
-        from converters.readers.torch7.builtin import lowers
+        from converters.readers.torch7.module import lowers
 
         return lowers
     if name == "on_tensors":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
@@ -28,4 +26,4 @@ def from_one(g: GraphBuilder, x: ir.Value) -> ir.Value:
         if origin.is_graph_input() and origin.dtype == ir.DataType.FLOAT and getattr(g, "integer_inputs", False):
             raise IntegerInputError(str(origin.name))
         x = g.emit("Cast", x, to=int(ir.DataType.INT64))
-    return cast(ir.Value, g.emit("Sub", x, 1))
+    return g.emit("Sub", x, 1)

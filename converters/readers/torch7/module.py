@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError, Source, printable
 from converters.readers.torch7 import t7
-from converters.registry import Registry
+from converters.registry import NoFacts, Registry
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from converters.graph.builder import GraphBuilder
 
-Value: TypeAlias = Any
-"""An onnx_ir.Value (GraphBuilder.emit answers Any)."""
+Value: TypeAlias = "ir.Value"
 
-lowers: Registry[Callable[..., Any]] = Registry("Torch7 module")
+lowers: Registry[Callable[..., Any], NoFacts] = Registry("Torch7 module", NoFacts, "converters.readers.torch7.modules")
 """Class name -> function. A plain one takes (g, module, x) with values of the graph, lists of them for Lua tables; one marked
 `on_tensors` takes (net, module, x) with References, whose storages it may share or overwrite."""
 

@@ -19,9 +19,8 @@ from converters.files import StrPath
 from converters.graph.builder import Dim, GraphBuilder, SymbolicDimensionError
 from converters.graph.names import identifier
 from converters.readers.torch7 import t7
-from converters.readers.torch7.builtin import lowers
 from converters.readers.torch7.indices import IntegerInputError
-from converters.readers.torch7.module import Module, Parameters
+from converters.readers.torch7.module import Module, Parameters, lowers
 from converters.readers.torch7.modules.pooling import remember_indices
 from converters.readers.torch7.modules.shape import BatchOfOneError
 from converters.readers.torch7.references import Nest, Reference, leaves, references, values
@@ -45,15 +44,7 @@ class TorchGraph(GraphBuilder):
 
     def __init__(self, name: str, *, symbolic_batch: bool, integer_inputs: bool) -> None:
         super().__init__(name, symbolic_batch=symbolic_batch)
-        self.given: dict[str, int] = {}
         self.integer_inputs = integer_inputs
-
-    def input(self, name: str, shape: Sequence[Dim], dtype: Any = np.float32) -> ir.Value:
-        value = super().input(name, shape, dtype)
-        for symbol, number in zip(self.shape(value), shape, strict=True):
-            if isinstance(symbol, str) and isinstance(number, int):
-                self.given[symbol] = number
-        return value
 
 
 class Net:

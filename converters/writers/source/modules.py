@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from converters.graph.names import is_name
+from converters.graph.provenance import is_buffer
 from converters.writers.source.dtypes import FLOATS, torch_dtype
 
 _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
@@ -119,7 +120,7 @@ class Modules:
         return f"{owner}._buffers[{role!r}] = {empty}" if is_buffer else f"{owner}._parameters[{role!r}] = nn.Parameter({empty})"
 
     def _is_buffer(self, role: str, value: ir.Value) -> bool:
-        return role in _BUFFERS or value.dtype not in FLOATS or bool(value.metadata_props.get("buffer"))
+        return role in _BUFFERS or value.dtype not in FLOATS or is_buffer(value)
 
     def _access(self, path: str) -> str:
         text = "self"

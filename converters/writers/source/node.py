@@ -21,13 +21,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import printable
-from converters.registry import Registry
+from converters.registry import NoFacts, Registry
 from converters.writers.source.code import Code, Size, number
 from converters.writers.source.dtypes import FLOATS, UnwritableError, torch_dtype
 
 Written = str | list[str] | NDArray[Any]
 
-writes: Registry[Callable[[Node], Written]] = Registry("ONNX operator")
+writes: Registry[Callable[[Node], Written], NoFacts] = Registry("ONNX operator", NoFacts, "converters.writers.source.operators")
 """The operators that PyTorch source is written for, by ONNX's spelling."""
 
 _WORD = re.compile(r"[A-Za-z0-9_ ,.>-]*")

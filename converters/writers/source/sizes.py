@@ -12,13 +12,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.registry import Registry
+from converters.registry import NoFacts, Registry
 from converters.writers.source.code import Size
 
 Array = NDArray[Any]
 Known = Callable[[ir.Value], Array | None]
 
-folds: Registry[Callable[..., Any]] = Registry("folded ONNX operator")
+folds: Registry[Callable[..., Any], NoFacts] = Registry("folded ONNX operator", NoFacts)
 _LIMIT = 256
 
 

@@ -26,7 +26,7 @@ from converters import packages
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
-from converters.registry import import_topics
+from converters.graph.provenance import SOURCE, source_of
 from converters.writers.source.code import Code, comment, literal, nesting_limit
 from converters.writers.source.dtypes import STORED_DTYPES, UnwritableError, torch_dtype
 from converters.writers.source.modules import Modules
@@ -102,7 +102,6 @@ def to_module(model: ir.Model) -> torch.nn.Module:
 
 def known_operators() -> frozenset[str]:
     """The operators that PyTorch source is written for."""
-    _load_operators()
     return frozenset(writes) | {"Constant"}
 
 
@@ -195,7 +194,7 @@ class Writer:
 
     def comment(self, node: ir.Node) -> str:
         """Where the node comes from, for the end of its line."""
-        source = node.metadata_props.get("source", "")
+        source = source_of(node)
         return comment(source)
 
     # -- the file ----------------------------------------------------------------------------------------------------
@@ -393,7 +392,7 @@ def _expand(model: ir.Model) -> ir.Model:
     unknown = {node.op_type for node in model.graph if node.domain in ("", "ai.onnx")} - known
     if not any(has_body(op_type, opset) for op_type in unknown):
         return model
-    sources = {str(value.name): node.metadata_props.get("source", "") for node in model.graph for value in node.outputs}
+    sources = {str(value.name): source_of(node) for node in model.graph for value in node.outputs}
     try:
         expanded = rewrite(model, lambda proto: expand(proto, known))
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as problem:
@@ -404,12 +403,12 @@ def _expand(model: ir.Model) -> ir.Model:
     for node in reversed(expanded.graph):  # the last node of a body has the operator's own output
         source = next((sources[str(value.name)] for value in node.outputs if sources.get(str(value.name))), source)
         if source:
-            node.metadata_props["source"] = source
+            node.metadata_props[SOURCE] = source
     return expanded
 
 
 def _describe(node: ir.Node) -> str:
-    source = node.metadata_props.get("source")
+    source = source_of(node)
     if source:
         return f"{printable(source)}: ONNX operator {printable(node.op_type)}"
     name = node.name or (node.outputs[0].name if node.outputs else "")
@@ -509,8 +508,3 @@ def extract_functions(names: set[str]) -> tuple[str, set[str]]:
     ordered = sorted(needed, key=lambda name: known[name][2])
     text = "\n\n\n".join(known[name][0] for name in ordered)
     return text, ({"math"} if "math." in text else set())
-
-
-@functools.cache
-def _load_operators() -> None:
-    import_topics("converters.writers.source.operators")

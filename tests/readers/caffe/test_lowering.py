@@ -10,6 +10,7 @@ import pytest
 
 import converters
 from converters.errors import ConversionError, ConversionWarning, UnsupportedError
+from converters.graph.provenance import ORIGINAL_NAME, SOURCE
 from converters.readers.caffe import lowers
 from tests.readers.caffe import wire
 from tests.readers.caffe.test_caffemodel import write_hdf5
@@ -65,7 +66,7 @@ def test_in_place_chain(tmp_path: Path) -> None:
 def test_in_place_on_the_input_gives_an_output_beside_it(tmp_path: Path) -> None:
     model = load(tmp_path, DATA + one("ReLU", "data", "data", "r"))
     assert [v.name for v in model.graph.inputs] == ["data"] and outputs(model) == ["data_"]
-    assert model.graph.outputs[0].metadata_props["original_name"] == "data"
+    assert model.graph.outputs[0].metadata_props[ORIGINAL_NAME] == "data"
 
 
 def test_sum_in_place_loses_its_first_bottom(tmp_path: Path) -> None:
@@ -178,9 +179,9 @@ def test_a_lowering_of_the_user(tmp_path: Path) -> None:
 def test_where_nodes_come_from(tmp_path: Path) -> None:
     model = load(tmp_path, DATA + conv(top="conv1/3x3"), {"conv1/3x3": [W, B]})
     node = next(n for n in model.graph if n.op_type == "Conv")
-    assert node.metadata_props["source"] == "net.prototxt:2 conv1/3x3 (Convolution)"
+    assert node.metadata_props[SOURCE] == "net.prototxt:2 conv1/3x3 (Convolution)"
     assert list(model.graph.initializers) == ["conv1_3x3.weight", "conv1_3x3.bias"]
-    assert model.graph.initializers["conv1_3x3.weight"].metadata_props["original_name"] == "conv1/3x3/0"
+    assert model.graph.initializers["conv1_3x3.weight"].metadata_props[ORIGINAL_NAME] == "conv1/3x3/0"
 
 
 # -- weights -------------------------------------------------------------------------------------------------------------
@@ -361,7 +362,8 @@ def test_given_shapes(tmp_path: Path) -> None:
 
 
 def test_what_needs_the_batch_size_fixes_it(tmp_path: Path) -> None:
-    model = load(tmp_path, DATA + one("Reshape", more="reshape_param { shape { dim: 4 dim: -1 } }"))
+    with pytest.warns(ConversionWarning, match=r"layer 'y' \(Reshape\): needs the size of data, .* first size \(2\) alone"):
+        model = load(tmp_path, DATA + one("Reshape", more="reshape_param { shape { dim: 4 dim: -1 } }"))
     assert str(model.graph.inputs[0].shape) == "[2,3,4,4]"
 
 

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 
 from converters import ConversionError, ConversionWarning, UnsupportedError
+from converters.graph.provenance import ORIGINAL_NAME
 from converters.readers.mxnet import load, lowers
 from tests.readers.mxnet.wire import listing, node, params, record, symbol
 
@@ -40,7 +41,7 @@ DENSE = {"arg:fc_weight": draw(3, 5), "arg:fc_bias": draw(3)}
 
 
 def keys(model):
-    return {name: value.metadata_props.get("original_name") for name, value in model.graph.initializers.items()}
+    return {name: value.metadata_props.get(ORIGINAL_NAME) for name, value in model.graph.initializers.items()}
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from converters.errors import ConversionError, FormatError, UnsupportedError
+from converters.graph.provenance import ORIGINAL_NAME
 from converters.readers.onnx import load
 from converters.readers.onnx.wire import take_apart
 from converters.writers.source.writer import to_module, write_source
@@ -83,7 +84,7 @@ def test_names_become_keys(names, keys, tmp_path):
     model = load([save(conv_model(names=names), tmp_path)])
     assert list(model.graph.initializers) == keys
     assert list(to_module(model).state_dict()) == keys
-    originals = [value.metadata_props.get("original_name", key) for key, value in model.graph.initializers.items()]
+    originals = [value.metadata_props.get(ORIGINAL_NAME, key) for key, value in model.graph.initializers.items()]
     assert originals == list(names)
 
 
@@ -95,7 +96,7 @@ def test_keys_that_collide_get_a_suffix(tmp_path):
     ]
     arrays = {"a": floats(8), "a.b": floats(8), "a/b": floats(8)}
     model = load([save(model_of(nodes, [numpy_helper.from_array(v, k) for k, v in arrays.items()]), tmp_path)])
-    keys = {value.metadata_props.get("original_name", key): key for key, value in model.graph.initializers.items()}
+    keys = {value.metadata_props.get(ORIGINAL_NAME, key): key for key, value in model.graph.initializers.items()}
     assert keys["a.b"] == "a.b" and len(set(keys.values())) == 3
     module = to_module(model)
     x = torch.zeros(1, 3, 8, 8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +17,7 @@ from converters.readers.caffe.registry import lowers
 
 def leaky(g: GraphBuilder, x: ir.Value, slope: float) -> ir.Value:
     """max(x, 0) + slope * min(x, 0)."""
-    return cast(ir.Value, g.emit("LeakyRelu", x, alpha=slope) if slope else g.emit("Relu", x))
+    return g.emit("LeakyRelu", x, alpha=slope) if slope else g.emit("Relu", x)
 
 
 @lowers("ReLU")
@@ -33,8 +32,8 @@ def relu6(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     p = layer.params.relu6_param
     slope = p.negative_slope or layer.params.relu_param.negative_slope
     if slope:
-        return cast(ir.Value, g.emit("Min", leaky(g, x, slope), p.threshold))
-    return cast(ir.Value, g.emit("Clip", x, 0.0, p.threshold))
+        return g.emit("Min", leaky(g, x, slope), p.threshold)
+    return g.emit("Clip", x, 0.0, p.threshold)
 
 
 @lowers("PReLU")
@@ -48,37 +47,37 @@ def prelu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     shape = (1,) if p.channel_shared else g.fixed(x, 1, 2)
     view = shape if p.channel_shared else (*shape, *[1] * (rank - 2))
     filler = p.filler if p.HasField("filler") else 0.25
-    return cast(ir.Value, g.emit("PRelu", x, layer.weights.value(g, 0, "weight", shape, filler, view=view)))
+    return g.emit("PRelu", x, layer.weights.value(g, 0, "weight", shape, filler, view=view))
 
 
 @lowers("ELU")
 def elu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Exponential linear unit: alpha * (exp(x) - 1) below 0."""
-    return cast(ir.Value, g.emit("Elu", x, alpha=layer.params.elu_param.alpha))
+    return g.emit("Elu", x, alpha=layer.params.elu_param.alpha)
 
 
 @lowers("Sigmoid")
 def sigmoid(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """1 / (1 + exp(-x))."""
-    return cast(ir.Value, g.emit("Sigmoid", x))
+    return g.emit("Sigmoid", x)
 
 
 @lowers("TanH")
 def tanh(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Hyperbolic tangent."""
-    return cast(ir.Value, g.emit("Tanh", x))
+    return g.emit("Tanh", x)
 
 
 @lowers("AbsVal")
 def abs_val(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Absolute value."""
-    return cast(ir.Value, g.emit("Abs", x))
+    return g.emit("Abs", x)
 
 
 @lowers("BNLL")
 def bnll(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Binomial normal log likelihood: log(1 + exp(x))."""
-    return cast(ir.Value, g.emit("Softplus", x))
+    return g.emit("Softplus", x)
 
 
 @lowers("Power")
@@ -93,7 +92,7 @@ def power(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         y = g.emit("Mul", y, p.scale)
     if p.shift != 0:
         y = g.emit("Add", y, p.shift)
-    return cast(ir.Value, g.emit("Pow", y, p.power)) if p.power != 1 else y
+    return g.emit("Pow", y, p.power) if p.power != 1 else y
 
 
 @lowers("Exp")
@@ -104,7 +103,7 @@ def exp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     inner = log_base * p.scale
     y = g.emit("Exp", g.emit("Mul", x, inner) if inner != 1 else x)
     outer = math.exp(log_base * p.shift)
-    return cast(ir.Value, g.emit("Mul", y, outer) if outer != 1 else y)
+    return g.emit("Mul", y, outer) if outer != 1 else y
 
 
 @lowers("Log")
@@ -116,7 +115,7 @@ def log(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     log_base = _log_base(layer, p.base)
     if log_base == 0:
         raise layer.error("there is no logarithm to base 1")
-    return cast(ir.Value, g.emit("Mul", y, 1 / log_base) if log_base != 1 else y)
+    return g.emit("Mul", y, 1 / log_base) if log_base != 1 else y
 
 
 def _log_base(layer: Layer, base: float) -> float:
@@ -130,7 +129,7 @@ def _log_base(layer: Layer, base: float) -> float:
 @lowers("Threshold")
 def threshold(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """1 above the threshold, else 0."""
-    return cast(ir.Value, g.emit("Cast", g.emit("Greater", x, layer.params.threshold_param.threshold), to=ir.DataType.FLOAT))
+    return g.emit("Cast", g.emit("Greater", x, layer.params.threshold_param.threshold), to=ir.DataType.FLOAT)
 
 
 @lowers("Clip")
@@ -140,21 +139,21 @@ def clip(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if not (p.HasField("min") and p.HasField("max")):
         raise layer.error("clip_param needs both min and max")
     if p.min > p.max:  # everything is min then, and with ONNX's Clip max
-        return cast(ir.Value, g.emit("Max", g.emit("Min", x, p.max), p.min))
-    return cast(ir.Value, g.emit("Clip", x, p.min, p.max))
+        return g.emit("Max", g.emit("Min", x, p.max), p.min)
+    return g.emit("Clip", x, p.min, p.max)
 
 
 @lowers("Swish")
 def swish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """x * sigmoid(beta * x)."""
     beta = layer.params.swish_param.beta
-    return cast(ir.Value, g.emit("Mul", x, g.emit("Sigmoid", g.emit("Mul", x, beta) if beta != 1 else x)))
+    return g.emit("Mul", x, g.emit("Sigmoid", g.emit("Mul", x, beta) if beta != 1 else x))
 
 
 @lowers("Mish")
 def mish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """x * tanh(log(1 + exp(x))) (forks)."""
-    return cast(ir.Value, g.emit("Mul", x, g.emit("Tanh", g.emit("Softplus", x))))
+    return g.emit("Mul", x, g.emit("Tanh", g.emit("Softplus", x)))
 
 
 @lowers("Dropout", "SpatialDropout")
@@ -166,4 +165,4 @@ def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if is_in_training(layer):
         message = "`phase: TRAIN` in the layer makes Caffe drop at random; converted as in phase TEST"
         warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
-    return x if p.scale_train else cast(ir.Value, g.emit("Mul", x, 1 - p.dropout_ratio))
+    return x if p.scale_train else g.emit("Mul", x, 1 - p.dropout_ratio)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import cast
 
 import onnx_ir as ir
 
@@ -30,7 +29,7 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
         if in_place:
             message = "in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as by the latter"
             warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
-        return cast(ir.Value, g.emit("Max", *bottoms))
+        return g.emit("Max", *bottoms)
     if p.operation == p.SUM and in_place:
         message = "in place, where Caffe sets its top to 0 before it adds its bottoms, so that the first one is lost; converted so"
         warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
@@ -53,7 +52,7 @@ def axpy(g: GraphBuilder, layer: Layer, a: ir.Value, x: ir.Value, y: ir.Value) -
     if len(dims) > rank or any(d != 1 for d in dims[2:]) or dims[:2] != g.shape(x)[:2]:
         raise layer.error(f"its first bottom {dims} must have one factor for each channel of the second, {g.shape(x)}")
     factor = reshape(g, a, [*dims[:2], *[1] * (rank - 2)])
-    return cast(ir.Value, g.emit("Add", g.emit("Mul", x, factor), y))
+    return g.emit("Add", g.emit("Mul", x, factor), y)
 
 
 @lowers("Reduction")
@@ -66,7 +65,7 @@ def reduction(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     else:
         terms = g.emit("Abs", x) if p.operation == p.ASUM else g.emit("Mul", x, x) if p.operation == p.SUMSQ else x
         y = g.emit("ReduceSum", terms, axes, keepdims=0)
-    return cast(ir.Value, g.emit("Mul", y, p.coeff) if p.coeff != 1 else y)
+    return g.emit("Mul", y, p.coeff) if p.coeff != 1 else y
 
 
 @lowers("ArgMax")
@@ -99,6 +98,6 @@ def _largest(g: GraphBuilder, layer: Layer, x: ir.Value, axis: int, count: int) 
         return values, g.emit("Cast", indices, to=ir.DataType.FLOAT)
     # TopK gives the first of equals first: look from behind.
     behind = g.emit("Slice", x, [-1], [-(2**31)], [axis], [-1])
-    values, found = g.emit("TopK", behind, [count], outputs=2, axis=axis, largest=1, sorted=1)
+    values, found = g.emit_all("TopK", behind, [count], outputs=2, axis=axis, largest=1, sorted=1)
     indices = g.emit("Sub", float(length - 1), g.emit("Cast", found, to=ir.DataType.FLOAT))
     return values, indices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -32,7 +31,7 @@ def reshape(g: GraphBuilder, x: ir.Value, dims: Sequence[Dim]) -> ir.Value:
         return x
     if len(dims) - len(known(dims)) > 1:
         g.fixed(x)
-    return cast(ir.Value, g.emit("Reshape", x, [d if isinstance(d, int) else -1 for d in dims], shape=dims))
+    return g.emit("Reshape", x, [d if isinstance(d, int) else -1 for d in dims], shape=dims)
 
 
 def check_same_shape(g: GraphBuilder, layer: Layer, values: Sequence[ir.Value], but: int | None = None) -> None:
@@ -72,5 +71,5 @@ def spread(g: GraphBuilder, value: float, like: ir.Value) -> ir.Value:
     """A constant in the shape of another value."""
     constant = np.full((), value, np.float32)
     if len(known(g.shape(like))) == g.rank(like):
-        return cast(ir.Value, g.emit("Expand", constant, list(g.fixed(like)), shape=g.shape(like)))
-    return cast(ir.Value, g.emit("Expand", constant, g.emit("Shape", like), shape=g.shape(like)))
+        return g.emit("Expand", constant, list(g.fixed(like)), shape=g.shape(like))
+    return g.emit("Expand", constant, g.emit("Shape", like), shape=g.shape(like))

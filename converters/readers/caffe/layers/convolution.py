@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -167,4 +167,4 @@ def im2col(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     y = g.emit(
         "Conv", x, g.const(copies, role="taps"), kernel_shape=kernel, strides=stride, pads=[*pad, *ends], dilations=dilation, group=channels
     )
-    return _join_axes(g, cast(ir.Value, y), before)
+    return _join_axes(g, y, before)

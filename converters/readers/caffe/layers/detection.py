@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -85,4 +84,4 @@ def roi_pooling(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> i
         raise layer.error("pooled_h and pooled_w must be above 0")
     if g.rank(rois) == 4 and g.shape(rois)[2:] == (1, 1):
         rois = g.emit("Squeeze", rois, [2, 3])
-    return cast(ir.Value, g.emit("MaxRoiPool", x, rois, pooled_shape=[p.pooled_h, p.pooled_w], spatial_scale=p.spatial_scale))
+    return g.emit("MaxRoiPool", x, rois, pooled_shape=[p.pooled_h, p.pooled_w], spatial_scale=p.spatial_scale)

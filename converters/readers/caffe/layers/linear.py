@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import onnx_ir as ir
 
@@ -37,7 +37,7 @@ def embed(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     y = g.emit("Gather", weight, g.emit("Cast", x, to=ir.DataType.INT64), axis=0)
     if p.bias_term:
         y = g.emit("Add", y, layer.weights.value(g, 1, "bias", (p.num_output,), p.bias_filler))
-    return cast(ir.Value, y)
+    return y
 
 
 def _operand_shape(g: GraphBuilder, layer: Layer, x: ir.Value, p: Any) -> tuple[int, tuple[int, ...]]:
@@ -86,7 +86,7 @@ def scale(g: GraphBuilder, layer: Layer, x: ir.Value, factor: ir.Value | None = 
         y = g.emit("Mul", x, aligned)
     if p.bias_term:
         y = g.emit("Add", y, layer.weights.value(g, int(factor is None), "bias", shape, p.bias_filler, view=(*shape, *trailing)))
-    return cast(ir.Value, y)
+    return y
 
 
 @lowers("Bias")
@@ -95,8 +95,8 @@ def bias(g: GraphBuilder, layer: Layer, x: ir.Value, addend: ir.Value | None = N
     p = layer.params.bias_param
     if addend is not None:
         layer.weights.expect(0)
-        return cast(ir.Value, g.emit("Add", x, _align(g, layer, x, addend, p)))
+        return g.emit("Add", x, _align(g, layer, x, addend, p))
     layer.weights.expect(1)
     axis, shape = _operand_shape(g, layer, x, p)
     trailing = [1] * (g.rank(x) - axis - len(shape)) if shape else []
-    return cast(ir.Value, g.emit("Add", x, layer.weights.value(g, 0, "bias", shape, p.filler, view=(*shape, *trailing))))
+    return g.emit("Add", x, layer.weights.value(g, 0, "bias", shape, p.filler, view=(*shape, *trailing)))

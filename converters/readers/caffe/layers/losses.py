@@ -6,7 +6,7 @@ They are computed where a net is given its labels as inputs, as Caffe does then,
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -45,14 +45,14 @@ def _reduce(g: GraphBuilder, terms: ir.Value, axis: int, mode: int, p: Any, coun
     if counted is not None:
         terms = g.emit("Mul", terms, counted)
     if mode == p.NONE:
-        return cast(ir.Value, g.emit("ReduceSum", terms, list(range(rank)), keepdims=0))
+        return g.emit("ReduceSum", terms, list(range(rank)), keepdims=0)
     if mode == p.BATCH_SIZE:
         inner = g.emit("ReduceSum", terms, list(range(axis, rank)), keepdims=0)
-        return cast(ir.Value, g.emit("ReduceMean", inner, list(range(axis)), keepdims=0) if axis else inner)
+        return g.emit("ReduceMean", inner, list(range(axis)), keepdims=0) if axis else inner
     if mode == p.FULL or counted is None:
-        return cast(ir.Value, g.emit("ReduceMean", terms, list(range(rank)), keepdims=0))
+        return g.emit("ReduceMean", terms, list(range(rank)), keepdims=0)
     total = g.emit("ReduceSum", terms, list(range(rank)), keepdims=0)
-    return cast(ir.Value, g.emit("Div", total, g.emit("Max", g.emit("ReduceSum", counted, list(range(rank)), keepdims=0), 1.0)))
+    return g.emit("Div", total, g.emit("Max", g.emit("ReduceSum", counted, list(range(rank)), keepdims=0), 1.0))
 
 
 def _mode(p: Any, default: int) -> int:
@@ -97,7 +97,7 @@ def multinomial_logistic_loss(g: GraphBuilder, layer: Layer, x: ir.Value, label:
     x = _as_matrix(g, x)
     index, _ = _label(g, layer, x, label, 1, None)
     terms = g.emit("Neg", g.emit("Log", g.emit("Max", g.emit("GatherElements", x, index, axis=1), 1e-20)))
-    return cast(ir.Value, g.emit("ReduceMean", terms, list(range(g.rank(x))), keepdims=0))
+    return g.emit("ReduceMean", terms, list(range(g.rank(x))), keepdims=0)
 
 
 @lowers("EuclideanLoss")
@@ -121,7 +121,7 @@ def _mean_of_sums(g: GraphBuilder, terms: ir.Value, factor: float = 1.0) -> ir.V
     rest = list(range(1, g.rank(terms)))
     sums = g.emit("ReduceSum", terms, rest, keepdims=0) if rest else terms
     y = g.emit("ReduceMean", sums, [0], keepdims=0)
-    return cast(ir.Value, g.emit("Mul", y, factor) if factor != 1 else y)
+    return g.emit("Mul", y, factor) if factor != 1 else y
 
 
 @lowers("SigmoidCrossEntropyLoss")

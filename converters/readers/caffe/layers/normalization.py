@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -86,7 +85,7 @@ def _normalize(g: GraphBuilder, layer: Layer, x: ir.Value, arrays: dict[str, Arr
     if g.rank(x) == 1:
         column = reshape(g, x, [*g.shape(x), 1])
         return reshape(g, g.emit("BatchNormalization", column, *values, epsilon=eps), g.shape(x))
-    return cast(ir.Value, g.emit("BatchNormalization", x, *values, epsilon=eps))
+    return g.emit("BatchNormalization", x, *values, epsilon=eps)
 
 
 def _blob_order(layer: Layer, channels: int) -> dict[str, int]:
@@ -137,7 +136,7 @@ def _batch_statistics(g: GraphBuilder, layer: Layer, x: ir.Value, channels: int)
     axes = [0, *range(2, rank)]
     centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
     variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
-    return cast(ir.Value, g.emit("Div", centred, g.emit("Sqrt", g.emit("Add", variance, p.eps))))
+    return g.emit("Div", centred, g.emit("Sqrt", g.emit("Add", variance, p.eps)))
 
 
 @lowers("BN")
@@ -163,7 +162,7 @@ def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error(f"takes at most 4 axes, not {g.rank(x)}")
     x = reshape(g, x, [*g.shape(x), *[1] * (4 - g.rank(x))])  # SegNet's top always has four axes
     y = g.emit("Mul", x, layer.weights.value(g, 0, "weight", (channels,), view=(channels, 1, 1)))
-    return cast(ir.Value, g.emit("Add", y, layer.weights.value(g, 1, "bias", (channels,), view=(channels, 1, 1))))
+    return g.emit("Add", y, layer.weights.value(g, 1, "bias", (channels,), view=(channels, 1, 1)))
 
 
 @lowers("LRN")
@@ -177,7 +176,7 @@ def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
     across = p.norm_region == p.ACROSS_CHANNELS
     if across and p.alpha > 0 and p.beta > 0:  # onnxruntime takes no others
-        return cast(ir.Value, g.emit("LRN", x, size=size, alpha=p.alpha, beta=p.beta, bias=p.k))
+        return g.emit("LRN", x, size=size, alpha=p.alpha, beta=p.beta, bias=p.k)
     batch, (channels, height, width) = g.shape(x)[0], g.fixed(x, 1)
     squares = g.emit("Mul", x, x)
     if across:
@@ -187,7 +186,7 @@ def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     means = pool(g, squares, "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel")
     means = reshape(g, means, g.shape(x)) if across else means
     base = g.emit("Add", g.emit("Mul", means, p.alpha), p.k if across else 1.0)
-    return cast(ir.Value, g.emit("Mul", x, g.emit("Pow", base, -p.beta)))
+    return g.emit("Mul", x, g.emit("Pow", base, -p.beta))
 
 
 @lowers("MVN")
@@ -200,9 +199,9 @@ def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     axes = list(range(1 if p.across_channels else 2, 4))
     centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
     if not p.normalize_variance:
-        return cast(ir.Value, centred)
+        return centred
     variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
-    return cast(ir.Value, g.emit("Div", centred, g.emit("Add", g.emit("Sqrt", variance), p.eps)))
+    return g.emit("Div", centred, g.emit("Add", g.emit("Sqrt", variance), p.eps))
 
 
 @lowers("Normalize")
@@ -219,10 +218,10 @@ def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     filler = p.scale_filler if p.HasField("scale_filler") else 1.0
     shape = () if p.channel_shared else g.fixed(x, 1, 2)
     view = (*shape, *[1] * (rank - 2)) if shape else ()
-    return cast(ir.Value, g.emit("Mul", y, layer.weights.value(g, 0, "weight", shape, filler, view=view)))
+    return g.emit("Mul", y, layer.weights.value(g, 0, "weight", shape, filler, view=view))
 
 
 @lowers("Softmax")
 def softmax(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Softmax along `axis`."""
-    return cast(ir.Value, g.emit("Softmax", x, axis=canonical_axis(g, layer, x, layer.params.softmax_param.axis)))
+    return g.emit("Softmax", x, axis=canonical_axis(g, layer, x, layer.params.softmax_param.axis))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -111,4 +111,4 @@ def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if len(levels) == 1:
         return levels[0]
     flat = [reshape(g, y, [g.shape(y)[0], product(g.fixed(y, 1))]) for y in levels]
-    return cast(ir.Value, g.emit("Concat", *flat, axis=1))
+    return g.emit("Concat", *flat, axis=1)

@@ -7,7 +7,6 @@ Caffe keeps the state between two runs unless `cont` is 0 at the first step; a g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import onnx_ir as ir
 
@@ -60,7 +59,7 @@ class _Sequence:
         """A (T, N, K) value as T values (N, K)."""
         if self.steps == 1:
             return [self.g.emit("Squeeze", value, [0])]
-        parts = self.g.emit("Split", value, [1] * self.steps, axis=0, outputs=self.steps)
+        parts = self.g.emit_all("Split", value, [1] * self.steps, axis=0, outputs=self.steps)
         return [self.g.emit("Squeeze", part, [0]) for part in parts]
 
     def matrix(self, role: str, rows: int) -> ir.Value:
@@ -70,7 +69,7 @@ class _Sequence:
     def stack(self, values: Sequence[ir.Value]) -> ir.Value:
         """T values (N, K) as (T, N, K)."""
         apart = [self.g.emit("Unsqueeze", value, [0]) for value in values]
-        return apart[0] if len(apart) == 1 else cast(ir.Value, self.g.emit("Concat", *apart, axis=0))
+        return apart[0] if len(apart) == 1 else self.g.emit("Concat", *apart, axis=0)
 
 
 @lowers("LSTM")
@@ -85,7 +84,7 @@ def lstm(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.V
         gates = run.inputs[step]
         if h is not None:
             gates = g.emit("Add", g.emit("Gemm", g.emit("Mul", h, run.cont[step]), recurrent, transB=1), gates)
-        i, f, o, new = g.emit("Split", gates, [run.size] * 4, axis=1, outputs=4)
+        i, f, o, new = g.emit_all("Split", gates, [run.size] * 4, axis=1, outputs=4)
         cell = g.emit("Mul", g.emit("Sigmoid", i), g.emit("Tanh", new))
         if c is not None:
             cell = g.emit("Add", g.emit("Mul", g.emit("Mul", g.emit("Sigmoid", f), run.cont[step]), c), cell)
@@ -122,7 +121,7 @@ def lstm_unit(g: GraphBuilder, layer: Layer, c: ir.Value, gates: ir.Value, cont:
     _, streams, size = g.fixed(c) if g.rank(c) == 3 else (0, 0, 0)
     if g.fixed(c)[:1] != (1,) or g.fixed(gates) != (1, streams, 4 * size) or g.fixed(cont) != (1, streams):
         raise layer.error(f"its bottoms must be (1, N, D), (1, N, 4 D) and (1, N), not {g.shape(c)}, {g.shape(gates)}, {g.shape(cont)}")
-    i, f, o, new = g.emit("Split", gates, [size] * 4, axis=2, outputs=4)
+    i, f, o, new = g.emit_all("Split", gates, [size] * 4, axis=2, outputs=4)
     kept = g.emit("Mul", g.emit("Mul", g.emit("Sigmoid", f), reshape(g, cont, [1, streams, 1])), c)
     state = g.emit("Add", kept, g.emit("Mul", g.emit("Sigmoid", i), g.emit("Tanh", new)))
     return [state, g.emit("Mul", g.emit("Sigmoid", o), g.emit("Tanh", state))]

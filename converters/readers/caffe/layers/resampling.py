@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -51,9 +51,9 @@ def _resize(g: GraphBuilder, x: ir.Value, out: list[int], **attributes: Any) -> 
     sizes: ir.Value | np.ndarray
     if all(isinstance(d, int) for d in dims):
         sizes = np.array(dims, np.int64)
-        return cast(ir.Value, g.emit("Resize", x, None, None, sizes, shape=dims, **attributes))
+        return g.emit("Resize", x, None, None, sizes, shape=dims, **attributes)
     sizes = g.emit("Concat", g.emit("Shape", x, start=0, end=2), g.const(np.array(out, np.int64)), axis=0)
-    return cast(ir.Value, g.emit("Resize", x, None, None, sizes, shape=dims, **attributes))
+    return g.emit("Resize", x, None, None, sizes, shape=dims, **attributes)
 
 
 @lowers("Upsample")

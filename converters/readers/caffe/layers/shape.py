@@ -4,7 +4,6 @@ filter}_layer.cpp; SSD's permute_layer.cpp; ShuffleNet's shuffle_channel_layer.c
 from __future__ import annotations
 
 import itertools
-from typing import cast
 
 import onnx_ir as ir
 
@@ -24,7 +23,7 @@ def concat(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Va
     if not more:
         return x
     check_same_shape(g, layer, [x, *more], but=axis)
-    return cast(ir.Value, g.emit("Concat", x, *more, axis=axis))
+    return g.emit("Concat", x, *more, axis=axis)
 
 
 @lowers("Slice")
@@ -50,8 +49,7 @@ def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
         if length % count:
             raise layer.error(f"{length} along axis {axis} can't be cut into {count} equal parts")
         sizes = [length // count] * count
-    result = g.emit("Split", x, sizes, axis=axis, outputs=count)
-    return [result] if count == 1 else list(result)
+    return list(g.emit_all("Split", x, sizes, axis=axis, outputs=count))
 
 
 @lowers("Split")
@@ -136,7 +134,7 @@ def crop(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value) -> ir.Value
         raise layer.error(f"offset {offsets} plus size {list(wanted)} reach behind {list(sizes)}")
     if list(sizes) == list(wanted):
         return x
-    return cast(ir.Value, g.emit("Slice", x, offsets, ends, list(range(axis, g.rank(x)))))
+    return g.emit("Slice", x, offsets, ends, list(range(axis, g.rank(x))))
 
 
 @lowers("Tile")
@@ -148,7 +146,7 @@ def tile(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error(f"tiles {p.tiles}; it is at least 1")
     repeats = [1] * g.rank(x)
     repeats[axis] = p.tiles
-    return cast(ir.Value, g.emit("Tile", x, repeats)) if p.tiles > 1 else x
+    return g.emit("Tile", x, repeats) if p.tiles > 1 else x
 
 
 @lowers("Permute")
@@ -159,7 +157,7 @@ def permute(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if len(set(order)) < len(order) or any(axis >= rank for axis in order):
         raise layer.error(f"order {order} must name different axes of its bottom, which has {rank}")
     order += [axis for axis in range(rank) if axis not in order]
-    return cast(ir.Value, g.emit("Transpose", x, perm=order)) if order != sorted(order) else x
+    return g.emit("Transpose", x, perm=order) if order != sorted(order) else x
 
 
 @lowers("ShuffleChannel")
@@ -178,7 +176,7 @@ def batch_reindex(g: GraphBuilder, layer: Layer, x: ir.Value, index: ir.Value) -
     """Items of the batch picked by index. x: (N, ...), index: (M)."""
     if g.rank(index) != 1:
         raise layer.error(f"its second bottom must have one axis, not {g.rank(index)}")
-    return cast(ir.Value, g.emit("Gather", x, g.emit("Cast", index, to=ir.DataType.INT64), axis=0))
+    return g.emit("Gather", x, g.emit("Cast", index, to=ir.DataType.INT64), axis=0)
 
 
 @lowers("Filter")

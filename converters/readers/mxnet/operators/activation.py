@@ -20,11 +20,11 @@ def activation(
 ) -> ir.Value:
     """ReLU, sigmoid, tanh, softplus ("softrelu"), softsign, log-sigmoid and mish."""
     if act_type == "log_sigmoid":
-        result = g.node("Neg", g.node("Softplus", g.node("Neg", data)))
+        result = g.emit("Neg", g.emit("Softplus", g.emit("Neg", data)))
     elif act_type == "mish":
-        result = g.node("Mul", data, g.node("Tanh", g.node("Softplus", data)))
+        result = g.emit("Mul", data, g.emit("Tanh", g.emit("Softplus", data)))
     else:
-        result = g.node(SIMPLE[act_type], data)
+        result = g.emit(SIMPLE[act_type], data)
     return keep_open(g, result, data)
 
 
@@ -57,7 +57,7 @@ def leaky_relu(
 def gelu(g: Graph, data: ir.Value) -> ir.Value:
     """x / 2 (1 + erf(x / sqrt 2))."""
     half = g.emit("Mul", data, 0.5)
-    return g.node("Mul", half, g.emit("Add", g.emit("Erf", g.emit("Div", data, math.sqrt(2.0))), 1.0))
+    return g.emit("Mul", half, g.emit("Add", g.emit("Erf", g.emit("Div", data, math.sqrt(2.0))), 1.0))
 
 
 def _prelu(g: Graph, data: ir.Value, gamma: Parameter | None) -> ir.Value:
@@ -71,4 +71,4 @@ def _prelu(g: Graph, data: ir.Value, gamma: Parameter | None) -> ir.Value:
         slope = gamma.use((count,), g.dtype(data))
         if rank > 2:
             slope = g.emit("Reshape", slope, [-1] + [1] * (rank - 2))
-    return g.node("PRelu", data, slope)
+    return g.emit("PRelu", data, slope)

@@ -17,12 +17,12 @@ from converters.readers.mxnet.signature import lowers
 def columns(g: Graph, value: ir.Value, start: int, count: int = 1) -> ir.Value:
     """Part of the last axis."""
     axis = g.rank(value) - 1
-    return g.node("Slice", value, [start], [start + count], [axis])
+    return g.emit("Slice", value, [start], [start + count], [axis])
 
 
 def column(g: Graph, value: ir.Value, position: int) -> ir.Value:
     """One entry of the last axis, which goes."""
-    return g.node("Squeeze", columns(g, value, position), [g.rank(value) - 1])
+    return g.emit("Squeeze", columns(g, value, position), [g.rank(value) - 1])
 
 
 @lowers("_contrib_MultiBoxPrior", "_npx_multibox_prior", "MultiBoxPrior")
@@ -68,18 +68,18 @@ def survivors(g: Graph, boxes: ir.Value, scores: ir.Value, threshold: float, cou
     zeros = g.emit("Expand", np.zeros((), np.float32), g.emit("Shape", scores), shape=g.shape(scores))
     ones = g.emit("Expand", np.ones((), np.float32), g.emit("Slice", g.emit("Shape", chosen), [0], [1]))
     mask = g.emit("ScatterND", zeros, chosen, ones, shape=g.shape(scores))
-    return g.node("Greater", mask, 0.5)
+    return g.emit("Greater", mask, 0.5)
 
 
 def rows_at(g: Graph, data: ir.Value, order: ir.Value) -> ir.Value:
     """Rows of (N, A, K) in the order of int64 indices (N, A)."""
     wide = g.emit("Tile", g.emit("Unsqueeze", order, [2]), [1, 1, g.fixed(data, 2, 3)[0]])
-    return g.node("GatherElements", data, wide, axis=1)
+    return g.emit("GatherElements", data, wide, axis=1)
 
 
 def in_order(g: Graph, keys: ir.Value, count: int) -> ir.Value:
     """Indices that sort (N, A) downwards, equal keys in their order."""
-    result: ir.Value = g.emit("TopK", keys, [count], outputs=2, axis=1, largest=1, sorted=1)[1]
+    result: ir.Value = g.emit_all("TopK", keys, [count], outputs=2, axis=1, largest=1, sorted=1)[1]
     return result
 
 
@@ -119,7 +119,7 @@ def multibox_detection(
     positions = g.const(np.arange(count, dtype=np.int64)[None], role="positions")
     filled = g.emit("Unsqueeze", g.emit("Less", positions, total), [2])
     if not 0 < nms_threshold <= 1:
-        return g.node("Where", filled, compact, minus)
+        return g.emit("Where", filled, compact, minus)
     lowest = np.full((), -np.inf, np.float32)
     ordered = rows_at(g, rows, in_order(g, g.emit("Where", valid, score, lowest), count))
     active = g.emit("Less", positions, total)
@@ -136,7 +136,7 @@ def multibox_detection(
     mask = survivors(g, columns(g, ordered, 2, 4), scores, strictly_below(nms_threshold), count)
     alive = g.emit("ReduceMax", g.cast(mask, np.float32), [1], keepdims=0)
     first = g.emit("Where", g.emit("Unsqueeze", g.emit("Greater", alive, 0.5), [2]), columns(g, ordered, 0), minus)
-    return g.node("Where", filled, g.emit("Concat", first, columns(g, ordered, 1, 5), axis=2), minus)
+    return g.emit("Where", filled, g.emit("Concat", first, columns(g, ordered, 1, 5), axis=2), minus)
 
 
 def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, clip: bool) -> ir.Value:
@@ -147,7 +147,7 @@ def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, c
     moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, offsets, 0, 2), np.array(variances[:2], f)), size), centre)
     half = g.emit("Mul", g.emit("Mul", g.emit("Exp", g.emit("Mul", columns(g, offsets, 2, 2), np.array(variances[2:], f))), size), 0.5)
     corners: ir.Value = g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)
-    return g.node("Clip", corners, np.zeros((), f), np.ones((), f)) if clip else corners
+    return g.emit("Clip", corners, np.zeros((), f), np.ones((), f)) if clip else corners
 
 
 @lowers("_contrib_box_nms", "_contrib_box_non_maximum_suppression")
@@ -206,14 +206,14 @@ def box_nms(
 def _corners(g: Graph, boxes: ir.Value) -> ir.Value:
     """Centre and size to corners."""
     centre, half = columns(g, boxes, 0, 2), g.emit("Mul", columns(g, boxes, 2, 2), 0.5)
-    return g.node("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
+    return g.emit("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
 
 
 def _centres(g: Graph, boxes: ir.Value) -> ir.Value:
     """Corners to centre and size."""
     low, high = columns(g, boxes, 0, 2), columns(g, boxes, 2, 2)
     centre = g.emit("Mul", g.emit("Add", low, high), 0.5)
-    return g.node("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
+    return g.emit("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
 
 
 def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
@@ -233,7 +233,7 @@ def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
 def _apart(g: Graph, corners: ir.Value, ids: ir.Value) -> ir.Value:
     """Boxes (N, A, 4) moved by their class so far that those of two classes never meet."""
     span = g.emit("Sub", g.emit("ReduceMax", corners, [1, 2], keepdims=1), g.emit("ReduceMin", corners, [1, 2], keepdims=1))
-    return g.node("Add", corners, g.emit("Mul", ids, g.emit("Add", span, 1.0)))
+    return g.emit("Add", corners, g.emit("Mul", ids, g.emit("Add", span, 1.0)))
 
 
 @lowers("_contrib_box_iou")
@@ -257,7 +257,7 @@ def box_iou(g: Graph, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner",
 def _area(g: Graph, extents: ir.Value) -> ir.Value:
     """Products of the last axis' two numbers, 0 where one is negative."""
     held = g.emit("Max", extents, np.zeros((), g.dtype(extents)))
-    return g.node("Mul", column(g, held, 0), column(g, held, 1))
+    return g.emit("Mul", column(g, held, 0), column(g, held, 1))
 
 
 @lowers("_contrib_box_decode")
@@ -282,4 +282,4 @@ def box_decode(
     if clip > 0:
         growth = g.emit("Min", growth, np.array(clip, kind))
     half = g.emit("Mul", g.emit("Mul", g.emit("Exp", growth), size), 0.5)
-    return g.node("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=g.rank(data) - 1)
+    return g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=g.rank(data) - 1)

@@ -29,12 +29,12 @@ def channels_last(layout: str | None) -> bool:
 
 def to_channels_first(g: Graph, data: ir.Value) -> ir.Value:
     rank = g.rank(data)
-    return g.node("Transpose", data, perm=[0, rank - 1, *range(1, rank - 1)])
+    return g.emit("Transpose", data, perm=[0, rank - 1, *range(1, rank - 1)])
 
 
 def to_channels_last(g: Graph, data: ir.Value) -> ir.Value:
     rank = g.rank(data)
-    return g.node("Transpose", data, perm=[0, *range(2, rank), 1])
+    return g.emit("Transpose", data, perm=[0, *range(2, rank), 1])
 
 
 def channels(g: Graph, data: ir.Value, kernel: Ints, groups: int, num_filter: int) -> int:

@@ -26,7 +26,7 @@ def node(op_type: str) -> Binary:
     """A binary operator that is one ONNX node."""
 
     def emit(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
-        return g.node(op_type, a, b)
+        return g.emit(op_type, a, b)
 
     return emit
 
@@ -66,17 +66,17 @@ def modulo(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
         "And", g.emit("Not", g.emit("Equal", rest, 0)), g.emit("Less", g.emit("Mul", g.emit("Sign", rest), g.emit("Sign", safe)), 0)
     )
     result = g.emit("Where", moved, g.emit("Add", rest, safe), rest)
-    return g.node("Where", zero, g.const(np.array(0, g.dtype(a))), result)
+    return g.emit("Where", zero, g.const(np.array(0, g.dtype(a))), result)
 
 
 def hypotenuse(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
     """sqrt(a^2 + b^2)."""
     square = g.emit("Mul", b, b) if isinstance(b, ir.Value) else b * b
-    return g.node("Sqrt", g.emit("Add", g.emit("Mul", a, a), square))
+    return g.emit("Sqrt", g.emit("Add", g.emit("Mul", a, a), square))
 
 
 def divide(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
-    return g.node("Div", a, b)
+    return g.emit("Div", a, b)
 
 
 BINARY: dict[str, Binary] = {
@@ -182,25 +182,25 @@ Unary = Callable[[Graph, ir.Value], ir.Value]
 
 def single(op_type: str) -> Unary:
     def emit(g: Graph, data: ir.Value) -> ir.Value:
-        return g.node(op_type, data)
+        return g.emit(op_type, data)
 
     return emit
 
 
 def scaled(op_type: str | None, factor: float) -> Unary:
     def emit(g: Graph, data: ir.Value) -> ir.Value:
-        return g.node("Mul", g.emit(op_type, data) if op_type else data, factor)
+        return g.emit("Mul", g.emit(op_type, data) if op_type else data, factor)
 
     return emit
 
 
 def cube_root(g: Graph, data: ir.Value) -> ir.Value:
-    return g.node("Mul", g.emit("Sign", data), g.emit("Pow", g.emit("Abs", data), 1 / 3))
+    return g.emit("Mul", g.emit("Sign", data), g.emit("Pow", g.emit("Abs", data), 1 / 3))
 
 
 def inverse_of(function: Unary) -> Unary:
     def emit(g: Graph, data: ir.Value) -> ir.Value:
-        return g.node("Reciprocal", function(g, data))
+        return g.emit("Reciprocal", function(g, data))
 
     return emit
 
@@ -209,7 +209,7 @@ def exponential_minus_one(g: Graph, data: ir.Value) -> ir.Value:
     """exp(x) - 1, through tanh near 0, where the difference would lose its digits."""
     half = g.emit("Tanh", g.emit("Mul", data, 0.5))
     near = g.emit("Div", g.emit("Mul", half, 2.0), g.emit("Sub", 1.0 * np.ones((), g.dtype(data)), half))
-    return g.node("Where", g.emit("Less", g.emit("Abs", data), 0.5), near, g.emit("Sub", g.emit("Exp", data), 1.0))
+    return g.emit("Where", g.emit("Less", g.emit("Abs", data), 0.5), near, g.emit("Sub", g.emit("Exp", data), 1.0))
 
 
 def logarithm_of_one_plus(g: Graph, data: ir.Value) -> ir.Value:
@@ -217,7 +217,7 @@ def logarithm_of_one_plus(g: Graph, data: ir.Value) -> ir.Value:
     small = g.emit("Less", g.emit("Abs", data), 0.5)
     held = g.emit("Where", small, data, np.zeros((), g.dtype(data)))
     near = g.emit("Mul", g.emit("Atanh", g.emit("Div", held, g.emit("Add", held, 2.0))), 2.0)
-    return g.node("Where", small, near, g.emit("Log", g.emit("Add", data, 1.0)))
+    return g.emit("Where", small, near, g.emit("Log", g.emit("Add", data, 1.0)))
 
 
 def round_half_away(g: Graph, data: ir.Value) -> ir.Value:
@@ -225,19 +225,19 @@ def round_half_away(g: Graph, data: ir.Value) -> ir.Value:
     magnitude = g.emit("Abs", data)
     whole = g.emit("Floor", magnitude)
     up = g.cast(g.emit("GreaterOrEqual", g.emit("Sub", magnitude, whole), 0.5), g.dtype(data))
-    return g.node("Mul", g.emit("Sign", data), g.emit("Add", whole, up))
+    return g.emit("Mul", g.emit("Sign", data), g.emit("Add", whole, up))
 
 
 def round_half_down(g: Graph, data: ir.Value) -> ir.Value:
     """rint: the nearest integer, the lower one of two that are as near."""
     low, high = g.emit("Floor", data), g.emit("Ceil", data)
     nearer = g.emit("LessOrEqual", g.emit("Sub", data, low), g.emit("Sub", high, data))
-    return g.node("Where", nearer, low, high)
+    return g.emit("Where", nearer, low, high)
 
 
 def truncate(g: Graph, data: ir.Value) -> ir.Value:
     """Towards zero."""
-    return g.node("Mul", g.emit("Sign", data), g.emit("Floor", g.emit("Abs", data)))
+    return g.emit("Mul", g.emit("Sign", data), g.emit("Floor", g.emit("Abs", data)))
 
 
 def logical_not(g: Graph, data: ir.Value) -> ir.Value:
@@ -277,7 +277,7 @@ def log_gamma(g: Graph, data: ir.Value) -> ir.Value:
 def _times_pi(g: Graph, x: ir.Value) -> ir.Value:
     """pi times x, less whole turns."""
     turns = g.emit("Floor", g.emit("Mul", x, 0.5))
-    return g.node("Mul", g.emit("Sub", x, g.emit("Mul", turns, 2.0)), math.pi)
+    return g.emit("Mul", g.emit("Sub", x, g.emit("Mul", turns, 2.0)), math.pi)
 
 
 def gamma(g: Graph, data: ir.Value) -> ir.Value:
@@ -331,7 +331,7 @@ def _polynomial(g: Graph, x: ir.Value, factors: tuple[float, ...]) -> ir.Value:
 
 
 def square(g: Graph, data: ir.Value) -> ir.Value:
-    return g.node("Mul", data, data)
+    return g.emit("Mul", data, data)
 
 
 UNARY: dict[str, Unary] = {
@@ -398,7 +398,7 @@ for _name, _unary in UNARY.items():
 @lowers("hard_sigmoid")
 def hard_sigmoid(g: Graph, data: ir.Value, *, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
     """alpha x + beta, held between 0 and 1."""
-    return g.node("HardSigmoid", data, alpha=alpha, beta=beta)
+    return g.emit("HardSigmoid", data, alpha=alpha, beta=beta)
 
 
 @lowers("clip", "_npi_clip")
@@ -416,14 +416,14 @@ def smooth_l1(g: Graph, data: ir.Value, *, scalar: float = 1.0) -> ir.Value:
     magnitude = g.emit("Abs", data)
     inner = g.emit("Mul", g.emit("Mul", data, data), 0.5 * s)
     outer = g.emit("Sub", magnitude, 0.5 / s)
-    return g.node("Where", g.emit("Greater", magnitude, 1 / s), outer, inner)
+    return g.emit("Where", g.emit("Greater", magnitude, 1 / s), outer, inner)
 
 
 @lowers("_contrib_quadratic")
 def quadratic(g: Graph, data: ir.Value, *, a: float = 0.0, b: float = 0.0, c: float = 0.0) -> ir.Value:
     """a x^2 + b x + c."""
     curve = g.emit("Mul", g.emit("Add", g.emit("Mul", data, a), b), data)
-    return g.node("Add", curve, c)
+    return g.emit("Add", curve, c)
 
 
 @lowers("add_n", "ElementWiseSum", "_sum")

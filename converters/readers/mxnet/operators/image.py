@@ -25,7 +25,7 @@ def to_tensor(g: Graph, data: ir.Value) -> ir.Value:
     """(H, W, C) of 0..255 to (C, H, W) of 0..1, or a batch of them."""
     rank = _pixels(g, data)
     moved = g.emit("Transpose", data, perm=[2, 0, 1] if rank == 3 else [0, 3, 1, 2])
-    return g.node("Div", g.cast(moved, np.float32), 255.0)
+    return g.emit("Div", g.cast(moved, np.float32), 255.0)
 
 
 @lowers("_image_normalize", "_npx__image_normalize")
@@ -37,7 +37,7 @@ def normalize(g: Graph, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0.0, 0.0), 
     if len(means) != count or len(stds) != count:
         raise g.error(f"mean {mean} and std {std} don't fit {count} channels")
     a, b = (g.const(np.array(v, g.dtype(data)).reshape(count, 1, 1)) for v in (means, stds))
-    return g.node("Div", g.emit("Sub", data, a), b)
+    return g.emit("Div", g.emit("Sub", data, a), b)
 
 
 @lowers("_image_crop", "_npx__image_crop")
@@ -47,11 +47,11 @@ def crop(g: Graph, data: ir.Value, *, x: int, y: int, width: int, height: int) -
     sizes = g.fixed(data, rank - 3, rank - 1)
     if min(x, y) < 0 or min(width, height) < 1 or y + height > sizes[0] or x + width > sizes[1]:
         raise g.error(f"a window of {height} x {width} at ({y}, {x}) doesn't lie in the image of {sizes[0]} x {sizes[1]}")
-    return g.node("Slice", data, [y, x], [y + height, x + width], [rank - 3, rank - 2])
+    return g.emit("Slice", data, [y, x], [y + height, x + width], [rank - 3, rank - 2])
 
 
 def _flipped(g: Graph, data: ir.Value, axis: int) -> ir.Value:
-    return g.node("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
+    return g.emit("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
 
 
 @lowers("_image_flip_left_right", "_npx__image_flip_left_right")
@@ -87,4 +87,4 @@ def im2col(g: Graph, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate:
             ends = [b + (o - 1) * s + 1 for b, o, s in zip(begins, out, strides, strict=True)]
             taps.append(g.emit("Unsqueeze", g.emit("Slice", x, begins, ends, [2, 3], strides), [2]))
     stacked = taps[0] if len(taps) == 1 else g.emit("Concat", *taps, axis=2)
-    return g.node("Reshape", stacked, [0, count * len(taps), out[0] * out[1]])
+    return g.emit("Reshape", stacked, [0, count * len(taps), out[0] * out[1]])

@@ -19,8 +19,8 @@ def indices_within(g: Graph, indices: ir.Value, size: int, mode: str) -> ir.Valu
     """Indices as int64, those out of range clipped or wrapped."""
     whole = g.cast(indices, np.int64)
     if mode == "wrap":
-        return g.node("Mod", whole, size)
-    return g.node("Clip", whole, np.array(0, np.int64), np.array(size - 1, np.int64))
+        return g.emit("Mod", whole, size)
+    return g.emit("Clip", whole, np.array(0, np.int64), np.array(size - 1, np.int64))
 
 
 @lowers("take", "_npi_take")
@@ -29,14 +29,14 @@ def take(g: Graph, a: ir.Value, indices: ir.Value, *, axis: int = 0, mode: Liter
     axis = g.axis(a, axis)
     size = g.fixed(a, axis, axis + 1)[0]
     chosen = g.cast(indices, np.int64) if mode == "raise" else indices_within(g, indices, size, mode)
-    return g.node("Gather", a, chosen, axis=axis)
+    return g.emit("Gather", a, chosen, axis=axis)
 
 
 @lowers("Embedding", "_contrib_SparseEmbedding", "_npx_embedding")
 def embedding(g: Graph, data: ir.Value, weight: Parameter, *, input_dim: int, output_dim: int, dtype: str = "float32") -> ir.Value:
     """Rows of the weight (input_dim, output_dim) by index, clipped to the range."""
     rows = weight.use((input_dim, output_dim), read_type(g, dtype))
-    return g.node("Gather", rows, indices_within(g, data, input_dim, "clip"), axis=0)
+    return g.emit("Gather", rows, indices_within(g, data, input_dim, "clip"), axis=0)
 
 
 @lowers("one_hot", "_npx_one_hot")
@@ -48,7 +48,7 @@ def one_hot(g: Graph, indices: ir.Value, *, depth: int, on_value: float = 1.0, o
     kind = read_type(g, dtype)
     wide = g.emit("Unsqueeze", g.cast(indices, np.int64), [g.rank(indices)])
     found = g.emit("Equal", wide, g.const(np.arange(depth, dtype=np.int64), role="positions"))
-    return g.node("Where", found, np.array(on_value, kind), np.array(off_value, kind))
+    return g.emit("Where", found, np.array(on_value, kind), np.array(off_value, kind))
 
 
 @lowers("pick", "choose_element_0index", "_npx_pick")
@@ -69,7 +69,7 @@ def pick(
         return picked
     if g.rank(x) == 1:
         return picked
-    return g.node("Squeeze", picked, [where])
+    return g.emit("Squeeze", picked, [where])
 
 
 @lowers("batch_take")
@@ -77,20 +77,20 @@ def batch_take(g: Graph, a: ir.Value, indices: ir.Value) -> ir.Value:
     """One element per row of a matrix."""
     size = g.fixed(a, 1, 2)[0]
     chosen = g.emit("Unsqueeze", indices_within(g, indices, size, "clip"), [1])
-    return g.node("Squeeze", g.emit("GatherElements", a, chosen, axis=1), [1])
+    return g.emit("Squeeze", g.emit("GatherElements", a, chosen, axis=1), [1])
 
 
 def last_axis_first(g: Graph, indices: ir.Value) -> ir.Value:
     """Indices (M, ...) as ONNX wants them, (..., M)."""
     rank = g.rank(indices)
     whole = g.cast(indices, np.int64)
-    return g.node("Transpose", whole, perm=[*range(1, rank), 0]) if rank > 1 else whole
+    return g.emit("Transpose", whole, perm=[*range(1, rank), 0]) if rank > 1 else whole
 
 
 @lowers("gather_nd", "_npi_gather_nd", "_npx_gather_nd")
 def gather_nd(g: Graph, data: ir.Value, indices: ir.Value) -> ir.Value:
     """Slices by index tuples, which lie along the first axis of the indices; out of range they count from the end."""
-    return g.node("GatherND", data, last_axis_first(g, indices))
+    return g.emit("GatherND", data, last_axis_first(g, indices))
 
 
 @lowers("scatter_nd")
@@ -99,13 +99,13 @@ def scatter_nd(g: Graph, data: ir.Value, indices: ir.Value, *, shape: Ints) -> i
     if not shape or min(shape) < 1 or math.prod(shape) > 1 << 28:
         raise g.error(f"attribute shape is {shape}")
     zeros = g.emit("Expand", np.zeros((), g.dtype(data)), list(shape))
-    return g.node("ScatterND", zeros, last_axis_first(g, indices), data)
+    return g.emit("ScatterND", zeros, last_axis_first(g, indices), data)
 
 
 @lowers("_scatter_set_nd", "_npi_scatter_set_nd")
 def scatter_set_nd(g: Graph, lhs: ir.Value, rhs: ir.Value, indices: ir.Value, *, shape: Ints = ()) -> ir.Value:
     """The first input with the second put where index tuples say."""
-    return g.node("ScatterND", lhs, last_axis_first(g, indices), rhs)
+    return g.emit("ScatterND", lhs, last_axis_first(g, indices), rhs)
 
 
 @lowers("where")
@@ -115,14 +115,14 @@ def where(g: Graph, condition: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     rank = g.rank(x)
     if g.rank(condition) == 1 and rank > 1:
         chosen = g.emit("Unsqueeze", chosen, list(range(1, rank)))
-    return g.node("Where", chosen, x, g.cast(y, g.dtype(x)))
+    return g.emit("Where", chosen, x, g.cast(y, g.dtype(x)))
 
 
 @lowers("_contrib_index_copy")
 def index_copy(g: Graph, old_tensor: ir.Value, index_vector: ir.Value, new_tensor: ir.Value) -> ir.Value:
     """The first input with rows replaced."""
     rows = g.emit("Unsqueeze", g.cast(index_vector, np.int64), [1])
-    return g.node("ScatterND", old_tensor, rows, new_tensor)
+    return g.emit("ScatterND", old_tensor, rows, new_tensor)
 
 
 @lowers("_contrib_index_array")
@@ -142,7 +142,7 @@ def ravel_multi_index(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
     if g.fixed(data, 0, 1)[0] != len(shape):
         raise g.error(f"index tuples of shape {g.shape(data)} don't fit shape {shape}")
     spread = g.const(factors.reshape([-1] + [1] * (g.rank(data) - 1)))
-    return g.node("ReduceSum", g.emit("Mul", data, spread), [0], keepdims=0)
+    return g.emit("ReduceSum", g.emit("Mul", data, spread), [0], keepdims=0)
 
 
 @lowers("_unravel_index", "unravel_index")

@@ -22,7 +22,7 @@ def concat(g: Graph, *data: ir.Value, dim: int = 1) -> ir.Value:
         raise g.error("it has no inputs")
     if len(data) == 1:
         return g.identity(data[0])
-    return g.node("Concat", *_closed(g, data), axis=g.axis(data[0], dim, attribute="dim"))
+    return g.emit("Concat", *_closed(g, data), axis=g.axis(data[0], dim, attribute="dim"))
 
 
 def _closed(g: Graph, data: Sequence[ir.Value]) -> list[ir.Value]:
@@ -43,7 +43,7 @@ def stack(g: Graph, *data: ir.Value, axis: int = 0) -> ir.Value:
     if not data:
         raise g.error("it has no inputs")
     where = g.axis(data[0], axis, extra=1)
-    return g.node("Concat", *(g.emit("Unsqueeze", value, [where]) for value in _closed(g, data)), axis=where)
+    return g.emit("Concat", *(g.emit("Unsqueeze", value, [where]) for value in _closed(g, data)), axis=where)
 
 
 @lowers("tile", "_npi_tile")
@@ -54,7 +54,7 @@ def tile(g: Graph, data: ir.Value, *, reps: Ints) -> ir.Value:
     x, rank = data, g.rank(data)
     if len(reps) > rank:
         x = g.emit("Unsqueeze", data, list(range(len(reps) - rank)))
-    return g.node("Tile", x, [1] * (g.rank(x) - len(reps)) + list(reps))
+    return g.emit("Tile", x, [1] * (g.rank(x) - len(reps)) + list(reps))
 
 
 @lowers("repeat")
@@ -71,7 +71,7 @@ def repeat(g: Graph, data: ir.Value, *, repeats: int, axis: int | None = None) -
     entries = [0 if i < where else -1 if i == where else as_dim(size) for i, size in enumerate(sizes)]
     if not all(isinstance(entry, int) for entry in entries):
         g.fixed(data)
-    return g.node("Reshape", tiled, [int(e) for e in entries], shape=[as_dim(s) for s in sizes])
+    return g.emit("Reshape", tiled, [int(e) for e in entries], shape=[as_dim(s) for s in sizes])
 
 
 @lowers("reverse", "flip")
@@ -90,7 +90,7 @@ def broadcast_axis(g: Graph, data: ir.Value, *, axis: Ints = (), size: Ints = ()
     dims = g.shape(data)
     if any(isinstance(dims[a], int) and dims[a] != 1 for a in sizes) or any(s < 1 for s in size):
         raise g.error(f"only axes of size 1 can be repeated; the input has shape {dims}, axis is {axis}, size {size}")
-    return g.node("Expand", data, [sizes.get(i, 1) for i in range(len(dims))])
+    return g.emit("Expand", data, [sizes.get(i, 1) for i in range(len(dims))])
 
 
 @lowers("broadcast_to")
@@ -99,7 +99,7 @@ def broadcast_to(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
     dims = g.shape(data)
     if len(shape) != len(dims) or any(isinstance(d, int) and s not in (0, d) and d != 1 for d, s in zip(dims, shape, strict=False)):
         raise g.error(f"an input of shape {dims} can't be repeated to {shape}")
-    return g.node("Expand", data, [1 if s == 0 or s == d else s for d, s in zip(dims, shape, strict=True)])
+    return g.emit("Expand", data, [1 if s == 0 or s == d else s for d, s in zip(dims, shape, strict=True)])
 
 
 @lowers("broadcast_like")
@@ -108,14 +108,14 @@ def broadcast_like(g: Graph, lhs: ir.Value, rhs: ir.Value, *, lhs_axes: Ints | N
     if lhs_axes is None or rhs_axes is None:
         if g.rank(lhs) != g.rank(rhs):
             raise g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}; they need as many axes")
-        return g.node("Expand", lhs, g.emit("Shape", rhs), shape=g.shape(rhs))
+        return g.emit("Expand", lhs, g.emit("Shape", rhs), shape=g.shape(rhs))
     if len(lhs_axes) != len(rhs_axes):
         raise g.error(f"lhs_axes {lhs_axes} and rhs_axes {rhs_axes} must have as many entries")
     target = [1] * g.rank(lhs)
     for a, b in zip(lhs_axes, rhs_axes, strict=True):
         there = g.axis(rhs, b, attribute="rhs_axes")
         target[g.axis(lhs, a, attribute="lhs_axes")] = g.fixed(rhs, there, there + 1)[0]
-    return g.node("Expand", lhs, target)
+    return g.emit("Expand", lhs, target)
 
 
 @lowers("Pad", "pad")
@@ -129,13 +129,13 @@ def pad(
     pads = [*pad_width[::2], *pad_width[1::2]]
     if mode == "constant":
         value = np.array(constant_value, g.dtype(data))
-        return g.node("Pad", data, pads, value, mode=mode)
+        return g.emit("Pad", data, pads, value, mode=mode)
     if mode == "reflect":
         for axis in range(rank):
             size = g.shape(data)[axis]
             if isinstance(size, int) and max(pad_width[2 * axis], pad_width[2 * axis + 1]) >= size and size > 1:
                 raise g.error(f"a mirrored border of {pad_width[2 * axis : 2 * axis + 2]} doesn't fit an axis of size {size}")
-    return g.node("Pad", data, pads, mode=mode)
+    return g.emit("Pad", data, pads, mode=mode)
 
 
 @lowers("depth_to_space")
@@ -144,7 +144,7 @@ def depth_to_space(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
     count = g.fixed(data, 1, 2)[0]
     if block_size < 1 or count % (block_size * block_size):
         raise g.error(f"{count} channels don't divide into blocks of {block_size} x {block_size}")
-    return g.node("DepthToSpace", data, blocksize=block_size, mode="DCR")
+    return g.emit("DepthToSpace", data, blocksize=block_size, mode="DCR")
 
 
 @lowers("space_to_depth")
@@ -152,7 +152,7 @@ def space_to_depth(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
     """Blocks of pixels laid out as channels."""
     if block_size < 1 or any(isinstance(d, int) and d % block_size for d in g.shape(data)[2:]):
         raise g.error(f"an input of shape {g.shape(data)} doesn't divide into blocks of {block_size} x {block_size}")
-    return g.node("SpaceToDepth", data, blocksize=block_size)
+    return g.emit("SpaceToDepth", data, blocksize=block_size)
 
 
 @lowers("diag")
@@ -169,7 +169,7 @@ def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1
             rows = g.emit("Unsqueeze", g.emit("Pad", data, [0, k], np.zeros((), g.dtype(data))), [1])
         else:  # column j holds element j
             rows = g.emit("Unsqueeze", g.emit("Pad", data, [0, -k], np.zeros((), g.dtype(data))), [0])
-        return g.node("Where", g.const(mask, role="mask"), rows, np.zeros((), g.dtype(data)))
+        return g.emit("Where", g.const(mask, role="mask"), rows, np.zeros((), g.dtype(data)))
     a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")
     if a == b:
         raise g.error(f"axis1 and axis2 are the same axis, {a}")
@@ -180,4 +180,4 @@ def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1
         raise g.error(f"there is no diagonal {k} in an input of shape {sizes}")
     moved = g.emit("Transpose", data, perm=[*rest, a, b])
     flat = g.emit("Reshape", moved, [*(sizes[i] for i in rest), -1])
-    return g.node("Gather", flat, g.const(chosen.astype(np.int64), role="positions"), axis=len(rest))
+    return g.emit("Gather", flat, g.const(chosen.astype(np.int64), role="positions"), axis=len(rest))

@@ -58,7 +58,7 @@ def dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, tr
     if len(a) == 1 and len(b) == 1:
         if a != b:
             raise _unfit(g, lhs, rhs, a[0], b[0])
-        return g.node("ReduceSum", g.emit("Mul", lhs, rhs), [0], keepdims=1)
+        return g.emit("ReduceSum", g.emit("Mul", lhs, rhs), [0], keepdims=1)
     inner_a, outer_a = (a[0], a[1:]) if transpose_a else (a[-1], a[:-1])
     inner_b, outer_b = (b[-1], b[:-1]) if transpose_b else (b[0], b[1:])
     if inner_a != inner_b:
@@ -89,13 +89,13 @@ def swapped(g: Graph, value: ir.Value, when: bool = True) -> ir.Value:
     rank = g.rank(value)
     if rank < 2:
         raise g.error(f"a matrix is needed, but the input has shape {g.shape(value)}")
-    return g.node("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
+    return g.emit("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 @lowers("batch_dot", "_npx_batch_dot")
 def batch_dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
     """A matrix product per sample."""
-    return g.node("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
+    return g.emit("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
 
 
 @lowers("_linalg_gemm2", "linalg_gemm2")
@@ -122,7 +122,7 @@ def gemm(
     axis: int = -2,
 ) -> ir.Value:
     """alpha A B + beta C."""
-    return g.node("Add", gemm2(g, A, B, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, axis=axis), _scaled(g, C, beta))
+    return g.emit("Add", gemm2(g, A, B, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, axis=axis), _scaled(g, C, beta))
 
 
 def _scaled(g: Graph, value: ir.Value, factor: float) -> ir.Value:
@@ -135,7 +135,7 @@ def _rows_last_but_one(g: Graph, value: ir.Value, axis: int) -> ir.Value:
     if where == rank - 2:
         return value
     order = [i for i in range(rank - 1) if i != where] + [where, rank - 1]
-    return g.node("Transpose", value, perm=order)
+    return g.emit("Transpose", value, perm=order)
 
 
 def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
@@ -144,7 +144,7 @@ def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
     if where == rank - 2:
         return value
     order = [i for i in range(rank - 1) if i != where] + [where, rank - 1]
-    return g.node("Transpose", value, perm=[order.index(i) for i in range(rank)])
+    return g.emit("Transpose", value, perm=[order.index(i) for i in range(rank)])
 
 
 @lowers("_linalg_syrk", "linalg_syrk")
@@ -167,7 +167,7 @@ def trmm(
 def det(g: Graph, A: ir.Value) -> ir.Value:
     """Determinants."""
     single = g.rank(A) == 2
-    return g.node("Det", g.emit("Unsqueeze", A, [0]) if single else A)
+    return g.emit("Det", g.emit("Unsqueeze", A, [0]) if single else A)
 
 
 @lowers("_linalg_slogdet", "linalg_slogdet")
@@ -182,8 +182,8 @@ def sumlogdiag(g: Graph, A: ir.Value) -> ir.Value:
     """Sums of the logarithms of the diagonals."""
     logarithms = g.emit("Log", extract_diagonal(g, A, offset=0))
     if g.rank(A) == 2:
-        return g.node("ReduceSum", logarithms, [0], keepdims=1)
-    return g.node("ReduceSum", logarithms, [g.rank(A) - 2], keepdims=0)
+        return g.emit("ReduceSum", logarithms, [0], keepdims=1)
+    return g.emit("ReduceSum", logarithms, [g.rank(A) - 2], keepdims=0)
 
 
 @lowers("_linalg_extractdiag", "linalg_extractdiag")
@@ -218,7 +218,7 @@ def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
     rank = g.rank(A)
     sizes = [size_of(g, A, i) for i in range(rank)]
     flat = reshape_to(g, A, [*sizes[:-2], times(sizes[-2:])])
-    return g.node("Gather", flat, g.const(positions.astype(np.int64), role="positions"), axis=rank - 2)
+    return g.emit("Gather", flat, g.const(positions.astype(np.int64), role="positions"), axis=rank - 2)
 
 
 @lowers("_linalg_makediag", "linalg_makediag")
@@ -271,7 +271,7 @@ def khatri_rao(g: Graph, *args: ir.Value) -> ir.Value:
 @lowers("_contrib_div_sqrt_dim")
 def div_sqrt_dim(g: Graph, data: ir.Value) -> ir.Value:
     """x / sqrt(size of the last axis)."""
-    return g.node("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
+    return g.emit("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
 
 
 def _heads(g: Graph, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:
@@ -284,7 +284,7 @@ def _heads(g: Graph, projections: ir.Value, heads: int, parts: int) -> list[ir.V
     moved = g.emit("Transpose", split, perm=[2, 1, 0, 3])
     if parts == 1:
         return [g.emit("Squeeze", moved, [0])]
-    return [g.emit("Squeeze", part, [0]) for part in g.emit("Split", moved, [1] * parts, outputs=parts, axis=0)]
+    return [g.emit("Squeeze", part, [0]) for part in g.emit_all("Split", moved, [1] * parts, outputs=parts, axis=0)]
 
 
 def _merge_heads(g: Graph, value: ir.Value, heads: int) -> ir.Value:
@@ -297,7 +297,7 @@ def _merge_heads(g: Graph, value: ir.Value, heads: int) -> ir.Value:
 
 def _scores(g: Graph, queries: ir.Value, keys: ir.Value) -> ir.Value:
     size = g.fixed(queries, 2, 3)[0]
-    return g.node("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
+    return g.emit("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
 
 
 @lowers("_contrib_interleaved_matmul_selfatt_qk")

@@ -70,7 +70,7 @@ def batch_norm_with_relu(
         g, data, gamma, beta, moving_mean, moving_var, eps=eps, fix_gamma=fix_gamma, output_mean_var=output_mean_var, axis=axis
     )
     if isinstance(result, ir.Value):
-        return g.node("Relu", result)
+        return g.emit("Relu", result)
     return {name: g.emit("Relu", value) if name == "output" else value for name, value in result.items()}
 
 
@@ -81,7 +81,7 @@ def instance_norm(g: Graph, data: ir.Value, gamma: Parameter, beta: Parameter, *
         raise g.error(f"an input (N, C, ...) is needed, but it has shape {g.shape(data)}")
     size = g.fixed(data, 1, 2)[0]
     kind = g.dtype(data)
-    return g.node("InstanceNormalization", data, gamma.use((size,), kind), beta.use((size,), kind), epsilon=eps)
+    return g.emit("InstanceNormalization", data, gamma.use((size,), kind), beta.use((size,), kind), epsilon=eps)
 
 
 @lowers("LayerNorm", "_npx_layer_norm")
@@ -107,7 +107,7 @@ def layer_norm(
 def _deviation(g: Graph, data: ir.Value, mean: ir.Value, axes: list[int], eps: float) -> ir.Value:
     centred = g.emit("Sub", data, mean)
     variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
-    return g.node("Sqrt", g.emit("Add", variance, eps))
+    return g.emit("Sqrt", g.emit("Add", variance, eps))
 
 
 @lowers("GroupNorm")
@@ -144,8 +144,8 @@ def like(g: Graph, value: ir.Value, model: ir.Value) -> ir.Value:
     """The value in the shape of another one with as many elements."""
     shape = g.shape(model)
     if all(isinstance(d, int) for d in shape[1:]):
-        return g.node("Reshape", value, [d if isinstance(d, int) and i else -1 for i, d in enumerate(shape)], shape=shape)
-    return g.node("Reshape", value, g.emit("Shape", model), shape=shape)
+        return g.emit("Reshape", value, [d if isinstance(d, int) and i else -1 for i, d in enumerate(shape)], shape=shape)
+    return g.emit("Reshape", value, g.emit("Shape", model), shape=shape)
 
 
 @lowers("L2Normalization")
@@ -158,7 +158,7 @@ def l2_normalization(
     if not axes or rank < 2:
         raise g.error(f"mode {mode} doesn't fit an input of shape {g.shape(data)}")
     total = g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=1)
-    return g.node("Div", data, g.emit("Sqrt", g.emit("Add", total, eps)))
+    return g.emit("Div", data, g.emit("Sqrt", g.emit("Add", total, eps)))
 
 
 @lowers("LRN")
@@ -168,4 +168,4 @@ def lrn(g: Graph, data: ir.Value, *, nsize: int, alpha: float = 1e-4, beta: floa
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
     if nsize < 1 or nsize % 2 == 0:
         raise g.error(f"attribute nsize is {nsize}; an odd number of channels makes a window")
-    return g.node("LRN", data, size=nsize, alpha=alpha, beta=beta, bias=knorm)
+    return g.emit("LRN", data, size=nsize, alpha=alpha, beta=beta, bias=knorm)

@@ -27,10 +27,10 @@ def softmax_output(
     """
     rank = g.rank(data)
     if multi_output and rank > 1:
-        return g.node("Softmax", data, axis=1)
+        return g.emit("Softmax", data, axis=1)
     if preserve_shape or rank <= 2:
-        return g.node("Softmax", data, axis=-1)
-    return like(g, g.node("Softmax", g.node("Flatten", data, axis=1), axis=-1), data)
+        return g.emit("Softmax", data, axis=-1)
+    return like(g, g.emit("Softmax", g.emit("Flatten", data, axis=1), axis=-1), data)
 
 
 @lowers("SoftmaxActivation")
@@ -44,7 +44,7 @@ def softmax_activation(g: Graph, data: ir.Value, *, mode: Literal["instance", "c
             ConversionWarning,
             stacklevel=2,
         )
-    return g.node("Softmax", data, axis=1 if mode == "channel" else -1)
+    return g.emit("Softmax", data, axis=1 if mode == "channel" else -1)
 
 
 def _softmax(
@@ -64,7 +64,7 @@ def _softmax(
     if temperature is not None and temperature != 1.0:
         x = g.emit("Div", x, temperature)
     if not use_length:
-        return g.node(op_type, x, axis=axis)
+        return g.emit(op_type, x, axis=axis)
     if length is None:
         raise g.error("the input 'length' is missing, and use_length is set")
     size = g.fixed(x, axis, axis + 1)[0]
@@ -73,7 +73,7 @@ def _softmax(
     inside = g.emit("Less", g.const(positions, role="positions"), g.emit("Unsqueeze", g.cast(length, np.int64), [axis]))
     lowest = np.full((), -np.inf, g.dtype(x))
     masked = g.emit(op_type, g.emit("Where", inside, x, lowest), axis=axis)
-    return g.node("Where", inside, masked, np.zeros((), g.dtype(x)))
+    return g.emit("Where", inside, masked, np.zeros((), g.dtype(x)))
 
 
 @lowers("softmax", "_npx_softmax")
@@ -124,7 +124,7 @@ def softmin(
 @lowers("LogisticRegressionOutput")
 def logistic_output(g: Graph, data: ir.Value, label: Label | None = None) -> ir.Value:
     """A sigmoid; the label is for training."""
-    return g.node("Sigmoid", data)
+    return g.emit("Sigmoid", data)
 
 
 @lowers("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput")
@@ -136,7 +136,7 @@ def regression_output(g: Graph, data: ir.Value, label: Label | None = None) -> i
 @lowers("WarpCTC")
 def warp_ctc(g: Graph, data: ir.Value, label: Label | None = None, *, label_length: int = 0, input_length: int = 0) -> ir.Value:
     """Softmax over the classes of every step, (T N, C); the label is for training."""
-    return g.node("Softmax", data, axis=-1)
+    return g.emit("Softmax", data, axis=-1)
 
 
 @lowers("IdentityAttachKLSparseReg")
@@ -185,4 +185,4 @@ def softmax_cross_entropy(g: Graph, data: ir.Value, label: ir.Value) -> ir.Value
     """The sum over the rows of -log softmax(data)[label], shape (1,)."""
     logarithms = g.emit("LogSoftmax", data, axis=-1)
     picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)
-    return g.node("Neg", g.emit("Reshape", g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))
+    return g.emit("Neg", g.emit("Reshape", g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))

@@ -73,7 +73,7 @@ def _averages_of_all(
         return None
     total = pool(g, x, "sum", kernel=kernel, strides=strides, pads=pads, out=out)
     factors = np.where(counts > 0, 1 / np.where(counts > 0, counts, 1), 0.0)
-    return g.node("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
+    return g.emit("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
 
 
 def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -> ir.Value:
@@ -81,7 +81,7 @@ def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -
     if g.rank(x) < 3:
         raise g.error(f"a global pooling needs an input (N, C, ...), but it has shape {g.shape(x)}")
     if pool_type in ("max", "avg"):
-        return g.node("GlobalMaxPool" if pool_type == "max" else "GlobalAveragePool", x)
+        return g.emit("GlobalMaxPool" if pool_type == "max" else "GlobalAveragePool", x)
     axes = list(range(2, g.rank(x)))
     power = _power(g, x, p_value) if pool_type == "lp" else x
     result = g.emit("ReduceSum", power, axes, keepdims=1)
@@ -98,7 +98,7 @@ def _power(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
 def _root(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
     if p == 1:
         return x
-    return g.node("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
+    return g.emit("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
 
 
 @lowers("Pooling_v1")
@@ -127,7 +127,7 @@ def pooling_v1(
     result = pool(g, data, "max", kernel=kernel, strides=strides, pads=pads, out=out)
     if not any(pads):
         return result
-    return g.node("Max", result, g.const(_touching(sizes, kernel, strides, pads, out).astype(g.dtype(data)), role="pads"))
+    return g.emit("Max", result, g.const(_touching(sizes, kernel, strides, pads, out).astype(g.dtype(data)), role="pads"))
 
 
 def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], out: list[int]) -> np.ndarray:
@@ -150,7 +150,7 @@ def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()
     if len(out) != 2 or min(out) < 1:
         raise g.error(f"attribute output_size is {output_size}; one or two sizes of at least 1 make sense")
     if out == [1, 1]:
-        return g.node("GlobalAveragePool", data)
+        return g.emit("GlobalAveragePool", data)
     sizes = g.fixed(data, 2)
     if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
         kernel = [size // o for size, o in zip(sizes, out, strict=True)]
@@ -158,7 +158,7 @@ def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()
     g.room(sizes[0], out[0])
     g.room(sizes[1], out[1])
     rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))
-    return g.node("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
+    return g.emit("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
 
 
 def _averages(size: int, out: int) -> np.ndarray:

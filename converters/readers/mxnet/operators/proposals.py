@@ -81,7 +81,7 @@ def proposal(
     half = g.emit("Mul", least, np.array([-0.5, -0.5, 0.5, 0.5], np.float32))
     boxes = g.emit("Where", small, g.emit("Add", boxes, half), boxes)
     score = g.emit("Where", g.emit("Or", outside, g.emit("Squeeze", small, [2])), np.full((), -1, np.float32), score)
-    values, order = g.emit("TopK", score, [before], outputs=2, axis=1, largest=1, sorted=1)
+    values, order = g.emit_all("TopK", score, [before], outputs=2, axis=1, largest=1, sorted=1)
     boxes = rows_at(g, boxes, order)
     grown = g.emit("Add", boxes, np.array([0, 0, 1, 1], np.float32))
     ranks = g.const(np.arange(before, 0, -1, dtype=np.float32).reshape(1, 1, -1), role="ranks")
@@ -107,10 +107,10 @@ def proposal(
 def _moved(g: Graph, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:
     """Anchors (1, A, 4) moved by offsets (N, A, 4): of the corners, or of the centre and the logarithms of the size."""
     if iou_loss:
-        return g.node("Add", deltas, g.const(anchors, role="anchors"))
+        return g.emit("Add", deltas, g.const(anchors, role="anchors"))
     size = anchors[..., 2:] - anchors[..., :2] + np.float32(1)
     centre = anchors[..., :2] + np.float32(0.5) * (size - np.float32(1))
     moved = g.emit("Add", g.emit("Mul", columns(g, deltas, 0, 2), g.const(size, role="sizes")), g.const(centre, role="centres"))
     grown = g.emit("Mul", g.emit("Exp", columns(g, deltas, 2, 2)), g.const(size, role="sizes"))
     half = g.emit("Mul", g.emit("Sub", grown, 1.0), 0.5)
-    return g.node("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)
+    return g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)

@@ -36,7 +36,7 @@ class _Vector:
         g = self.g
         part = g.emit("Reshape", g.emit("Slice", self.value, [start], [self.at], [0]), list(shape))
         part = g.emit("Gather", part, order, axis=0) if len(order) > 1 else part
-        return g.node("Reshape", part, [1, rows, *shape[2:]])
+        return g.emit("Reshape", part, [1, rows, *shape[2:]])
 
 
 def _joined(g: Graph, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:
@@ -93,7 +93,9 @@ def rnn(
     if use_sequence_length and lengths is None:
         raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
     op_type = {"lstm": "LSTM", "gru": "GRU"}.get(mode, "RNN")
-    x, lasts, last_cells = data, [], []
+    x = data
+    lasts: list[ir.Value] = []
+    last_cells: list[ir.Value] = []
     for layer in range(num_layers):
         name = parameters.name
         w = _joined(g, [pair[0] for pair in weights[layer]], 0, f"weight_ih_l{layer}", name)
@@ -105,7 +107,7 @@ def rnn(
         else:
             b = _joined(g, [g.emit("Concat", *pair, axis=1) for pair in biases[layer]], 0, "", name)
         states = [firsts[layer]] + ([cells[layer]] if cells else [])
-        results = g.emit(
+        results = g.emit_all(
             op_type,
             x,
             w,
@@ -152,4 +154,4 @@ def _states(g: Graph, data: ir.Value, state: ir.Value | None, layers: int, direc
         state = g.emit("Expand", state, shape, shape=[layers * directions, batch, size])
     if layers == 1:
         return [state]
-    return list(g.emit("Split", state, [directions] * layers, outputs=layers, axis=0))
+    return list(g.emit_all("Split", state, [directions] * layers, outputs=layers, axis=0))

@@ -29,15 +29,15 @@ def reduced(g: Graph, function: Reduction, data: ir.Value, axes: list[int], keep
     if not axes:
         return g.identity(data)
     if not keepdims and len(axes) == g.rank(data):
-        return g.node("Reshape", function(g, data, axes, 1), [1])
+        return g.emit("Reshape", function(g, data, axes, 1), [1])
     return function(g, data, axes, int(keepdims))
 
 
 def plain(op_type: str) -> Reduction:
     def emit(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
         if op_type in ("ReduceMax", "ReduceMin", "ReduceProd", "ReduceMean"):  # axes are an attribute before opset 18
-            return g.node(op_type, data, axes, keepdims=keepdims)
-        return g.node(op_type, data, axes, keepdims=keepdims)
+            return g.emit(op_type, data, axes, keepdims=keepdims)
+        return g.emit(op_type, data, axes, keepdims=keepdims)
 
     return emit
 
@@ -45,13 +45,13 @@ def plain(op_type: str) -> Reduction:
 def without_nan(op_type: str, neutral: float) -> Reduction:
     def emit(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
         held = g.emit("Where", g.emit("IsNaN", data), np.full((), neutral, g.dtype(data)), data)
-        return g.node(op_type, held, axes, keepdims=keepdims)
+        return g.emit(op_type, held, axes, keepdims=keepdims)
 
     return emit
 
 
 def sum_of_squares(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
-    return g.node("ReduceSum", g.emit("Mul", data, data), axes, keepdims=keepdims)
+    return g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=keepdims)
 
 
 REDUCTIONS: dict[tuple[str, ...], Reduction] = {
@@ -88,8 +88,8 @@ def norm(
 
     def length(g: Graph, value: ir.Value, axes: list[int], keep: int) -> ir.Value:
         if ord == 1:
-            return g.node("ReduceSum", g.emit("Abs", value), axes, keepdims=keep)
-        return g.node("Sqrt", sum_of_squares(g, value, axes, keep))
+            return g.emit("ReduceSum", g.emit("Abs", value), axes, keepdims=keep)
+        return g.emit("Sqrt", sum_of_squares(g, value, axes, keep))
 
     result = reduced(g, length, data, axes_of(g, data, axis), keepdims)
     return g.cast(result, read_type(g, out_dtype)) if out_dtype else result
@@ -146,4 +146,4 @@ def cumsum(g: Graph, a: ir.Value, *, axis: int | None = None, dtype: str | None 
     x = a if axis is not None else g.emit("Reshape", a, [-1])
     x = g.cast(x, read_type(g, dtype)) if dtype else x
     where = g.axis(x, axis if axis is not None else 0)
-    return g.node("CumSum", x, np.array(where, np.int64))
+    return g.emit("CumSum", x, np.array(where, np.int64))

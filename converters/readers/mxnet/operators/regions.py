@@ -18,7 +18,7 @@ def roi_pooling(g: Graph, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, 
     """Maxima over the bins of regions (image, x1, y1, x2, y2)."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
-    return g.node("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
+    return g.emit("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
 
 
 @lowers("_contrib_ROIAlign", "_npx_roi_align")
@@ -63,7 +63,7 @@ def roi_align(
     g.room(cells)
     flat = g.emit("Reshape", pooled, [-1, count // cells, cells * cells])
     own = g.emit("Gather", flat, g.const(np.arange(cells, dtype=np.int64) * (cells + 1), role="positions"), axis=2)
-    return g.node("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
+    return g.emit("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
 
 
 @lowers("_contrib_PSROIPooling")
@@ -100,14 +100,14 @@ def psroi_pooling(
     plane = g.emit("Mul", plane, (height + 1) * (width + 1))
 
     def bounds(values: ir.Value) -> tuple[ir.Value, ir.Value]:
-        x, y = g.emit("Split", values, [1, 1], outputs=2, axis=1)
-        return g.node("Unsqueeze", x, [2]), g.emit("Unsqueeze", y, [3])  # (R, 1, 1, P), (R, 1, P, 1)
+        x, y = g.emit_all("Split", values, [1, 1], outputs=2, axis=1)
+        return g.emit("Unsqueeze", x, [2]), g.emit("Unsqueeze", y, [3])  # (R, 1, 1, P), (R, 1, P, 1)
 
     (left, top), (right, bottom) = bounds(lows), bounds(highs)
 
     def corner(y: ir.Value, x: ir.Value) -> ir.Value:
         place = g.emit("Add", g.emit("Add", plane, g.emit("Mul", y, width + 1)), x)
-        return g.node("Gather", flat, place, axis=0)
+        return g.emit("Gather", flat, place, axis=0)
 
     total = g.emit("Sub", corner(bottom, right), corner(top, right))
     total = g.emit("Add", g.emit("Sub", total, corner(bottom, left)), corner(top, left))

@@ -57,7 +57,7 @@ def upsampling(
     if len(results) == 1:
         return results[0]
     if multi_input_mode == "concat":
-        return g.node("Concat", *results, axis=1)
+        return g.emit("Concat", *results, axis=1)
     total = results[0]
     for other in results[1:]:
         total = g.emit("Add", total, other)
@@ -68,7 +68,7 @@ def enlarge(g: Graph, x: ir.Value, tall: int, wide: int) -> ir.Value:
     """Every pixel repeated."""
     if tall == wide == 1:
         return g.identity(x)
-    return g.node(
+    return g.emit(
         "Resize",
         x,
         None,
@@ -120,7 +120,7 @@ def bilinear_resize(
         if g.shape(data)[2:] == tuple(out):
             return data
     shape = g.emit("Concat", g.emit("Slice", g.emit("Shape", data), [0], [2]), out, axis=0)
-    return g.node(
+    return g.emit(
         "Resize",
         data,
         None,
@@ -141,7 +141,7 @@ def affine_grid(g: Graph, theta: ir.Value, target_shape: Ints) -> ir.Value:
     y, x = np.meshgrid(_steps(height), _steps(width), indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), np.ones(height * width)]).astype(g.dtype(theta))
     moved = g.emit("MatMul", g.emit("Reshape", theta, [-1, 2, 3]), g.const(points, role="points"))
-    return g.node("Reshape", moved, [0, 2, height, width], shape=[g.shape(theta)[0], 2, height, width])
+    return g.emit("Reshape", moved, [0, 2, height, width], shape=[g.shape(theta)[0], 2, height, width])
 
 
 def _steps(size: int) -> np.ndarray:
@@ -159,13 +159,13 @@ def grid_generator(g: Graph, data: ir.Value, *, transform_type: Literal["affine"
     base = np.stack([x, y]).astype(g.dtype(data))
     halves = np.array([(width - 1) / 2, (height - 1) / 2], g.dtype(data)).reshape(2, 1, 1)
     moved = g.emit("Add", data, g.const(base[None], role="pixels"))
-    return g.node("Sub", g.emit("Div", moved, halves), 1.0)
+    return g.emit("Sub", g.emit("Div", moved, halves), 1.0)
 
 
 def sample(g: Graph, data: ir.Value, grid: ir.Value, padding: str = "zeros") -> ir.Value:
     """Bilinear samples of data at a grid (N, 2, H, W), whose corners are the centres of the outermost pixels."""
     points = g.emit("Transpose", grid, perm=[0, 2, 3, 1])
-    return g.node("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
+    return g.emit("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
 
 
 @lowers("BilinearSampler")
@@ -216,7 +216,7 @@ def correlation(
 
     def window(x: ir.Value, down: int, right: int) -> ir.Value:
         begins = [max_displacement + down, max_displacement + right]
-        return g.node("Slice", x, begins, [s + e for s, e in zip(begins, extents, strict=True)], [2, 3])
+        return g.emit("Slice", x, begins, [s + e for s, e in zip(begins, extents, strict=True)], [2, 3])
 
     fixed = window(a, 0, 0)
     maps = []
@@ -317,7 +317,7 @@ def _deformable(
     images = (
         [data]
         if deformable_groups == 1
-        else g.emit("Split", data, [count // deformable_groups] * deformable_groups, outputs=deformable_groups, axis=1)
+        else g.emit_all("Split", data, [count // deformable_groups] * deformable_groups, outputs=deformable_groups, axis=1)
     )
     columns: list[ir.Value] = []
     for group, image in enumerate(images):
@@ -340,7 +340,7 @@ def _deformable(
     if not no_bias and bias is None:
         raise g.error("the input 'bias' is missing, and no_bias isn't set")
     b = bias.use((num_filter,), kind) if bias is not None and not no_bias else None
-    return g.node("Conv", x, w, b, kernel_shape=[1, 1], group=groups if groups > 1 else None)
+    return g.emit("Conv", x, w, b, kernel_shape=[1, 1], group=groups if groups > 1 else None)
 
 
 def _tap(
@@ -348,14 +348,14 @@ def _tap(
 ) -> ir.Value:
     """Samples of an image at places (N, 2, H, W) given as y and x in pixels."""
     kind = g.dtype(place)
-    y, x = g.emit("Split", place, [1, 1], outputs=2, axis=1)
+    y, x = g.emit_all("Split", place, [1, 1], outputs=2, axis=1)
     halves = np.array([max(s - 1, 1) / 2 for s in size[::-1]], kind).reshape(1, 2, 1, 1)
     grid = g.emit("Sub", g.emit("Div", g.emit("Concat", x, y, axis=1), halves), 1.0)
     if mask is not None:
         weights = g.emit("Slice", mask, [group * taps + tap], [group * taps + tap + 1], [1])
-        return g.node("Mul", sample(g, image, grid), weights)
+        return g.emit("Mul", sample(g, image, grid), weights)
     inside = None
     for values, length in ((y, size[0]), (x, size[1])):
         here = g.emit("And", g.emit("GreaterOrEqual", values, 0.0), g.emit("Less", values, float(length)))
         inside = here if inside is None else g.emit("And", inside, here)
-    return g.node("Where", inside, sample(g, image, grid, "border"), np.zeros((), kind))
+    return g.emit("Where", inside, sample(g, image, grid, "border"), np.zeros((), kind))

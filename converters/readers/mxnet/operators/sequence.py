@@ -24,7 +24,7 @@ def _lengths(g: Graph, sequence_length: ir.Value | None, axis: int, rank: int) -
     if sequence_length is None:
         raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
     others = [i for i in range(rank) if i != 1 - axis]
-    return g.node("Unsqueeze", g.cast(sequence_length, np.int64), others)
+    return g.emit("Unsqueeze", g.cast(sequence_length, np.int64), others)
 
 
 def _steps(g: Graph, count: int, axis: int, rank: int) -> ir.Value:
@@ -46,7 +46,7 @@ def sequence_mask(
         return g.identity(data)
     rank, count = g.rank(data), _time(g, data, axis)
     inside = g.emit("Less", _steps(g, count, axis, rank), _lengths(g, sequence_length, axis, rank))
-    return g.node("Where", inside, data, np.array(value, g.dtype(data)))
+    return g.emit("Where", inside, data, np.array(value, g.dtype(data)))
 
 
 @lowers("SequenceLast")
@@ -56,10 +56,10 @@ def sequence_last(
     """The last step of each sample."""
     rank, count = g.rank(data), _time(g, data, axis)
     if not use_sequence_length:
-        return g.node("Gather", data, np.array(count - 1, np.int64), axis=axis)
+        return g.emit("Gather", data, np.array(count - 1, np.int64), axis=axis)
     last = g.emit("Sub", _lengths(g, sequence_length, axis, rank), 1)
     here = g.emit("Equal", _steps(g, count, axis, rank), last)
-    return g.node("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
+    return g.emit("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
 
 
 @lowers("SequenceReverse")
@@ -69,9 +69,9 @@ def sequence_reverse(
     """Each sample's steps backwards, those behind its length left where they are."""
     rank, count = g.rank(data), _time(g, data, axis)
     if not use_sequence_length:
-        return g.node("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
+        return g.emit("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
     lengths = _lengths(g, sequence_length, axis, rank)
     steps = _steps(g, count, axis, rank)
     mirrored = g.emit("Sub", g.emit("Sub", lengths, 1), steps)
     order = g.emit("Where", g.emit("Less", steps, lengths), mirrored, steps)
-    return g.node("GatherElements", data, g.emit("Expand", order, g.emit("Shape", data)), axis=axis, shape=g.shape(data))
+    return g.emit("GatherElements", data, g.emit("Expand", order, g.emit("Shape", data)), axis=axis, shape=g.shape(data))

@@ -183,7 +183,7 @@ def flatten(g: Graph, data: ir.Value) -> ir.Value:
     """(N, ...) to (N, rest)."""
     if g.rank(data) == 2:
         return g.identity(data)
-    return g.node("Flatten", data, axis=1)
+    return g.emit("Flatten", data, axis=1)
 
 
 @lowers("expand_dims", "_npi_expand_dims")
@@ -236,16 +236,16 @@ def swap_axes(g: Graph, data: ir.Value, *, dim1: int = 0, dim2: int = 0) -> ir.V
     a, b = g.axis(data, dim1, attribute="dim1"), g.axis(data, dim2, attribute="dim2")
     order = list(range(g.rank(data)))
     order[a], order[b] = order[b], order[a]
-    return g.node("Transpose", data, perm=order)
+    return g.emit("Transpose", data, perm=order)
 
 
 @lowers("shape_array", "_npx_shape_array")
 def shape_array(g: Graph, data: ir.Value) -> ir.Value:
     """The sizes, as int64."""
-    return g.node("Shape", data)
+    return g.emit("Shape", data)
 
 
 @lowers("size_array")
 def size_array(g: Graph, data: ir.Value) -> ir.Value:
     """The number of elements, as int64, shape (1,)."""
-    return g.node("Reshape", g.emit("Size", data), [1])
+    return g.emit("Reshape", g.emit("Size", data), [1])

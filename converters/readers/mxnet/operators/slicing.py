@@ -107,7 +107,7 @@ def _parts(g: Graph, data: ir.Value, axis: int, sizes: list[int], squeeze_axis: 
     if len(sizes) == 1:
         parts = [g.identity(data)]
     else:
-        parts = g.emit("Split", data, sizes, outputs=len(sizes), axis=axis)
+        parts = list(g.emit_all("Split", data, sizes, outputs=len(sizes), axis=axis))
     for part in parts:
         still_open(g, part, data)
     return [still_open(g, g.emit("Squeeze", part, [axis]), part) for part in parts] if squeeze_axis else parts
@@ -157,4 +157,4 @@ def _assign(g: Graph, data: ir.Value, part: ir.Value, begin: IntsOrNone, end: In
     values = g.emit("Reshape", g.emit("Expand", part, list(chosen.shape)), [-1])
     indices = g.const(chosen.reshape(-1, 1).astype(np.int64), role="positions")
     changed = g.emit("ScatterND", g.emit("Reshape", data, [-1]), indices, values)
-    return g.node("Reshape", changed, list(sizes))
+    return g.emit("Reshape", changed, list(sizes))

@@ -15,7 +15,7 @@ from converters.readers.mxnet.signature import lowers
 
 def ranked(g: Graph, data: ir.Value, k: int, axis: int, ascending: bool) -> tuple[ir.Value, ir.Value]:
     """The first k values of an axis in order, and their int64 indices; equal ones keep their order."""
-    values, indices = g.emit("TopK", data, [k], outputs=2, axis=axis, largest=int(not ascending), sorted=1)
+    values, indices = g.emit_all("TopK", data, [k], outputs=2, axis=axis, largest=int(not ascending), sorted=1)
     return values, indices
 
 
@@ -62,7 +62,7 @@ def topk(
     if ret_typ == "mask":
         zeros = g.emit("Expand", np.zeros((), g.dtype(data)), g.emit("Shape", x), shape=g.shape(x))
         ones = g.emit("Expand", np.ones((), g.dtype(data)), g.emit("Shape", indices), shape=g.shape(indices))
-        mask = g.node("ScatterElements", zeros, indices, ones, axis=where)
-        return mask if axis is not None else g.node("Reshape", mask, g.emit("Shape", data), shape=g.shape(data))
+        mask = g.emit("ScatterElements", zeros, indices, ones, axis=where)
+        return mask if axis is not None else g.emit("Reshape", mask, g.emit("Shape", data), shape=g.shape(data))
     as_asked = g.cast(indices, read_type(g, dtype))
     return [values, as_asked] if ret_typ == "both" else as_asked

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
 from converters.readers.torch7.module import Module, Value, lowers, on_tensors
@@ -36,7 +37,7 @@ def overwrites(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def tensor_input(module: Module, x: Any) -> Value:
     """The one tensor that a module takes."""
-    if isinstance(x, list):
+    if not isinstance(x, ir.Value):
         raise module.error(f"its input must be a tensor, but it is a table of {len(x)}")
     return x
 
@@ -238,7 +239,7 @@ def gated_linear_unit(g: GraphBuilder, module: Module, x: Value) -> Value:
     (size,) = g.fixed(x, dim - 1, dim)
     if size % 2:
         raise module.error(f"dimension {dim} of its input must be even, but has {size}")
-    first, second = g.emit("Split", x, outputs=2, axis=dim - 1, num_outputs=2)
+    first, second = g.emit_all("Split", x, outputs=2, axis=dim - 1, num_outputs=2)
     return g.emit("Mul", first, g.emit("Sigmoid", second))
 
 

@@ -146,7 +146,7 @@ def cadd_table(net: Any, module: Module, x: Nest) -> Nest:
 
 
 def _fold(g: GraphBuilder, module: Module, op_type: str, items: list[Any]) -> Value:
-    out = items[0]
+    out: Value = items[0]
     for item in items[1:]:
         out = g.emit(op_type, out, shaped_like(g, module, item, out))
     return out

@@ -162,4 +162,4 @@ def mixture_table(g: GraphBuilder, module: Module, x: Value) -> Value:
 def _split(g: GraphBuilder, x: Value, axis: int, count: int) -> list[Value]:
     if count == 1:
         return [x]
-    return list(g.emit("Split", x, outputs=count, axis=axis, num_outputs=count))
+    return list(g.emit_all("Split", x, outputs=count, axis=axis, num_outputs=count))

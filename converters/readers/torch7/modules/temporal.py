@@ -101,6 +101,6 @@ def temporal_dynamic_k_max_pooling(g: GraphBuilder, module: Module, x: Value) ->
     if count > steps:
         raise module.error(f"its input of shape {g.shape(x)} is shorter than the {count} steps to keep")
     k = np.array([count], dtype=np.int64)
-    _, indices = g.emit("TopK", x, k, outputs=2, axis=axis, largest=1, sorted=1)
-    indices, _ = g.emit("TopK", indices, k, outputs=2, axis=axis, largest=0, sorted=1)
+    _, indices = g.emit_all("TopK", x, k, outputs=2, axis=axis, largest=1, sorted=1)
+    indices, _ = g.emit_all("TopK", indices, k, outputs=2, axis=axis, largest=0, sorted=1)
     return g.emit("GatherElements", x, indices, axis=axis)
