@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 from converters.packages import MissingPackageError
-from converters.version import __version__
+from converters.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import numpy as np

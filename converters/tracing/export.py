@@ -324,7 +324,7 @@ def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
     """Makes the exporter's graph one of ours: keys, symbolic batch, sources, constants."""
     import onnx_ir as ir
 
-    from converters.graph.builder import IR___version__
+    from converters.graph.builder import IR_VERSION
     from converters.readers.onnx.reader import from_model
 
     rename: dict[str, str] = {}
@@ -346,7 +346,7 @@ def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
         node.metadata_props.clear()
         node.doc_string = None
     model = from_model(model, file)
-    model.ir_version = IR___version__
+    model.ir_version = IR_VERSION
     return model
 
 
