@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from converters.verification.compare import Report
 
 __all__ = [
+    "__version__",
     # conversion through the graph
     "load",
     "save",

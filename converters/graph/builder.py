@@ -4,7 +4,7 @@ The rules that it keeps, so that no lowering has to:
 
 - an initializer's name is its state_dict key (`conv1.weight`), its prefix the module path; a name is given once;
 - small constants (shapes, scalars) are Constant nodes and no part of the state_dict; large ones become initializers;
-- every node says where it came from (`metadata_props["source"]`) and to which module it belongs (`metadata_props["path"]`);
+- every node says where it came from (graph/provenance.py) and to which module it belongs;
 - every value's type and shape is known as soon as it is emitted, by ONNX's own inference for that operator;
 - shapes are integers, the symbolic batch "N" (or another string), or None where ONNX can't tell.
 """
