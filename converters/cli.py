@@ -156,6 +156,8 @@ def _add_strip(commands: Any) -> None:
 
 
 def _convert(asked: argparse.Namespace) -> int:
+    from converters.verification.torchfile import read_again
+
     begun = time.perf_counter()
     asked.files = [getattr(asked, name) for name in asked.names]
     target = Path(asked.target)
@@ -164,7 +166,7 @@ def _convert(asked: argparse.Namespace) -> int:
         return 2
     check_target(target, force=asked.force)
     if asked.verify:
-        packages.check("torch", "onnxruntime")
+        packages.check("torch", "onnxruntime", *(["torchfile"] if asked.family == "lua" else []))
     inputs = _inputs(asked.input)
     if inputs is None:
         return 2
@@ -172,6 +174,9 @@ def _convert(asked: argparse.Namespace) -> int:
     report = converters.verify(model) if asked.verify else None
     if report is not None and not report.ok:
         return _fail(f"{report}\nnothing was written")
+    again = read_again(asked.t7) if asked.verify and asked.family == "lua" else None
+    if again is not None and not again.ok:
+        return _fail(f"{again}\nnothing was written")
     converters.save(model, target, force=asked.force, opset=getattr(asked, "opset", None))
     written = [str(target)] + ([str(target.with_suffix(".py"))] if target.suffix.lower() in (".pth", ".pt") else [])
     facts: dict[str, Any] = {
@@ -184,6 +189,8 @@ def _convert(asked: argparse.Namespace) -> int:
     }
     if report is not None:
         facts["verified"] = {"largest difference": report.worst, "tolerance": report.tolerance}
+    if again is not None:
+        facts["read again"] = str(again)
     if not asked.quiet:
         _tell(facts, asked.json)
     return 0

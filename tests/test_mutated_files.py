@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import random
 import struct
-import time
 import warnings
 
 import pytest
 
 import converters
+from tests import work
 from tests.conformance import FILES, cases
 
 ROUNDS = int(os.environ.get("CONVERTERS_FUZZ", "1"))
@@ -58,8 +58,7 @@ def test_a_mutated_file_is_converted_or_refused(framework, tmp_path):
         paths = case.write_model(tmp_path)
         victim = dice.choice(paths)
         victim.write_bytes(mutate(victim.read_bytes(), dice))
-        begun = time.perf_counter()
-        with warnings.catch_warnings():
+        with work.at_most(40, f"round {round_}, {case}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 converters.load(*paths, inputs=case.shapes(), key=case.about.get("model_at") or None)
@@ -71,5 +70,4 @@ def test_a_mutated_file_is_converted_or_refused(framework, tmp_path):
                 keep = tmp_path / "broken"
                 keep.write_bytes(victim.read_bytes())
                 raise AssertionError(f"round {round_}, {case}: {victim.name} (kept as {keep})") from problem
-        assert time.perf_counter() - begun < 20, f"round {round_}, {case}"
     assert min(answers.values()) > 10, answers
