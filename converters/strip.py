@@ -14,11 +14,11 @@ from converters.readers.pytorch.archives.archive import Checkpoint, read_checkpo
 from converters.readers.pytorch.choose import select
 from converters.readers.pytorch.fold import fold as fold_weights
 from converters.readers.pytorch.modules import WRAPPERS, StateDict
-from converters.tensors.dtypes import KINDS, Kind
+from converters.tensors.dtypes import DTYPES, DType
 from converters.tensors.storage import ArrayStorage, ConvertedStorage, Storage
 from converters.tensors.tensor import Tensor
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+FLOATING = ("float16", "bfloat16", "float32", "float64")
 _FLOATING = ("float64", "float32", "float16", "bfloat16")
 _EXPANDED = 1 << 30  # bytes up to which --contiguous writes a tensor out that repeats its elements
 _SUSPECT = re.compile(
@@ -133,8 +133,8 @@ def strip(
     force: bool = False,
 ) -> StripReport:
     """As strip_to_weights, and returns the report of what was found."""
-    if dtype is not None and dtype not in DTYPES:
-        raise ConversionError(f"dtype '{printable(dtype)}': choose one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in FLOATING:
+        raise ConversionError(f"dtype '{printable(dtype)}': choose one of {', '.join(FLOATING)}")
     origin = Path(source)
     goal = check_target(default_target(origin) if target is None else target, force=force)
     if goal.suffix not in (".pth", ".pt", ".bin", ".safetensors"):
@@ -147,7 +147,7 @@ def strip(
         if strip_prefix is not None:
             _strip_prefix(state, strip_prefix)
         folded = fold_weights(state) if fold else []
-        converted = _convert(state, KINDS[dtype]) if dtype is not None else []
+        converted = _convert(state, DTYPES[dtype]) if dtype is not None else []
         if contiguous:
             _make_contiguous(state)
         _write(goal, state, force=force)
@@ -297,15 +297,15 @@ def _strip_prefix(state: StateDict, prefix: str) -> None:
 # -- numbers
 
 
-def _convert(state: StateDict, kind: Kind) -> list[ConvertedStorage]:
+def _convert(state: StateDict, kind: DType) -> list[ConvertedStorage]:
     """Floating tensors in another type; those that share a storage share it afterwards."""
     storages: dict[tuple[int, str], ConvertedStorage] = {}
     for name, tensor in state.tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.torch_dtype not in _FLOATING or tensor.kind is kind:
+        if not isinstance(tensor, Tensor) or tensor.torch_dtype not in _FLOATING or tensor.element is kind:
             continue
         place = (id(tensor.storage), tensor.torch_dtype)
         if place not in storages:
-            storages[place] = ConvertedStorage(tensor.storage, tensor.kind, kind)
+            storages[place] = ConvertedStorage(tensor.storage, tensor.element, kind)
         state.tensors[name] = Tensor(
             storages[place], kind.name, tensor.shape, tensor.stride, tensor.offset, conj=tensor.conj, neg=tensor.neg
         )

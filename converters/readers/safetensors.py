@@ -57,16 +57,16 @@ def _tensor(name: str, entry: Any, data: memoryview) -> Tensor:
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
         raise FormatError(f"'{printable(name)}' has a shape or offsets that are no counts")
-    kind = SAFETENSORS.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
-    if kind is None:
+    element = SAFETENSORS.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if element is None:
         raise UnsupportedError(f"'{printable(name)}' is of the type {printable(entry['dtype'], 40)}, which isn't known here")
-    size = kind.itemsize
+    size = element.itemsize
     for extent in shape:
         size *= extent
     start, stop = offsets
     if not start <= stop <= len(data) or stop - start != size:
         raise FormatError(f"'{printable(name)}' needs {size} bytes; the header gives it {start} to {stop} of {len(data)}")
-    return Tensor(Storage(data[start:stop]), kind.name, tuple(shape))
+    return Tensor(Storage(data[start:stop]), element.name, tuple(shape))
 
 
 def _counts(values: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ConversionError
-from converters.tensors.dtypes import Kind, numpy_dtype
+from converters.tensors.dtypes import DType, numpy_dtype
 
 CHUNK = 1 << 20  # bytes handled at a time: small enough to stay in a processor's cache
 
@@ -62,7 +62,7 @@ class ConvertedStorage(Storage):
     overflowed: how many finite numbers became infinite so far.
     """
 
-    def __init__(self, inner: Storage, source: Kind, target: Kind) -> None:
+    def __init__(self, inner: Storage, source: DType, target: DType) -> None:
         self.inner, self.source, self.target = inner, source, target
         self.overflowed = 0
         self.nbytes = inner.nbytes // source.itemsize * target.itemsize

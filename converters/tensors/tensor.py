@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ConversionError, UnsupportedError
-from converters.tensors.dtypes import KINDS, Kind, numpy_dtype, torch_name
+from converters.tensors.dtypes import DTYPES, DType, numpy_dtype, torch_name
 from converters.tensors.storage import ArrayStorage, Storage
 
 
@@ -55,8 +55,8 @@ class Tensor:
         self.offset, self.conj, self.neg, self.quantizer, self.requires_grad = offset, conj, neg, quantizer, requires_grad
 
     @property
-    def kind(self) -> Kind:
-        return KINDS[self.torch_dtype]
+    def element(self) -> DType:
+        return DTYPES[self.torch_dtype]
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -75,7 +75,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        return self.size * self.kind.itemsize
+        return self.size * self.element.itemsize
 
     @property
     def contiguous(self) -> bool:
@@ -88,14 +88,14 @@ class Tensor:
         if self.size == 0:
             return 0, 0
         last = self.offset + sum((extent - 1) * stride for extent, stride in zip(self.shape, self.stride, strict=True))
-        return self.offset * self.kind.itemsize, (last + 1) * self.kind.itemsize
+        return self.offset * self.element.itemsize, (last + 1) * self.element.itemsize
 
     def numpy(self) -> npt.NDArray[Any]:
         """The numbers as a numpy array of the tensor's shape: a read-only view of the file where that is possible."""
         if self.size == 0:
             return np.empty(self.shape, self.dtype)
         start, stop = self.span()
-        strides = tuple(step * self.kind.itemsize for step in self.stride)
+        strides = tuple(step * self.element.itemsize for step in self.stride)
         array: npt.NDArray[Any] = np.ndarray(self.shape, self.dtype, self.storage.view()[start:stop], strides=strides)
         array.flags.writeable = False
         if self.conj and self.torch_dtype != "complex32":
@@ -121,7 +121,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Composite:
+class RebuiltTensor:
     """A tensor that isn't strided (sparse, nested, meta): the torch function that rebuilds it, with its arguments.
 
     The arguments hold Tensors, numbers, strings, tuples and Names; numpy has no form for it.
@@ -157,7 +157,7 @@ def _parts(arguments: tuple[Any, ...]) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True)
-class Name:
+class TorchName:
     """A name of torch's own in a rebuilding argument: `torch.sparse_coo`, `torch.float32`. It is only ever written, never called."""
 
     module: str
@@ -165,7 +165,7 @@ class Name:
     arguments: tuple[Any, ...] | None = None
 
 
-Weight = Tensor | Composite
+Weight = Tensor | RebuiltTensor
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -192,7 +192,7 @@ def as_tensors(tensors: Mapping[str, Any]) -> dict[str, Weight]:
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise ConversionError(f"a tensor is named {name!r}; names are text")
-        if isinstance(value, Tensor | Composite):
+        if isinstance(value, Tensor | RebuiltTensor):
             found[name] = value
         else:
             arrays[name] = _as_array(name, value)
@@ -206,7 +206,7 @@ def _as_array(name: str, value: Any) -> npt.NDArray[Any]:
             value = value.detach().cpu()
         value = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
     array: npt.NDArray[Any] = np.asarray(value)
-    if array.dtype.hasobject or (array.dtype.kind in "SUVMm" and array.dtype.name not in KINDS):
+    if array.dtype.hasobject or (array.dtype.kind in "SUVMm" and array.dtype.name not in DTYPES):
         raise ConversionError(f"{name}: is of {array.dtype}, which is no tensor")
     return array
 
@@ -217,21 +217,21 @@ def _share(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Weight]:
     result: dict[str, Weight] = {}
     for name, array in arrays.items():
         dtype = array.dtype.newbyteorder("=")
-        kind = KINDS[torch_name(dtype)]
+        element = DTYPES[torch_name(dtype)]
         order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
         packed = array.transpose(order)
         if array.size == 0 or not packed.flags.c_contiguous or dtype != array.dtype:
-            result[name] = Tensor(ArrayStorage(array), kind.name, array.shape)
+            result[name] = Tensor(ArrayStorage(array), element.name, array.shape)
             continue
         start = int(array.__array_interface__["data"][0])
-        spans[name] = (start, start + array.nbytes, kind, packed)
-    owner: tuple[int, int, Kind, Storage] | None = None
-    for name, (start, stop, kind, packed) in sorted(spans.items(), key=lambda item: (item[1][0], -item[1][1])):
-        if owner is None or stop > owner[1] or kind is not owner[2] or (start - owner[0]) % kind.itemsize:
-            owner = (start, stop, kind, ArrayStorage(packed))
+        spans[name] = (start, start + array.nbytes, element, packed)
+    owner: tuple[int, int, DType, Storage] | None = None
+    for name, (start, stop, element, packed) in sorted(spans.items(), key=lambda item: (item[1][0], -item[1][1])):
+        if owner is None or stop > owner[1] or element is not owner[2] or (start - owner[0]) % element.itemsize:
+            owner = (start, stop, element, ArrayStorage(packed))
         array = arrays[name]
         # An axis of extent 1 may carry any stride; torch compares them, so it gets the plain one.
         plain = contiguous_stride(array.shape)
-        stride = tuple(plain[i] if array.shape[i] == 1 else array.strides[i] // kind.itemsize for i in range(array.ndim))
-        result[name] = Tensor(owner[3], kind.name, array.shape, stride, (start - owner[0]) // kind.itemsize)
+        stride = tuple(plain[i] if array.shape[i] == 1 else array.strides[i] // element.itemsize for i in range(array.ndim))
+        result[name] = Tensor(owner[3], element.name, array.shape, stride, (start - owner[0]) // element.itemsize)
     return result

@@ -28,7 +28,7 @@ from converters.readers.pytorch.archives.archive import Checkpoint, read_checkpo
 from converters.readers.pytorch.choose import resolve, select
 from converters.readers.pytorch.modules import is_module, is_script
 from converters.readers.pytorch.pickles.machine import Stub
-from converters.tensors.tensor import Composite
+from converters.tensors.tensor import RebuiltTensor
 from converters.tracing.rebuild import Code, importing, own_classes, rebuild, to_torch
 from converters.version import __version__
 
@@ -149,7 +149,7 @@ def _build(
         raise ConversionError(f"{factory} in {folder}: gave a {type(module).__name__}, not a torch.nn.Module")
     weights = {}
     for name, weight in state.tensors.items():
-        if isinstance(weight, Composite):
+        if isinstance(weight, RebuiltTensor):
             raise UnsupportedError(f"{file}: '{printable(name)}' is no plain tensor")
         weights[name] = to_torch(weight)
     expected = module.state_dict()

@@ -22,7 +22,7 @@ from converters.errors import ConversionError, FormatError, UnsupportedError, pr
 from converters.readers.pytorch.modules import WRAPPERS, children, is_module
 from converters.readers.pytorch.pickles.machine import Global, Items, Stub
 from converters.readers.pytorch.tensors import as_weight
-from converters.tensors.tensor import Composite, Name, Tensor
+from converters.tensors.tensor import RebuiltTensor, Tensor, TorchName
 
 if TYPE_CHECKING:
     import torch
@@ -309,7 +309,7 @@ class _Builder:
     def _tensor(self, value: Any) -> Any:
         if id(value) not in self._tensors:
             weight = as_weight(value)
-            if weight is None or isinstance(weight, Composite):
+            if weight is None or isinstance(weight, RebuiltTensor):
                 raise UnsupportedError("a parameter is no plain tensor (it is quantized, sparse or nested)")
             self._tensors[id(value)] = (value, to_torch(weight))
         return self._tensors[id(value)][1]
@@ -322,7 +322,7 @@ class _Builder:
             return str(value)
         if depth > _DEPTH:
             raise UnsupportedError(f"{printable(what)} is nested too deeply")
-        if isinstance(value, Tensor | Composite):
+        if isinstance(value, Tensor | RebuiltTensor):
             return self._tensor(value)
         if isinstance(value, Stub) and id(value) in self._modules:
             return self._modules[id(value)]
@@ -331,7 +331,7 @@ class _Builder:
             return OrderedDict(made) if isinstance(value, Items) else made
         if isinstance(value, list | tuple | set | frozenset):
             return type(value)(self._value(v, what, depth + 1) for v in value)
-        if isinstance(value, Name) and value.name == "Size" and value.arguments:
+        if isinstance(value, TorchName) and value.name == "Size" and value.arguments:
             return tuple(value.arguments[0])
         if isinstance(value, Global):
             return self._function(value, what)
@@ -339,7 +339,7 @@ class _Builder:
             if as_weight(value) is not None:
                 return self._tensor(value)
             return self._object(value, what, depth)
-        if isinstance(value, Name):
+        if isinstance(value, TorchName):
             return _torch_constant(value, what)
         raise UnsupportedError(f"{printable(what)} is a {type(value).__name__}, which isn't rebuilt")
 
@@ -384,7 +384,7 @@ def _entries(stub: Stub, name: str) -> dict[Any, Any]:
     return table
 
 
-def _torch_constant(value: Name, what: str) -> Any:
+def _torch_constant(value: TorchName, what: str) -> Any:
     """torch.float32, torch.device("cpu") and the like, which attributes of modules hold."""
     import torch
 

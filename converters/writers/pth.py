@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 from converters.errors import ConversionError
 from converters.files import StrPath, writing
-from converters.tensors.dtypes import KINDS
+from converters.tensors.dtypes import DTYPES
 from converters.tensors.storage import Storage
-from converters.tensors.tensor import Composite, Name, Quantizer, Tensor, Weight, as_tensors
+from converters.tensors.tensor import Quantizer, RebuiltTensor, Tensor, TorchName, Weight, as_tensors
 
 ALIGNMENT = 64  # bytes; where a tensor's data begins, so that it can be mapped and used in place
 ROOT = "archive"
@@ -78,12 +78,12 @@ class _StateDictPickler:
                 widen = block.start < block.stop
                 block.start, block.stop = (min(block.start, start), max(block.stop, stop)) if widen else (start, stop)
             block.types.add(value.torch_dtype)
-            size = max(KINDS[name].itemsize for name in block.types)
+            size = max(DTYPES[name].itemsize for name in block.types)
             block.start -= block.start % size
             block.stop += -(block.stop - block.start) % size
             if value.quantizer is not None:
                 self._survey((value.quantizer.scale, value.quantizer.zero_point))
-        elif isinstance(value, Composite):
+        elif isinstance(value, RebuiltTensor):
             self._survey(value.arguments)
         elif isinstance(value, tuple | list):
             for item in value:
@@ -148,9 +148,9 @@ class _StateDictPickler:
                     self._remember(value)
             case Tensor():
                 self._tensor(value)
-            case Composite():
+            case RebuiltTensor():
                 self._call(*_split(value.function), value.arguments)
-            case Name():
+            case TorchName():
                 if value.arguments is None:
                     self._global(value.module, value.name)
                 else:
@@ -202,11 +202,11 @@ class _StateDictPickler:
         if block.number is None:
             block.number = len(self.blocks)
             self.blocks.append(block)
-        kind = tensor.kind
+        element = tensor.element
         # A storage of one classic type has a class of its own; all others are bytes, and each tensor says its type.
-        typed = len(block.types) == 1 and kind.storage is not None
-        offset = tensor.offset - block.start // kind.itemsize if tensor.size else 0
-        if kind.name.startswith("q"):
+        typed = len(block.types) == 1 and element.storage is not None
+        offset = tensor.offset - block.start // element.itemsize if tensor.size else 0
+        if element.name.startswith("q"):
             rebuild = "_rebuild_qtensor"
         else:
             rebuild = "_rebuild_tensor_v2" if typed else "_rebuild_tensor_v3"
@@ -214,12 +214,12 @@ class _StateDictPickler:
         self.out += b"(("
         self._value("storage")
         if typed:
-            self._global("torch", str(kind.storage))
+            self._global("torch", str(element.storage))
         else:
             self._global("torch.storage", "UntypedStorage")
         self._value(str(block.number))
         self._value("cpu")
-        self._integer((block.stop - block.start) // (kind.itemsize if typed else 1))
+        self._integer((block.stop - block.start) // (element.itemsize if typed else 1))
         self.out += b"tQ"
         self._integer(offset)
         self._tuple(tensor.shape)
@@ -229,13 +229,13 @@ class _StateDictPickler:
         self._value(False)  # requires_grad: a state_dict's tensors are detached
         self._ordered_dict()  # backward hooks
         if not typed and tensor.quantizer is None:
-            self._global("torch", kind.name)
+            self._global("torch", element.name)
         if tensor.conj or tensor.neg:
             self._value({name: True for name in ("conj", "neg") if getattr(tensor, name)})
         self.out += b"tR"
 
     def _quantizer(self, quantizer: Quantizer) -> None:
-        values: tuple[Any, ...] = (Name("torch", quantizer.scheme), quantizer.scale, quantizer.zero_point)
+        values: tuple[Any, ...] = (TorchName("torch", quantizer.scheme), quantizer.scale, quantizer.zero_point)
         self._tuple(values if quantizer.axis is None else (*values, quantizer.axis))
 
 

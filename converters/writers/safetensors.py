@@ -27,7 +27,7 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
     found: dict[str, Tensor] = {}
     refused = []
     for name, tensor in as_tensors(tensors).items():
-        if isinstance(tensor, Tensor) and tensor.kind.safetensors:
+        if isinstance(tensor, Tensor) and tensor.element.safetensors:
             found[name] = tensor
         else:
             refused.append(f"{name} ({tensor.torch_dtype if isinstance(tensor, Tensor) else tensor.layout})")
@@ -37,7 +37,7 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
         shown = ", ".join(refused[:10]) + (f" and {len(refused) - 10} more" if len(refused) > 10 else "")
         raise UnsupportedError(f"safetensors has no form for {shown}; write a .pth, which keeps them as they are")
     # Larger elements first: whatever their shapes, each tensor's data then begins on a multiple of its element size.
-    ordered = sorted(found, key=lambda name: -found[name].kind.itemsize)
+    ordered = sorted(found, key=lambda name: -found[name].element.itemsize)
     places, at = {}, 0
     for name in ordered:
         places[name] = [at, at + found[name].nbytes]
@@ -47,7 +47,7 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
         notes["tied"] = json.dumps(tied)
     header: dict[str, Any] = {"__metadata__": notes}
     for name, tensor in found.items():
-        header[name] = {"dtype": tensor.kind.safetensors, "shape": list(tensor.shape), "data_offsets": places[name]}
+        header[name] = {"dtype": tensor.element.safetensors, "shape": list(tensor.shape), "data_offsets": places[name]}
     text = _encode(header)
     with writing(path, force=force, size=at) as file:
         file.write(len(text).to_bytes(8, "little") + text)

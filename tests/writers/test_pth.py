@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from converters.errors import ConversionError, OutputExistsError, UnsupportedError
-from converters.tensors.dtypes import KINDS
+from converters.tensors.dtypes import DTYPES
 from converters.tensors.storage import CHUNK, Storage
 from converters.tensors.tensor import Tensor
 from converters.writers.pth import write_pth
@@ -187,9 +187,9 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_kinds_are_torch_s() -> None:
-    for name, kind in KINDS.items():
+    for name, element in DTYPES.items():
         if hasattr(torch, name) and not name.startswith(("quint4", "quint2", "float4")):
-            assert torch.empty(0, dtype=getattr(torch, name)).element_size() == kind.itemsize if not name.startswith("q") else True
+            assert torch.empty(0, dtype=getattr(torch, name)).element_size() == element.itemsize if not name.startswith("q") else True
 
 
 TYPES = arrays.integer_dtypes(endianness="?") | arrays.floating_dtypes(endianness="?", sizes=(16, 32, 64))

@@ -9,7 +9,7 @@ import numpy as np
 from converters.errors import FormatError
 from converters.readers.pytorch.pickles.stubs import ByteString, Global, Stub
 from converters.readers.pytorch.sizes import counts
-from converters.tensors.dtypes import KINDS, torch_name
+from converters.tensors.dtypes import DTYPES, torch_name
 from converters.tensors.storage import Storage, SwappedStorage
 from converters.tensors.tensor import Tensor
 
@@ -75,24 +75,24 @@ def from_buffer(machine: Unpickler, args: tuple[Any, ...]) -> Any:
 
 def _array(shape: Any, dtype: Any, order: Any, raw: Any) -> ArrayTensor | None:
     """The array as a tensor over its bytes; None where its type is none of a tensor's."""
-    element = _numpy_dtype(dtype)
+    array_dtype = _numpy_dtype(dtype)
     data = raw.raw if isinstance(raw, ByteString) else raw
-    if element is None or not isinstance(data, bytes | memoryview):
+    if array_dtype is None or not isinstance(data, bytes | memoryview):
         return None
-    name = np.dtype(element.newbyteorder("=")).name
-    if name not in KINDS:
+    name = np.dtype(array_dtype.newbyteorder("=")).name
+    if name not in DTYPES:
         return None
-    kind = KINDS[torch_name(name)]
+    element = DTYPES[torch_name(name)]
     extents = counts(shape, "an array's shape")
     total = 1
     for extent in extents:
         total *= extent
-    if total * kind.itemsize != len(data):
+    if total * element.itemsize != len(data):
         raise FormatError(f"an array of {extents} {name} has {len(data)} bytes")
     storage = Storage(memoryview(data))
-    if element.newbyteorder("=") != element and kind.swapsize > 1:
-        storage = SwappedStorage(storage, kind.swapsize)
-    array = ArrayTensor(storage, kind.name, extents)
+    if array_dtype.newbyteorder("=") != array_dtype and element.swapsize > 1:
+        storage = SwappedStorage(storage, element.swapsize)
+    array = ArrayTensor(storage, element.name, extents)
     if order == "F":
-        array = ArrayTensor(storage, kind.name, extents, tuple(reversed(ArrayTensor(storage, kind.name, extents[::-1]).stride)))
+        array = ArrayTensor(storage, element.name, extents, tuple(reversed(ArrayTensor(storage, element.name, extents[::-1]).stride)))
     return array

@@ -13,7 +13,7 @@ from typing import Any
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
 from converters.readers.pytorch.pickles.machine import Global, Items, Stub
 from converters.readers.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
-from converters.tensors.tensor import Composite, Weight
+from converters.tensors.tensor import RebuiltTensor, Weight
 
 _DEPTH = 2000  # modules in modules; torch itself gives up at some hundred
 _MODULES = 200_000  # counted once for each path that leads to them, as state_dict does
@@ -134,7 +134,7 @@ def _checked(module: Stub, name: Any, value: Any) -> Weight:
 
 def with_numbers(name: str, weight: Weight) -> Weight:
     """The weight itself; raises UnsupportedError for a meta tensor, which has a shape and no numbers."""
-    if isinstance(weight, Composite) and weight.layout == "meta":
+    if isinstance(weight, RebuiltTensor) and weight.layout == "meta":
         raise UnsupportedError(f"'{printable(name)}' is a meta tensor: the file has its shape and no numbers")
     return weight
 

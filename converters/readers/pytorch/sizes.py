@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from converters.errors import FormatError
-from converters.tensors.tensor import Name
+from converters.tensors.tensor import TorchName
 
 LIMIT = 1 << 63  # what torch counts with is signed and has 64 bits
 _DIMENSIONS = 64
@@ -31,6 +31,6 @@ def counts(values: Any, what: str) -> tuple[int, ...]:
 
 def _size(value: Any) -> Any:
     """torch.Size((2, 3)) as its tuple."""
-    if isinstance(value, Name) and value.name == "Size" and value.arguments:
+    if isinstance(value, TorchName) and value.name == "Size" and value.arguments:
         return value.arguments[0]
     return value

@@ -14,35 +14,35 @@ from converters.errors import FormatError, UnsupportedError, printable
 from converters.readers.pytorch.arrays import ARRAY, DTYPE, NUMPY, build_array, from_buffer, new_dtype, reconstruct
 from converters.readers.pytorch.pickles.machine import Global, Handler, Rules, Stub, Unpickler
 from converters.readers.pytorch.sizes import LIMIT, count, counts
-from converters.tensors.dtypes import ALIASES, KINDS, STORAGES, Kind
+from converters.tensors.dtypes import ALIASES, DTYPES, STORAGES, DType
 from converters.tensors.storage import ConvertedStorage, Storage, SwappedStorage
-from converters.tensors.tensor import Composite, Name, Quantizer, Tensor, Weight
+from converters.tensors.tensor import Quantizer, RebuiltTensor, Tensor, TorchName, Weight
 
 
 @dataclass(eq=False)
 class TypedStorage:
-    """A storage as a tensor sees it: count elements of a kind from start on. untyped: plain bytes, the tensor says the kind."""
+    """A storage as a tensor sees it: count elements of one type from start on. untyped: plain bytes, the tensor says the type."""
 
     storage: Storage
-    kind: Kind
+    element: DType
     count: int
     start: int = 0
     untyped: bool = False
-    big_endian: bool = False  # of an untyped one, whose bytes can be turned round only when the kind is known
+    big_endian: bool = False  # of an untyped one, whose bytes can be turned round only when the type is known
 
 
-def storage_kind(cls: Any) -> tuple[Kind, bool]:
+def storage_dtype(cls: Any) -> tuple[DType, bool]:
     """The element type of a storage's class, and whether it is an untyped one. Raises FormatError for any other class."""
     if isinstance(cls, Global) and (cls.module == "torch" or cls.module.startswith("torch.")):
         if cls.name in ("UntypedStorage", "_UntypedStorage"):
-            return KINDS["uint8"], True
+            return DTYPES["uint8"], True
         if cls.name in STORAGES and cls.module in ("torch", "torch.cuda", "torch.storage", "torch.sparse"):
             return STORAGES[cls.name], False
     shown = printable(cls) if isinstance(cls, Global) else type(cls).__name__
     raise FormatError(f"a storage is of the class {shown}, which isn't one of torch's storages")
 
 
-def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, kind: Kind | None = None) -> Tensor:
+def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, element: DType | None = None) -> Tensor:
     """A tensor over a storage, once size, stride and offset are known to lie inside it."""
     if not isinstance(storage, TypedStorage):
         raise FormatError(f"a tensor is made of a {type(storage).__name__}, not of a storage")
@@ -50,20 +50,20 @@ def make_tensor(storage: Any, offset: Any, size: Any, stride: Any, *, kind: Kind
     start = count(offset, "a tensor's offset")
     if len(shape) != len(strides):
         raise FormatError(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
-    own = storage.kind if kind is None else kind
+    own = storage.element if element is None else element
     total = 1
     for extent in shape:
         total *= extent
     if total * own.itemsize >= LIMIT:
         raise FormatError(f"a tensor of {shape} has more bytes than can be counted")
-    available = storage.count * storage.kind.itemsize
+    available = storage.count * storage.element.itemsize
     if total:
         last = start + sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True))
         if (last + 1) * own.itemsize > available:
             raise FormatError(f"a tensor of {shape} with strides {strides} at {start} lies outside its storage of {available} bytes")
     else:
         start = 0
-    bytes_before = storage.start * storage.kind.itemsize
+    bytes_before = storage.start * storage.element.itemsize
     if bytes_before % own.itemsize:
         raise FormatError(f"a tensor of {own.name} begins at byte {bytes_before} of its storage")
     return Tensor(_in_order(storage, own), own.name, shape, strides, start + bytes_before // own.itemsize)
@@ -76,10 +76,10 @@ def make_old_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor
     return make_tensor(storage, offset, size, stride)
 
 
-def _in_order(storage: TypedStorage, kind: Kind) -> Storage:
+def _in_order(storage: TypedStorage, element: DType) -> Storage:
     """The storage's bytes in little-endian order, one object for all tensors that look at it."""
-    if storage.big_endian and kind.swapsize > 1:
-        storage.storage = SwappedStorage(storage.storage, kind.swapsize)
+    if storage.big_endian and element.swapsize > 1:
+        storage.storage = SwappedStorage(storage.storage, element.swapsize)
         storage.big_endian = False
     return storage.storage
 
@@ -87,7 +87,7 @@ def _in_order(storage: TypedStorage, kind: Kind) -> Storage:
 def as_weight(value: Any) -> Weight | None:
     """The tensor that a value is or stands for (a Parameter, a Variable), or None."""
     for _ in range(8):
-        if isinstance(value, Tensor | Composite):
+        if isinstance(value, Tensor | RebuiltTensor):
             return value
         if not isinstance(value, Stub):
             return None
@@ -114,7 +114,7 @@ def _rebuild_tensor_v2(machine: Unpickler, args: tuple[Any, ...]) -> Any:
 def _rebuild_tensor_v3(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])"""
     storage, offset, size, stride, requires_grad, _hooks, dtype, *more = _exactly(args, 7, 8)
-    tensor = make_tensor(storage, offset, size, stride, kind=dtype_kind(dtype))
+    tensor = make_tensor(storage, offset, size, stride, element=named_dtype(dtype))
     tensor.requires_grad = bool(requires_grad)
     return _with_bits(tensor, more)
 
@@ -132,12 +132,12 @@ def _with_bits(tensor: Tensor, metadata: list[Any]) -> Tensor:
     return tensor
 
 
-def dtype_kind(dtype: Any) -> Kind:
+def named_dtype(dtype: Any) -> DType:
     """The element type that a Global such as torch.float8_e5m2 names."""
     if isinstance(dtype, Global) and dtype.module == "torch":
-        kind = KINDS.get(ALIASES.get(dtype.name, dtype.name))
-        if kind is not None:
-            return kind
+        element = DTYPES.get(ALIASES.get(dtype.name, dtype.name))
+        if element is not None:
+            return element
     raise UnsupportedError(
         f"a tensor's type is {printable(dtype) if isinstance(dtype, Global) else type(dtype).__name__}, which isn't known here"
     )
@@ -175,7 +175,7 @@ _SCHEMES |= {"per_channel_affine_float_qparams": 4}
 def _rebuild_sparse_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_sparse_tensor(layout, (indices, values, size[, is_coalesced])) or (layout, (compressed, plain, values, size))"""
     layout, data = _exactly(args, 2)
-    if not isinstance(layout, Name) or not layout.arguments or not isinstance(data, tuple):
+    if not isinstance(layout, TorchName) or not layout.arguments or not isinstance(data, tuple):
         raise FormatError("a sparse tensor without a layout")
     name = str(layout.arguments[0])
     parts: list[Any] = []
@@ -185,11 +185,13 @@ def _rebuild_sparse_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
         raise FormatError("a sparse tensor without its indices and values")
     parts.extend(tensors[:expected])
     shape = counts(data[expected], "a sparse tensor's size")
-    parts.append(Name("torch", "Size", (shape,)))
+    parts.append(TorchName("torch", "Size", (shape,)))
     if len(data) > expected + 1:
         parts.append(data[expected + 1] is True)
     values = parts[expected - 1]
-    return Composite("torch._utils._rebuild_sparse_tensor", (layout, tuple(parts)), name.removeprefix("torch."), values.torch_dtype, shape)
+    return RebuiltTensor(
+        "torch._utils._rebuild_sparse_tensor", (layout, tuple(parts)), name.removeprefix("torch."), values.torch_dtype, shape
+    )
 
 
 def _rebuild_sparse_csr_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
@@ -203,21 +205,21 @@ def _rebuild_nested_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     buffer = tensors[0]
     if not isinstance(buffer, Tensor) or not all(isinstance(tensor, Tensor) for tensor in tensors):
         raise FormatError("a nested tensor without its tensors")
-    return Composite("torch._utils._rebuild_nested_tensor", tuple(tensors), "nested", buffer.torch_dtype, ())
+    return RebuiltTensor("torch._utils._rebuild_nested_tensor", tuple(tensors), "nested", buffer.torch_dtype, ())
 
 
 def _rebuild_meta_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad): a shape without numbers"""
     dtype, size, _stride, _requires_grad = _exactly(args, 4)
-    return Composite(
-        "torch._utils._rebuild_meta_tensor_no_storage", args, "meta", dtype_kind(dtype).name, counts(size, "a meta tensor's size")
+    return RebuiltTensor(
+        "torch._utils._rebuild_meta_tensor_no_storage", args, "meta", named_dtype(dtype).name, counts(size, "a meta tensor's size")
     )
 
 
 def _rebuild_wrapper_subclass(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """_rebuild_wrapper_subclass(cls, dtype, size, ...): a shape whose numbers are elsewhere"""
     _cls, dtype, size, *_ = _exactly(args, 3, 8)
-    return Composite("torch._utils._rebuild_wrapper_subclass", (), "meta", dtype_kind(dtype).name, counts(size, "a tensor's size"))
+    return RebuiltTensor("torch._utils._rebuild_wrapper_subclass", (), "meta", named_dtype(dtype).name, counts(size, "a tensor's size"))
 
 
 def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
@@ -252,13 +254,13 @@ def _converted(tensor: Weight | None, dtype: Any) -> Tensor:
     """A device's tensor is stored as a CPU tensor, whose type may differ (bfloat16 as float32)."""
     if not isinstance(tensor, Tensor):
         raise FormatError("a device's tensor isn't stored as a tensor")
-    kind = dtype_kind(dtype)
-    if kind is tensor.kind:
+    element = named_dtype(dtype)
+    if element is tensor.element:
         return tensor
-    if kind.numpy is None or tensor.kind.numpy is None or tensor.quantizer or kind.name.startswith("q"):
-        raise UnsupportedError(f"a device's tensor of {kind.name} is stored as {tensor.torch_dtype}")
-    storage = ConvertedStorage(tensor.storage, tensor.kind, kind)
-    return Tensor(storage, kind.name, tensor.shape, tensor.stride, tensor.offset, conj=tensor.conj, neg=tensor.neg)
+    if element.numpy is None or tensor.element.numpy is None or tensor.quantizer or element.name.startswith("q"):
+        raise UnsupportedError(f"a device's tensor of {element.name} is stored as {tensor.torch_dtype}")
+    storage = ConvertedStorage(tensor.storage, tensor.element, element)
+    return Tensor(storage, element.name, tensor.shape, tensor.stride, tensor.offset, conj=tensor.conj, neg=tensor.neg)
 
 
 # -- classes of tensors
@@ -313,7 +315,7 @@ def _build_wrapper(machine: Unpickler, stub: Stub, state: Any) -> None:
 
 def _build_other(target: Any, state: Any) -> None:
     """A state for a tensor: its Python attributes, which are no weights. Anything else has no state."""
-    if not isinstance(target, Tensor | Composite):
+    if not isinstance(target, Tensor | RebuiltTensor):
         raise FormatError(f"a state is given to a {type(target).__name__}")
 
 
@@ -324,7 +326,7 @@ def _named(module: str, name: str) -> Handler:
     """A value that torch makes of text and numbers (Size, device, layout): kept as its name and arguments."""
 
     def make(machine: Unpickler, args: tuple[Any, ...]) -> Any:
-        return Name(module, name, args)
+        return TorchName(module, name, args)
 
     return make
 
@@ -333,12 +335,12 @@ def _size_call(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     """torch.Size((2, 3)): the tuple itself."""
     if len(args) == 1 and isinstance(args[0], tuple | list):
         return tuple(args[0])
-    return Name("torch", "Size", args)
+    return TorchName("torch", "Size", args)
 
 
 def _layout(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     if len(args) == 1 and args[0] in _LAYOUTS:
-        return Name("torch.serialization", "_get_layout", (str(args[0]),))
+        return TorchName("torch.serialization", "_get_layout", (str(args[0]),))
     raise FormatError("a tensor's layout is none of torch's")
 
 

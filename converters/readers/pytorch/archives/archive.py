@@ -18,7 +18,7 @@ from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
 from converters.readers.pytorch.modules import Script
 from converters.readers.pytorch.pickles.machine import Budget, Unpickler
 from converters.readers.pytorch.sizes import count
-from converters.readers.pytorch.tensors import TypedStorage, storage_kind, tensor_rules
+from converters.readers.pytorch.tensors import TypedStorage, storage_dtype, tensor_rules
 from converters.readers.safetensors import is_safetensors, read_safetensors
 from converters.tensors.storage import Storage, SwappedStorage
 
@@ -192,21 +192,21 @@ def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *
             key = str(count(key, "a storage's key"))
         if not isinstance(key, str):
             raise FormatError(f"a storage's key is a {type(key).__name__}")
-        kind, untyped = storage_kind(cls)
+        element, untyped = storage_dtype(cls)
         total = count(numel, "a storage's length")
         if key in storages:
             return storages[key]
         entry = archive.entry(place(key))
-        if entry.size != total * kind.itemsize:
+        if entry.size != total * element.itemsize:
             raise FormatError(
-                f"{printable(entry.name)}: has {entry.size} bytes; {total} elements of {kind.name} have {total * kind.itemsize}"
+                f"{printable(entry.name)}: has {entry.size} bytes; {total} elements of {element.name} have {total * element.itemsize}"
             )
         storage: Storage = ZipStorage(archive, entry, check=checked)
         if checked and entry.crc == 0 and entry.size and _all_zero(ZipStorage(archive, entry, check=False)):
             raise FormatError(_DAMAGED)
-        if big and not untyped and kind.swapsize > 1:
-            storage = SwappedStorage(storage, kind.swapsize)
-        storages[key] = TypedStorage(storage, kind, total, untyped=untyped, big_endian=big and untyped)
+        if big and not untyped and element.swapsize > 1:
+            storage = SwappedStorage(storage, element.swapsize)
+        storages[key] = TypedStorage(storage, element, total, untyped=untyped, big_endian=big and untyped)
         return storages[key]
 
     return persistent

@@ -12,7 +12,7 @@ from typing import Any
 from converters.errors import FormatError, printable
 from converters.readers.pytorch.pickles.machine import Budget, Global, Stub, Unpickler
 from converters.readers.pytorch.sizes import count
-from converters.readers.pytorch.tensors import TypedStorage, make_old_tensor, storage_kind, tensor_rules
+from converters.readers.pytorch.tensors import TypedStorage, make_old_tensor, storage_dtype, tensor_rules
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor
 
@@ -86,11 +86,11 @@ def read_stream(view: memoryview, budget: Budget, depth: int = 0) -> Legacy:
         if not isinstance(key, str):
             raise FormatError(f"a storage's key is a {type(key).__name__}")
         if key not in storages:
-            element, untyped = storage_kind(cls)
+            element, untyped = storage_dtype(cls)
             total = count(numel, "a storage's length")
             storages[key] = TypedStorage(_Later(total * element.itemsize), element, total, untyped=untyped)
         else:
-            storage_kind(cls)
+            storage_dtype(cls)
         window = more[0] if more else None
         return storages[key] if window is None else _window(views, storages[key], window)
 
@@ -132,7 +132,7 @@ def part_of(root: TypedStorage, offset: Any, length: Any) -> TypedStorage:
     start, size = count(offset, "a storage view's offset"), count(length, "a storage view's length")
     if start + size > root.count:
         raise FormatError(f"a storage's view of {size} elements at {start} lies outside its storage of {root.count}")
-    return TypedStorage(root.storage, root.kind, size, root.start + start, root.untyped)
+    return TypedStorage(root.storage, root.element, size, root.start + start, root.untyped)
 
 
 def _fill(view: memoryview, at: int, keys: Any, storages: dict[str, TypedStorage]) -> int:
@@ -262,12 +262,12 @@ def _read_storages(view: memoryview, load: _Load, objects: dict[int, Any]) -> No
     for _ in range(min(count(total, "the number of storages"), len(view) + 1)):
         described, at = load(view, at)
         key, _location, cls = _fields(described, 3, "a storage")
-        kind, untyped = storage_kind(cls)
+        element, untyped = storage_dtype(cls)
         if len(view) - at < 8:
             raise FormatError("the storages end too early: the file is cut short")
         length = count(int.from_bytes(view[at : at + 8], "little", signed=True), "a storage's length")
-        later = _Later(length * kind.itemsize)
-        storage = TypedStorage(later, kind, length, untyped=untyped)
+        later = _Later(length * element.itemsize)
+        storage = TypedStorage(later, element, length, untyped=untyped)
         at = _record(view, at, later, storage, str(_identity(key)))
         objects[_identity(key)] = storage
     parts, at = load(view, at)

@@ -15,7 +15,7 @@ from converters.readers.pytorch.pickles.machine import Budget, Unpickler
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, make_tensor
-from converters.tensors.dtypes import KINDS
+from converters.tensors.dtypes import DTYPES
 from converters.tensors.tensor import Tensor
 
 _CODE_LIMIT = 1 << 26  # bytes of code, all together
@@ -116,13 +116,13 @@ def _number(value: Any, what: str) -> int:
 
 
 def _json_tensor(archive: ZipArchive, root: str, entry: dict[str, Any], storages: dict[str, TypedStorage]) -> Tensor:
-    kind = KINDS.get(_TYPES.get(str(entry.get("dataType")), ""))
+    element = DTYPES.get(_TYPES.get(str(entry.get("dataType")), ""))
     data = entry.get("data")
     key = data.get("key") if isinstance(data, dict) else None
-    if kind is None or not isinstance(key, str):
+    if element is None or not isinstance(key, str):
         raise UnsupportedError(f"a tensor of its model.json is of the type {printable(entry.get('dataType'), 40)}, or has no data")
     if key not in storages:
         member = archive.entry(root + key)
-        storages[key] = TypedStorage(ZipStorage(archive, member, check=True), kind, member.size // kind.itemsize)
+        storages[key] = TypedStorage(ZipStorage(archive, member, check=True), element, member.size // element.itemsize)
     shape, stride = ([_number(value, "a tensor's size") for value in entry.get(name, [])] for name in ("dims", "strides"))
-    return make_tensor(storages[key], _number(entry.get("offset", 0), "a tensor's offset"), shape, stride, kind=kind)
+    return make_tensor(storages[key], _number(entry.get("offset", 0), "a tensor's offset"), shape, stride, element=element)
