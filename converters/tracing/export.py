@@ -27,7 +27,7 @@ from converters.graph.builder import OPSET
 from converters.readers.pytorch.archives.archive import Checkpoint, read_checkpoint
 from converters.readers.pytorch.choose import resolve, select
 from converters.readers.pytorch.modules import is_module, is_script
-from converters.readers.pytorch.pickles.machine import Stub
+from converters.readers.pytorch.pickles.stubs import Stub
 from converters.tensors.tensor import RebuiltTensor
 from converters.tracing.rebuild import Code, importing, own_classes, rebuild, to_torch
 from converters.version import __version__

@@ -20,7 +20,7 @@ import numpy as np
 
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable
 from converters.readers.pytorch.modules import WRAPPERS, children, is_module
-from converters.readers.pytorch.pickles.machine import Global, Items, Stub
+from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 from converters.readers.pytorch.tensors import as_weight
 from converters.tensors.tensor import RebuiltTensor, Tensor, TorchName
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from converters.errors import FormatError
+from converters.readers.pytorch.pickles.interface import Machine
 from converters.readers.pytorch.pickles.stubs import ByteString, Global, Stub
 from converters.readers.pytorch.sizes import counts
 from converters.tensors.dtypes import DTYPES, torch_name
 from converters.tensors.storage import Storage, SwappedStorage
 from converters.tensors.tensor import Tensor
-
-if TYPE_CHECKING:
-    from converters.readers.pytorch.pickles.machine import Unpickler
 
 
 class ArrayTensor(Tensor):
@@ -28,7 +26,7 @@ DTYPE = Global("numpy", "dtype")
 NUMPY = ("numpy.core", "numpy._core")
 
 
-def new_dtype(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def new_dtype(machine: Machine, args: tuple[Any, ...]) -> Any:
     return Stub(DTYPE, args)
 
 
@@ -47,12 +45,12 @@ def _numpy_dtype(stub: Any) -> np.dtype[Any] | None:
     return dtype.newbyteorder(">") if order == ">" else dtype
 
 
-def reconstruct(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def reconstruct(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_reconstruct(ndarray, (0,), b'b'): an empty array, which BUILD fills."""
     return Stub(ARRAY, args)
 
 
-def build_array(machine: Unpickler, stub: Stub, state: Any) -> None:
+def build_array(machine: Machine, stub: Stub, state: Any) -> None:
     """(version, shape, dtype, is_fortran, raw bytes), or the last four."""
     if not isinstance(state, tuple) or len(state) not in (4, 5):
         stub.state = state
@@ -63,7 +61,7 @@ def build_array(machine: Unpickler, stub: Stub, state: Any) -> None:
         stub.state = state
 
 
-def from_buffer(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def from_buffer(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_frombuffer(bytes, dtype, shape, order): protocol 5"""
     if len(args) != 4:
         return Stub(ARRAY, args)

@@ -11,7 +11,7 @@ from typing import Any
 from converters.errors import ConversionError, printable
 from converters.readers.pytorch.archives.archive import Checkpoint
 from converters.readers.pytorch.modules import StateDict, children, is_module, key_text, mapping_state, module_state, own_tensors
-from converters.readers.pytorch.pickles.machine import Stub
+from converters.readers.pytorch.pickles.stubs import Stub
 from converters.readers.pytorch.tensors import TypedStorage, as_weight
 from converters.tensors.tensor import Tensor
 

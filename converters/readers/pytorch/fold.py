@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from converters.errors import ConversionWarning, UnsupportedError, printable
 from converters.readers.pytorch.modules import StateDict
-from converters.readers.pytorch.pickles.machine import Stub
+from converters.readers.pytorch.pickles.stubs import Stub
 from converters.tensors.storage import ArrayStorage, Storage
 from converters.tensors.tensor import Tensor, Weight
 

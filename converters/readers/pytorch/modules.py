@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
-from converters.readers.pytorch.pickles.machine import Global, Items, Stub
+from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 from converters.readers.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
 from converters.tensors.tensor import RebuiltTensor, Weight
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from converters.errors import FormatError, UnsupportedError, printable
 from converters.readers.pytorch.arrays import ARRAY, DTYPE, NUMPY, build_array, from_buffer, new_dtype, reconstruct
-from converters.readers.pytorch.pickles.machine import Global, Handler, Rules, Stub, Unpickler
+from converters.readers.pytorch.pickles.interface import Handler, Machine
+from converters.readers.pytorch.pickles.machine import Rules
+from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import LIMIT, count, counts
 from converters.tensors.dtypes import ALIASES, DTYPES, STORAGES, DType
 from converters.tensors.storage import ConvertedStorage, Storage, SwappedStorage
@@ -98,12 +100,12 @@ def as_weight(value: Any) -> Weight | None:
 # -- torch._utils
 
 
-def _rebuild_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_tensor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_tensor(storage, offset, size, stride)"""
     return make_old_tensor(*_exactly(args, 4))
 
 
-def _rebuild_tensor_v2(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_tensor_v2(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])"""
     storage, offset, size, stride, requires_grad, _hooks, *more = _exactly(args, 6, 7)
     tensor = make_tensor(storage, offset, size, stride)
@@ -111,7 +113,7 @@ def _rebuild_tensor_v2(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return _with_bits(tensor, more)
 
 
-def _rebuild_tensor_v3(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_tensor_v3(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])"""
     storage, offset, size, stride, requires_grad, _hooks, dtype, *more = _exactly(args, 7, 8)
     tensor = make_tensor(storage, offset, size, stride, element=named_dtype(dtype))
@@ -143,7 +145,7 @@ def named_dtype(dtype: Any) -> DType:
     )
 
 
-def _rebuild_qtensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_qtensor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_qtensor(storage, offset, size, stride, quantizer, requires_grad, hooks)"""
     storage, offset, size, stride, params, *_ = _exactly(args, 7)
     tensor = make_tensor(storage, offset, size, stride)
@@ -172,7 +174,7 @@ _SCHEMES = {"per_tensor_affine": 3, "per_tensor_symmetric": 3, "per_channel_affi
 _SCHEMES |= {"per_channel_affine_float_qparams": 4}
 
 
-def _rebuild_sparse_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_sparse_tensor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_sparse_tensor(layout, (indices, values, size[, is_coalesced])) or (layout, (compressed, plain, values, size))"""
     layout, data = _exactly(args, 2)
     if not isinstance(layout, TorchName) or not layout.arguments or not isinstance(data, tuple):
@@ -194,12 +196,12 @@ def _rebuild_sparse_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     )
 
 
-def _rebuild_sparse_csr_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_sparse_csr_tensor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """The name that torch 1.9 and 1.10 gave to it."""
     return _rebuild_sparse_tensor(machine, args)
 
 
-def _rebuild_nested_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_nested_tensor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_nested_tensor(buffer, sizes, strides, storage_offsets)"""
     tensors = [as_weight(arg) for arg in _exactly(args, 4)]
     buffer = tensors[0]
@@ -208,7 +210,7 @@ def _rebuild_nested_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return RebuiltTensor("torch._utils._rebuild_nested_tensor", tuple(tensors), "nested", buffer.torch_dtype, ())
 
 
-def _rebuild_meta_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_meta_tensor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad): a shape without numbers"""
     dtype, size, _stride, _requires_grad = _exactly(args, 4)
     return RebuiltTensor(
@@ -216,13 +218,13 @@ def _rebuild_meta_tensor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     )
 
 
-def _rebuild_wrapper_subclass(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_wrapper_subclass(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_wrapper_subclass(cls, dtype, size, ...): a shape whose numbers are elsewhere"""
     _cls, dtype, size, *_ = _exactly(args, 3, 8)
     return RebuiltTensor("torch._utils._rebuild_wrapper_subclass", (), "meta", named_dtype(dtype).name, counts(size, "a tensor's size"))
 
 
-def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_parameter(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_parameter(data, requires_grad, hooks[, state])"""
     data, *_ = _exactly(args, 1, 4)
     weight = as_weight(data)
@@ -233,7 +235,7 @@ def _rebuild_parameter(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return made
 
 
-def _rebuild_from_type(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_from_type(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_from_type(func, type, args, dict) and _v2: a subclass's tensor, or one with attributes of its own"""
     function, cls, inner, _state = _exactly(args, 4)
     if isinstance(function, Global) and isinstance(inner, tuple) and not function.name.startswith("_rebuild_from_type"):
@@ -244,7 +246,7 @@ def _rebuild_from_type(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return Stub(cls, args)
 
 
-def _rebuild_from_numpy(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _rebuild_from_numpy(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_device_tensor_from_numpy(data, dtype, device, requires_grad)"""
     data, dtype, _device, _requires_grad = _exactly(args, 4)
     return _converted(as_weight(data), dtype)
@@ -286,7 +288,7 @@ TENSOR_CLASSES = frozenset((*_TENSOR_CLASSES, *_WRAPPERS))
 def _wrapper(cls: Global) -> Handler:
     """Parameter(data), Variable(data): the data itself where it is there, else a Stub that waits for BUILD to bring it."""
 
-    def make(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    def make(machine: Machine, args: tuple[Any, ...]) -> Any:
         if args and as_weight(args[0]) is not None:
             # A Parameter is an object of its own: what BUILD gives it mustn't change the tensor it wraps.
             made = Stub(cls, args)
@@ -297,7 +299,7 @@ def _wrapper(cls: Global) -> Handler:
     return make
 
 
-def _build_wrapper(machine: Unpickler, stub: Stub, state: Any) -> None:
+def _build_wrapper(machine: Machine, stub: Stub, state: Any) -> None:
     """The states of a tensor's or Parameter's __setstate__ over the years (torch/_tensor.py, torch/autograd/variable.py).
 
     (requires_grad, volatile, hooks); (data, grad, hooks, requires_grad, volatile); (storage, offset, size, stride[, ...]).
@@ -325,20 +327,20 @@ def _build_other(target: Any, state: Any) -> None:
 def _named(module: str, name: str) -> Handler:
     """A value that torch makes of text and numbers (Size, device, layout): kept as its name and arguments."""
 
-    def make(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    def make(machine: Machine, args: tuple[Any, ...]) -> Any:
         return TorchName(module, name, args)
 
     return make
 
 
-def _size_call(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _size_call(machine: Machine, args: tuple[Any, ...]) -> Any:
     """torch.Size((2, 3)): the tuple itself."""
     if len(args) == 1 and isinstance(args[0], tuple | list):
         return tuple(args[0])
     return TorchName("torch", "Size", args)
 
 
-def _layout(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _layout(machine: Machine, args: tuple[Any, ...]) -> Any:
     if len(args) == 1 and args[0] in _LAYOUTS:
         return TorchName("torch.serialization", "_get_layout", (str(args[0]),))
     raise FormatError("a tensor's layout is none of torch's")
@@ -347,10 +349,10 @@ def _layout(machine: Unpickler, args: tuple[Any, ...]) -> Any:
 _LAYOUTS = tuple(f"torch.{name}" for name in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"))
 
 
-def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Unpickler, Any], Any]) -> Rules:
+def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Machine, Any], Any]) -> Rules:
     """What a torch pickle may build. persistent: storages by identity. nested: a storage inside bytes (torch.storage._load_from_bytes)."""
 
-    def from_bytes(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+    def from_bytes(machine: Machine, args: tuple[Any, ...]) -> Any:
         return nested(machine, args[0] if len(args) == 1 else None)
 
     call: dict[Global, Handler] = {

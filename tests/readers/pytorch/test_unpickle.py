@@ -12,7 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from converters.errors import ConversionError, FormatError
-from converters.readers.pytorch.pickles.machine import Budget, Global, Items, Opaque, Stub, Unpickler
+from converters.readers.pytorch.pickles.interface import Budget
+from converters.readers.pytorch.pickles.machine import Unpickler
+from converters.readers.pytorch.pickles.stubs import Global, Items, Opaque, Stub
 from tests import work
 from tests.readers.pytorch.files import text
 

@@ -16,7 +16,8 @@ from converters.readers.pytorch.archives.stream import MAGIC, SourceText, nested
 from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
 from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
 from converters.readers.pytorch.modules import Script
-from converters.readers.pytorch.pickles.machine import Budget, Unpickler
+from converters.readers.pytorch.pickles.interface import Budget
+from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, storage_dtype, tensor_rules
 from converters.readers.safetensors import is_safetensors, read_safetensors

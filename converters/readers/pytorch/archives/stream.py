@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import FormatError, printable
-from converters.readers.pytorch.pickles.machine import Budget, Global, Stub, Unpickler
+from converters.readers.pytorch.pickles.interface import Budget, Machine
+from converters.readers.pytorch.pickles.machine import Unpickler
+from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, make_old_tensor, storage_dtype, tensor_rules
 from converters.tensors.storage import Storage
@@ -52,10 +54,10 @@ class _Later(Storage):
         self._view, self.filled = view, True
 
 
-def nested_storage(budget: Budget, depth: int = 0) -> Callable[[Unpickler, Any], Any]:
+def nested_storage(budget: Budget, depth: int = 0) -> Callable[[Machine, Any], Any]:
     """The reader for torch.storage._load_from_bytes: a whole checkpoint of one storage inside a pickle."""
 
-    def load(machine: Unpickler, raw: Any) -> Any:
+    def load(machine: Machine, raw: Any) -> Any:
         if depth >= _NESTING:
             raise FormatError("checkpoints are nested in checkpoints, too deep")
         if not isinstance(raw, bytes | memoryview):

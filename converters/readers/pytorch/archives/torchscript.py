@@ -11,7 +11,8 @@ from typing import Any
 
 from converters.errors import FormatError, UnsupportedError, printable
 from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
-from converters.readers.pytorch.pickles.machine import Budget, Unpickler
+from converters.readers.pytorch.pickles.interface import Budget
+from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, make_tensor

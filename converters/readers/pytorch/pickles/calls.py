@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from converters.readers.pytorch.pickles.interface import Handler, Machine
 from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 
-if TYPE_CHECKING:
-    from converters.readers.pytorch.pickles.machine import Unpickler
-
-Handler = Callable[["Unpickler", tuple[Any, ...]], Any]
 PARTIAL = Global("functools", "partial")
 
 
-def _pairs(machine: Unpickler, items: Items, source: Any) -> None:
+def _pairs(machine: Machine, items: Items, source: Any) -> None:
     if isinstance(source, dict):
         machine.set_items(items, [part for pair in source.items() for part in pair])
         return
@@ -23,7 +19,7 @@ def _pairs(machine: Unpickler, items: Items, source: Any) -> None:
     machine.set_items(items, [part for pair in source for part in pair])
 
 
-def _ordered_dict(machine: Unpickler, args: tuple[Any, ...]) -> Items:
+def _ordered_dict(machine: Machine, args: tuple[Any, ...]) -> Items:
     items = Items(Global("collections", "OrderedDict"))
     if len(args) > 1:
         machine.broken("an OrderedDict of several arguments")
@@ -32,21 +28,21 @@ def _ordered_dict(machine: Unpickler, args: tuple[Any, ...]) -> Items:
     return items
 
 
-def _default_dict(machine: Unpickler, args: tuple[Any, ...]) -> Items:
+def _default_dict(machine: Machine, args: tuple[Any, ...]) -> Items:
     items = Items(Global("collections", "defaultdict"))
     if len(args) > 1:
         _pairs(machine, items, args[1])
     return items
 
 
-def _counter(machine: Unpickler, args: tuple[Any, ...]) -> Items:
+def _counter(machine: Machine, args: tuple[Any, ...]) -> Items:
     items = Items(Global("collections", "Counter"))
     if args:
         _pairs(machine, items, args[0])
     return items
 
 
-def _set(machine: Unpickler, args: tuple[Any, ...]) -> set[Any]:
+def _set(machine: Machine, args: tuple[Any, ...]) -> set[Any]:
     items: set[Any] = set()
     machine.budget.spend(4)
     if args and not isinstance(args[0], list | tuple | set):
@@ -56,7 +52,7 @@ def _set(machine: Unpickler, args: tuple[Any, ...]) -> set[Any]:
     return items
 
 
-def _get_attribute(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _get_attribute(machine: Machine, args: tuple[Any, ...]) -> Any:
     """getattr(Outer, 'Inner') is how old protocols name a nested class or a method: a name, not a call."""
     if len(args) == 2 and isinstance(args[0], Global) and isinstance(args[1], str):
         if len(args[0].name) + len(args[1]) > 1000:
@@ -65,14 +61,14 @@ def _get_attribute(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return Stub(Global("builtins", "getattr"), args)
 
 
-def _builtin_type(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _builtin_type(machine: Machine, args: tuple[Any, ...]) -> Any:
     """dill names Python's own types by a call: _load_type('set')."""
     if len(args) == 1 and isinstance(args[0], str) and len(args[0]) < 100:
         return machine.make_global("builtins", str(args[0]))
     return Stub(Global("dill._dill", "_load_type"), args)
 
 
-def _reconstructor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _reconstructor(machine: Machine, args: tuple[Any, ...]) -> Any:
     """Protocols 0 and 1 make objects by copyreg._reconstructor(cls, base, base's state)."""
     if len(args) != 3:
         machine.broken("copyreg._reconstructor without its three arguments")
@@ -85,7 +81,7 @@ def _reconstructor(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return made
 
 
-def _encode(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _encode(machine: Machine, args: tuple[Any, ...]) -> Any:
     """Protocol 2 writes bytes as _codecs.encode(text, 'latin1')."""
     if not args or not isinstance(args[0], str) or len(args) > 2:
         return Stub(Global("_codecs", "encode"), args)
@@ -98,7 +94,7 @@ def _encode(machine: Unpickler, args: tuple[Any, ...]) -> Any:
         machine.broken(f"bytes that aren't {name}")
 
 
-def _bytes(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _bytes(machine: Machine, args: tuple[Any, ...]) -> Any:
     if not args:
         return b""
     if isinstance(args[0], bytes | memoryview) and len(args) == 1:
@@ -108,19 +104,19 @@ def _bytes(machine: Unpickler, args: tuple[Any, ...]) -> Any:
     return Stub(Global("builtins", "bytearray"), args)
 
 
-def _complex(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _complex(machine: Machine, args: tuple[Any, ...]) -> Any:
     if len(args) == 2 and all(isinstance(part, float) for part in args):
         return complex(*args)
     return Stub(Global("builtins", "complex"), args)
 
 
-def _new_object(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _new_object(machine: Machine, args: tuple[Any, ...]) -> Any:
     if not args:
         machine.broken("a new object of no class")
     return machine.new(args[0], args[1:])
 
 
-def _new_object_ex(machine: Unpickler, args: tuple[Any, ...]) -> Any:
+def _new_object_ex(machine: Machine, args: tuple[Any, ...]) -> Any:
     if len(args) != 3:
         machine.broken("a new object of no class")
     return machine.new(*args)

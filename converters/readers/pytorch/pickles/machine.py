@@ -12,15 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from converters.errors import FormatError, printable
-from converters.readers.pytorch.pickles.calls import CALLS, NEW, PARTIAL, Handler
+from converters.readers.pytorch.pickles.calls import CALLS, NEW, PARTIAL
+from converters.readers.pytorch.pickles.interface import Budget, Handler, Machine
 from converters.readers.pytorch.pickles.opcodes import OPERATIONS
-from converters.readers.pytorch.pickles.stubs import ByteString, Global, Items, Opaque, Stub
+from converters.readers.pytorch.pickles.stubs import Global, Items, Opaque, Stub
 
-__all__ = ["Budget", "ByteString", "Global", "Handler", "Items", "Opaque", "Rules", "Stub", "Unpickler"]
-
-# Objects that a file may build (large kinds count more; each takes about 64 bytes): any of a few megabytes, and as many as honest
-# files have for their size, so that a dictionary of two million words is read and a small bomb ends soon.
-_COST_LEAST, _COST_MOST, _COST_BYTES = 4_000_000, 24_000_000, 3
 _KEY_PARTS = 256  # parts of a tuple that is a dictionary's key
 _DIGITS = 4300  # of a decimal integer, as CPython has it
 
@@ -35,21 +31,9 @@ class Rules:
 
     call: Mapping[Global, Handler] = field(default_factory=dict)
     new: Mapping[Global, Handler] = field(default_factory=dict)
-    build: Mapping[Global, Callable[[Unpickler, Stub, Any], None]] = field(default_factory=dict)
+    build: Mapping[Global, Callable[[Machine, Stub, Any], None]] = field(default_factory=dict)
     build_other: Callable[[Any, Any], None] | None = None
     persistent: Callable[[Any], Any] | None = None
-
-
-class Budget:
-    """How much may still be built, over all pickles of a file of so many bytes."""
-
-    def __init__(self, nbytes: int = 0, *, cost: int | None = None) -> None:
-        self.left = min(max(_COST_LEAST, nbytes // _COST_BYTES), _COST_MOST) if cost is None else cost
-
-    def spend(self, cost: int) -> None:
-        self.left -= cost
-        if self.left < 0:
-            raise FormatError("the pickle builds more objects than any model has; it looks like a decompression bomb")
 
 
 class Unpickler:
