@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from converters.files import StrPath
+    from converters.strip import StripReport
     from converters.verification.compare import Report
 
 __all__ = [
@@ -128,13 +129,29 @@ def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Any]:
     return read(path, key)
 
 
-def strip_to_weights(source: StrPath, target: StrPath | None = None, **options: Any) -> Path:
-    """Writes the exact weights of any PyTorch checkpoint, without running it; returns the target's path.
+def strip_to_weights(
+    source: StrPath,
+    target: StrPath | None = None,
+    *,
+    key: str | None = None,
+    unwrap: bool = False,
+    strip_prefix: str | None = None,
+    dtype: str | None = None,
+    fold: bool = False,
+    contiguous: bool = False,
+    source_dir: StrPath | None = None,
+    force: bool = False,
+) -> StripReport:
+    """Writes the exact weights of any supported file, without running it, and reports what it found; report.path is the target.
 
-    target: .pth or .safetensors, NAME_weights.pth beside the source by default. options: those of
-    converters.strip.strip_to_weights (key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force).
+    target: .pth or .safetensors, NAME_weights.pth beside the source by default. key: where the weights sit in a checkpoint, a dotted
+    path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix off the names. dtype: "float16", "bfloat16",
+    "float32" or "float64" for floating tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights. contiguous:
+    every tensor row-major in a storage of its own. source_dir: a folder for the class source that old files embed.
     Raises ConversionError.
     """
+    from converters.strip import StripOptions
     from converters.strip import strip_to_weights as strip
 
-    return strip(source, target, **options)
+    options = StripOptions(key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force)
+    return strip(source, target, options)

@@ -237,9 +237,7 @@ def _tell(facts: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _strip(asked: argparse.Namespace) -> int:
-    from converters.strip import strip
-
-    report = strip(
+    report = converters.strip_to_weights(
         asked.files[0],
         asked.target,
         key=asked.key,

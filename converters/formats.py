@@ -11,6 +11,7 @@ from converters import packages
 from converters.errors import ConversionError, FormatError, warn
 from converters.files import StrPath
 from converters.recognition import identify, refuse_mistaken
+from converters.tensors.state_dict import StateDict
 from converters.tensors.tensor import Weight, as_tensors
 
 if TYPE_CHECKING:
@@ -24,14 +25,33 @@ def load_weights(path: StrPath, key: str | None = None) -> dict[str, Weight]:
     shape, dtype, nbytes and torch_dtype without reading its numbers; np.asarray(tensor) looks at them, as a read-only view of the
     mapped file where they lie there as they are. key: where the weights sit in a checkpoint. Raises ConversionError.
     """
-    reader = _READERS.get(identify(path).family, _read_pytorch)  # what nobody knows is named by the reader of checkpoints
-    return as_tensors(reader(path, key))
-
-
-def _read_pytorch(path: StrPath, key: str | None) -> Mapping[str, Any]:
-    from converters.strip import read_weights
-
     return read_weights(path, key).tensors
+
+
+def read_weights(path: StrPath, key: str | None = None) -> StateDict:
+    """As load_weights, with what is known of the weights: where in the file they sit, their modules' classes, what else is there."""
+    kind = identify(path)
+    if kind.family in _READERS:
+        return StateDict(as_tensors(_READERS[kind.family](path, key)), form=_FORMS[kind.family], key=key or "")
+    from converters.readers.pytorch import read_weights as read_checkpoint
+
+    return read_checkpoint(path, key)  # what nobody knows is named by the reader of checkpoints
+
+
+_FORMS = {
+    "weights": "safetensors file",
+    "torch7": "Lua Torch file",
+    "caffe": "file of Caffe weights",
+    "mxnet": "file of MXNet parameters",
+    "onnx": "ONNX model",
+}
+
+
+def _read_safetensors(path: StrPath, key: str | None) -> Mapping[str, Any]:
+    from converters.readers.safetensors import load
+
+    _no_key(path, key)
+    return load(path)
 
 
 def _read_torch7(path: StrPath, key: str | None) -> Mapping[str, Any]:
@@ -71,8 +91,7 @@ def _no_key(path: StrPath, key: str | None) -> None:
 
 # Family, as detect.identify tells it, to its reader: (path, key) -> an ordered mapping of names to array-likes.
 _READERS: dict[str, Callable[[StrPath, str | None], Mapping[str, Any]]] = {
-    "pytorch": _read_pytorch,
-    "weights": _read_pytorch,
+    "weights": _read_safetensors,
     "torch7": _read_torch7,
     "caffe": _read_caffe,
     "mxnet": _read_mxnet,
@@ -88,7 +107,7 @@ _LOADERS = {
     "torch7": "converters.readers.torch7",
     "mxnet": "converters.readers.mxnet",
     "onnx": "converters.readers.onnx",
-    "pytorch": "converters.readers.pytorch",
+    "pytorch": "converters.tracing",
 }
 
 

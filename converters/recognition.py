@@ -97,7 +97,7 @@ def _by_structure(view: memoryview, head: bytes) -> str:
         return "t7"
     if len(head) >= 8 and int.from_bytes(head[:4], "big") in (1, 2, 3, 4, 5, 6, 7, 8) and head[:3] == b"\0\0\0":
         return "t7"
-    if re.match(rb"\x80[\x02-\x05]", head):
+    if re.match(rb"\x80[\x02-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\n|[]}]q.\(", head):  # protocols 0 and 1 have no mark of their own
         return "pickle"
     if re.match(rb"\x08[\x01-\x1f]", head):
         return "onnx"

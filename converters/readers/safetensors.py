@@ -6,9 +6,11 @@ Format: https://github.com/huggingface/safetensors (README, "Format").
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from converters.errors import FormatError, UnsupportedError, printable
+from converters.files import StrPath, map_file
 from converters.tensors.dtypes import SAFETENSORS
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor
@@ -16,9 +18,12 @@ from converters.tensors.tensor import Tensor
 _HEADER = 100_000_000  # bytes; the most that the format allows
 
 
-def is_safetensors(view: memoryview) -> bool:
-    """Whether the file begins with a header that lies inside it."""
-    return len(view) > 8 and bytes(view[8:9]) == b"{" and int.from_bytes(view[:8], "little") <= len(view) - 8
+def load(path: StrPath) -> dict[str, Tensor]:
+    """The tensors of a file by name, in the header's order; views of the mapped file. Raises ConversionError."""
+    try:
+        return read_safetensors(map_file(path))
+    except FormatError as problem:
+        raise FormatError(f"{os.path.basename(path)}: {problem}") from problem
 
 
 def read_safetensors(view: memoryview) -> dict[str, Tensor]:

@@ -83,6 +83,11 @@ class Tensor:
         plain = contiguous_stride(self.shape)
         return self.size == 0 or all(n == 1 or have == want for n, have, want in zip(self.shape, self.stride, plain, strict=True))
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What tells two tensors of one file apart: equal where they look at the same elements in the same way."""
+        return (id(self.storage), self.torch_dtype, self.offset, self.shape, self.stride, self.conj, self.neg)
+
     def span(self) -> tuple[int, int]:
         """First and last-plus-one byte of the storage that the tensor looks at."""
         if self.size == 0:
@@ -179,6 +184,15 @@ def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
         stride.append(step)
         step *= max(extent, 1)
     return tuple(reversed(stride))
+
+
+def ties(tensors: Mapping[str, Weight]) -> list[list[str]]:
+    """Groups of names whose tensors are the very same elements: tied weights, not parts of one buffer or views that overlap."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.size:
+            groups.setdefault((id(tensor.storage), tensor.span(), tensor.size), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def as_tensors(tensors: Mapping[str, Any]) -> dict[str, Weight]:

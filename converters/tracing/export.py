@@ -136,7 +136,7 @@ def _build(
         raise UnsupportedError(
             f"{file}: {printable(factory)} has to run to build the model; give its folder and say that you trust it: --code DIR --trust"
         )
-    state, _, _ = select(checkpoint, key)
+    state = select(checkpoint, key)
     tell(f"{file}: running {factory} from {folder}; nothing that is pickled in the file itself runs")
     try:
         value: Any = importlib.import_module(match[1])

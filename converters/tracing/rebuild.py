@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable
-from converters.readers.pytorch.modules import WRAPPERS, children, is_module
+from converters.readers.pytorch.modules import children, is_module
 from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 from converters.readers.pytorch.tensors import as_weight
+from converters.tensors.state_dict import WRAPPERS
 from converters.tensors.tensor import RebuiltTensor, Tensor, TorchName
 
 if TYPE_CHECKING:

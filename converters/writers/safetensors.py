@@ -12,7 +12,7 @@ from typing import Any
 from converters.errors import ConversionError, UnsupportedError
 from converters.files import StrPath, writing
 from converters.tensors.storage import ArrayStorage
-from converters.tensors.tensor import Tensor, as_tensors
+from converters.tensors.tensor import Tensor, as_tensors, ties
 
 _EXPANDED = 1 << 30  # bytes up to which a tensor that repeats its elements is written out in full
 
@@ -43,7 +43,7 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
         places[name] = [at, at + found[name].nbytes]
         at += found[name].nbytes
     notes = {"format": "pt", **(metadata or {})}
-    if tied := _tied(found):
+    if tied := ties(found):
         notes["tied"] = json.dumps(tied)
     header: dict[str, Any] = {"__metadata__": notes}
     for name, tensor in found.items():
@@ -62,14 +62,6 @@ def _encode(header: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError as problem:
         raise ConversionError("a tensor's name holds half a character (a lone surrogate); safetensors can't write it") from problem
     return text + b" " * (-len(text) % 8)
-
-
-def _tied(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    groups: dict[int, list[str]] = {}
-    for name, tensor in tensors.items():
-        if tensor.size:
-            groups.setdefault(id(tensor.storage), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
 
 
 def _row_major(name: str, tensor: Tensor) -> Iterator[memoryview]:

@@ -1,28 +1,23 @@
-"""Reads PyTorch checkpoints without running them; whole models of torch.nn classes become the common graph."""
+"""Reads PyTorch checkpoints without running them: any form that torch.save ever wrote, as inert objects, and the weights in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from converters.errors import ConversionError, printable
+from converters.files import StrPath
+from converters.readers.pytorch.archives.archive import read_checkpoint
+from converters.readers.pytorch.choose import select
+from converters.tensors.state_dict import StateDict
 
-from converters.errors import ConversionError
-
-if TYPE_CHECKING:
-    import onnx_ir
-
-    from converters.files import StrPath
-
-__all__ = ["load"]
+__all__ = ["read_weights"]
 
 
-def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
-    """The graph of a whole-model file made of torch.nn classes alone; nothing of the file runs. Raises ConversionError.
+def read_weights(path: StrPath, key: str | None = None) -> StateDict:
+    """The weights that a checkpoint holds, as its state_dict() would give them: lazy tensors in order, metadata, classes.
 
-    inputs: shapes by the forward's argument names ("" for the only one). A model with classes of its own needs its code, and somebody
-    who trusts it: converters.tracing.export.export, or on the command line torch2onnx --code DIR --trust.
+    key: where they sit, a dotted path. Raises ConversionError where there are none, or several sets of which no key chooses one.
     """
-    if len(paths) != 1:
-        raise ConversionError(f"a PyTorch model is one file, {len(paths)} are given")
-    from converters.tracing.export import export
-
-    return export(paths[0], inputs=inputs, key=key)
+    checkpoint = read_checkpoint(path)
+    try:
+        return select(checkpoint, key)
+    except ConversionError as problem:
+        raise type(problem)(f"{printable(checkpoint.name)}: {problem}") from problem

@@ -10,9 +10,10 @@ from typing import Any
 
 from converters.errors import ConversionError, printable
 from converters.readers.pytorch.archives.archive import Checkpoint
-from converters.readers.pytorch.modules import StateDict, children, is_module, key_text, mapping_state, module_state, own_tensors
+from converters.readers.pytorch.modules import children, is_module, key_text, mapping_state, module_state, own_tensors
 from converters.readers.pytorch.pickles.stubs import Stub
 from converters.readers.pytorch.tensors import TypedStorage, as_weight
+from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import Tensor
 
 _LOOKED_AT = 20_000  # objects of a checkpoint that are searched for weights
@@ -40,8 +41,8 @@ class Candidate:
         return ".".join(self.path)
 
 
-def select(checkpoint: Checkpoint, key: str | None = None) -> tuple[StateDict, str, list[str]]:
-    """The weights of a checkpoint, the key they sit under, and the names of what else is in it.
+def select(checkpoint: Checkpoint, key: str | None = None) -> StateDict:
+    """The weights of a checkpoint, with the key they sit under and what else is in it.
 
     Raises ConversionError where there are none, where the key isn't there, or where several would do and none was named.
     """
@@ -49,7 +50,21 @@ def select(checkpoint: Checkpoint, key: str | None = None) -> tuple[StateDict, s
     search = _Search()
     state = _state(root, checkpoint, search)
     if state is not None:
-        return state, key or "", _beside(checkpoint.root, key)
+        state.key, beside = key or "", _beside(checkpoint.root, key)
+    else:
+        state, picked = _choose(root, checkpoint, search, key)
+        state.key, beside = picked.key if key is None else f"{key}.{picked.key}", _beside(root, picked.path[0])
+    state.left_out = {**beside, **state.left_out}
+    state.form = _FORMS.get(checkpoint.form, f"{checkpoint.form} checkpoint")
+    state.called, state.sources = checkpoint.called, checkpoint.sources
+    return state
+
+
+_FORMS = {"TorchScript": "TorchScript archive", "torch.package": "torch.package archive", "pickle": "plain pickle"}
+
+
+def _choose(root: Any, checkpoint: Checkpoint, search: _Search, key: str | None) -> tuple[StateDict, Candidate]:
+    """The one set of weights inside an object."""
     candidates = list(search.candidates(root))
     if not candidates:
         raise ConversionError(_nothing(root))
@@ -64,9 +79,7 @@ def select(checkpoint: Checkpoint, key: str | None = None) -> tuple[StateDict, s
         raise ConversionError(_ambiguous(sorted(candidates, key=lambda candidate: candidate.rank), key))
     if states[0] is None:
         raise ConversionError(_nothing(chosen[0].value))
-    picked = chosen[0]
-    full = picked.key if key is None else f"{key}.{picked.key}"
-    return states[0], full, _beside(root, picked.path[0])
+    return states[0], chosen[0]
 
 
 def _same(state: StateDict, other: StateDict | None) -> bool:
@@ -75,10 +88,7 @@ def _same(state: StateDict, other: StateDict | None) -> bool:
 
 
 def _places(state: StateDict) -> list[Any]:
-    return [
-        (id(weight.storage), weight.torch_dtype, weight.offset, weight.shape, weight.stride) if isinstance(weight, Tensor) else id(weight)
-        for weight in state.tensors.values()
-    ]
+    return [weight.place if isinstance(weight, Tensor) else id(weight) for weight in state.tensors.values()]
 
 
 def _is_large(candidate: Candidate) -> bool:
@@ -199,13 +209,14 @@ def _rank(path: tuple[str, ...]) -> int:
     return 0 if path[-1].lower() in _USUAL else 1
 
 
-def _beside(root: Any, key: str | None) -> list[str]:
+def _beside(root: Any, key: str | None) -> dict[str, LeftOut]:
     """What else a checkpoint holds beside the weights: its entries' names."""
     first = (key or "").split(".")[0]
     entries = _entries(root)
     if key is None or first not in entries:
-        return []
-    return [printable(name, 60) if isinstance(name, str | int) else type(name).__name__ for name in entries if name != first][:50]
+        return {}
+    others = {str(name) if isinstance(name, str | int) else type(name).__name__: entry for name, entry in entries.items() if name != first}
+    return {name: LeftOut(type(entry).__name__) for name, entry in others.items()}
 
 
 # -- --key

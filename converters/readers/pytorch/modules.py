@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
 from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 from converters.readers.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
+from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import RebuiltTensor, Weight
 
 _DEPTH = 2000  # modules in modules; torch itself gives up at some hundred
@@ -20,8 +20,6 @@ _MODULES = 200_000  # counted once for each path that leads to them, as state_di
 _KEYS = 1_000_000
 _PATHS = 1 << 26  # characters of all paths together
 _SEARCHED = 2000  # objects looked at for tensors inside an unknown one
-
-WRAPPERS = ("DataParallel", "DistributedDataParallel", "DistributedDataParallelCPU", "OptimizedModule")
 
 # nn.Module._version where it isn't 1: a class attribute, so the file doesn't say it (torch 2.13).
 _VERSIONS_BY_MODULE = {"torch.nn.modules.batchnorm": 2, "torch.nn.modules.instancenorm": 2}
@@ -33,21 +31,6 @@ _AO = ("torch.ao.", "torch.quantization.", "torch.nn.quantized.", "torch.nn.intr
 
 
 Script = Mapping[str, tuple[tuple[str, ...], tuple[str, ...] | None]]  # TorchScript's parameters and buffers, by class
-
-
-@dataclass
-class StateDict:
-    """Weights in state_dict order, with what is known of where they come from.
-
-    metadata: state_dict._metadata. modules: each module's path and Stub (empty where the file holds a bare dictionary).
-    dropped: entries that are no weights, in words. unknown: what only the class's code could say.
-    """
-
-    tensors: dict[str, Weight] = field(default_factory=dict)
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
-    modules: dict[str, Stub] = field(default_factory=dict)
-    dropped: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
 
 
 def is_module(value: Any) -> bool:
@@ -186,7 +169,8 @@ def _note_module(state: StateDict, module: Stub, path: str, custom: dict[str, No
             f"'{printable(path)}' ({printable(name)}) keeps its quantized weights in a packed form that only its own code unpacks; "
             "save its state_dict() with torch and give that"
         )
-    state.modules[path] = module
+    state.classes[path] = name
+    _note_spectral_dims(state, module, path)
     entry: dict[str, Any] = {"version": _version(module)}
     for hook in _table(module, "_state_dict_hooks").values():
         if not isinstance(hook, Stub) or hook.class_name != "torch.nn.utils.spectral_norm.SpectralNormStateDictHook":
@@ -200,6 +184,16 @@ def _note_module(state: StateDict, module: Stub, path: str, custom: dict[str, No
     state.metadata[path] = entry
     if not name.startswith(("torch.", "__torch__.")):
         custom.setdefault(name)
+
+
+def _note_spectral_dims(state: StateDict, module: Stub, path: str) -> None:
+    """The axis that each of torch's old spectral_norm hooks works along, as the file has it."""
+    hooks = module.attributes.get("_forward_pre_hooks")
+    for hook in hooks.values() if isinstance(hooks, dict) else ():
+        if isinstance(hook, Stub):
+            target, dim = hook.attributes.get("name"), hook.attributes.get("dim")
+            if isinstance(target, str) and isinstance(dim, int):
+                state.spectral_dims[f"{path}.{target}" if path else target] = int(dim)
 
 
 def _version(module: Stub) -> int:
@@ -238,7 +232,7 @@ def mapping_state(mapping: Mapping[Any, Any]) -> StateDict:
             raise UnsupportedError(f"'{printable(name)}' holds quantized weights in a packed form; only torch's own code can unpack them")
         else:
             what = value.class_name if isinstance(value, Stub) else type(value).__name__
-            state.dropped.append(f"{printable(name)} ({printable(what)})")
+            state.left_out[name] = LeftOut(what)
             if name.endswith("_extra_state"):
                 words = "is no tensor and is left out; load_state_dict will miss it unless strict=False"
                 warnings.warn(f"'{printable(name)}' {words}", ConversionWarning, stacklevel=2)

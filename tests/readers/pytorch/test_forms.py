@@ -18,9 +18,9 @@ from torch import nn
 
 from converters.errors import ConversionError, ConversionWarning, FormatError
 from converters.formats import load_weights
+from converters.readers.pytorch import read_weights
 from converters.readers.pytorch.archives.archive import read_checkpoint
 from converters.readers.pytorch.pickles.stubs import Stub
-from converters.strip import read_weights
 from tests.readers.pytorch import classes
 from tests.readers.pytorch.files import DATA, HONEST, dictionary, number, numbers, old_index, storage, stream, tarred, tensor, text, zipped
 from tests.readers.pytorch.test_strip import compare, save, strip

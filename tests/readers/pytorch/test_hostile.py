@@ -17,9 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from converters import strip_to_weights
 from converters.errors import ConversionError, ConversionWarning, FormatError
+from converters.readers.pytorch import read_weights
 from converters.readers.pytorch.archives.archive import read_checkpoint
-from converters.strip import read_weights, strip_to_weights
 from tests.readers.pytorch import classes
 from tests.readers.pytorch.files import DATA, HONEST, dictionary, number, numbers, old_index, storage, stream, tarred, tensor, text, zipped
 from tests.readers.pytorch.test_forms import json_script
@@ -142,7 +143,7 @@ def test_modules_with_more_paths_than_atoms(tmp_path: Path) -> None:
 
 def test_expanded_tensor_stays_small(tmp_path: Path) -> None:
     path = zipped(tmp_path / "m.pth", dictionary({"w": tensor("0", 6, (1 << 34,), (0,))}))
-    target = strip_to_weights(path)
+    target = strip_to_weights(path).path
     assert target.stat().st_size < 5000
     for options in ({"target": tmp_path / "m.safetensors"}, {"contiguous": True, "force": True}):
         with pytest.raises(ConversionError, match="repeats"):

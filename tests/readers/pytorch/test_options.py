@@ -16,10 +16,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-import converters
+from converters import strip_to_weights
 from converters.errors import ConversionError, ConversionWarning, OutputExistsError, UnsupportedError
-from converters.strip import default_target, strip_to_weights
-from converters.strip import strip as strip_with_report
+from converters.strip import default_target
 from tests.readers.pytorch import classes
 from tests.readers.pytorch.test_strip import compare, save, strip
 
@@ -282,15 +281,15 @@ def test_default_target(tmp_path: Path) -> None:
     for name, target in (("a.pth", "a_weights.pth"), ("a.pth.tar", "a_weights.pth"), ("v1.2", "v1.2_weights.pth"), ("x", "x_weights.pth")):
         assert default_target(tmp_path / name) == tmp_path / target
     path = save(A, tmp_path / "model.pt")
-    assert strip_to_weights(path) == tmp_path / "model_weights.pth"
+    assert strip_to_weights(path).path == tmp_path / "model_weights.pth"
     with pytest.raises(OutputExistsError):
         strip_to_weights(path)
-    assert converters.strip_to_weights(path, force=True) == tmp_path / "model_weights.pth"
+    assert strip_to_weights(path, force=True).path == tmp_path / "model_weights.pth"
 
 
 def test_safetensors_target(tmp_path: Path) -> None:
     model = classes.Tied()
-    target = strip_to_weights(save(model, tmp_path / "m.pth"), tmp_path / "m.safetensors")
+    target = strip_to_weights(save(model, tmp_path / "m.pth"), tmp_path / "m.safetensors").path
     got = safetensors.torch.load_file(target)
     want = model.state_dict()
     assert set(got) == set(want) and all(torch.equal(got[name], want[name]) for name in want)
@@ -305,7 +304,7 @@ def test_source_is_written_and_never_run(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = save(classes.Net(), tmp_path / "m.pth", "stream")
-    report = strip_with_report(path, source_dir=tmp_path / "source")
+    report = strip_to_weights(path, source_dir=tmp_path / "source")
     assert any("class Net(nn.Module)" in file.read_text() for file in report.sources)
     assert all(file.suffix == ".txt" and file.parent == tmp_path / "source" for file in report.sources)
     with pytest.warns(ConversionWarning, match="no source"):
@@ -321,13 +320,13 @@ def test_torch_isn_t_imported(tmp_path: Path) -> None:
 
 def test_report(tmp_path: Path) -> None:
     model = classes.Tied()
-    report = strip_with_report(save({"model": model, "optimizer": OPTIMIZER, "epoch": 1}, tmp_path / "m.pth"))
-    assert report.key == "model" and report.form == "zip"
+    report = strip_to_weights(save({"model": model, "optimizer": OPTIMIZER, "epoch": 1}, tmp_path / "m.pth"))
+    assert report.key == "model" and report.form == "zip checkpoint"
     assert report.tensors == len(model.state_dict())
     assert report.classes["tests.readers.pytorch.classes.Tied"] == 1
-    assert report.dropped == ["optimizer", "epoch"]
-    assert ["mask", "row", "column"] in report.tied
+    assert list(report.left_out) == ["optimizer", "epoch"]
+    assert ["emb.weight", "head.weight"] in report.tied and len(report.tied) == 3  # parts of one buffer aren't tied: mask, row, column
     assert "tests.readers.pytorch.classes.Tied" in report.unknown[0]
     text = str(report)
     assert "left out:  optimizer, epoch" in text and "m_weights.pth" in text
-    assert report.as_dict()["target"] == str(tmp_path / "m_weights.pth")
+    assert report.as_dict()["path"] == str(tmp_path / "m_weights.pth")

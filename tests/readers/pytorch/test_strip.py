@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from converters.strip import strip_to_weights
+from converters import strip_to_weights
 from tests.readers.pytorch import classes
 
 FORMS = [("zip", 2), ("zip", 1), ("zip", 3), ("zip", 4), ("zip", 5), ("stream", 2), ("stream", 1), ("stream", 4)]
@@ -27,7 +27,7 @@ def save(thing: Any, path: Path, form: str = "zip", protocol: int = 2) -> Path:
 
 
 def strip(path: Path, **options: Any) -> Any:
-    target = strip_to_weights(path, path.with_suffix(".weights.pth"), force=True, **options)
+    target = strip_to_weights(path, path.with_suffix(".weights.pth"), force=True, **options).path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mapped = torch.load(target, weights_only=True, mmap=True)

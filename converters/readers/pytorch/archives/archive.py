@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, printable
 from converters.files import StrPath, map_file
-from converters.readers.pytorch.archives.stream import MAGIC, SourceText, nested_storage, read_stream, read_tar, tar_members
+from converters.readers.pytorch.archives.stream import MAGIC, nested_storage, read_stream, read_tar, tar_members
 from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
 from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
 from converters.readers.pytorch.modules import Script
@@ -20,7 +20,7 @@ from converters.readers.pytorch.pickles.interface import Budget
 from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, storage_dtype, tensor_rules
-from converters.readers.safetensors import is_safetensors, read_safetensors
+from converters.tensors.state_dict import ClassSource
 from converters.tensors.storage import Storage, SwappedStorage
 
 _NESTING = 2  # archives in archives
@@ -56,7 +56,7 @@ class Checkpoint:
     name: str
     form: str
     root: Any
-    sources: list[SourceText] = field(default_factory=list)
+    sources: list[ClassSource] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
     script: Script | None = None
 
@@ -90,8 +90,6 @@ def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
     for start, words in _MISTAKEN:
         if head.startswith(start):
             raise FormatError(words)
-    if is_safetensors(view):
-        return Checkpoint(name, "safetensors", read_safetensors(view))
     return _read_pickle(view, name, head)
 
 
@@ -170,7 +168,7 @@ def _read_zip(view: memoryview, name: str, depth: int) -> Checkpoint:
     return checkpoint
 
 
-def _load_index(archive: ZipArchive, index: str, storages: Callable[[Any], Any]) -> tuple[Any, list[SourceText], list[str]]:
+def _load_index(archive: ZipArchive, index: str, storages: Callable[[Any], Any]) -> tuple[Any, list[ClassSource], list[str]]:
     budget = Budget(len(archive.view))
     machine = Unpickler(archive.read(index), tensor_rules(storages, nested_storage(budget)), budget=budget)
     value = machine.load()

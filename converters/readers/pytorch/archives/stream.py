@@ -15,6 +15,7 @@ from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, make_old_tensor, storage_dtype, tensor_rules
+from converters.tensors.state_dict import ClassSource
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor
 
@@ -24,21 +25,12 @@ _NESTING = 3
 _BLOCK = 512  # bytes of a tar's unit
 
 
-@dataclass(frozen=True)
-class SourceText:
-    """The source of a class as the file carries it."""
-
-    cls: str
-    file: str
-    text: str
-
-
 @dataclass
 class Legacy:
     """What a legacy file holds."""
 
     root: Any = None
-    sources: list[SourceText] = field(default_factory=list)
+    sources: list[ClassSource] = field(default_factory=list)
     called: dict[str, None] = field(default_factory=dict)
     left: int = 0  # bytes after the last storage
 
@@ -118,7 +110,7 @@ def read_stream(view: memoryview, budget: Budget, depth: int = 0) -> Legacy:
 def _note_source(result: Legacy, fields: list[Any]) -> None:
     cls, file, text = fields
     if isinstance(cls, Global) and isinstance(file, str) and isinstance(text, str):
-        result.sources.append(SourceText(str(cls), str(file), str(text)))
+        result.sources.append(ClassSource(str(cls), str(file), str(text)))
 
 
 def _window(views: dict[str, TypedStorage], root: TypedStorage, window: Any) -> TypedStorage:

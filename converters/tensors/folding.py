@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ConversionWarning, UnsupportedError, printable
-from converters.readers.pytorch.modules import StateDict
-from converters.readers.pytorch.pickles.stubs import Stub
+from converters.tensors.state_dict import StateDict
 from converters.tensors.storage import ArrayStorage, Storage
 from converters.tensors.tensor import Tensor, Weight
 
@@ -87,7 +86,7 @@ def _fold_wrapper(state: StateDict, plain: str, folded: list[str]) -> None:
         state.tensors = {renamed[name]: tensor for name, tensor in tensors.items()}
         moved = {path: wrapper + path.removeprefix(inner) if f"{path}.".startswith(inner + ".") else path for path in state.metadata}
         state.metadata = {moved[path]: entry for path, entry in state.metadata.items() if path != wrapper or inner not in moved}
-        state.modules = {moved.get(path, path): module for path, module in state.modules.items() if path != wrapper or inner not in moved}
+        state.classes = {moved.get(path, path): name for path, name in state.classes.items() if path != wrapper or inner not in moved}
         folded[-1] = renamed[plain]
 
 
@@ -103,7 +102,7 @@ def _fold_parametrization(state: StateDict, name: str, folded: list[str]) -> Non
     elif parts == {f"{base}.original", f"{base}.0._u", f"{base}.0._v"}:
         weight, u, v = tensors[f"{base}.original"], tensors[f"{base}.0._u"], tensors[f"{base}.0._v"]
         value, like = _spectral(weight, u, v, _axis_by_size(plain, weight, u, v)), f"{base}.original"
-    elif parts == {f"{base}.original"} and state.modules.get(f"{base}.0") is not None and _is_spectral(state.modules[f"{base}.0"]):
+    elif parts == {f"{base}.original"} and state.classes.get(f"{base}.0", "").endswith("._SpectralNorm"):
         weight = _dense(tensors[f"{base}.original"], plain)
         value, like = lambda: _unit(weight.numpy()), f"{base}.original"
     else:
@@ -111,11 +110,7 @@ def _fold_parametrization(state: StateDict, name: str, folded: list[str]) -> Non
     _replace(state, plain, parts, like, value, folded)
     for path in [path for path in state.metadata if f"{path}.".startswith(owner + ".")]:
         state.metadata.pop(path)
-        state.modules.pop(path, None)
-
-
-def _is_spectral(module: Stub) -> bool:
-    return module.class_name.endswith("._SpectralNorm")
+        state.classes.pop(path, None)
 
 
 def _replace(state: StateDict, plain: str, parts: set[str], like: str, compute: Callable[[], Array] | None, folded: list[str]) -> None:
@@ -147,17 +142,9 @@ def _dense(weight: Weight, name: str) -> Tensor:
 
 def _spectral_axis(state: StateDict, plain: str, weight: Weight, u: Weight, v: Weight) -> int:
     """The hook's own `dim` where the file has the hook; else by the sizes."""
-    module = state.modules.get(plain.rpartition(".")[0])
-    hooks = module.attributes.get("_forward_pre_hooks") if module is not None else None
-    for hook in hooks.values() if isinstance(hooks, dict) else ():
-        if (
-            isinstance(hook, Stub)
-            and isinstance(hook.attributes.get("dim"), int)
-            and hook.attributes.get("name") == plain.rpartition(".")[2]
-        ):
-            dim = hook.attributes["dim"]
-            if -len(weight.shape) <= dim < len(weight.shape):
-                return int(dim) % len(weight.shape)
+    dim = state.spectral_dims.get(plain)
+    if dim is not None and -len(weight.shape) <= dim < len(weight.shape):
+        return dim % len(weight.shape)
     return _axis_by_size(plain, weight, u, v)
 
 
