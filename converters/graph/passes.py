@@ -89,7 +89,7 @@ def explicit_pooling(model: ir.Model) -> None:
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
 
 
-def separate_pads(model: ir.Model, opset: int) -> None:
+def separate_pads(model: ir.Model) -> None:
     """Keeps onnxruntime from fusing Pad nodes of zeros into the pools behind them.
 
     Versions 1.17 to 1.31 at least make pads of the pool out of such a Pad: a MaxPool then ignores zeros that are greater than the
@@ -97,6 +97,7 @@ def separate_pads(model: ir.Model, opset: int) -> None:
     have no such input, and get a Max of one tensor in between.
     """
     graph = model.graph
+    opset = graph.opset_imports.get("", 0)
     for node in list(graph):
         x = node.inputs[0] if node.inputs else None
         if node.domain or node.op_type != "Pad" or len(node.inputs) > 3 or x is None or x.shape is None:

@@ -10,10 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-import onnx.checker
-import onnx.defs
 import onnx.helper
-import onnx.version_converter
 import onnx_ir as ir
 
 from converters.errors import ConversionError
@@ -21,6 +18,7 @@ from converters.files import StrPath, check_target, writing
 from converters.graph.passes import explicit_pooling, separate_pads
 from converters.tensors.storage import ArrayStorage
 from converters.version import __version__
+from converters.writers.onnx.opsets.translation import to_opset
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Largest file that one protobuf message may be (2 GiB), with a margin; beyond it tensors go to a file beside."""
@@ -30,16 +28,16 @@ EXTERNAL_ALIGNMENT = 4096
 def write_onnx(model: ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False, limit: int = PROTOBUF_LIMIT) -> None:
     """Writes the model as ONNX. Above `limit` bytes the tensors go to PATH.data beside it (ONNX external data).
 
-    opset: another operator set for the default domain, through ONNX's version converter. Raises ConversionError where the model
-    can't be expressed in it, OutputExistsError.
+    opset: another operator set of the default domain, by the rules in opsets/. Raises ConversionError where the model can't be
+    said in it, OutputExistsError.
     """
     target = check_target(path, force=force)
     written = model.clone()
     explicit_pooling(written)
-    separate_pads(written, opset or written.graph.opset_imports.get("", 0))
-    shell, tensors = _shell(written)
     if opset is not None and opset != written.graph.opset_imports.get("", 0):
-        shell = _at_opset(shell, opset, [onnx.helper.make_tensor_value_info(t.name or "", int(t.dtype), t.shape.numpy()) for t in tensors])
+        to_opset(written, opset)
+    separate_pads(written)
+    shell, tensors = _shell(written)
     bodies = [(tensor.name or "", tensor) for tensor in tensors]
     size = shell.ByteSize() + sum(tensor.nbytes + len(name) + 100 for name, tensor in bodies)
     if size > limit:
@@ -52,7 +50,7 @@ def _shell(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
     """The model as protobuf without the initializers, and these in order."""
     graph = model.graph
     proto = onnx.ModelProto(
-        ir_version=min_ir_version(model.opset_imports),
+        ir_version=min_ir_version(model.opset_imports, functions=bool(model.functions)),
         producer_name=model.producer_name or "converters",
         producer_version=model.producer_version or __version__,
         opset_import=[onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
@@ -76,64 +74,15 @@ def _shell(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
     return proto, tensors
 
 
-def min_ir_version(opset_imports: dict[str, int]) -> int:
-    """The oldest ONNX file version that can hold these operator sets (that of the first ONNX release with them), at least 8."""
+def min_ir_version(opset_imports: dict[str, int], *, functions: bool = False) -> int:
+    """The oldest ONNX file version that can hold these operator sets: that of the first ONNX release with them.
+
+    At least 4, from which on initializers needn't be inputs; 8 with functions.
+    """
     version: int = onnx.helper.find_min_ir_version_for(
         [onnx.helper.make_opsetid(d, v) for d, v in opset_imports.items() if d in ("", "ai.onnx")], True
     )
-    return max(8, version)
-
-
-def _at_opset(shell: onnx.ModelProto, opset: int, weights: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
-    """The graph in another operator set; where no operator changed in between, the stamp alone changes.
-
-    The converter refuses names that nobody defines, so the weights stand in as inputs while it works.
-    """
-    current = next(entry.version for entry in shell.opset_import if entry.domain in ("", "ai.onnx"))
-    newest = onnx.defs.onnx_opset_version()
-    if not 7 <= opset <= newest:
-        raise ConversionError(f"opset {opset} can't be written; choose one from 7 to {newest}")
-    changed = {n.op_type for n in shell.graph.node if n.domain in ("", "ai.onnx") and not _means_the_same(n, current, opset)}
-    if changed:
-        inputs = len(shell.graph.input)
-        shell.graph.input.extend(weights)
-        try:
-            shell = onnx.version_converter.convert_version(shell, opset)
-        except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as problem:
-            raise ConversionError(
-                f"the model can't be written in opset {opset}: {str(problem).splitlines()[0]} "
-                f"(operators that differ from opset {current}: {', '.join(sorted(changed))}); leave --opset out, or choose a newer one"
-            ) from problem
-        del shell.graph.input[inputs:]
-    for entry in shell.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            entry.version = opset
-    shell.ir_version = min_ir_version({"": opset})
-    return shell
-
-
-# Operators whose meaning changed between versions while their signature did not.
-_REDEFINED = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Resize", "Upsample", "GroupNormalization", "If", "Loop", "Scan"})
-
-
-def _means_the_same(node: onnx.NodeProto, current: int, opset: int) -> bool:
-    """Whether this very node says the same in both operator sets: what it uses exists in both, and has the same defaults."""
-    try:
-        here, there = (onnx.defs.get_schema(node.op_type, version) for version in (current, opset))
-    except onnx.defs.SchemaError:
-        return False
-    if here.since_version == there.since_version:
-        return True
-    used = {attribute.name for attribute in node.attribute}
-    both = here.attributes.keys() & there.attributes.keys()
-    return (
-        node.op_type not in _REDEFINED
-        and used <= both
-        and all(here.attributes[name].default_value == there.attributes[name].default_value for name in both - used)
-        and [i.name for i in here.inputs[: len(node.input)]] == [i.name for i in there.inputs[: len(node.input)]]
-        and there.min_input <= len(node.input)
-        and len(node.output) <= there.max_output
-    )
+    return max(8 if functions else 4, version)
 
 
 # -- protobuf by hand: only what surrounds the bytes of a tensor -------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_external_data_that_exists_stays(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx.data"]
 
 
-@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21, onnx.defs.onnx_opset_version()])
+@pytest.mark.parametrize("opset", [9, 11, 13, 17, 18, 21, onnx.defs.onnx_opset_version()])
 def test_another_opset(tmp_path, opset):
     model, weight = linear()
     write_onnx(model, tmp_path / "m.onnx", opset=opset)
@@ -77,9 +77,9 @@ def test_another_opset(tmp_path, opset):
         np.testing.assert_array_equal(run(tmp_path / "m.onnx", np.eye(5, dtype=np.float32)), weight.T)
 
 
-@pytest.mark.parametrize("opset", [6, 1000])
+@pytest.mark.parametrize("opset", [8, 1000])
 def test_an_opset_that_does_not_exist(tmp_path, opset):
-    with pytest.raises(ConversionError, match=f"opset {opset} can't be written; choose one from 7"):
+    with pytest.raises(ConversionError, match=f"opset {opset} can't be written; choose one from 9"):
         write_onnx(linear()[0], tmp_path / "m.onnx", opset=opset)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,86 @@
+"""Gathering and scattering, sequences of quantized numbers, and Loop's neighbours: what indices older sets take."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.writers.onnx.opsets.site import Answer, Site, newer, older
+
+_ONE_HOT_LIMIT = 1 << 24
+"""Elements of the table that chooses, where there is no operator that gathers; more would take too much memory."""
+
+
+@older("GatherElements", since=11)
+def gather_elements(g: Site, node: ir.Node) -> Answer:
+    """The one element per place where a table of all indices says so: for axes of moderate size."""
+    x, indices = g.x(0), g.x(1)
+    axis = g.axis(x, g.attribute("axis", 0))
+    sizes, asked = g.dims(x), g.dims(indices)
+    size = sizes[axis]
+    alike = all(a == b for i, (a, b) in enumerate(zip(sizes, asked, strict=True)) if i != axis)
+    if size is None or not alike or size * int(np.prod([d or 1 for d in asked])) > _ONE_HOT_LIMIT:
+        raise g.refusal("ONNX has GatherElements from set 11 on; it has another form only for small axes of known size")
+    whole = g.cast(indices, ir.DataType.INT64)
+    counted = g.emit("Where", g.emit("Less", whole, 0), g.emit("Add", whole, size), whole)
+    places = np.arange(size, dtype=np.int64).reshape([size if i == axis else 1 for i in range(len(sizes) + 1)])
+    chosen = g.emit("Equal", g.unsqueeze(counted, [axis]), places)
+    dtype = g.dtype(x)
+    number = g.cast(x, ir.DataType.FLOAT) if dtype == ir.DataType.BOOL else x
+    parts = g.emit("Where", chosen, g.unsqueeze(number, [axis + 1]), g.constant(0, g.dtype(number).numpy()))
+    return g.cast(g.reduce("ReduceSum", parts, [axis], keepdims=False), dtype)
+
+
+@older("ScatterElements", since=11)
+def scatter_before_11(g: Site, node: ir.Node) -> Answer:
+    """Scatter, its name before set 11."""
+    return g.emit("Scatter", *node.inputs, axis=g.axis(g.x(), g.attribute("axis", 0)))
+
+
+@newer("Scatter", since=11)
+def scatter_from_11(g: Site, node: ir.Node) -> Answer:
+    """ScatterElements, its name from set 11 on."""
+    return g.emit("ScatterElements", *node.inputs, axis=node.attributes.get("axis"))
+
+
+@older("ScatterElements", "ScatterND", since=18)
+def reductions_before_18(g: Site, node: ir.Node) -> Answer:
+    """All reductions but the extremes."""
+    reduction = g.attribute("reduction", "none")
+    if reduction in ("max", "min"):
+        raise g.refusal(f"reduction {reduction} isn't in this set")
+    return None
+
+
+@older("OneHot", since=11)
+def one_hot_before_11(g: Site, node: ir.Node) -> Answer:
+    """Indices counted from the front; negative ones, which set 11 brought, are counted from the end before."""
+    indices = g.x(0)
+    dtype = g.dtype(indices)
+    if dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        return None
+    depth = g.cast(g.x(1), dtype)
+    return g.again(g.emit("Where", g.emit("Less", indices, 0), g.emit("Add", indices, depth), indices), g.x(1), g.x(2))
+
+
+@older("QuantizeLinear", "DequantizeLinear", since=13)
+def quantize_before_13(g: Site, node: ir.Node) -> Answer:
+    """One scale for the whole tensor."""
+    scale = g.x(1)
+    if scale.shape is None or any(size != 1 for size in scale.shape):
+        raise g.refusal("one scale per channel isn't in this set")
+    return g.again(*node.inputs, axis=None)
+
+
+@older("ArgMax", "ArgMin", since=12)
+def last_of_equals(g: Site, node: ir.Node) -> Answer:
+    """The last of equal elements is the first of the reversed axis."""
+    x = g.x()
+    if not g.attribute("select_last_index", 0):
+        return g.again(x, select_last_index=None)
+    axis = g.axis(x, g.attribute("axis", 0))
+    size = g.dims(x)[axis]
+    last = g.constant(size - 1, np.int64) if size is not None else g.emit("Sub", g.part(g.emit("Shape", x), axis, axis + 1), 1)
+    reversed_ = g.emit("Slice", x, [-1], [-(2**31)], [axis], [-1])
+    found = g.emit(node.op_type, reversed_, axis=axis, keepdims=g.attribute("keepdims", 1))
+    return g.emit("Sub", last, found)

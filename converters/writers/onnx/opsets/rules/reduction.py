@@ -1,0 +1,93 @@
+"""Reductions and searches along axes: the axes as attribute or input, counted from the front before set 11."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.writers.onnx.opsets.site import Answer, Site, newer, older
+
+_NORMS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+_OTHERS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")
+_ALL = (*_NORMS, *_OTHERS, "ReduceSum")
+
+
+@older(*_NORMS, *_OTHERS, since=18)
+@older("ReduceSum", since=13)
+def axes_as_attribute(g: Site, node: ir.Node) -> Answer:
+    """The axes as an attribute; without any it is all of them, or nothing where the node says so."""
+    x = g.x()
+    axes = None if g.input(1) is None else g.integers(1, "axes")
+    if not axes and g.attribute("noop_with_empty_axes", 0):
+        if node.op_type in _NORMS:
+            raise g.refusal("without axes it reduces nothing, which this set can't say")
+        return x
+    return g.again(x, axes=axes or None, noop_with_empty_axes=None)
+
+
+@newer(*_NORMS, *_OTHERS, since=18)
+@newer("ReduceSum", since=13)
+def axes_as_input(g: Site, node: ir.Node) -> Answer:
+    """The axes as an input."""
+    axes = g.attribute("axes")
+    return g.again(g.x(), None if axes is None else list(axes), axes=None)
+
+
+@older(*_ALL, "Squeeze", since=11)
+def axes_from_the_front(g: Site, node: ir.Node) -> Answer:
+    """Negative axes, which set 11 brought."""
+    axes = g.attribute("axes")
+    if axes is None or min(axes, default=0) >= 0:
+        return None
+    return g.again(g.x(), axes=[g.axis(g.x(), axis) for axis in axes])
+
+
+@older("ArgMax", "ArgMin", "Concat", "Gather", "Compress", "Flatten", "Split", "Hardmax", "Softmax", "LogSoftmax", since=11)
+def axis_from_the_front(g: Site, node: ir.Node) -> Answer:
+    """A negative axis, which set 11 brought."""
+    axis = g.attribute("axis")
+    if axis is None or axis >= 0:
+        return None
+    return g.again(*node.inputs, axis=g.axis(g.x(), axis))
+
+
+@older("TopK", since=11)
+def topk_before_11(g: Site, node: ir.Node) -> Answer:
+    """The greatest, of floats, in order; the smallest are the greatest of the negated."""
+    x = g.x()
+    dtype = g.dtype(x)
+    if dtype == ir.DataType.UINT64:
+        raise g.refusal("it doesn't take uint64 there")
+    floating = x if dtype.is_floating_point() else g.cast(x, ir.DataType.DOUBLE)
+    axis = g.axis(x, g.attribute("axis", -1))
+    largest = g.attribute("largest", 1)
+    if dtype.is_floating_point() and largest and axis == g.attribute("axis"):
+        return g.again(*node.inputs, largest=None, sorted=None)
+    given = floating if largest else g.emit("Neg", floating)
+    values, indices = g.emit_all("TopK", given, g.x(1), outputs=2, axis=axis)
+    return [g.cast(values if largest else g.emit("Neg", values), dtype), indices]
+
+
+@older("TopK", since=10)
+def topk_before_10(g: Site, node: ir.Node) -> Answer:
+    """How many, as an attribute."""
+    return g.again(g.x(), k=g.integers(1, "number of elements")[0])
+
+
+@newer("TopK", since=10)
+def topk_from_10(g: Site, node: ir.Node) -> Answer:
+    """How many, as an input."""
+    return g.again(g.x(), [g.attribute("k")], k=None)
+
+
+@older("DFT", since=20)
+def dft_before_20(g: Site, node: ir.Node) -> Answer:
+    """The axis as an attribute."""
+    axis = g.integers(2, "axis")[0] if g.input(2) is not None else -2
+    return g.again(g.x(), g.input(1), axis=g.axis(g.x(), axis))
+
+
+@newer("DFT", since=20)
+def dft_from_20(g: Site, node: ir.Node) -> Answer:
+    """The axis as an input."""
+    return g.again(g.x(), g.input(1), g.constant(g.attribute("axis", 1), np.int64), axis=None)

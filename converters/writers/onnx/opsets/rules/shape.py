@@ -1,0 +1,220 @@
+"""Shapes, axes and pieces: what became inputs of the operator, and how it is said with attributes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.writers.onnx.opsets.site import Answer, Site, newer, older
+
+_END = 2**31 - 1  # "to the end": a size that no axis has
+
+
+@older("Squeeze", "Unsqueeze", since=13)
+def squeeze_before_13(g: Site, node: ir.Node) -> Answer:
+    """The axes as an attribute."""
+    return g.again(g.x(), axes=None if g.input(1) is None else g.integers(1, "axes"))
+
+
+@newer("Squeeze", "Unsqueeze", since=13)
+def squeeze_from_13(g: Site, node: ir.Node) -> Answer:
+    """The axes as an input."""
+    axes = g.attribute("axes")
+    return g.again(g.x(), None if axes is None else list(axes), axes=None)
+
+
+@older("Unsqueeze", since=11)
+def unsqueeze_before_11(g: Site, node: ir.Node) -> Answer:
+    """Axes of the result counted from its front."""
+    axes = list(g.attribute("axes"))
+    rank = g.rank(g.x()) + len(axes) if min(axes) < 0 else 0
+    return g.again(g.x(), axes=sorted(axis + rank if axis < 0 else axis for axis in axes)) if rank else None
+
+
+@older("Split", since=18)
+def split_before_18(g: Site, node: ir.Node) -> Answer:
+    """Pieces of one size as before; where the last is smaller, all sizes are stated."""
+    x, count = g.x(), len(node.outputs)
+    size = g.dims(x)[g.axis(x, g.attribute("axis", 0))] if g.input(1) is None else None
+    if size is None or size % count == 0:
+        return g.again(x, g.input(1), num_outputs=None)
+    step = -(-size // count)
+    return g.again(x, [max(0, min(step, size - i * step)) for i in range(count)], num_outputs=None)
+
+
+@older("Split", since=13)
+def split_before_13(g: Site, node: ir.Node) -> Answer:
+    """The sizes as an attribute."""
+    return g.again(g.x(), split=None if g.input(1) is None else g.integers(1, "sizes"))
+
+
+@newer("Split", since=13)
+def split_from_13(g: Site, node: ir.Node) -> Answer:
+    """The sizes as an input."""
+    sizes = g.attribute("split")
+    return g.again(g.x(), None if sizes is None else list(sizes), split=None)
+
+
+@newer("Split", since=18)
+def split_from_18(g: Site, node: ir.Node) -> Answer:
+    """Pieces of one size by their number."""
+    return None if g.input(1) is not None else g.again(g.x(), num_outputs=len(node.outputs))
+
+
+@older("Shape", since=15)
+def shape_before_15(g: Site, node: ir.Node) -> Answer:
+    """A part of the shape is cut out of the whole."""
+    start, end = g.attribute("start", 0), g.attribute("end")
+    whole = g.emit("Shape", g.x())
+    return whole if not start and end is None else g.part(whole, start, _END if end is None else end)
+
+
+@older("Reshape", since=14)
+def reshape_before_14(g: Site, node: ir.Node) -> Answer:
+    """A 0 that means no elements can't be said: it means the axis as it is."""
+    if g.attribute("allowzero", 0) and 0 in g.integers(1, "dimensions"):
+        raise g.refusal("a dimension of 0 (allowzero) isn't in this set")
+    return g.again(*node.inputs, allowzero=None)
+
+
+@older("Pad", since=19)
+def pad_before_19(g: Site, node: ir.Node) -> Answer:
+    """All modes but wrap."""
+    if g.attribute("mode", "constant") == "wrap":
+        raise g.refusal("mode wrap isn't in this set")
+    return None
+
+
+@older("Pad", since=18)
+def pad_before_18(g: Site, node: ir.Node) -> Answer:
+    """Amounts for every axis."""
+    if g.input(3) is None:
+        return None
+    rank, axes, amounts = g.rank(g.x()), g.integers(3, "axes"), g.integers(1, "amounts")
+    every = [0] * 2 * rank
+    for i, axis in enumerate(axes):
+        every[axis % rank], every[axis % rank + rank] = amounts[i], amounts[i + len(axes)]
+    return g.again(g.x(), every, g.input(2))
+
+
+@older("Pad", since=11)
+def pad_before_11(g: Site, node: ir.Node) -> Answer:
+    """Amounts and value as attributes, of floats."""
+    x, dtype = g.x(), g.dtype(g.x())
+    value = np.zeros(1) if g.input(2) is None else g.number(g.input(2))
+    if value is None:
+        raise g.refusal("its value is computed when the net runs, and before this set it is an attribute")
+    wide = x if dtype.is_floating_point() else g.cast(x, ir.DataType.DOUBLE)
+    number = float(value.reshape(-1)[0])
+    mode = g.attribute("mode", "constant")
+    padded = g.emit("Pad", wide, pads=g.integers(1, "amounts"), value=number or None, mode=None if mode == "constant" else mode)
+    return g.cast(padded, dtype)
+
+
+@newer("Pad", since=11)
+def pad_from_11(g: Site, node: ir.Node) -> Answer:
+    """Amounts and value as inputs."""
+    value = g.attribute("value", 0.0)
+    filled = g.constant(value, g.dtype(g.x()).numpy()) if value else None
+    return g.again(g.x(), list(g.attribute("pads")), filled, pads=None, value=None)
+
+
+@older("Slice", since=11)
+def slice_before_11(g: Site, node: ir.Node) -> Answer:
+    """Axes counted from the front."""
+    axes = g.number(g.input(3))
+    if axes is None or not (axes < 0).any():
+        return None
+    return g.again(g.x(), g.x(1), g.x(2), [g.axis(g.x(), int(axis)) for axis in axes], g.input(4))
+
+
+@older("Slice", since=10)
+def slice_before_10(g: Site, node: ir.Node) -> Answer:
+    """Limits as attributes; steps by indices, where the size is known."""
+    x = g.x()
+    starts, ends = g.integers(1, "limits"), g.integers(2, "limits")
+    axes = list(range(len(starts))) if g.input(3) is None else [g.axis(x, axis) for axis in g.integers(3, "axes")]
+    steps = [1] * len(starts) if g.input(4) is None else g.integers(4, "steps")
+    plain = [i for i, step in enumerate(steps) if step == 1]
+    y = x
+    if plain or not starts:
+        y = g.emit("Slice", x, starts=[starts[i] for i in plain], ends=[ends[i] for i in plain], axes=[axes[i] for i in plain])
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step == 1:
+            continue
+        size = g.dims(x)[axis]
+        if size is None:
+            raise g.refusal("steps over an axis whose size isn't known aren't in this set")
+        y = g.emit("Gather", y, list(range(size))[slice(start, None if step < 0 and end < -size else end, step)], axis=axis)
+    return y
+
+
+@newer("Slice", since=10)
+def slice_from_10(g: Site, node: ir.Node) -> Answer:
+    """Limits as inputs."""
+    axes = g.attribute("axes")
+    starts, ends = (list(g.attribute(name)) for name in ("starts", "ends"))
+    return g.again(g.x(), starts, ends, None if axes is None else list(axes), starts=None, ends=None, axes=None)
+
+
+@older("Trilu", since=14)
+def trilu(g: Site, node: ir.Node) -> Answer:
+    """One of the two triangles, chosen by row and column."""
+    x = g.x()
+    rows, columns = g.dims(x)[-2:]
+    k = np.zeros(1, np.int64) if g.input(1) is None else g.number(g.input(1))
+    if rows is None or columns is None or k is None:
+        raise g.refusal("ONNX has Trilu from set 14 on; it has another form only where the sizes are known")
+    whole = np.ones((rows, columns), bool)
+    kept = np.triu(whole, int(k.reshape(()))) if g.attribute("upper", 1) else np.tril(whole, int(k.reshape(())))
+    return g.emit("Where", kept, x, g.constant(0, g.dtype(x).numpy()))
+
+
+@older("Range", since=11)
+def range_before_11(g: Site, node: ir.Node) -> Answer:
+    """A constant, where its limits are."""
+    limits = [g.number(g.x(i)) for i in range(3)]
+    if any(limit is None for limit in limits):
+        raise g.refusal("ONNX has Range from set 11 on; it has another form only where its limits are constants")
+    dtype = g.dtype(g.x()).numpy()
+    start, limit, step = (number.reshape(())[()] for number in limits if number is not None)
+    count = max(0, int(np.ceil((limit - start) / step)))
+    return g.constant(start + np.arange(count, dtype=dtype) * step, dtype)
+
+
+@older("DepthToSpace", since=11)
+def depth_to_space_before_11(g: Site, node: ir.Node) -> Answer:
+    """The column-row order by Reshape and Transpose, where the sizes are known."""
+    if g.attribute("mode", "DCR") == "DCR":
+        return g.again(g.x(), mode=None)
+    _, channels, *sizes = g.dims(g.x())
+    block = g.attribute("blocksize")
+    if channels is None or any(size is None for size in sizes):
+        raise g.refusal("mode CRD isn't in this set; it has another form only where the sizes are known")
+    height, width = (size or 0 for size in sizes)
+    within = channels // block**2
+    parts = g.emit("Reshape", g.x(), [0, within, block, block, height, width])
+    moved = g.emit("Transpose", parts, perm=[0, 1, 4, 2, 5, 3])
+    return g.emit("Reshape", moved, [0, within, height * block, width * block])
+
+
+@older("Einsum", since=12)
+def einsum(g: Site, node: ir.Node) -> Answer:
+    """Products of the operands, each with all axes, summed over those that the result doesn't have."""
+    left, _, right = g.attribute("equation").replace(" ", "").partition("->")
+    terms = left.split(",")
+    letters = sorted(set("".join(terms)))
+    if "->" not in g.attribute("equation"):
+        right = "".join(letter for letter in letters if left.count(letter) == 1)
+    if "." in left or any(len(set(term)) < len(term) for term in terms) or not set(right) <= set(letters):
+        raise g.refusal("ONNX has Einsum from set 12 on; ellipses and diagonals have no other form here")
+    order = [*right, *(letter for letter in letters if letter not in right)]
+    product: ir.Value | None = None
+    for term, value in zip(terms, (g.x(i) for i in range(len(terms))), strict=True):
+        moved = g.emit("Transpose", value, perm=[term.index(letter) for letter in order if letter in term])
+        absent = [i for i, letter in enumerate(order) if letter not in term]
+        wide = g.unsqueeze(moved, absent) if absent else moved
+        product = wide if product is None else g.emit("Mul", product, wide)
+    assert product is not None
+    summed = list(range(len(right), len(order)))
+    return g.reduce("ReduceSum", product, summed, keepdims=False) if summed else product
