@@ -17,16 +17,16 @@ import onnx.shape_inference
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.errors import UnsupportedError
 from converters.graph.inference import attribute, infer
-from converters.registry import Registry
+from converters.registry import NoFacts, Registry
 
 Answer: TypeAlias = "ir.Value | Sequence[ir.Value | None] | None"
 Rule: TypeAlias = "Callable[[Site, ir.Node], Answer]"
 Operand: TypeAlias = "ir.Value | NDArray[Any] | np.generic | float | Sequence[int] | None"
 
-OLDER: Registry[Rule] = Registry("rule for older operator sets")
-NEWER: Registry[Rule] = Registry("rule for newer operator sets")
+_TOPICS = "converters.writers.onnx.opsets.rules"
+OLDER: Registry[Rule, NoFacts] = Registry("rule for older operator sets", NoFacts, _TOPICS)
+NEWER: Registry[Rule, NoFacts] = Registry("rule for newer operator sets", NoFacts, _TOPICS)
 
 
 def older(*names: str, since: int) -> Callable[[Rule], Rule]:
@@ -37,6 +37,10 @@ def older(*names: str, since: int) -> Callable[[Rule], Rule]:
 def newer(*names: str, since: int) -> Callable[[Rule], Rule]:
     """Registers what operators of the sets before `since` are in it."""
     return NEWER(*(f"{name}-{since}" for name in names))
+
+
+class RefusedError(Exception):
+    """An operator set can't say what a node says; the text is the reason alone."""
 
 
 class Site:
@@ -153,7 +157,7 @@ class Site:
         """An input's elements, which an older operator wants as an attribute. Refuses what is computed."""
         array = self.number(self.x(index))
         if array is None:
-            raise self.refusal(f"its {what} are computed when the net runs, and before this set they are an attribute")
+            raise self.refusal(f"its {what} are computed when the net runs, and there they are an attribute")
         return [int(number) for number in array.reshape(-1)]
 
     def rank(self, value: ir.Value) -> int:
@@ -175,12 +179,6 @@ class Site:
             raise self.refusal(f"the type of {value.name} isn't known")
         return value.dtype
 
-    def refusal(self, reason: str) -> UnsupportedError:
-        """An error that names the node, where it comes from, and why no node of this set says the same."""
-        return UnsupportedError(describe(self.node, self.opset, reason))
-
-
-def describe(node: ir.Node, opset: int, reason: str) -> str:
-    """One line of the error about what an operator set can't say."""
-    source = node.metadata_props.get("source") or f"node {node.name or (node.outputs[0].name if node.outputs else '?')}"
-    return f"{source}: {node.op_type} can't be written in operator set {opset}: {reason}"
+    def refusal(self, reason: str) -> RefusedError:
+        """What a rule raises where the set that it leads to can't say the same; the reason speaks of "older sets" or "newer sets"."""
+        return RefusedError(reason)

@@ -15,8 +15,9 @@ import onnx.defs
 import onnx_ir as ir
 
 from converters.errors import ConversionError, UnsupportedError
-from converters.registry import Registry, import_topics
-from converters.writers.onnx.opsets.site import NEWER, OLDER, Rule, Site, describe
+from converters.graph.provenance import source_of
+from converters.registry import NoFacts, Registry
+from converters.writers.onnx.opsets.site import NEWER, OLDER, RefusedError, Rule, Site
 
 OLDEST = 9
 """The oldest operator set that is written."""
@@ -30,7 +31,6 @@ def to_opset(model: ir.Model, opset: int) -> None:
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST <= opset <= newest:
         raise ConversionError(f"opset {opset} can't be written; choose one from {OLDEST} to {newest}")
-    import_topics("converters.writers.onnx.opsets.rules")
     work = _Translation(model, opset)
     for part in _parts(model):
         current = part.opset_imports.get("", model.opset_imports.get("", opset))
@@ -76,21 +76,31 @@ class _Translation:
         if node.domain not in ("", "ai.onnx"):
             return
         try:
-            while current != self.target:
-                found = _older_step(node, current, self.target) if self.target < current else _newer_step(node, current, self.target)
-                if found is None:
-                    return
-                rule, current, here, there = found
-                if rule is None and there is None:
-                    raise UnsupportedError(describe(node, current, f"ONNX has it from set {here.since_version} on"))
+            self._walk(node, current)
+        except RefusedError as problem:
+            where = source_of(node) or f"node {node.name or (node.outputs[0].name if node.outputs else '?')}"
+            self.refusals.append(f"{where}: {node.op_type} can't be written in operator set {self.target}: {problem}")
+
+    def _walk(self, node: ir.Node, current: int) -> None:
+        """From one change of the operator to the next. Raises RefusedError."""
+        older = self.target < current
+        while True:
+            found = _older_step(node, current, self.target) if older else _newer_step(node, current, self.target)
+            if found is None:
+                return
+            rule, current, here, there = found
+            changed = here.since_version if older else current
+            if rule is None and there is None:
+                raise RefusedError(f"ONNX has it from set {changed} on")
+            try:
                 if rule is not None and self._apply(rule, node, current):
                     return
                 if there is None or there.deprecated:
-                    raise UnsupportedError(describe(node, current, f"ONNX has {node.op_type} no more"))
+                    raise RefusedError(f"ONNX has {node.op_type} no more in newer sets")
                 if self._fit(node, here, there, current):
                     return
-        except UnsupportedError as problem:
-            self.refusals.append(str(problem))
+            except RefusedError as problem:
+                raise RefusedError(f"{problem} ({'before' if older else 'from'} set {changed}{'' if older else ' on'})") from problem
 
     def _apply(self, rule: Rule, node: ir.Node, opset: int) -> bool:
         """Lets a rule rewrite the node; whether others stand in its place now."""
@@ -135,7 +145,7 @@ class _Translation:
             if name in there.attributes:
                 continue
             if name not in here.attributes or not _is_default(attr, here.attributes[name]):
-                raise UnsupportedError(describe(node, opset, f"its attribute {name} = {attr.value} isn't in this set"))
+                raise RefusedError(f"its attribute {name} = {attr.value} isn't there")
             del node.attributes[name]
         for name in here.attributes.keys() & there.attributes.keys() - node.attributes.keys():
             default = here.attributes[name].default_value
@@ -145,12 +155,15 @@ class _Translation:
         while inputs and node.inputs[inputs - 1] is None:
             inputs -= 1
         if inputs > there.max_input:
-            raise UnsupportedError(describe(node, opset, f"its input {here.inputs[there.max_input].name} isn't in this set"))
+            raise RefusedError(f"its input {here.inputs[there.max_input].name} isn't there")
         if inputs < there.min_input:
-            raise UnsupportedError(describe(node, opset, f"its input {there.inputs[inputs].name} can't be left out in this set"))
+            raise RefusedError(f"its input {there.inputs[inputs].name} can't be left out there")
         if sum(1 for value in node.outputs if value.uses() or value.is_graph_output()) > there.max_output:
-            raise UnsupportedError(describe(node, opset, f"it has {len(node.outputs)} outputs"))
-        wide = _wider_types(node, there, opset)
+            raise RefusedError(f"it has {len(node.outputs)} outputs")
+        fits = [_is_taken(value, there.inputs, i) for i, value in enumerate(node.inputs)]
+        if not all(fits + [_is_taken(value, there.outputs, i) for i, value in enumerate(node.outputs)]):
+            raise RefusedError("it doesn't take sequences or optionals there")
+        wide = _wider_types(node, there)
         return bool(wide) and self._apply(functools.partial(_in_wider_types, wide=wide, schema=there), node, opset)
 
 
@@ -161,7 +174,7 @@ def _older_step(node: ir.Node, current: int, target: int) -> _Step | None:
     """The last change of the operator between the target and `current`: its rule, the set before it, and both schemas."""
     here = _schema(node.op_type, current)
     if here is None:
-        raise UnsupportedError(describe(node, current, "ONNX doesn't have it"))
+        raise RefusedError("ONNX doesn't have it")
     if here.since_version <= target:
         return None
     before = here.since_version - 1
@@ -173,7 +186,7 @@ def _newer_step(node: ir.Node, current: int, target: int) -> _Step | None:
     """The first change of the operator after `current`, up to the target: its rule, its set, and both schemas."""
     here = _schema(node.op_type, current)
     if here is None:
-        raise UnsupportedError(describe(node, current, "ONNX doesn't have it"))
+        raise RefusedError("ONNX doesn't have it")
     version = next((v for v in _versions().get(node.op_type, ()) if current < v <= target), None)
     if version is None:
         return None
@@ -181,7 +194,7 @@ def _newer_step(node: ir.Node, current: int, target: int) -> _Step | None:
     return _registered(NEWER, name), version, here, _schema(node.op_type, version)
 
 
-def _registered(rules: Registry[Rule], name: str) -> Rule | None:
+def _registered(rules: Registry[Rule, NoFacts], name: str) -> Rule | None:
     if name not in rules:
         return None
     return rules[name]
@@ -234,7 +247,19 @@ def _spelled(dtype: ir.DataType) -> str:
     return f"tensor({dtype.name.lower()})"
 
 
-def _wider_types(node: ir.Node, schema: onnx.defs.OpSchema, opset: int) -> dict[str, ir.DataType]:
+def _is_taken(value: ir.Value | None, formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int) -> bool:
+    """Whether a sequence or an optional is of a type that the schema takes; tensors are looked at elsewhere."""
+    if value is None or value.type is None or isinstance(value.type, ir.TensorType) or not formals:
+        return True
+    spelling, kind = "{}", value.type
+    while isinstance(kind, ir.SequenceType | ir.OptionalType):
+        spelling = spelling.format(f"{'seq' if isinstance(kind, ir.SequenceType) else 'optional'}({{}})")
+        kind = kind.elem_type
+    types = formals[min(index, len(formals) - 1)].types
+    return not types or spelling.format(_spelled(kind.dtype)) in types
+
+
+def _wider_types(node: ir.Node, schema: onnx.defs.OpSchema) -> dict[str, ir.DataType]:
     """For each type variable whose type the schema doesn't take, a wider one that it does. Refuses where there is none."""
     wide: dict[str, ir.DataType] = {}
     for index, value in enumerate(node.inputs):
@@ -245,7 +270,7 @@ def _wider_types(node: ir.Node, schema: onnx.defs.OpSchema, opset: int) -> dict[
             continue
         dtype = next((d for d in _WIDER.get(value.type.dtype, ()) if _spelled(d) in formal.types), None)
         if dtype is None:
-            raise UnsupportedError(describe(node, opset, f"it doesn't take {value.type.dtype.name.lower()} there"))
+            raise RefusedError(f"it doesn't take {value.type.dtype.name.lower()} there")
         wide[formal.type_str] = dtype
     return wide
 

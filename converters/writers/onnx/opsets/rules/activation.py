@@ -124,7 +124,10 @@ def dropout_before_12(g: Site, node: ir.Node) -> Answer:
     if g.input(2) is not None and (training is None or training.any()):
         raise g.refusal("training mode; only inference is written")
     ratio = g.number(g.input(1))
-    return g.again(g.x(), seed=None, ratio=None if ratio is None else float(ratio.reshape(())))
+    y = g.emit("Dropout", g.x(), ratio=None if ratio is None else float(ratio.reshape(())))
+    if len(node.outputs) == 1:
+        return y
+    return [y, g.emit("ConstantOfShape", g.emit("Shape", g.x()), value=ir.AttrTensor("value", ir.tensor(np.array([True]))))]
 
 
 @newer("Dropout", since=12)

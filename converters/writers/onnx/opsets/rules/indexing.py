@@ -48,8 +48,14 @@ def reductions_before_18(g: Site, node: ir.Node) -> Answer:
     """All reductions but the extremes."""
     reduction = g.attribute("reduction", "none")
     if reduction in ("max", "min"):
-        raise g.refusal(f"reduction {reduction} isn't in this set")
+        raise g.refusal(f"reduction {reduction} isn't there")
     return None
+
+
+@newer("Scan", since=9)
+def scan_from_9(g: Site, node: ir.Node) -> Answer:
+    """Another operator of the same name."""
+    raise g.refusal("its inputs mean other things there")
 
 
 @older("OneHot", since=11)
@@ -68,7 +74,7 @@ def quantize_before_13(g: Site, node: ir.Node) -> Answer:
     """One scale for the whole tensor."""
     scale = g.x(1)
     if scale.shape is None or any(size != 1 for size in scale.shape):
-        raise g.refusal("one scale per channel isn't in this set")
+        raise g.refusal("one scale per channel isn't there")
     return g.again(*node.inputs, axis=None)
 
 

@@ -16,10 +16,10 @@ def windows_as_before(g: Site, node: ir.Node) -> Answer:
     changes: dict[str, None] = {}
     if node.op_type == "LpPool" or g.opset < 10:
         if g.attribute("ceil_mode", 0):
-            raise g.refusal("ceil_mode isn't in this set; it has another form (pads) only where the input's size is known")
+            raise g.refusal("ceil_mode isn't there; it has another form (pads) only where the input's size is known")
         changes["ceil_mode"] = None
     if any(step > 1 for step in g.attribute("dilations", ())):
-        raise g.refusal("dilations aren't in this set")
+        raise g.refusal("dilations aren't there")
     return g.again(g.x(), **changes, dilations=None)
 
 
@@ -27,9 +27,7 @@ def windows_as_before(g: Site, node: ir.Node) -> Answer:
 def roi_align_before_16(g: Site, node: ir.Node) -> Answer:
     """Without the shift by half a pixel."""
     if g.attribute("coordinate_transformation_mode", "half_pixel") != "output_half_pixel":
-        raise g.refusal(
-            "coordinate_transformation_mode half_pixel isn't in this set, and regions of less than one pixel have no other form"
-        )
+        raise g.refusal("coordinate_transformation_mode half_pixel isn't there, and regions of less than one pixel have no other form")
     return g.again(*node.inputs, coordinate_transformation_mode=None)
 
 
@@ -46,7 +44,7 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 def grid_sample_before_20(g: Site, node: ir.Node) -> Answer:
     """Images, and the modes by their two-dimensional names."""
     if g.rank(g.x()) != 4:
-        raise g.refusal("only images (N, C, H, W) are sampled in this set")
+        raise g.refusal("only images (N, C, H, W) are sampled there")
     return g.again(*node.inputs, mode=_MODES[g.attribute("mode", "linear")])
 
 

@@ -20,7 +20,7 @@ def axes_as_attribute(g: Site, node: ir.Node) -> Answer:
     axes = None if g.input(1) is None else g.integers(1, "axes")
     if not axes and g.attribute("noop_with_empty_axes", 0):
         if node.op_type in _NORMS:
-            raise g.refusal("without axes it reduces nothing, which this set can't say")
+            raise g.refusal("without axes it reduces nothing, which can't be said there")
         return x
     return g.again(x, axes=axes or None, noop_with_empty_axes=None)
 

@@ -15,7 +15,7 @@ from converters.writers.onnx.opsets.site import Answer, Site, newer, older
 def resize_before_19(g: Site, node: ir.Node) -> Answer:
     """All coordinates but half_pixel_symmetric."""
     if g.attribute("coordinate_transformation_mode") == "half_pixel_symmetric":
-        raise g.refusal("coordinate_transformation_mode half_pixel_symmetric isn't in this set")
+        raise g.refusal("coordinate_transformation_mode half_pixel_symmetric isn't there")
     return None
 
 
@@ -23,9 +23,9 @@ def resize_before_19(g: Site, node: ir.Node) -> Answer:
 def resize_before_18(g: Site, node: ir.Node) -> Answer:
     """Every axis, each with its own factor."""
     if g.attribute("antialias", 0) and _shrinks(g):
-        raise g.refusal("antialias isn't in this set")
+        raise g.refusal("antialias isn't there")
     if g.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" and g.input(3) is not None:
-        raise g.refusal("keep_aspect_ratio_policy isn't in this set")
+        raise g.refusal("keep_aspect_ratio_policy isn't there")
     changes = {"antialias": None, "keep_aspect_ratio_policy": None, "axes": None}
     axes = g.attribute("axes")
     if axes is None:
@@ -41,7 +41,7 @@ def resize_before_18(g: Site, node: ir.Node) -> Answer:
             regions[places], regions[places + rank] = roi[: len(places)], roi[len(places) :]
         return g.again(x, None if roi is None or not roi.size else regions, every, **changes)
     if sizes is None or g.number(g.input(1)) is not None:
-        raise g.refusal("its sizes are computed when the net runs, and axes of its own aren't in this set")
+        raise g.refusal("its sizes are computed when the net runs, and axes of its own aren't there")
     shape = g.emit("Shape", x)
     parts = [g.constant(sizes[places == i], np.int64) if i in places else g.part(shape, i, i + 1) for i in range(rank)]
     return g.again(x, None, None, g.emit("Concat", *parts, axis=0), **changes)
@@ -66,11 +66,13 @@ def resize_before_11(g: Site, node: ir.Node) -> Answer:
     x = g.x()
     before, after = g.dims(x), g.dims(node.outputs[0])
     scales = g.number(g.input(2))
+    if scales is None and g.input(3) is None:
+        raise g.refusal("its factors are computed when the net runs, and its coordinates aren't there")
     plain = _plain_scales(g, before, after, None if scales is None or not scales.size else scales)
     if plain is not None:
         return g.emit("Resize", x, np.array(plain, np.float32), mode=g.attribute("mode", "nearest"))
     if any(b is None or a is None for a, b in zip(before, after, strict=True) if a is None or a != b):
-        raise g.refusal("its coordinates aren't in this set; they have another form only where the sizes are known")
+        raise g.refusal("its coordinates aren't there; they have another form only where the sizes are known")
     y = x
     for axis, (size, target) in enumerate(zip(before, after, strict=True)):
         scale = float(scales[axis]) if scales is not None and scales.size else (target or 1) / (size or 1)
@@ -119,7 +121,7 @@ def _coordinates(g: Site, size: int, target: int, scale: float) -> NDArray[np.fl
         return i * 0
     if mode in ("half_pixel", "pytorch_half_pixel"):
         return (i + 0.5) / scale - 0.5
-    raise g.refusal(f"coordinate_transformation_mode {mode} isn't in this set")
+    raise g.refusal(f"coordinate_transformation_mode {mode} isn't there")
 
 
 def _nearest(at: NDArray[np.float64], mode: str) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ def unsqueeze_before_11(g: Site, node: ir.Node) -> Answer:
 def split_before_18(g: Site, node: ir.Node) -> Answer:
     """Pieces of one size as before; where the last is smaller, all sizes are stated."""
     x, count = g.x(), len(node.outputs)
-    size = g.dims(x)[g.axis(x, g.attribute("axis", 0))] if g.input(1) is None else None
+    size = g.dims(x)[g.axis(x, g.attribute("axis", 0))] if g.input(1) is None and x.shape is not None else None
     if size is None or size % count == 0:
         return g.again(x, g.input(1), num_outputs=None)
     step = -(-size // count)
@@ -61,6 +61,15 @@ def split_from_18(g: Site, node: ir.Node) -> Answer:
     return None if g.input(1) is not None else g.again(g.x(), num_outputs=len(node.outputs))
 
 
+@older("Constant", since=12)
+def constant_before_12(g: Site, node: ir.Node) -> Answer:
+    """Numbers and lists of them as tensors."""
+    tensor = ir.convenience.get_const_tensor(node.outputs[0])
+    if tensor is None:
+        raise g.refusal("only whole tensors are constants there")
+    return g.emit("Constant", value=ir.AttrTensor("value", tensor))
+
+
 @older("Shape", since=15)
 def shape_before_15(g: Site, node: ir.Node) -> Answer:
     """A part of the shape is cut out of the whole."""
@@ -72,8 +81,9 @@ def shape_before_15(g: Site, node: ir.Node) -> Answer:
 @older("Reshape", since=14)
 def reshape_before_14(g: Site, node: ir.Node) -> Answer:
     """A 0 that means no elements can't be said: it means the axis as it is."""
-    if g.attribute("allowzero", 0) and 0 in g.integers(1, "dimensions"):
-        raise g.refusal("a dimension of 0 (allowzero) isn't in this set")
+    dims = g.number(g.x(1))
+    if g.attribute("allowzero", 0) and (dims is None or 0 in dims):
+        raise g.refusal("a dimension of 0 (allowzero) isn't there")
     return g.again(*node.inputs, allowzero=None)
 
 
@@ -81,7 +91,7 @@ def reshape_before_14(g: Site, node: ir.Node) -> Answer:
 def pad_before_19(g: Site, node: ir.Node) -> Answer:
     """All modes but wrap."""
     if g.attribute("mode", "constant") == "wrap":
-        raise g.refusal("mode wrap isn't in this set")
+        raise g.refusal("mode wrap isn't there")
     return None
 
 
@@ -90,11 +100,14 @@ def pad_before_18(g: Site, node: ir.Node) -> Answer:
     """Amounts for every axis."""
     if g.input(3) is None:
         return None
-    rank, axes, amounts = g.rank(g.x()), g.integers(3, "axes"), g.integers(1, "amounts")
-    every = [0] * 2 * rank
-    for i, axis in enumerate(axes):
-        every[axis % rank], every[axis % rank + rank] = amounts[i], amounts[i + len(axes)]
-    return g.again(g.x(), every, g.input(2))
+    rank = g.rank(g.x())
+    axes = [axis % rank for axis in g.integers(3, "axes")]
+    places = [axes.index(i) + side * len(axes) if i in axes else None for side in (0, 1) for i in range(rank)]
+    amounts = g.number(g.x(1))
+    if amounts is not None:
+        return g.again(g.x(), [0 if i is None else int(amounts[i]) for i in places], g.input(2))
+    parts = [g.constant([0], np.int64) if i is None else g.part(g.x(1), i, i + 1) for i in places]
+    return g.again(g.x(), g.emit("Concat", *parts, axis=0), g.input(2))
 
 
 @older("Pad", since=11)
@@ -103,7 +116,7 @@ def pad_before_11(g: Site, node: ir.Node) -> Answer:
     x, dtype = g.x(), g.dtype(g.x())
     value = np.zeros(1) if g.input(2) is None else g.number(g.input(2))
     if value is None:
-        raise g.refusal("its value is computed when the net runs, and before this set it is an attribute")
+        raise g.refusal("its value is computed when the net runs, and there it is an attribute")
     wide = x if dtype.is_floating_point() else g.cast(x, ir.DataType.DOUBLE)
     number = float(value.reshape(-1)[0])
     mode = g.attribute("mode", "constant")
@@ -144,7 +157,7 @@ def slice_before_10(g: Site, node: ir.Node) -> Answer:
             continue
         size = g.dims(x)[axis]
         if size is None:
-            raise g.refusal("steps over an axis whose size isn't known aren't in this set")
+            raise g.refusal("steps over an axis whose size isn't known aren't there")
         y = g.emit("Gather", y, list(range(size))[slice(start, None if step < 0 and end < -size else end, step)], axis=axis)
     return y
 
@@ -190,7 +203,7 @@ def depth_to_space_before_11(g: Site, node: ir.Node) -> Answer:
     _, channels, *sizes = g.dims(g.x())
     block = g.attribute("blocksize")
     if channels is None or any(size is None for size in sizes):
-        raise g.refusal("mode CRD isn't in this set; it has another form only where the sizes are known")
+        raise g.refusal("mode CRD isn't there; it has another form only where the sizes are known")
     height, width = (size or 0 for size in sizes)
     within = channels // block**2
     parts = g.emit("Reshape", g.x(), [0, within, block, block, height, width])
