@@ -1,38 +1,34 @@
-"""A row of a layer table: what the prototxt says, what goes in, and an independent function that says what comes out."""
+"""A row of the table of Caffe's layers: what the prototxt says, what goes in, and an independent function that says what comes out."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
-import torch
 
 import converters
 from converters.errors import ConversionWarning
+from tests.bench import Shape, check, draw
 from tests.readers.caffe import wire
-
-torch.set_num_threads(1)
 
 
 @dataclass
 class LayerCase:
-    """type and params as in the prototxt; shapes (random inputs) or arrays; blobs as shapes or arrays; expect(*inputs, *blobs).
+    """type and params as in the prototxt; shapes (random inputs) or arrays; expect(*inputs, *blobs); blobs as shapes or arrays.
 
-    extend: axes that may have another length than the net declares are tried at batch 3 as well.
+    grows: `expect` holds at another image size too. fixed: the net takes the declared batch alone.
     """
 
     type: str
     params: str
-    shapes: Sequence[Any]
+    shapes: Sequence[Shape | np.ndarray]
     expect: Callable[..., Any]
-    blobs: Sequence[Any] = ()
+    blobs: Sequence[Shape | np.ndarray] = ()
     tops: int = 1
     name: str = ""
     warns: str = ""
@@ -40,30 +36,27 @@ class LayerCase:
     low: float = -2
     high: float = 2
     fixed: bool = False
-    notes: list[str] = field(default_factory=list)
+    grows: bool = False
 
     @property
     def id(self) -> str:
         return self.name or f"{self.type}-{self.params}"[:60]
 
-    def inputs(self, batch: int | None = None) -> list[np.ndarray]:
-        rng = np.random.default_rng(1)
-        made = []
-        for shape in self.shapes:
-            if isinstance(shape, np.ndarray):
-                made.append(shape.astype(np.float32))
-            else:
-                made.append(rng.uniform(self.low, self.high, (batch or shape[0], *shape[1:]) if shape else ()).astype(np.float32))
-        return made
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.low, self.high
 
     def arrays(self) -> list[np.ndarray]:
-        rng = np.random.default_rng(2)
-        return [b.astype(np.float32) if isinstance(b, np.ndarray) else rng.uniform(-1, 1, b).astype(np.float32) for b in self.blobs]
+        return draw(f"weights of {self.id}", self.blobs, -1, 1)
+
+    def expected(self, *inputs: np.ndarray) -> Sequence[Any]:
+        found = self.expect(*inputs, *self.arrays())
+        return found if isinstance(found, tuple | list) else [found]
 
     def prototxt(self) -> str:
         lines = []
-        for i, x in enumerate(self.inputs()):
-            dims = " ".join(f"dim: {d}" for d in x.shape)
+        for i, shape in enumerate(self.shapes):
+            dims = " ".join(f"dim: {d}" for d in (shape.shape if isinstance(shape, np.ndarray) else shape))
             lines.append(f'layer {{ name: "in{i}" type: "Input" top: "x{i}" input_param {{ shape {{ {dims} }} }} }}')
         bottoms = " ".join(f'bottom: "x{i}"' for i in range(len(self.shapes)))
         tops = " ".join(f'top: "y{i}"' for i in range(self.tops))
@@ -81,32 +74,8 @@ class LayerCase:
         if self.fixed:  # the net may close the batch, which it says
             notes = [note for note in notes if "takes inputs of the given first size" not in note]
         assert bool(notes) == bool(self.warns) and all(self.warns in note for note in notes), notes
+        assert sorted(str(v.name) for v in model.graph.outputs) == [f"y{i}" for i in range(self.tops)]
         return model
 
     def check(self, folder: Path) -> None:
-        """The checker, PyTorch and onnxruntime at the declared batch, and at another where the model leaves it open."""
-        model = self.load(folder)
-        proto = ir.to_proto(model)
-        onnx.checker.check_model(proto, full_check=True)
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-        module = converters.to_module(model)
-        names = [v.name for v in model.graph.outputs]
-        open_batch = not self.fixed and any(
-            not isinstance(v.shape[0], int) for v in model.graph.inputs if v.shape is not None and len(v.shape)
-        )
-        assert open_batch or self.fixed or not self.shapes or not self.inputs()[0].shape, "the batch isn't symbolic"
-        for batch in (None, 3) if open_batch and not any(isinstance(s, np.ndarray) for s in self.shapes) else (None,):
-            given = self.inputs(batch)
-            with np.errstate(all="ignore"):
-                wanted = self.expect(*given, *self.arrays())
-            wanted = list(wanted) if isinstance(wanted, tuple | list) else [wanted]
-            by_onnx = session.run(None, {v.name: x for v, x in zip(model.graph.inputs, given, strict=True)})
-            with torch.no_grad():
-                by_torch = module(*map(torch.from_numpy, given))
-            by_torch = list(by_torch) if isinstance(by_torch, tuple | list) else [by_torch]
-            assert sorted(names) == sorted(f"y{i}" for i in range(len(wanted)))
-            for name, a, b in zip(names, by_onnx, by_torch, strict=True):
-                want = np.asarray(wanted[int(name[1:])], np.float32)
-                for what, got in (("onnxruntime", a), ("PyTorch", b.detach().numpy())):
-                    assert got.shape == want.shape, f"{what} at batch {batch}: {name} is {got.shape}, not {want.shape}"
-                    np.testing.assert_allclose(got, want, rtol=self.tolerance, atol=self.tolerance, err_msg=f"{what} at batch {batch}")
+        check(self, folder)
