@@ -19,6 +19,7 @@ EXTRAS = {
     "onnxruntime": "verify",
     "torchfile": "verify",
     "onnxscript": "torch2onnx",
+    "PIL": "images",
 }
 """Import name -> the extra that brings it. All others come with the package itself."""
 
