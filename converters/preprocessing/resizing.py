@@ -39,7 +39,8 @@ def opencv_linear(image: Image, size: Size) -> Image:
     upper, lower = top.clip(0, image.shape[0] - 1), (top + 1).clip(0, image.shape[0] - 1)
     first = (keep[:, None, None] * (across[upper] >> 4)) >> 16
     second = (take[:, None, None] * (across[lower] >> 4)) >> 16
-    return ((first + second + 2) >> 2).clip(0, 255).astype(np.uint8)
+    result: Image = ((first + second + 2) >> 2).clip(0, 255).astype(np.uint8)
+    return result
 
 
 def _opencv_positions(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -51,7 +52,7 @@ def _opencv_positions(source: int, target: int) -> tuple[NDArray[np.int64], NDAr
 
 def _fixed_weights(fraction: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     one = np.float32(1)
-    return tuple(np.rint(part * np.float32(_FIXED_POINT)).astype(np.int64) for part in (one - fraction, fraction))  # type: ignore[return-value]
+    return tuple(np.rint(part * np.float32(_FIXED_POINT)).astype(np.int64) for part in (one - fraction, fraction))
 
 
 def _plain_linear(image: Image, target: int, axis: int) -> Image:
@@ -62,7 +63,8 @@ def _plain_linear(image: Image, target: int, axis: int) -> Image:
     shape[axis] = target
     fraction = (position - before).reshape(shape)
     first, second = (np.take(image, (before + offset).clip(0, source - 1), axis=axis) for offset in (0, 1))
-    return first * (1 - fraction) + second * fraction
+    result: Image = first * (1 - fraction) + second * fraction
+    return result
 
 
 def torch_bicubic(image: Image, size: Size) -> Image:
