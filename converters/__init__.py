@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 from converters.packages import MissingPackageError
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from converters.files import StrPath
+    from converters.inspection import Inspection
+    from converters.options import InputSpec
     from converters.strip import StripReport
+    from converters.tensors.tensor import Weight
     from converters.verification.compare import Report
 
 __all__ = [
@@ -33,6 +36,8 @@ __all__ = [
     # weights only
     "load_weights",
     "strip_to_weights",
+    # what is in a file
+    "inspect",
     # errors
     "ConversionError",
     "ConversionWarning",
@@ -43,17 +48,30 @@ __all__ = [
 ]
 
 
-def load(*paths: StrPath, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
+def load(
+    *paths: StrPath,
+    inputs: Mapping[str, InputSpec] | None = None,
+    key: str | None = None,
+    outputs: Sequence[str] = (),
+    code: StrPath | None = None,
+    factory: str | None = None,
+    plugin: StrPath | None = None,
+    trust: bool = False,
+) -> onnx_ir.Model:
     """Reads a model of any supported format, told by its content, into the common graph.
 
     paths: Caffe `deploy.prototxt, model.caffemodel`; Lua Torch `model.t7`; MXNet `net-symbol.json, net-0000.params`; `model.onnx`; a
-    whole-model `.pth` made of torch.nn classes alone. inputs: shapes by input name, where the file doesn't have them; the first axis
-    stays symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn").
-    Raises ConversionError, which says what is wrong, where, and what to do.
+    whole-model `.pth`. inputs: shapes by input name, or (shape, dtype), where the file doesn't have them; the first axis stays
+    symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). outputs: inner values
+    that the graph ends in, instead of its own outputs. code: the folder of a PyTorch model's own classes; factory: "module:function"
+    in it, which builds the model for a checkpoint of weights. plugin: a Python file that registers lowerings. trust: let these, and
+    TorchScript programs, run; without it nothing does. Raises ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files
+    from converters.options import LoadOptions
 
-    return load_files(paths, inputs=inputs, key=key)
+    options = LoadOptions(inputs=inputs or {}, key=key, outputs=tuple(outputs), code=code, factory=factory, plugin=plugin, trust=trust)
+    return load_files(paths, options)
 
 
 def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False) -> None:
@@ -64,7 +82,7 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
     """
     suffix = Path(path).suffix.lower()
     if opset is not None and suffix != ".onnx":
-        raise ConversionError(f"{path}: an opset goes with .onnx only")
+        raise ConversionError("an opset goes with .onnx only", path=str(path))
     if suffix == ".onnx":
         from converters.writers.onnx.writer import write_onnx
 
@@ -77,19 +95,20 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
 
         write_safetensors(path, state_dict(model), force=force)
     else:
-        raise ConversionError(f"{path}: the suffix says what to write; use .pth, .onnx or .safetensors")
+        raise ConversionError("the suffix says what to write", path=str(path), hint="use .pth, .onnx or .safetensors")
 
 
 def _save_pth(model: onnx_ir.Model, path: Path, force: bool) -> None:
-    from converters.files import check_target, writing
+    from converters.files import check_target, together, writing
     from converters.writers.pth import write_pth
     from converters.writers.source.writer import source_and_state
 
     source = path.with_suffix(".py")
     check_target(path, force=force)
     text, tensors = source_and_state(model)
-    with writing(source, force=force) as file:
-        file.write(text.encode())
+    with together():
+        with writing(source, force=force) as file:
+            file.write(text.encode())
         write_pth(path, tensors, force=force)
 
 
@@ -105,28 +124,41 @@ def to_module(model: onnx_ir.Model) -> torch.nn.Module:
 
 
 def verify(
-    model: onnx_ir.Model,
-    onnx_path: StrPath | None = None,
+    model: onnx_ir.Model | StrPath,
+    other: StrPath | None = None,
     *,
     inputs: Mapping[str, NDArray[np.generic]] | None = None,
+    key: str | None = None,
     seed: int = 0,
     tolerance: float = 1e-4,
 ) -> Report:
-    """Runs the model in PyTorch and in onnxruntime on the same input; see converters.verification.compare.verify for the Report."""
-    from converters.verification.compare import verify as compare
+    """Compares two conversions, output by output or tensor by tensor.
 
-    return compare(model, onnx_path, inputs=inputs, seed=seed, tolerance=tolerance)
+    A model runs in PyTorch and in onnxruntime (as the ONNX file `other`, else as one written for the purpose) on the same input:
+    `inputs` by name, else random numbers of `seed`. Two paths are compared by running both, where they are ONNX, else by their
+    weights (key: where those sit in the first). tolerance: the largest difference allowed, relative to the largest number.
+    Raises ConversionError.
+    """
+    from converters.verification.compare import compare_files
+    from converters.verification.compare import verify as run_both
+
+    if not isinstance(model, str) and not hasattr(model, "__fspath__"):
+        return run_both(model, other, inputs=inputs, seed=seed, tolerance=tolerance)
+    if other is None:
+        return run_both(load(model, key=key), inputs=inputs, seed=seed, tolerance=tolerance)
+    return compare_files(model, other, key=key, seed=seed, tolerance=tolerance)
 
 
-def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Any]:
+def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Weight]:
     """The weights of any supported file as a lazy, ordered mapping: name -> numpy-compatible tensor, in state_dict order.
 
     Nothing in the file is executed, and a tensor's bytes are read when it is looked at (`np.asarray(weights["conv1.weight"])`).
     key: where the weights sit in a checkpoint. Raises ConversionError.
     """
     from converters.formats import load_weights as read
+    from converters.options import LoadOptions
 
-    return read(path, key)
+    return read(path, LoadOptions(key=key))
 
 
 def strip_to_weights(
@@ -155,3 +187,10 @@ def strip_to_weights(
 
     options = StripOptions(key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force)
     return strip(source, target, options)
+
+
+def inspect(path: StrPath, key: str | None = None) -> Inspection:
+    """What a file is, and which tensors are in it, by name. key: where the weights sit in a checkpoint. Raises ConversionError."""
+    from converters.inspection import inspect as look
+
+    return look(path, key)

@@ -1,137 +1,305 @@
-"""The table of formats: which reader reads which kind of file."""
+"""The table of formats: a row says how a format is called, which files it comes in, and what reads them. The command is made from it."""
 
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from converters import packages
-from converters.errors import ConversionError, FormatError, warn
+from converters.errors import ConversionError, FormatError, printable, warn
 from converters.files import StrPath
-from converters.recognition import identify, refuse_mistaken
+from converters.options import DEFAULTS, LoadOptions
+from converters.recognition import Kind, RecognisedFile
 from converters.tensors.state_dict import StateDict
 from converters.tensors.tensor import Weight, as_tensors
+from converters.trust import run_plugin
 
 if TYPE_CHECKING:
     import onnx_ir
 
 
-def load_weights(path: StrPath, key: str | None = None) -> dict[str, Weight]:
+class Reader(Protocol):
+    """What reads a format's files into the common graph."""
+
+    def __call__(self, files: Sequence[StrPath], options: LoadOptions, /) -> onnx_ir.Model: ...
+
+
+class WeightsReader(Protocol):
+    """What reads the arrays of one file, by name, in state_dict order, or all that is known of them."""
+
+    def __call__(self, path: StrPath, options: LoadOptions, /) -> Mapping[str, Any] | StateDict: ...
+
+
+@dataclass(frozen=True)
+class FileRole:
+    """One of a format's files.
+
+    name, help: the command's argument. kinds: what it may be (recognition.KINDS). tried: kinds that say too little, so that the reader
+    finds out; it says best what is wrong with them.
+    """
+
+    name: str
+    help: str
+    kinds: tuple[str, ...]
+    tried: tuple[str, ...] = ("unknown",)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of the table.
+
+    word: the command's (`lua2torch`), "" for a format of weights alone. noun: what the framework calls a layer. reader, weights:
+    "module:function", imported when used. form: what a file of weights is called in reports. registry: "module:name" of the table of layers. options: fields of LoadOptions that mean
+    something to this format alone. needs: packages that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself.
+    """
+
+    name: str
+    title: str
+    word: str
+    noun: str
+    files: tuple[FileRole, ...]
+    reader: str = ""
+    weights: str = ""
+    form: str = ""
+    registry: str = ""
+    options: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = field(default=())
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The kinds of files that are this format's without doubt."""
+        return frozenset(kind for role in self.files for kind in role.kinds)
+
+    @property
+    def weights_kinds(self) -> frozenset[str]:
+        """The kinds of files that may hold this format's weights."""
+        return frozenset((*self.files[-1].kinds, *self.files[-1].tried)) if self.weights else frozenset()
+
+
+GRAPH = ("onnx", "onnx_ir", "ml_dtypes", "google.protobuf")
+"""Packages that every graph needs; weights alone are read without."""
+
+FORMATS = (
+    Format(
+        name="caffe",
+        title="Caffe",
+        word="caffe",
+        noun="layer",
+        files=(
+            FileRole("prototxt", "deploy.prototxt: the net in text form", ("prototxt",), ("text", "unknown")),
+            FileRole("caffemodel", "model.caffemodel or model.caffemodel.h5: the weights", ("caffemodel", "hdf5")),
+        ),
+        reader="converters.readers.caffe:load",
+        weights="converters.readers.caffe:load_weights",
+        form="file of Caffe weights",
+        registry="converters.readers.caffe:lowers",
+        options=("fillers",),
+        needs=("google.protobuf",),
+    ),
+    Format(
+        name="torch7",
+        title="Lua Torch",
+        word="lua",
+        noun="module",
+        files=(FileRole("t7", "model.t7: a file that Lua Torch saved", ("t7", "t7-ascii")),),
+        reader="converters.readers.torch7:load",
+        weights="converters.readers.torch7:parameters",
+        form="Lua Torch file",
+        registry="converters.readers.torch7:lowers",
+    ),
+    Format(
+        name="mxnet",
+        title="MXNet",
+        word="mxnet",
+        noun="operator",
+        files=(
+            FileRole("symbol", "net-symbol.json: the symbol", ("mxnet-symbol",), ("json", "unknown")),
+            FileRole("params", "net-0000.params: the parameters", ("mxnet-params",)),
+        ),
+        reader="converters.readers.mxnet:load",
+        weights="converters.readers.mxnet:load_params",
+        form="file of MXNet parameters",
+        registry="converters.readers.mxnet:lowers",
+    ),
+    Format(
+        name="onnx",
+        title="ONNX",
+        word="onnx",
+        noun="operator",
+        files=(FileRole("onnx", "model.onnx", ("onnx",)),),
+        reader="converters.readers.onnx:load",
+        weights="converters.readers.onnx:load_weights",
+        form="ONNX model",
+        needs=GRAPH,
+    ),
+    Format(
+        name="pytorch",
+        title="PyTorch",
+        word="torch",
+        noun="module",
+        files=(
+            FileRole(
+                "pth",
+                "whole_model.pth: a pickled torch.nn.Module, or a TorchScript archive",
+                ("torch-zip", "torchscript", "torch-stream", "torch-tar"),
+                ("pickle", "zip-of-checkpoint", "tar", "unknown"),
+            ),
+        ),
+        reader="converters.tracing.export:load",
+        weights="converters.readers.pytorch:read_weights",
+        options=("code", "factory"),
+    ),
+    Format(
+        name="safetensors",
+        title="safetensors",
+        word="",
+        noun="tensor",
+        files=(FileRole("safetensors", "model.safetensors: weights", ("safetensors",)),),
+        weights="converters.readers.safetensors:load",
+        form="safetensors file",
+    ),
+)
+
+_EXTRA_KINDS = tuple(kind for row in FORMATS for kind in row.kinds)
+
+
+def recognise(path: StrPath) -> RecognisedFile:
+    """The file, mapped and recognised; one that is already is returned as it is. Raises ConversionError where it can't be read."""
+    return path if isinstance(path, RecognisedFile) else RecognisedFile(path, _EXTRA_KINDS)
+
+
+def format_of(file: RecognisedFile) -> Format | None:
+    """The format that a file is of: that of its kind, else the one that finds out; None for what none reads."""
+    name = file.kind.name
+    sure = next((row for row in FORMATS if name in row.known), None)
+    if sure is not None or name in ("unknown", "text", "json"):
+        return sure
+    return next((row for row in FORMATS if any(name in role.tried for role in row.files)), None)
+
+
+def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: Format | None = None, target: str = "") -> onnx_ir.Model:
+    """Reads the files with the reader of their format (or of `format`). Raises ConversionError.
+
+    target: "torch" or "onnx" where a command is at work, whose messages name the command that reads a file of another format.
+    """
+    if not paths:
+        raise ConversionError("no file was given")
+    files = [recognise(path) for path in paths]
+    row = format or next((found for file in files if (found := format_of(file)) is not None and found.reader), None)
+    if row is None:
+        raise _not_a_model(files[0])
+    if len(files) > len(row.files):
+        names = " and ".join(role.name for role in row.files)
+        raise ConversionError(f"{len(files)} files were given; a {row.title} model is {names}", path=files[0].path)
+    _check_roles(row, files, target)
+    _check_options(row, options, files[0])
+    if options.plugin is not None:
+        run_plugin(options.plugin, trust=options.trust, notify=options.notify)
+    packages.check(*GRAPH)
+    model = cast("Reader", _imported(row.reader))(files, options)
+    for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
+        warn(message)
+    _check_dtypes(model, options, files[0])
+    if options.outputs:
+        from converters.graph.outputs import cut
+
+        cut(model, options.outputs)
+    return model
+
+
+def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Weight]:
     """The weights of a file as an ordered mapping of names to lazy tensors, in state_dict order; nothing in it is executed.
 
     PyTorch checkpoints of any form, safetensors, Lua Torch .t7, Caffe weights, MXNet .params and ONNX, told by content. A tensor has
     shape, dtype, nbytes and torch_dtype without reading its numbers; np.asarray(tensor) looks at them, as a read-only view of the
-    mapped file where they lie there as they are. key: where the weights sit in a checkpoint. Raises ConversionError.
+    mapped file where they lie there as they are. Raises ConversionError.
     """
-    return read_weights(path, key).tensors
+    return read_weights(path, options).tensors
 
 
-def read_weights(path: StrPath, key: str | None = None) -> StateDict:
+def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     """As load_weights, with what is known of the weights: where in the file they sit, their modules' classes, what else is there."""
-    kind = identify(path)
-    if kind.family in _READERS:
-        return StateDict(as_tensors(_READERS[kind.family](path, key)), form=_FORMS[kind.family], key=key or "")
-    from converters.readers.pytorch import read_weights as read_checkpoint
-
-    return read_checkpoint(path, key)  # what nobody knows is named by the reader of checkpoints
-
-
-_FORMS = {
-    "weights": "safetensors file",
-    "torch7": "Lua Torch file",
-    "caffe": "file of Caffe weights",
-    "mxnet": "file of MXNet parameters",
-    "onnx": "ONNX model",
-}
+    file = recognise(path)
+    row = format_of(file)
+    if row is None:
+        raise file.refusal()
+    if file.kind.name not in row.weights_kinds:
+        raise FormatError(f"this is {file.kind.words}, which holds no weights", path=file.path, hint=f"give the {row.files[-1].name}")
+    packages.check(*row.needs)
+    weights = cast("WeightsReader", _imported(row.weights))(file, options)
+    return weights if isinstance(weights, StateDict) else StateDict(as_tensors(weights), form=row.form, key=options.key or "")
 
 
-def _read_safetensors(path: StrPath, key: str | None) -> Mapping[str, Any]:
-    from converters.readers.safetensors import load
-
-    _no_key(path, key)
-    return load(path)
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
-def _read_torch7(path: StrPath, key: str | None) -> Mapping[str, Any]:
-    from converters.readers.torch7 import parameters
-
-    found: Mapping[str, Any] = parameters(path, key=key)
-    return found
+# -- what is given, against the row ------------------------------------------------------------------------------------
 
 
-def _read_caffe(path: StrPath, key: str | None) -> Mapping[str, Any]:
-    packages.check("google.protobuf")
-    from converters.readers.caffe import load_weights as read
-
-    _no_key(path, key)
-    return read(path)
-
-
-def _read_mxnet(path: StrPath, key: str | None) -> Mapping[str, Any]:
-    from converters.readers.mxnet import load_params
-
-    _no_key(path, key)
-    return load_params(path)
+def _not_a_model(file: RecognisedFile) -> FormatError:
+    weights = next((row for row in FORMATS if file.kind.name in row.known), None)
+    if weights is not None:
+        return file.refusal("these are weights alone: load_weights reads them; a graph needs the model")
+    return file.refusal(file.kind.hint or f"a {', '.join(row.title for row in FORMATS if row.reader)} model is needed")
 
 
-def _read_onnx(path: StrPath, key: str | None) -> Mapping[str, Any]:
-    packages.check(*GRAPH)
-    from converters.readers.onnx import load
-
-    _no_key(path, key)
-    return {str(name): value.const_value for name, value in load([path]).graph.initializers.items()}
-
-
-def _no_key(path: StrPath, key: str | None) -> None:
-    if key is not None:
-        raise ConversionError(f"{os.path.basename(path)}: has no parts to choose from; leave the key out")
-
-
-# Family, as detect.identify tells it, to its reader: (path, key) -> an ordered mapping of names to array-likes.
-_READERS: dict[str, Callable[[StrPath, str | None], Mapping[str, Any]]] = {
-    "weights": _read_safetensors,
-    "torch7": _read_torch7,
-    "caffe": _read_caffe,
-    "mxnet": _read_mxnet,
-    "onnx": _read_onnx,
-}
+def _check_roles(row: Format, files: Sequence[RecognisedFile], target: str) -> None:
+    """Raises FormatError where a file isn't what its place asks for: says what it is, and who reads it."""
+    for position, (role, file) in enumerate(zip(row.files, files, strict=False)):
+        name = file.kind.name
+        if name in role.kinds or name in role.tried:
+            continue
+        if name in row.known:
+            raise FormatError(
+                f"this is {file.kind.words}, where the {role.name} is due", path=file.path, hint=_other_place(row, position, files)
+            )
+        other = next((found for found in FORMATS if name in found.known), None)
+        if other is None:
+            raise file.refusal()
+        raise FormatError(f"this is {file.kind.words}, not {_article(row.title)} model", path=file.path, hint=_command(other, target))
 
 
-GRAPH = ("onnx", "onnx_ir", "ml_dtypes", "google.protobuf")
-"""What every graph needs; weights alone are read without."""
-
-_LOADERS = {
-    "caffe": "converters.readers.caffe",
-    "torch7": "converters.readers.torch7",
-    "mxnet": "converters.readers.mxnet",
-    "onnx": "converters.readers.onnx",
-    "pytorch": "converters.tracing",
-}
+def _other_place(row: Format, position: int, files: Sequence[RecognisedFile]) -> str:
+    order = " ".join(role.name.upper() for role in row.files)
+    if len(files) < len(row.files):
+        return f"give {order}"
+    swapped = files[1 - position].kind.name in row.files[position].kinds
+    return f"the two files are swapped: {order}" if swapped else f"the order is {order}"
 
 
-def load(
-    paths: Sequence[StrPath],
-    *,
-    inputs: Mapping[str, Sequence[int]] | None = None,
-    key: str | None = None,
-    family: str | None = None,
-) -> onnx_ir.Model:
-    """Reads the files with the reader of their family (or of the one that is asked for). Raises ConversionError."""
-    if not paths:
-        raise ConversionError("no file was given")
-    kinds = [identify(path) for path in paths]
-    for path, kind in zip(paths, kinds, strict=True):
-        refuse_mistaken(path, kind)
-    if family is None:
-        family = next((kind.family for kind in kinds if kind.family in _LOADERS), None)
-    if family is None:
-        what = "; ".join(f"{os.path.basename(path)} is {kind.words}" for path, kind in zip(paths, kinds, strict=True))
-        raise FormatError(f"{what}; a Caffe, Lua Torch, MXNet, ONNX or PyTorch model is needed")
-    packages.check(*GRAPH)
-    reader = importlib.import_module(_LOADERS[family])
-    model: onnx_ir.Model = reader.load(paths, inputs=inputs, key=key)
-    for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
-        warn(message)
-    return model
+def _command(row: Format, target: str) -> str:
+    if not row.word:
+        return "strip-to-weights and load_weights read it; a graph needs the model" if not target else "it holds weights alone"
+    if not target:
+        return f"the files of {_article(row.title)} model are {' and '.join(role.name for role in row.files)}"
+    if row.word == target:
+        return f"it is {row.title} already" + ("; use convert onnx2torch" if target == "onnx" else "; use convert torch2onnx")
+    return f"use convert {row.word}2{target}"
+
+
+def _article(title: str) -> str:
+    return f"an {title}" if title[0] in "AEIO" or title == "MXNet" else f"a {title}"
+
+
+def _check_options(row: Format, options: LoadOptions, file: RecognisedFile) -> None:
+    """Raises ConversionError for an option that means nothing to the format."""
+    for other in FORMATS:
+        for name in other.options:
+            if name not in row.options and getattr(options, name) not in (None, False):
+                raise ConversionError(f"'{name}' is for {other.title} models; this is {_article(row.title)} one", path=file.path)
+
+
+def _check_dtypes(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFile) -> None:
+    """Raises ConversionError where an input was said to be of another type than it has become."""
+    dtypes = options.dtypes
+    values = {str(value.name): value for value in model.graph.inputs}
+    for name, dtype in dtypes.items():
+        value = values.get(name) if name or len(values) != 1 else next(iter(values.values()))
+        got = "unknown" if value is None or value.dtype is None else value.dtype.name.lower()
+        if got != dtype:
+            raise ConversionError(f"input '{printable(name)}' is {got} in this model, not {dtype}", path=file.path)

@@ -1,118 +1,218 @@
-"""What is this file? Told by its content, never by its suffix; and the things that are commonly mistaken for a model."""
+"""What is this file? Told by its content, never by its suffix: what can be read, and what is commonly mistaken for it.
+
+Magic numbers and layouts: GGUF and GGML (ggml-org/ggml), TFLite (schema.fbs), TensorFlow (graph.proto, saved_model.proto,
+tensor_bundle), Core ML (Model.proto), Darknet (src/parser.c), ncnn (paramdict.cpp), HDF5 and MATLAB 5 (their format specifications).
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-from converters.errors import FormatError
-from converters.files import StrPath, map_file
-
-if TYPE_CHECKING:
-    pass
-
-Family = Literal["caffe", "torch7", "mxnet", "onnx", "pytorch", "weights", "mistaken", "unknown"]
+from converters.errors import FormatError, printable
+from converters.files import InputFile, StrPath
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: the family that reads it, and in words what it is (and, for a mistaken one, what to do)."""
+    """A kind of file.
+
+    words: what it is, as "this is ..." goes on. hint: what to do with it, where it can't be read here. starts: first bytes that tell
+    it. text: a pattern that the beginning of a text file of this kind matches, in any case and line.
+    """
 
     name: str
-    family: Family
     words: str
+    hint: str = ""
+    starts: tuple[bytes, ...] = ()
+    text: str = ""
 
 
-_KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("prototxt", "caffe", "a Caffe net in text form (prototxt)"),
-        Kind("caffemodel", "caffe", "Caffe weights (binary NetParameter)"),
-        Kind("hdf5", "caffe", "an HDF5 file (Caffe weights in HDF5 form, if /data is in it)"),
-        Kind("t7", "torch7", "a Lua Torch file (binary)"),
-        Kind("t7-ascii", "torch7", "a Lua Torch file (ASCII)"),
-        Kind("mxnet-symbol", "mxnet", "an MXNet symbol (JSON)"),
-        Kind("mxnet-params", "mxnet", "MXNet parameters"),
-        Kind("onnx", "onnx", "an ONNX model"),
-        Kind("torch-zip", "pytorch", "a PyTorch checkpoint (zip)"),
-        Kind("torchscript", "pytorch", "a TorchScript archive"),
-        Kind("torch-stream", "pytorch", "a PyTorch checkpoint (stream of 0.4 to 1.5)"),
-        Kind("torch-tar", "pytorch", "a PyTorch checkpoint (tar of 0.1 to 0.3)"),
-        Kind("safetensors", "weights", "safetensors weights"),
-        Kind("pickle", "mistaken", "a plain Python pickle, not a model that can be read without running it"),
-        Kind("html", "mistaken", "an HTML page, not a model; the download went wrong, fetch the file again"),
-        Kind("git-lfs", "mistaken", "a git-lfs pointer, not the file itself; fetch that with: git lfs pull"),
-        Kind("gzip", "mistaken", "gzip-compressed; unpack it first with: gunzip"),
-        Kind("bzip2", "mistaken", "bzip2-compressed; unpack it first with: bunzip2"),
-        Kind("xz", "mistaken", "xz-compressed; unpack it first with: unxz"),
-        Kind("npz", "mistaken", "an archive of numpy arrays (.npz), not a model"),
-        Kind("npy", "mistaken", "a numpy array (.npy), not a model"),
-        Kind("zip", "mistaken", "a zip archive that holds no PyTorch checkpoint; unpack it and give the files inside"),
-        Kind("json", "mistaken", "JSON, but not an MXNet symbol (it has no list of nodes)"),
-        Kind("unknown", "unknown", "of no kind that is known here"),
-    )
-}
+_AGAIN = "the download went wrong; fetch the file again"
+_UNPACK = "unpack it and give the files inside"
 
-_STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"\x89HDF\r\n\x1a\n", "hdf5"),
-    (b"\x12\x01\0\0\0\0\0\0", "mxnet-params"),
-    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "torch-stream"),
-    (b"version https://git-lfs", "git-lfs"),
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"\x93NUMPY", "npy"),
+KINDS = (
+    Kind("hdf5", "an HDF5 file (Caffe weights in HDF5 form, if /data is in it)", starts=(b"\x89HDF\r\n\x1a\n",)),
+    Kind("keras", "a Keras model (HDF5)", "tf2onnx makes ONNX of it, which is read here"),
+    Kind("mxnet-params", "MXNet parameters", starts=(b"\x12\x01\0\0\0\0\0\0",)),
+    Kind("torch-stream", "a PyTorch checkpoint (stream of 0.4 to 1.5)", starts=(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",)),
+    Kind("torch-tar", "a PyTorch checkpoint (tar of 0.1 to 0.3)", starts=(b"sys_info\0", b"pickle\0", b"storages\0", b"tensors\0")),
+    Kind("torch-zip", "a PyTorch checkpoint (zip)"),
+    Kind("torchscript", "a TorchScript archive"),
+    Kind("safetensors", "safetensors weights"),
+    Kind("t7", "a Lua Torch file (binary)"),
+    Kind("t7-ascii", "a Lua Torch file (ASCII)"),
+    Kind("onnx", "an ONNX model"),
+    Kind("caffemodel", "Caffe weights (binary NetParameter)"),
+    Kind("mxnet-symbol", "an MXNet symbol (JSON)"),
+    Kind("pickle", "a Python pickle"),
+    # -- what is commonly mistaken for a model
+    Kind("blob", "a single Caffe blob (a mean.binaryproto?), not the weights of a net", "give the net's .caffemodel"),
+    Kind("solverstate", "a Caffe solverstate (the optimiser's memory), not weights", "give the .caffemodel saved beside it"),
+    Kind("tensorflow-graph", "a TensorFlow graph (GraphDef, frozen_graph.pb)", "tf2onnx makes ONNX of it, which is read here"),
+    Kind("tensorflow-savedmodel", "a TensorFlow SavedModel", "tf2onnx makes ONNX of its folder, which is read here"),
+    Kind("tensorflow-checkpoint", "the index of a TensorFlow checkpoint", "tf2onnx makes ONNX of a TensorFlow model, which is read here"),
+    Kind(
+        "tensorflow-checkpoint-text",
+        "the text file of a TensorFlow checkpoint, which names the newest one",
+        "tf2onnx makes ONNX of a TensorFlow model, which is read here",
+        text=r"^\s*model_checkpoint_path\s*:",
+    ),
+    Kind("tflite", "a TensorFlow Lite model", "tf2onnx makes ONNX of it, which is read here"),
+    Kind("coreml", "a Core ML model", "convert the model that it was made from"),
+    Kind("gguf", "a GGUF file (llama.cpp)", "it isn't read here; give the checkpoint that it was made from", starts=(b"GGUF",)),
+    Kind(
+        "ggml",
+        "a GGML file (llama.cpp, whisper.cpp)",
+        "it isn't read here; give the checkpoint that it was made from",
+        starts=(b"lmgg", b"tjgg", b"fmgg", b"algg"),
+    ),
+    Kind("matlab", "a MATLAB file (MatConvNet, perhaps)", "it isn't read here", starts=(b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")),
+    Kind("npy", "a numpy array (.npy), not a model", "np.load reads it", starts=(b"\x93NUMPY",)),
+    Kind("npz", "an archive of numpy arrays (.npz), not a model", "np.load reads it"),
+    Kind("keras-zip", "a Keras model (zip)", "tf2onnx makes ONNX of it, which is read here"),
+    Kind("zip-of-checkpoint", "a zip archive with a PyTorch checkpoint inside", _UNPACK),
+    Kind("zip", "a zip archive that holds no PyTorch checkpoint", _UNPACK),
+    Kind("tar", "a tar archive", _UNPACK),
+    Kind("gzip", "compressed with gzip", "unpack it first: gunzip", starts=(b"\x1f\x8b",)),
+    Kind("bzip2", "compressed with bzip2", "unpack it first: bunzip2", starts=(b"BZh",)),
+    Kind("xz", "compressed with xz", "unpack it first: unxz", starts=(b"\xfd7zXZ\0",)),
+    Kind("zstd", "compressed with zstd", "unpack it first: unzstd", starts=(b"\x28\xb5\x2f\xfd",)),
+    Kind("7z", "a 7z archive", _UNPACK, starts=(b"7z\xbc\xaf\x27\x1c",)),
+    Kind("rar", "a RAR archive", _UNPACK, starts=(b"Rar!",)),
+    Kind("git-lfs", "a git-lfs pointer, not the file itself", "fetch that with: git lfs pull", starts=(b"version https://git-lfs",)),
+    Kind("image", "an image, not a model", starts=(b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")),
+    Kind("pdf", "a PDF document, not a model", starts=(b"%PDF",)),
+    Kind("darknet-weights", "Darknet weights (YOLO)", "Darknet isn't read here; convert it with a tool for Darknet first"),
+    Kind(
+        "darknet-cfg",
+        "a Darknet net (.cfg, YOLO)",
+        "Darknet isn't read here; convert it with a tool for Darknet first",
+        text=r"^\s*\[(net|network|convolutional|connected)\]",
+    ),
+    Kind(
+        "openvino",
+        "an OpenVINO net (.xml)",
+        "it isn't read here; give the model that it was made from",
+        text=r"\A\s*(<\?xml[^>]*>\s*)?<net\b",
+    ),
+    Kind("html", "an HTML page, not a model", _AGAIN, text=r"\A\s*(<\?xml[^>]*>\s*)?(<!doctype|<html|<head|<body)"),
+    Kind(
+        "xml",
+        "an XML file (a server's error page, perhaps), not a model",
+        "if it was downloaded, fetch the file again",
+        text=r"\A\s*<\?xml",
+    ),
+    Kind("ncnn", "an ncnn net (.param)", "it isn't read here; give the model that it was made from", text=r"\A7767517\s"),
+    Kind(
+        "error-text",
+        "the error message of a server, not a model",
+        _AGAIN,
+        text=r"\A\s*([45]\d\d\b[: ]|not found\b|access denied|forbidden|unauthorized|entry not found|repository not found|bad gateway)",
+    ),
+    Kind(
+        "solver",
+        "a solver's prototxt",
+        "give the prototxt of the net that it names",
+        text=r"^\s*(net|train_net|test_net|base_lr|lr_policy|snapshot_prefix)\s*:",
+    ),
+    Kind("json", "JSON, but not an MXNet symbol (it has no list of nodes)", text=r"\A\s*[{\[]\s*([\"{\[\]}]|-?\d)"),
+    Kind("prototxt", "a Caffe net in text form (prototxt)", text=r"^\s*(layers?\s*:?\s*\{|input\s*:|input_dim\s*:|name\s*:)"),
+    Kind("text", "a text file of no kind that is known here"),
+    Kind("zeros", "nothing but zero bytes", _AGAIN),
+    Kind("unknown", "of no kind that is known here"),
 )
+
+_NAMED = {kind.name: kind for kind in KINDS}
+_SAVED_FOLDERS = {"saved_model.pb": "a TensorFlow SavedModel", "keras_metadata.pb": "a Keras model", "Manifest.json": "a Core ML package"}
+_HEAD = 4096
+_SEEN = 1 << 20
+"""Bytes that are searched for Keras's attributes and a symbol's nodes."""
+
+
+class RecognisedFile(InputFile):
+    """A file that was mapped and recognised, once."""
+
+    def __init__(self, path: StrPath, more: Sequence[Kind] = ()) -> None:
+        _refuse_folder(path)
+        super().__init__(path)
+        self.kind: Kind = path.kind if isinstance(path, RecognisedFile) else _kind_of(self.view, more)
+
+    def refusal(self, hint: str | None = None) -> FormatError:
+        """The error that says what the file is, for whoever can't read it."""
+        return FormatError(f"this is {self.kind.words}", path=self.path, hint=hint or self.kind.hint or None)
 
 
 def identify(path: StrPath) -> Kind:
     """The kind of a file, from its bytes. Raises ConversionError where it can't be read or is empty."""
-    view = map_file(path)
-    head = bytes(view[:4096])
-    for start, name in _STARTS:
-        if head.startswith(start):
-            return _KINDS[name]
-    if head.startswith(b"PK\x03\x04"):
-        return _KINDS[_zip_kind(path)]
-    if head[257:262] == b"ustar" or re.match(rb"(sys_info|pickle|storages|tensors)\0", head):
-        return _KINDS["torch-tar"]
-    return _KINDS[_by_structure(view, head)]
+    return RecognisedFile(path).kind
 
 
-def _by_structure(view: memoryview, head: bytes) -> str:
+def _refuse_folder(path: StrPath) -> None:
+    if os.path.isdir(path):
+        inside = next((words for name, words in _SAVED_FOLDERS.items() if os.path.exists(os.path.join(path, name))), None)
+        what = "this is a folder, not a file" + (f" ({inside})" if inside else "")
+        raise FormatError(what, path=os.fspath(path), hint="give the file that holds the model")
+
+
+def _kind_of(view: memoryview, more: Sequence[Kind]) -> Kind:
+    head = bytes(view[:_HEAD])
+    for kind in (*more, *KINDS):
+        if head.startswith(kind.starts):  # no starts: nothing begins with them
+            return _NAMED["keras"] if kind.name == "hdf5" and _is_keras(view) else kind
+    text = _as_text(head)
+    name = _by_structure(view, head, text)
+    if name is not None:
+        return _NAMED[name]
+    if text is not None:
+        return _text_kind(view, text, more)
+    if not any(head) and not any(bytes(view[: 1 << 16])):
+        return _NAMED["zeros"]
+    first = f"of no kind that is known here (its first bytes are {head[:8].hex(' ')})"
+    return dataclasses.replace(_NAMED["unknown"], words=first)
+
+
+def _by_structure(view: memoryview, head: bytes, text: str | None) -> str | None:
+    """The kinds whose first bytes aren't always the same."""
     first = int.from_bytes(head[:8], "little")
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_kind(view)
+    if head[257:262] == b"ustar":
+        return "torch-tar" if re.match(rb"(\./)?(sys_info|pickle|storages|tensors)\0", head) else "tar"
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "image"
     if len(head) > 8 and 2 <= first <= len(view) - 8 and head[8:9] == b"{":
         return "safetensors"
     if re.match(rb"[0-8]\n-?\d", head):
         return "t7-ascii"
-    if (
-        len(head) >= 8
-        and int.from_bytes(head[:4], "little") in (1, 2, 3, 4, 5, 6, 7, 8)
-        and head[4:8] != b"\n\n\n\n"
-        and head[1:4] == b"\0\0\0"
-    ):
+    if len(head) >= 8 and head[1:4] == b"\0\0\0" and 1 <= head[0] <= 8 and head[4:8] != b"\n\n\n\n":
         return "t7"
-    if len(head) >= 8 and int.from_bytes(head[:4], "big") in (1, 2, 3, 4, 5, 6, 7, 8) and head[:3] == b"\0\0\0":
+    if len(head) >= 8 and head[:3] == b"\0\0\0" and 1 <= head[3] <= 8:
         return "t7"
-    if re.match(rb"\x80[\x02-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\n|[]}]q.\(", head):  # protocols 0 and 1 have no mark of their own
+    if re.match(rb"\0\0\0\0[\x01\x02]\0\0\0[\0-\x09]\0\0\0", head):
+        return "darknet-weights"
+    if re.match(rb"\x80[\x02-\x05]|[}\])]q\0|\((dp|lp)\d+\n|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n", head):
         return "pickle"
-    if re.match(rb"\x08[\x01-\x1f]", head):
-        return "onnx"
-    text = _as_text(head)
-    if text is not None:
-        if re.match(r"\s*(<!doctype html|<html|<head|<\?xml)", text, re.IGNORECASE):
-            return "html"
-        if re.match(r"\s*\{", text):
-            return "mxnet-symbol" if re.search(rb'"nodes"\s*:', view) else "json"
-        if re.search(r"^\s*(layers?\s*:?\s*\{|input\s*:|input_dim\s*:|name\s*:)", text, re.MULTILINE):
-            return "prototxt"
-        return "unknown"
-    if head[:1] in (b"\x0a", b"\x12", b"\x1a", b"\x22", b"\x28", b"\x30", b"\x38", b"\x42", b"\xa2"):
-        return "caffemodel"
-    return "unknown"
+    if len(view) > 48 and bytes(view[-8:]) == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # the footer of a table of TensorFlow's
+        return "tensorflow-checkpoint"
+    return _protobuf_kind(view) if text is None or head[:1] in (b"\x08", b"\x0a") else None
+
+
+def _text_kind(view: memoryview, text: str, more: Sequence[Kind]) -> Kind:
+    if re.match(r"\s*\{", text) and re.search(rb'"nodes"\s*:', view):
+        return _NAMED["mxnet-symbol"]
+    for kind in (*more, *KINDS):
+        if kind.text and re.search(kind.text, text, re.IGNORECASE | re.MULTILINE):
+            return kind
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return dataclasses.replace(_NAMED["text"], words=f"a text file of no kind that is known here ('{printable(line, 40)}')")
 
 
 def _as_text(head: bytes) -> str | None:
@@ -126,20 +226,141 @@ def _as_text(head: bytes) -> str | None:
     return text if strange * 20 <= len(text) else None
 
 
-def _zip_kind(path: StrPath) -> str:
+def _is_keras(view: memoryview) -> bool:
+    return re.search(rb"keras_version|model_config|layer_names", view[:_SEEN]) is not None
+
+
+def _zip_kind(view: memoryview) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2]: name for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+        with zipfile.ZipFile(_Readable(view)) as archive:
+            paths = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
         return "torch-zip"  # broken or cut: the checkpoint reader says how
+    names = {path.rpartition("/")[2] for path in paths}
     if ("constants.pkl" in names and "data.pkl" in names) or ("model.json" in names and "version" in names):
         return "torchscript"
     if "data.pkl" in names or "extern_modules" in names:  # extern_modules: a torch.package
         return "torch-zip"
+    if {"metadata.json", "config.json"} <= names and any(name.endswith(".weights.h5") for name in names):
+        return "keras-zip"
+    if any(name.endswith((".pth", ".pt", ".bin", ".ckpt")) for name in names):
+        return "zip-of-checkpoint"
     return "npz" if any(name.endswith(".npy") for name in names) else "zip"
 
 
-def refuse_mistaken(path: StrPath, kind: Kind) -> None:
-    """Raises FormatError for a file that is commonly mistaken for a model, saying what it is."""
-    if kind.family == "mistaken":
-        raise FormatError(f"{os.path.basename(path)}: this is {kind.words}")
+class _Readable(io.RawIOBase):
+    """A view as a file, for zipfile, without a copy."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view, self._at = view, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + (0, self._at, len(self._view))[whence])
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._at
+        self._at = len(self._view) if size is None or size < 0 else min(len(self._view), start + size)
+        return bytes(self._view[start : self._at])
+
+
+# -- protobuf: messages carry no name, but the numbers and kinds of their fields tell them apart ---------------------------
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIELDS = 200
+"""Fields of a message that are looked at."""
+_ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+
+_Span = tuple[int, int, int, int]
+"""Number, wire type, start and end of a field's payload."""
+
+
+def _protobuf_kind(view: memoryview) -> str | None:
+    fields = _fields(view, 0, len(view))
+    if not fields:
+        return None
+    wires: dict[int, set[int]] = {}
+    for number, wire, _, _ in fields:
+        wires.setdefault(number, set()).add(wire)
+    numbers = set(wires)
+    if wires.get(1) == {_VARINT}:
+        if wires.get(5) in ({_BYTES}, {_FIXED32}) and numbers <= set(range(1, 13)):
+            return "blob"
+        if any(200 <= number < 4000 for number in numbers):
+            return "coreml"
+        if numbers <= {1, 2} and _is_message(view, fields, 2, {1, 2, 3, 4, 5, 6, 7}):
+            return "tensorflow-savedmodel"
+        if wires.get(3) == {_BYTES} and numbers <= {1, 2, 3, 4} and _is_message(view, fields, 3, set(range(1, 13))):
+            return "solverstate"
+        return "onnx" if numbers <= _ONNX_FIELDS else None
+    if numbers <= {5, 7, 8, 9, 10, 12} and 7 in numbers and numbers & {5, 8, 12}:
+        return "blob"
+    if (
+        wires.get(1) == {_BYTES}
+        and numbers <= {1, 2, 3, 4}
+        and _is_message(view, fields, 1, {1, 2, 3, 4, 5, 6, 7}, needed=frozenset({1, 2}))
+    ):
+        return "tensorflow-graph"
+    if wires.get(7) == {_BYTES} and wires.get(8) == {_BYTES} and numbers <= _ONNX_FIELDS:
+        return "onnx"
+    if numbers & {2, 100} and all(wires.get(number, {_BYTES}) == {_BYTES} for number in (1, 2, 3, 100)):
+        return "caffemodel"
+    return "caffemodel" if numbers == {1} and wires[1] == {_BYTES} else None
+
+
+def _is_message(view: memoryview, fields: Sequence[_Span], number: int, allowed: set[int], needed: frozenset[int] = frozenset()) -> bool:
+    """Whether the first few fields of a number are messages that have the allowed fields alone, and the needed ones."""
+    found = [(start, end) for n, wire, start, end in fields if n == number and wire == _BYTES][:3]
+    for start, end in found:
+        inner = {n for n, _, _, _ in _fields(view, start, min(end, len(view)))}
+        if not inner or not needed <= inner <= allowed:
+            return False
+    return bool(found)
+
+
+def _fields(view: memoryview, at: int, end: int) -> list[_Span]:
+    """The first fields of a message; one that reaches behind the end is the last. Empty where it is no message."""
+    found: list[_Span] = []
+    while at < end and len(found) < _FIELDS:
+        key, at = _varint(view, at, end)
+        number, wire = key >> 3, key & 7
+        if at < 0 or number == 0 or number > 1 << 20 or wire not in (_VARINT, _FIXED64, _BYTES, _FIXED32):
+            return []
+        if wire == _VARINT:
+            start = at
+            _, at = _varint(view, at, end)
+            if at < 0:
+                return found
+            found.append((number, wire, start, at))
+        else:
+            size = 8 if wire == _FIXED64 else 4
+            if wire == _BYTES:
+                size, at = _varint(view, at, end)
+                if at < 0:
+                    return found
+            found.append((number, wire, at, at + size))
+            at += size
+    return found
+
+
+def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """A number and the place behind it; place -1 where the message ends within."""
+    result = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            return 0, -1
+        byte = view[at]
+        at += 1
+        result |= (byte & 127) << shift
+        if byte < 128:
+            return result, at
+    return 0, -1

@@ -10,9 +10,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ConversionError, ConversionWarning, printable
+from converters.errors import ConversionError, ConversionWarning, about, printable
 from converters.files import StrPath, check_target, writing
 from converters.formats import read_weights
+from converters.options import LoadOptions
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
 from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, strip_prefix, unwrap
@@ -136,17 +137,13 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
     if options.dtype is not None and options.dtype not in FLOATING:
         raise ConversionError(f"dtype '{printable(options.dtype)}': choose one of {', '.join(FLOATING)}")
     origin = Path(source)
-    goal = check_target(default_target(origin) if target is None else target, force=options.force)
+    goal = check_target(default_target(origin) if target is None else target, force=options.force, sources=[origin])
     if goal.suffix not in _TARGETS:
         raise ConversionError(f"{goal.name}: the target's suffix says its form: .pth or .safetensors")
-    state = read_weights(origin, options.key)
-    try:
+    state = read_weights(origin, LoadOptions(key=options.key))
+    with about(source):
         folded, converted = _apply(state, options)
         _write(goal, state, force=options.force)
-    except ConversionError as problem:
-        if str(problem).startswith(str(goal)):
-            raise
-        raise type(problem)(f"{printable(origin.name)}: {problem}") from problem
     if overflowed := sum(storage.overflowed for storage in converted):
         words = f"{overflowed} number{'s' if overflowed > 1 else ''} too large for {options.dtype} became infinite"
         warnings.warn(f"{printable(origin.name)}: {words}", ConversionWarning, stacklevel=2)

@@ -6,11 +6,11 @@ Format: https://github.com/huggingface/safetensors (README, "Format").
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
-from converters.errors import FormatError, UnsupportedError, printable
+from converters.errors import FormatError, UnsupportedError, about, printable
 from converters.files import StrPath, map_file
+from converters.options import DEFAULTS, LoadOptions
 from converters.tensors.dtypes import SAFETENSORS
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor
@@ -18,12 +18,11 @@ from converters.tensors.tensor import Tensor
 _HEADER = 100_000_000  # bytes; the most that the format allows
 
 
-def load(path: StrPath) -> dict[str, Tensor]:
+def load(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Tensor]:
     """The tensors of a file by name, in the header's order; views of the mapped file. Raises ConversionError."""
-    try:
+    options.no_key(path, "a safetensors file")
+    with about(path):
         return read_safetensors(map_file(path))
-    except FormatError as problem:
-        raise FormatError(f"{os.path.basename(path)}: {problem}") from problem
 
 
 def read_safetensors(view: memoryview) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from converters import packages
+from converters.errors import ConversionError, printable
 from converters.files import StrPath
 from converters.runtimes.compare import Array
 
@@ -19,6 +20,11 @@ def run_onnx(path: StrPath, arrays: Mapping[str, Array]) -> list[Array]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    return [np.asarray(r) for r in session.run(None, {name: arrays[name] for name in names})]
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        names = [i.name for i in session.get_inputs()]
+        return [np.asarray(r) for r in session.run(None, {name: arrays[name] for name in names})]
+    except Exception as problem:
+        if not type(problem).__module__.startswith("onnxruntime"):  # whose classes of errors have no base of their own
+            raise
+        raise ConversionError(f"onnxruntime refuses it: {printable(problem, 400)}", path=os.fspath(path)) from problem

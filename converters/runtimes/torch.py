@@ -12,6 +12,7 @@ from converters.runtimes.compare import Array
 
 if TYPE_CHECKING:
     import onnx_ir
+    import torch
 
 
 def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
@@ -19,10 +20,17 @@ def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
     packages.require("torch")
     import torch
 
+    return [r.numpy() for r in run_tensors(model, [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()])]
+
+
+def run_tensors(model: onnx_ir.Model, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The outputs of the generated PyTorch module for tensors in input order."""
+    import torch
+
     from converters.writers.source.writer import to_module
 
     module = to_module(model)
     with torch.no_grad():
-        result = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()))
+        result = module(*tensors)
     results: Sequence[Any] = result if isinstance(result, tuple | list) else [result]
-    return [r.detach().cpu().numpy() for r in results]
+    return [r.detach().cpu() for r in results]

@@ -7,98 +7,93 @@ classes of its own needs its code, which runs only where it is trusted. A TorchS
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import io
 import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from converters import packages
-from converters.errors import ConversionError, FormatError, UnsupportedError, printable
+from converters.errors import ConversionError, UnsupportedError, about, printable
 from converters.files import StrPath
 from converters.graph.builder import OPSET
+from converters.options import LoadOptions
 from converters.readers.pytorch.archives.archive import Checkpoint, read_checkpoint
 from converters.readers.pytorch.choose import resolve, select
-from converters.readers.pytorch.modules import is_module, is_script
+from converters.readers.pytorch.modules import is_module
 from converters.readers.pytorch.pickles.stubs import Stub
+from converters.runtimes.compare import TOLERANCE, difference
+from converters.runtimes.torch import run_tensors
 from converters.tensors.tensor import RebuiltTensor
-from converters.tracing.rebuild import Code, importing, own_classes, rebuild, to_torch
+from converters.tracing.rebuild import own_classes, rebuild, to_torch
+from converters.trust import Code, run_script
 from converters.version import __version__
 
 if TYPE_CHECKING:
     import onnx_ir
     import torch
 
-_TOLERANCE = 1e-4
+_COARSE = 2e-2
+"""What numbers of 16 bits may differ by."""
 
 
-def export(
-    path: StrPath,
-    *,
-    inputs: Mapping[str, Sequence[int]] | None = None,
-    key: str | None = None,
-    code: StrPath | None = None,
-    trust: bool = False,
-    factory: str | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> onnx_ir.Model:
-    """The graph of a whole-model file, or of a checkpoint whose model `factory` builds.
+def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
+    """The graph of a whole-model file, or of a checkpoint whose model `options.factory` builds.
 
     inputs: shapes by the forward's argument names ("" for the only one). key: where the model, or with a factory its weights, sit in
-    the file. code: the folder of the model's own Python code; factory: "module:function" in it. trust: let that code run. notify:
-    called with a line that says what is about to run. Raises ConversionError.
+    the file. code: the folder of the model's own Python code, which runs only with trust. Raises ConversionError.
     """
+    path = files[0]
+    if len(files) != 1:
+        raise ConversionError(f"a PyTorch model is one file, {len(files)} are given", path=os.fspath(path))
     file = os.path.basename(path)
-    folder = None if code is None else Path(code)
+    folder = None if options.code is None else Path(options.code)
     if folder is not None and not folder.is_dir():
         raise ConversionError(f"{folder}: --code must be a folder with the model's Python files")
     checkpoint = read_checkpoint(path)
     packages.check("torch", "onnxscript", extra="torch2onnx")
-    tell = notify or (lambda line: None)
-    with importing(folder if trust else None):
-        if factory is not None:
-            module = _build(checkpoint, file, key, folder, trust, factory, tell)
+    code = Code(folder) if folder is not None and options.trust else None
+    with code.importing() if code is not None else contextlib.nullcontext(), about(path):
+        if options.factory is not None:
+            module = _build(checkpoint, file, options, code)
         elif checkpoint.form == "TorchScript":
-            module = _script(path, file, trust, tell)
+            module = run_script(path, trust=options.trust, notify=options.notify)
         else:
-            module = _whole(checkpoint, file, key, folder, trust, tell)
-        return export_module(module, inputs or {}, file)
+            module = _whole(checkpoint, file, options, code)
+        return export_module(module, options.shapes, file)
 
 
-def _whole(checkpoint: Checkpoint, file: str, key: str | None, folder: Path | None, trust: bool, tell: Callable[[str], None]) -> Any:
+def _tell(options: LoadOptions, line: str) -> None:
+    if options.notify is not None:
+        options.notify(line)
+
+
+def _whole(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code | None) -> Any:
     """The module that the file holds."""
-    root = _module_in(checkpoint.root, file) if key is None else resolve(checkpoint.root, key)
+    root = _module_in(checkpoint.root) if options.key is None else resolve(checkpoint.root, options.key)
     if not is_module(root):
-        raise ConversionError(f"{file}: '{printable(key)}' is no model; for weights give what builds the model: --model")
+        raise ConversionError(f"'{printable(options.key)}' is no model; for weights give what builds the model: --model")
     own = own_classes(root)
     if not own:
-        return _named(file, lambda: rebuild(root))
+        return rebuild(root)
     shown = ", ".join(printable(name) for name in own[:20])
     source = " (their source is in the file: strip-to-weights --source DIR writes it out)" if checkpoint.sources else ""
-    if folder is None or not trust:
+    if code is None:
         raise UnsupportedError(
-            f"{file}: the model is made of classes of its own: {shown}; their code has to run to know what they compute{source}. "
+            f"the model is made of classes of its own: {shown}; their code has to run to know what they compute{source}. "
             "Read it, then give its folder and say that you trust it: --code DIR --trust"
         )
-    tell(f"{file}: running the code of {folder}: importing {shown}; nothing that is pickled in the file itself runs")
-    return _named(file, lambda: rebuild(root, Code(folder)))
+    _tell(options, f"{file}: running the code of {code.folder}: importing {shown}; nothing that is pickled in the file itself runs")
+    return rebuild(root, code)
 
 
-def _named(file: str, make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except ConversionError as problem:
-        raise type(problem)(f"{file}: {problem}") from problem
-
-
-def _module_in(root: Any, file: str) -> Stub:
+def _module_in(root: Any) -> Stub:
     """The only module of a file, or of the dictionary in it."""
     if is_module(root):
         return cast("Stub", root)
@@ -107,50 +102,28 @@ def _module_in(root: Any, file: str) -> Stub:
         if len(found) == 1:
             return cast("Stub", next(iter(found.values())))
         if found:
-            raise ConversionError(f"{file}: holds several models: {', '.join(map(printable, found))}; choose one with --key")
-    raise ConversionError(f"{file}: holds weights but no model; give the code that builds it: --code DIR --trust --model module:function")
+            raise ConversionError(f"holds several models: {', '.join(map(printable, found))}; choose one with --key")
+    raise ConversionError("holds weights but no model; give the code that builds it: --code DIR --trust --model module:function")
 
 
-def _script(path: StrPath, file: str, trust: bool, tell: Callable[[str], None]) -> Any:
-    import torch
-
-    if not trust:
-        raise UnsupportedError(f"{file}: a TorchScript archive is a program, which has to run; say that you trust it: --trust")
-    tell(f"{file}: running the TorchScript program in it")
-    try:
-        return torch.jit.load(os.fspath(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as problem:
-        raise FormatError(f"{file}: {printable(str(problem).splitlines()[0], 300)}") from problem
-
-
-def _build(
-    checkpoint: Checkpoint, file: str, key: str | None, folder: Path | None, trust: bool, factory: str, tell: Callable[[str], None]
-) -> Any:
+def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code | None) -> Any:
     """What the factory builds, with the file's weights loaded strictly."""
     import torch
 
-    match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)", factory)
-    if match is None:
-        raise ConversionError(f"--model {printable(factory)}: write module:function")
-    if folder is None or not trust:
+    factory = options.factory or ""
+    if code is None:
         raise UnsupportedError(
-            f"{file}: {printable(factory)} has to run to build the model; give its folder and say that you trust it: --code DIR --trust"
+            f"{printable(factory)} has to run to build the model; give its folder and say that you trust it: --code DIR --trust"
         )
-    state = select(checkpoint, key)
-    tell(f"{file}: running {factory} from {folder}; nothing that is pickled in the file itself runs")
-    try:
-        value: Any = importlib.import_module(match[1])
-        for part in match[2].split("."):
-            value = getattr(value, part)
-        module = value()
-    except Exception as problem:
-        raise ConversionError(f"{factory} in {folder}: {type(problem).__name__}: {printable(problem, 300)}") from problem
+    state = select(checkpoint, options.key)
+    _tell(options, f"{file}: running {factory} from {code.folder}; nothing that is pickled in the file itself runs")
+    module = code.build(factory)
     if not isinstance(module, torch.nn.Module):
-        raise ConversionError(f"{factory} in {folder}: gave a {type(module).__name__}, not a torch.nn.Module")
+        raise ConversionError(f"{factory} in {code.folder}: gave a {type(module).__name__}, not a torch.nn.Module")
     weights = {}
     for name, weight in state.tensors.items():
         if isinstance(weight, RebuiltTensor):
-            raise UnsupportedError(f"{file}: '{printable(name)}' is no plain tensor")
+            raise UnsupportedError(f"'{printable(name)}' is no plain tensor")
         weights[name] = to_torch(weight)
     expected = module.state_dict()
     for prefix in ("module.", "_orig_mod."):
@@ -162,7 +135,7 @@ def _build(
     try:
         module.load_state_dict(weights, strict=True)
     except RuntimeError as problem:
-        raise ConversionError(f"{file}: the weights don't fit {factory}: {printable(' '.join(str(problem).split()), 600)}") from problem
+        raise ConversionError(f"the weights don't fit {factory}: {printable(' '.join(str(problem).split()), 600)}") from problem
     return module.eval()
 
 
@@ -362,24 +335,17 @@ def _check(model: onnx_ir.Model, arrays: list[torch.Tensor], expected: Any, file
     """Runs the graph as PyTorch source; raises ConversionError where it doesn't give the module's numbers."""
     import torch
 
-    from converters.writers.source.writer import to_module
-
-    with torch.no_grad():
-        got = to_module(model)(*arrays)
+    got = run_tensors(model, arrays)
     wanted = [t for t in _flat(expected) if isinstance(t, torch.Tensor)]
-    answers = list(got) if isinstance(got, tuple) else [got]
-    if len(wanted) != len(answers):
-        raise ConversionError(f"{file}: the exported graph has {len(answers)} outputs, the model {len(wanted)}")
-    for number, (ours, theirs) in enumerate(zip(answers, wanted, strict=True)):
+    if len(wanted) != len(got):
+        raise ConversionError(f"{file}: the exported graph has {len(got)} outputs, the model {len(wanted)}")
+    for number, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
         if ours.shape != theirs.shape:
             raise ConversionError(f"{file}: output {number} has shape {tuple(ours.shape)} once exported, {tuple(theirs.shape)} in PyTorch")
-        if not ours.numel():
-            continue
-        scale = float(theirs.double().abs().nan_to_num().max()) or 1.0
-        worst = float((ours.double() - theirs.double()).abs().nan_to_num().max()) / scale
         coarse = theirs.dtype in (torch.float16, torch.bfloat16)
-        if worst > (2e-2 if coarse else _TOLERANCE) or not torch.equal(ours.isnan(), theirs.isnan()):
-            raise ConversionError(f"{file}: output {number} differs by {worst:.2g} of its largest number once exported")
+        compared = difference(f"output {number}", ours.double().numpy(), theirs.double().numpy())
+        if compared.error > (_COARSE if coarse else TOLERANCE):
+            raise ConversionError(f"{file}: {compared} once exported")
 
 
 def _flat(value: Any) -> list[Any]:
@@ -391,4 +357,4 @@ def _flat(value: Any) -> list[Any]:
     return [value]
 
 
-__all__ = ["export", "export_module", "is_script"]
+__all__ = ["export_module", "load"]

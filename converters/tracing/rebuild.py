@@ -6,14 +6,10 @@ A class's constructor doesn't run. The module gets what the file says of it (pla
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import importlib
-import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +20,7 @@ from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 from converters.readers.pytorch.tensors import as_weight
 from converters.tensors.state_dict import WRAPPERS
 from converters.tensors.tensor import RebuiltTensor, Tensor, TorchName
+from converters.trust import Code
 
 if TYPE_CHECKING:
     import torch
@@ -85,56 +82,6 @@ _HARMLESS_FUNCTIONS = {
 }
 _PLAIN = (bool, int, float, str, type(None))
 _DEPTH = 12
-
-
-class Code:
-    """The code that a model's own classes come from: a folder whose modules may be imported, once that is trusted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def find(self, wanted: Global) -> Any:
-        """The class or function itself. Raises ConversionError."""
-        module = wanted.module
-        if module in ("__main__", "__mp_main__", ""):
-            module = self._file_with(wanted.name.split(".")[0])
-        try:
-            value: Any = importlib.import_module(module)
-            for part in wanted.name.split("."):
-                value = getattr(value, part)
-        except Exception as problem:  # the code of others fails in ways of its own
-            raise ConversionError(
-                f"{printable(wanted)} can't be imported from {self.folder}: {type(problem).__name__}: {printable(problem, 300)}"
-            ) from problem
-        return value
-
-    def _file_with(self, name: str) -> str:
-        """The module of the folder that defines a class which was pickled from a script."""
-        found = []
-        for file in sorted(self.folder.rglob("*.py")):
-            with contextlib.suppress(SyntaxError, ValueError, OSError):
-                body = ast.parse(file.read_bytes()).body
-                if any(isinstance(item, ast.ClassDef | ast.FunctionDef) and item.name == name for item in body):
-                    found.append(".".join(file.relative_to(self.folder).with_suffix("").parts))
-        if len(found) != 1:
-            there = f"several define it: {', '.join(found)}" if found else "none there defines it"
-            raise ConversionError(f"class {printable(name)} was saved from a script, and of the files in {self.folder} {there}")
-        return found[0]
-
-
-@contextlib.contextmanager
-def importing(folder: Path | None) -> Iterator[None]:
-    """Puts the folder at the head of Python's path for the block."""
-    if folder is None:
-        yield
-        return
-    sys.path.insert(0, str(folder.resolve()))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder.resolve()))
 
 
 def is_listed(cls: Any) -> bool:
@@ -221,7 +168,7 @@ class _Builder:
             return getattr(torch.nn, name)
         if self._code is None or not isinstance(stub.cls, Global):
             raise UnsupportedError(f"{printable(stub.class_name)} was pickled in a form of its own, which isn't rebuilt")
-        cls = self._code.find(stub.cls)
+        cls = self._code.find(stub.cls.module, stub.cls.name)
         if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
             raise ConversionError(f"{printable(stub.class_name)} is no torch.nn.Module in the code that was given")
         return cls
@@ -280,7 +227,7 @@ class _Builder:
     def _hook(self, hook: Any, stub: Stub) -> Any:
         """spectral_norm's and weight_norm's hooks; any other only where its code is trusted."""
         if isinstance(hook, Stub) and hook.class_name in _NORMS and isinstance(hook.cls, Global):
-            cls = getattr(importlib.import_module(hook.cls.module), hook.cls.name)
+            cls = getattr(importlib.import_module(hook.cls.module), hook.cls.name)  # a module of torch's own
             made = cls.__new__(cls)
             made.__dict__.update({str(k): self._value(v, f"{hook.class_name}.{k}", 0) for k, v in hook.attributes.items()})
             return made
@@ -351,14 +298,14 @@ class _Builder:
             return getattr(torch.nn.functional, value.name)
         if self._code is None:
             raise UnsupportedError(f"{printable(what)} is {printable(value)}, which isn't a plain value")
-        return self._code.find(value)
+        return self._code.find(value.module, value.name)
 
     def _object(self, stub: Stub, what: str, depth: int) -> Any:
         if self._code is None or not isinstance(stub.cls, Global):
             raise UnsupportedError(f"{printable(what)} is a {printable(stub.class_name)}, which isn't a plain value")
         if id(stub) in self._objects:
             return self._objects[id(stub)]
-        cls = self._code.find(stub.cls)
+        cls = self._code.find(stub.cls.module, stub.cls.name)
         given = [self._value(a, what, depth + 1) for a in stub.args]
         try:
             made = cls.__new__(cls, *given) if isinstance(cls, type) else cls(*given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ class Report:
     @property
     def worst(self) -> float:
         return max((d.error for d in self.outputs), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, for JSON."""
+        rows = {"outputs": self.outputs, "layers": self.layers}
+        plain: dict[str, Any] = {"ok": self.ok, "what": self.what, "largest_difference": self.worst, "tolerance": self.tolerance}
+        return plain | {name: [vars(difference) for difference in found] for name, found in rows.items()}
 
     def __str__(self) -> str:
         verdict = "verified" if self.ok else "NOT EQUAL"
@@ -99,14 +106,37 @@ def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Pat
     return found
 
 
-def compare_models(first: StrPath, second: StrPath, *, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
-    """Runs two ONNX files on the same random input; outputs are compared in order."""
-    from converters import formats
+def compare_files(first: StrPath, second: StrPath, *, key: str | None = None, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
+    """Compares two files: two ONNX models by running both, others by their weights. key: where those sit in the first file."""
+    from converters.formats import format_of, load_weights, recognise
+    from converters.options import LoadOptions
 
-    arrays = random_inputs(formats.load([first], family="onnx"), seed=seed)
-    got, want = run_onnx(first, arrays), run_onnx(second, arrays)
+    files = [recognise(path) for path in (first, second)]
+    rows = [format_of(file) for file in files]
+    if all(row is not None and row.name == "onnx" for row in rows):
+        return compare_models(*files, seed=seed, tolerance=tolerance)
+    weights = load_weights(files[0], LoadOptions(key=key)), load_weights(files[1])
+    return compare_weights(*weights, tolerance=tolerance)
+
+
+def compare_models(first: StrPath, second: StrPath, *, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
+    """Runs two ONNX files on the same random input; inputs and outputs are compared in order."""
+    from converters.formats import load
+
+    model, other = load([first]), load([second])
+    arrays = random_inputs(model, seed=seed)
+    if len(other.graph.inputs) != len(arrays):
+        counts = (
+            f"{len(arrays)} inputs ({', '.join(arrays)})",
+            f"{len(other.graph.inputs)} ({', '.join(str(v.name) for v in other.graph.inputs)})",
+        )
+        raise ConversionError(f"{os.fspath(first)} has {counts[0]}, {os.fspath(second)} {counts[1]}: they can't be compared")
+    again = {str(value.name): array for value, array in zip(other.graph.inputs, arrays.values(), strict=True)}
+    if set(again) == set(arrays):
+        again = arrays
+    got, want = run_onnx(first, arrays), run_onnx(second, again)
     if len(got) != len(want):
-        raise ConversionError(f"{first} has {len(got)} outputs, {second} has {len(want)}")
+        raise ConversionError(f"{os.fspath(first)} has {len(got)} outputs, {os.fspath(second)} has {len(want)}")
     pairs = enumerate(zip(got, want, strict=True))
     return Report([difference(f"output {i}", a, b) for i, (a, b) in pairs], tolerance=tolerance, what="both models")
 

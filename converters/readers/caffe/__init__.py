@@ -12,10 +12,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from converters.files import StrPath
+from converters.options import DEFAULTS, LoadOptions
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["load", "load_weights", "lowers"]
 
 
-def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
-    """The graph of a net: paths are the prototxt and, where it has weights, a .caffemodel or .caffemodel.h5.
+def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
+    """The graph of a net: files are the prototxt and, where it has weights, a .caffemodel or .caffemodel.h5.
 
-    inputs: shapes that override those of the file. Raises ConversionError; `key` means nothing here.
+    The options' inputs override the shapes of the file. Raises ConversionError.
     """
     from converters.readers.caffe.lowering import load as lower
 
-    return lower(paths, inputs=inputs)
+    return lower(files, options)
 
 
-def load_weights(path: StrPath) -> dict[str, Any]:
+def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Any]:
     """A weights file's arrays by `LAYER.INDEX`, without a prototxt. Raises ConversionError."""
     from converters.readers.caffe.weights import load_weights as read
 
+    options.no_key(path, "a Caffe file")
     return read(path)
 
 

@@ -19,6 +19,7 @@ from converters.files import StrPath
 from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import mend_names
 from converters.graph.provenance import ORIGINAL_NAME
+from converters.options import LoadOptions
 from converters.readers.caffe.data import DATA_LAYERS, DataShapes
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers import normalization
@@ -46,10 +47,11 @@ _IN_PLACE = frozenset(
 _VIEWS = frozenset({"Reshape", "Flatten", "Split", "Concat", "Slice"})
 
 
-def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     """The graph of a prototxt and its weights. Raises ConversionError."""
     if not 1 <= len(paths) <= 2:
         raise ConversionError(f"a Caffe net is a prototxt and a weights file; {len(paths)} files were given")
+    options.no_key(paths[0], "a Caffe net")
     _check_kinds(paths)
     net = read_net(paths[0])
     _check_types(net)
@@ -57,7 +59,7 @@ def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
     weights.check_match()
 
     try:
-        model = with_open_batch(lambda closed: _NetLowering(net, weights, inputs or {}, closed).model())
+        model = with_open_batch(lambda closed: _NetLowering(net, weights, options.shapes, closed).model())
     except MemoryError as problem:
         raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
     weights.warn()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError
 from converters.files import StrPath
+from converters.options import DEFAULTS, LoadOptions
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["load", "load_params", "lowers"]
 
 
-def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
-    """The graph of `symbol.json, .params`. inputs: shapes by name, which a symbol doesn't say. Raises ConversionError."""
+def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
+    """The graph of `symbol.json, .params`. The options give inputs: shapes by name, which a symbol doesn't say. Raises ConversionError."""
     from converters.readers.mxnet.lowering import lower_symbol
     from converters.readers.mxnet.params import Params, read_params
     from converters.readers.mxnet.symbol import read_symbol
 
-    if key is not None:
-        raise ConversionError("MXNet files have no parts to choose from; leave the key out")
-    if not 1 <= len(paths) <= 2:
+    if not 1 <= len(files) <= 2:
         raise ConversionError("an MXNet model is a symbol.json and a .params file")
-    symbol = read_symbol(paths[0])
-    params = read_params(paths[1]) if len(paths) == 2 else Params("(no .params file)")
-    return lower_symbol(symbol, params, inputs)
+    options.no_key(files[0], "an MXNet symbol")
+    symbol = read_symbol(files[0])
+    params = read_params(files[1]) if len(files) == 2 else Params("(no .params file)")
+    return lower_symbol(symbol, params, options.shapes)
 
 
-def load_params(path: StrPath) -> Params:
+def load_params(path: StrPath, options: LoadOptions = DEFAULTS) -> Params:
     """The arrays of a .params file by name, each a view of the mapped file. Raises FormatError."""
     from converters.readers.mxnet.params import read_params
 
+    options.no_key(path, "an MXNet file")
     return read_params(path)
 
 

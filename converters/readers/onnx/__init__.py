@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from converters.options import DEFAULTS, LoadOptions
 
 if TYPE_CHECKING:
     import onnx_ir
 
     from converters.files import StrPath
 
-__all__ = ["load"]
+__all__ = ["load", "load_weights"]
 
 
-def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
+def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
     """The model of an ONNX file; its tensors stay views of the mapped file. Raises ConversionError.
 
-    inputs: shapes that replace the file's, by input name. key: not for ONNX files, which hold one model.
+    The options' inputs replace the file's shapes.
     """
     from converters.readers.onnx.reader import read
 
-    return read(paths, inputs=inputs, key=key)
+    return read(files, options)
+
+
+def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Any]:
+    """The initializers of an ONNX file under the keys that the graph gives them. Raises ConversionError."""
+    return {str(name): value.const_value for name, value in load([path], options).graph.initializers.items()}

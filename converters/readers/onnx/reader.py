@@ -20,6 +20,7 @@ from converters.graph.builder import INLINE_LIMIT
 from converters.graph.functions import attach, infer_shapes, rewrite
 from converters.graph.passes import order_initializers, remove_unused
 from converters.graph.provenance import note_source
+from converters.options import LoadOptions
 from converters.readers.onnx.keys import rename_initializers
 from converters.readers.onnx.operators import OPERATORS, Operator
 from converters.readers.onnx.tensors import Folder, check_tensor, read_tensor
@@ -30,14 +31,13 @@ _EXPANSION_LIMIT = 200_000
 """More nodes than this don't come out of a model's functions."""
 
 
-def read(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> ir.Model:
+def read(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     """See converters.readers.onnx.load."""
     if len(paths) != 1:
         raise ConversionError(f"an ONNX model is one file, {len(paths)} are given")
     path = paths[0]
     file = os.path.basename(path)
-    if key is not None:
-        raise ConversionError(f"{file}: an ONNX file holds one model; leave the key {printable(key)!r} out")
+    options.no_key(path, "an ONNX file")
     view = map_file(path)
     light, places = take_apart(view, file)
     try:
@@ -46,7 +46,7 @@ def read(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None
         raise FormatError(f"{file}: no ONNX model: {printable(problem)}") from problem
     del light
     try:
-        return build(proto, places, view, Folder(path), inputs=inputs)
+        return build(proto, places, view, Folder(path), inputs=options.shapes)
     except UnicodeDecodeError as problem:
         raise FormatError(f"{file}: a name in it isn't UTF-8") from problem
 

@@ -8,8 +8,10 @@ def my_layer(g, module, x):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from converters.options import DEFAULTS, LoadOptions
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -19,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["load", "lowers", "on_tensors", "parameters"]
 
 
-def load(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None = None, key: str | None = None) -> onnx_ir.Model:
+def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
     """Reads the model of a .t7 file into the common graph, with the numbers of Torch7's evaluate() mode.
 
-    inputs: shapes by name: `input`, or for Lua tables `input_1`, `input_2_1` (positions from 1); without them they are inferred
+    The options give inputs, shapes by name: `input`, or for Lua tables `input_1`, `input_2_1` (positions from 1); without them they are inferred
     where the first module allows. key: where the model sits in a checkpoint: "model", "model.modules[1]". Raises ConversionError.
     """
     from converters.readers.torch7.network import load_network
 
-    return load_network(paths, inputs=inputs, key=key)
+    return load_network(files, options)
 
 
 def __getattr__(name: str) -> Any:

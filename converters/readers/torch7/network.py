@@ -18,6 +18,7 @@ from converters.errors import ConversionError, ConversionWarning, Source, printa
 from converters.files import StrPath
 from converters.graph.builder import Dim, GraphBuilder, SymbolicDimensionError
 from converters.graph.names import identifier
+from converters.options import LoadOptions
 from converters.readers.torch7 import t7
 from converters.readers.torch7.indices import IntegerInputError
 from converters.readers.torch7.module import Module, Parameters, lowers
@@ -150,15 +151,15 @@ _ADVICE = (
 # -- from the file to the graph ----------------------------------------------------------------------------------------
 
 
-def load_network(paths: Sequence[StrPath], *, inputs: Mapping[str, Sequence[int]] | None, key: str | None) -> ir.Model:
+def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     """See converters.readers.torch7.load."""
     if len(paths) != 1:
         raise ConversionError(f"a Torch7 model is one .t7 file, but {len(paths)} files are given")
     file = os.path.basename(os.fspath(paths[0]))
     root = t7.read(paths[0])
-    made = find_model(root, file, key)
+    made = find_model(root, file, options.key)
     _check_types(made, file)
-    shapes = _input_nest(inputs, file) if inputs else _inferred(made, file)
+    shapes = _input_nest(options.shapes, file) if options.inputs else _inferred(made, file)
     name = identifier(Path(file).stem)
     try:
         return _convert(made, file, name, shapes)

@@ -11,6 +11,7 @@ import numpy as np
 
 from converters.errors import ConversionError, FormatError, printable
 from converters.files import StrPath
+from converters.options import DEFAULTS, LoadOptions
 from converters.readers.torch7 import t7
 
 _CHILDREN = ("module", "network", "pooling", "normalizer", "meanestimator", "stdestimator", "converter")
@@ -207,7 +208,7 @@ _ROLES = ("weight", "bias", "running_mean", "running_var", "running_std", "v", "
 """Fields that hold what a module has learnt or been given; all other tensors are buffers, gradients and outputs."""
 
 
-def parameters(path: StrPath, key: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
+def parameters(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, np.ndarray[Any, Any]]:
     """The parameters of a .t7 by name, as views of the mapped file in its own types: `4.0.1.weight` for a module in containers.
 
     A file without a module gives all tensors in its tables, by their keys. A BatchNormalization of version 1 gives the running_var
@@ -215,7 +216,7 @@ def parameters(path: StrPath, key: str | None = None) -> dict[str, np.ndarray[An
     """
     file = os.path.basename(os.fspath(path))
     root = t7.read(path)
-    at = at_key(root, file, key) if key else root
+    at = at_key(root, file, options.key) if options.key else root
     if not is_module(at):
         candidates = _candidates(at)
         if not candidates:

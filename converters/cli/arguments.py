@@ -1,0 +1,44 @@
+"""What commands have in common on the command line: parsers that fail in one way, and words that become values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+from converters.errors import ConversionError
+from converters.options import DTYPES, InputSpec
+
+
+class UsageError(ConversionError):
+    """Wrong usage: exit status 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError where argparse would print and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.format_usage().rstrip()}\n{self.prog}: {message}")
+
+
+def input_spec(word: str) -> tuple[str, InputSpec]:
+    """`NAME=1x3x224x224`, `NAME=1x12:int64`, or without the name (then "", the only input) -> name, shape or (shape, dtype)."""
+    name, _, rest = word.rpartition("=")
+    match = re.fullmatch(r"([0-9]+(?:[x,][0-9]+)*)(?::(\w+))?", rest)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{word}: write NAME=1x3x224x224")
+    if any(len(number) > 18 for number in re.split("[x,]", match[1])):
+        raise argparse.ArgumentTypeError(f"{word}: no size is that large")
+    shape = tuple(int(number) for number in re.split("[x,]", match[1]))
+    if match[2] is None:
+        return name, shape
+    if match[2] not in DTYPES:
+        raise argparse.ArgumentTypeError(f"{word}: there is no type {match[2]}; use {', '.join(DTYPES)}")
+    return name, (shape, match[2])
+
+
+def add_output_options(command: argparse.ArgumentParser, result: str) -> None:
+    """--force, --quiet and --json, of all commands that write a file."""
+    command.add_argument("--force", action="store_true", help="overwrite the target if it exists")
+    command.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    command.add_argument("--json", action="store_true", help=f"print the {result}, or the error, as JSON")

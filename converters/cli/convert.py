@@ -1,0 +1,149 @@
+"""caffe2torch, caffe2onnx, lua2torch ...: a command for each format of the table and each thing it can become."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters import packages
+from converters.cli import terminal
+from converters.cli.arguments import UsageError, add_output_options, input_spec
+from converters.errors import ConversionError, printable
+from converters.files import check_target
+from converters.formats import FORMATS, Format
+from converters.options import LoadOptions
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+_TARGETS = {
+    "torch": ("out.pth (and out.py), or out.safetensors", (".pth", ".pt", ".safetensors")),
+    "onnx": ("out.onnx", (".onnx",)),
+}
+
+
+def add(commands: Any) -> None:
+    """Adds the commands to the parser."""
+    for row in FORMATS:
+        for kind in _TARGETS:
+            if row.word and row.word != kind:
+                _add(commands, row, kind)
+
+
+def _add(commands: Any, row: Format, kind: str) -> None:
+    target, _ = _TARGETS[kind]
+    command = commands.add_parser(f"{row.word}2{kind}", help=f"{' + '.join(role.name for role in row.files)} -> {target}")
+    for role in row.files:
+        command.add_argument(role.name, help=role.help)
+    command.add_argument("target", help=target)
+    command.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=input_spec,
+        metavar="NAME=1x3x224x224[:DTYPE]",
+        help="shape of an input, where the file doesn't have it; the name may be left out where there is one input; repeat it for more",
+    )
+    command.add_argument(
+        "--output", action="append", default=[], metavar="NAME", help="end in this inner value instead; repeat it for more"
+    )
+    command.add_argument("--key", help='where the model sits in a checkpoint ("model", "protos.rnn")')
+    command.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
+    command.add_argument(
+        "--trust", action="store_true", help="let code that you name, and TorchScript programs, run; without it nothing does"
+    )
+    command.add_argument("--verify", action="store_true", help="run the same random input through PyTorch and onnxruntime, and compare")
+    if kind == "onnx":
+        command.add_argument("--opset", type=int, help="write another operator set than the graph's own")
+    if "code" in row.options:
+        command.add_argument("--code", metavar="DIR", help="folder of the model's own Python code, where it has classes of its own")
+        command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
+    add_output_options(command, "result")
+    command.set_defaults(run=_convert, format=row, kind=kind)
+
+
+def _convert(asked: argparse.Namespace) -> int:
+    import converters
+    from converters import formats
+    from converters.verification.torchfile import read_again
+
+    begun = time.perf_counter()
+    row, target = asked.format, Path(asked.target)
+    suffixes = _TARGETS[asked.kind][1]
+    if target.suffix.lower() not in suffixes:
+        raise UsageError(f"convert {row.word}2{asked.kind}: the target {printable(target, 400)} must end in {' or '.join(suffixes)}")
+    files = [getattr(asked, role.name) for role in row.files]
+    for path in _written(target):
+        check_target(path, force=asked.force, sources=files)
+    if asked.verify:
+        packages.check("torch", "onnxruntime", *(["torchfile"] if row.name == "torch7" else []))
+    model = formats.load(files, _options(asked), format=row, target=asked.kind)
+    report = converters.verify(model) if asked.verify else None
+    if report is not None and not report.ok:
+        raise ConversionError(f"{report}\nnothing was written")
+    again = read_again(files[0]) if asked.verify and row.name == "torch7" else None
+    if again is not None and not again.ok:
+        raise ConversionError(f"{again}\nnothing was written")
+    converters.save(model, target, force=asked.force, opset=getattr(asked, "opset", None))
+    facts: dict[str, Any] = {
+        "written": [str(path) for path in _written(target)],
+        "format": row.name,
+        "inputs": {str(v.name): _shape(v) for v in model.graph.inputs},
+        "outputs": {str(v.name): _shape(v) for v in model.graph.outputs},
+        "parameters": sum(v.const_value.size for v in model.graph.initializers.values() if v.const_value is not None),
+        "nodes": len(model.graph),
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+    if report is not None:
+        facts["verified"] = {"largest_difference": report.worst, "tolerance": report.tolerance}
+    if again is not None:
+        facts["read_again"] = str(again)
+    if not asked.quiet:
+        if asked.json:
+            terminal.tell_json(facts)
+        else:
+            _tell(facts)
+    return 0
+
+
+def _options(asked: argparse.Namespace) -> LoadOptions:
+    return LoadOptions(
+        inputs=dict(asked.input),
+        key=asked.key,
+        outputs=tuple(asked.output),
+        code=getattr(asked, "code", None),
+        factory=getattr(asked, "model", None),
+        plugin=asked.plugin,
+        trust=asked.trust,
+        notify=terminal.say,
+    )
+
+
+def _written(target: Path) -> list[Path]:
+    """The files that a conversion to this target writes."""
+    return [target, target.with_suffix(".py")] if target.suffix.lower() in (".pth", ".pt") else [target]
+
+
+def _shape(value: onnx_ir.Value) -> list[int | str | None] | None:
+    return None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
+
+
+def _tell(facts: Mapping[str, Any]) -> None:
+    """The facts as lines, a name and what it is."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        terminal.tell(f"{name.replace('_', ' ') + ':':<12} {printable(value, 2000)}")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return "x".join("?" if item is None else str(item) for item in value)
+    return f"{value:.2g}" if isinstance(value, float) else "?" if value is None else str(value)

@@ -1,0 +1,104 @@
+"""From words to an exit status: the parser of all commands, and what is said where one of them fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from converters.cli import terminal
+from converters.cli.arguments import Parser, UsageError
+from converters.cli.signals import Stopped, answered
+from converters.errors import ConversionError, ConversionWarning, printable
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    terminal.prepare()
+    with answered(as_json=as_json) as seen:
+        try:
+            status = _run(words)
+            terminal.flush()
+            return status
+        except BaseException as problem:
+            if isinstance(problem, Exception) and os.environ.get("CONVERTERS_DEBUG") and not isinstance(problem, ConversionError | OSError):
+                raise
+            if seen and not isinstance(problem, KeyboardInterrupt | Stopped):  # an import that is interrupted fails in ways of its own
+                problem = KeyboardInterrupt()
+            try:
+                return _answer(problem, words, as_json)
+            except OSError:  # nobody can hear it
+                terminal.abandon()
+                return 1
+
+
+def _run(words: list[str]) -> int:
+    parser = _parser()
+    try:
+        asked = parser.parse_args(words)
+    except SystemExit as stop:  # --help and --version
+        return int(stop.code or 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ConversionWarning)
+        warnings.showwarning = _show_warning
+        status: int = asked.run(asked)
+        return status
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    terminal.say(f"warning: {message}")
+
+
+def _answer(problem: BaseException, words: Sequence[str], as_json: bool) -> int:
+    """Says what went wrong; returns the exit status."""
+    if isinstance(problem, UsageError):
+        return terminal.fail(problem, as_json, status=2)
+    if isinstance(problem, ConversionError):
+        return terminal.fail(problem, as_json)
+    if isinstance(problem, KeyboardInterrupt):
+        terminal.say("interrupted; nothing was written")
+        return 130
+    if isinstance(problem, Stopped):
+        terminal.say("stopped; nothing was written")
+        return 128 + problem.number
+    if isinstance(problem, BrokenPipeError):  # nobody reads on; the last flush mustn't complain
+        terminal.abandon()
+        return 1
+    if isinstance(problem, terminal.OutputError):
+        terminal.abandon()
+        terminal.say(f"error: {problem}")
+        return 1
+    if isinstance(problem, MemoryError):
+        return terminal.fail(ConversionError(f"{_files(words)}: needs more memory than there is"), as_json)
+    if not isinstance(problem, Exception):
+        raise problem
+    # a mistake of ours: still one line, and no half output (see files.writing)
+    what = printable(f"{type(problem).__name__}: {problem}", 400)
+    internal = f"{_files(words)}: internal error, please report it (CONVERTERS_DEBUG=1 shows where): {what}"
+    return terminal.fail(ConversionError(internal), as_json)
+
+
+def _files(words: Sequence[str]) -> str:
+    """The files that a command was given, for a message about none in particular."""
+    return ", ".join(word for word in words[1:] if not word.startswith("-") and os.path.exists(word)) or "convert"
+
+
+def _parser() -> Parser:
+    from converters import __version__
+    from converters.cli import convert, formats, inspect, strip, verify
+
+    parser = Parser(
+        prog="convert",
+        description="Legacy checkpoints (Caffe, Lua Torch, MXNet, whole-model PyTorch) to PyTorch and ONNX, with the same numbers.",
+        epilog="Exit status: 0 done, 1 the input can't be converted, 2 wrong usage. `python -m converters` is the same command.",
+    )
+    parser.add_argument("--version", action="version", version=f"converters {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for group in (convert, strip, inspect, verify, formats):
+        group.add(commands)
+    return parser

@@ -1,0 +1,50 @@
+"""strip-to-weights: the weights alone."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from converters.cli import terminal
+from converters.cli.arguments import add_output_options
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the parser."""
+    strip = commands.add_parser("strip-to-weights", help="the exact weights of any PyTorch checkpoint, without running it")
+    strip.add_argument("source", metavar="SOURCE", help="a .pth, .pt, .tar ... that torch.save wrote")
+    strip.add_argument("target", nargs="?", help="out.pth or out.safetensors (default: SOURCE_weights.pth beside the source)")
+    strip.add_argument("--key", help="where the weights sit in a checkpoint: a dotted path")
+    strip.add_argument("--unwrap", action="store_true", help="take the `module.` of DataParallel and DDP wrappers away")
+    strip.add_argument("--strip-prefix", metavar="PREFIX", help="take this prefix off the keys that have it")
+    strip.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="convert floating tensors")
+    strip.add_argument("--fold", action="store_true", help="fold spectral_norm, weight_norm and parametrizations into plain weights")
+    strip.add_argument("--contiguous", action="store_true", help="write every tensor row-major, without its storage's other parts")
+    strip.add_argument(
+        "--source", dest="source_dir", metavar="DIR", help="write the class source that old files embed into DIR, to read it"
+    )
+    add_output_options(strip, "report")
+    strip.set_defaults(run=_strip)
+
+
+def _strip(asked: argparse.Namespace) -> int:
+    from converters.strip import strip_to_weights
+
+    report = strip_to_weights(
+        asked.source,
+        asked.target,
+        key=asked.key,
+        unwrap=asked.unwrap,
+        strip_prefix=asked.strip_prefix,
+        dtype=asked.dtype,
+        fold=asked.fold,
+        contiguous=asked.contiguous,
+        source_dir=asked.source_dir,
+        force=asked.force,
+    )
+    if not asked.quiet:
+        if asked.json:
+            terminal.tell_json(report.as_dict())
+        else:
+            terminal.tell(str(report))
+    return 0

@@ -1,0 +1,45 @@
+"""Ends a graph in inner values, by their names: what `--output NAME` and load(outputs=...) ask for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from converters.errors import ConversionError, printable
+from converters.graph.passes import remove_unused
+
+
+def cut(model: ir.Model, names: Sequence[str]) -> None:
+    """Makes the named values the graph's outputs, in this order, and removes what only the others needed, inputs too.
+
+    A value is found by its name in the graph, or by its name in the source. Raises ConversionError for a name that no value has,
+    for an input or a parameter, and for a name that is given twice.
+    """
+    graph = model.graph
+    values = [value for node in graph if node.op_type != "Constant" for value in node.outputs if value.name]
+    found: dict[str, ir.Value] = {
+        str(value.metadata_props["original_name"]): value for value in values if "original_name" in value.metadata_props
+    }
+    found |= {str(value.name): value for value in values}
+    chosen = []
+    for name in names:
+        if name not in found:
+            raise _unknown(name, found, model)
+        if found[name] in chosen:
+            raise ConversionError(f"the output '{printable(name)}' is asked for twice")
+        chosen.append(found[name])
+    graph.outputs.clear()
+    graph.outputs.extend(chosen)
+    remove_unused(model)
+    for value in list(graph.inputs):
+        if not value.uses() and len(graph.inputs) > 1:
+            graph.inputs.remove(value)
+
+
+def _unknown(name: str, found: dict[str, ir.Value], model: ir.Model) -> ConversionError:
+    if any(value.name == name for value in [*model.graph.inputs, *model.graph.initializers.values()]):
+        return ConversionError(f"'{printable(name)}' is an input or a parameter, not what a layer computes")
+    near = difflib.get_close_matches(name, found, 5, 0.4) or list(found)[-5:]
+    return ConversionError(f"the model has no value '{printable(name)}' to end in", hint=f"it has {', '.join(map(printable, near))}")

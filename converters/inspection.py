@@ -1,0 +1,54 @@
+"""What is in a file: its kind, its format, and the tensors by name, with none of their numbers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from converters.errors import printable
+from converters.files import StrPath
+from converters.formats import format_of, load_weights, recognise
+from converters.options import LoadOptions
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's type, as torch names it, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found. kind: what the file is, in words; format: which format reads it, None for none; nbytes: its size."""
+
+    path: str
+    kind: str
+    format: str | None
+    nbytes: int
+    tensors: dict[str, TensorInfo] = field(default_factory=dict)
+    hint: str | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The answer as plain data, for JSON."""
+        tensors = {name: {"dtype": tensor.dtype, "shape": list(tensor.shape)} for name, tensor in self.tensors.items()}
+        return {"path": self.path, "kind": self.kind, "format": self.format, "bytes": self.nbytes, "hint": self.hint, "tensors": tensors}
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        lines = [f"{printable(self.path, 400)}: {self.kind}, {self.nbytes:,} bytes{hint}"]
+        return "\n".join([*lines, *(f"  {printable(name)}: {tensor}" for name, tensor in self.tensors.items())])
+
+
+def inspect(path: StrPath, key: str | None = None) -> Inspection:
+    """What a file is, and which tensors are in it. key: where the weights sit in a checkpoint. Raises ConversionError."""
+    file = recognise(path)
+    row = format_of(file)
+    tensors = {}
+    if row is not None and file.kind.name in row.weights_kinds:
+        weights = load_weights(file, LoadOptions(key=key))
+        tensors = {name: TensorInfo(weight.torch_dtype, tuple(weight.shape)) for name, weight in weights.items()}
+    return Inspection(file.path, file.kind.words, row.name if row else None, len(file.view), tensors, file.kind.hint or None)

@@ -1,0 +1,130 @@
+"""The one place that runs a user's code: folders of Python files, plugins, TorchScript programs; and only where that is trusted."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import os
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from converters.errors import ConversionError, FormatError, UnsupportedError, printable
+from converters.files import StrPath
+
+_run: set[tuple[str, int, int]] = set()
+"""Plugins that have run in this process, by path, size and time: their lowerings are registered already."""
+
+
+class Code:
+    """The folder that a model's own classes come from; its modules may be imported, once that is trusted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[None]:
+        """Puts the folder at the head of Python's path for the block."""
+        entry = str(self.folder.resolve())
+        sys.path.insert(0, entry)
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(entry)
+
+    def find(self, module: str, name: str) -> Any:
+        """A class or function of the folder's; one that was pickled from a script (`__main__`) is looked for. Raises ConversionError."""
+        if module in ("__main__", "__mp_main__", ""):
+            module = self._file_with(name.split(".")[0])
+        try:
+            value: Any = importlib.import_module(module)
+            for part in name.split("."):
+                value = getattr(value, part)
+        except Exception as problem:  # the code of others fails in ways of its own
+            shown = printable(f"{module}.{name}" if module else name)
+            reason = f"{type(problem).__name__}: {printable(problem, 300)}"
+            raise ConversionError(f"{shown} can't be imported from {self.folder}: {reason}") from problem
+        return value
+
+    def build(self, factory: str) -> Any:
+        """What "module:function" answers. Raises ConversionError."""
+        match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)", factory)
+        if match is None:
+            raise ConversionError(f"--model {printable(factory)}: write module:function")
+        function = self.find(match[1], match[2])
+        try:
+            return function()
+        except Exception as problem:
+            reason = f"{type(problem).__name__}: {printable(problem, 300)}"
+            raise ConversionError(f"{factory} in {self.folder}: {reason}") from problem
+
+    def _file_with(self, name: str) -> str:
+        """The module of the folder that defines a class which was pickled from a script."""
+        found = []
+        for file in sorted(self.folder.rglob("*.py")):
+            with contextlib.suppress(SyntaxError, ValueError, OSError):
+                body = ast.parse(file.read_bytes()).body
+                if any(isinstance(item, ast.ClassDef | ast.FunctionDef) and item.name == name for item in body):
+                    found.append(".".join(file.relative_to(self.folder).with_suffix("").parts))
+        if len(found) != 1:
+            there = f"several define it: {', '.join(found)}" if found else "none there defines it"
+            raise ConversionError(f"class {printable(name)} was saved from a script, and of the files in {self.folder} {there}")
+        return found[0]
+
+
+def run_plugin(path: StrPath, *, trust: bool, notify: Callable[[str], None] | None = None) -> None:
+    """Runs a Python file that registers lowerings, once in a process. Raises UnsupportedError without trust, ConversionError if it fails."""
+    file = os.fspath(path)
+    if not trust:
+        raise UnsupportedError("a plugin is Python code, which has to run", path=file, hint="read it, then say that you trust it: --trust")
+    try:
+        facts = os.stat(file)
+    except OSError as problem:
+        raise ConversionError(f"can't be read: {problem.strerror or problem}", path=file) from problem
+    key = (os.path.realpath(file), facts.st_size, facts.st_mtime_ns)
+    if key in _run:
+        return
+    if notify is not None:
+        notify(f"running the plugin {file}")
+    try:
+        runpy.run_path(file, run_name="converters_plugin")
+    except ConversionError:
+        raise
+    except Exception as problem:
+        line = _line_in(problem, file)
+        raise ConversionError(f"the plugin fails: {type(problem).__name__}: {printable(problem, 300)}", path=file, line=line) from problem
+    _run.add(key)
+
+
+def _line_in(problem: Exception, file: str) -> int | None:
+    """The line of the file that an exception passed through last."""
+    if isinstance(problem, SyntaxError) and problem.filename == file:
+        return problem.lineno
+    line, trace = None, problem.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def run_script(path: StrPath, *, trust: bool, notify: Callable[[str], None] | None = None) -> Any:
+    """The module of a TorchScript archive, in eval mode. Raises UnsupportedError without trust, FormatError for a broken one."""
+    file = os.fspath(path)
+    if not trust:
+        raise UnsupportedError("a TorchScript archive is a program, which has to run", path=file, hint="say that you trust it: --trust")
+    import torch
+
+    if notify is not None:
+        notify(f"{file}: running the TorchScript program in it")
+    try:
+        return torch.jit.load(file, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as problem:
+        lines = str(problem).splitlines() or [type(problem).__name__]
+        raise FormatError(printable(lines[0], 300), path=file) from problem
