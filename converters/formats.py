@@ -51,8 +51,9 @@ class Format:
     """A row of the table.
 
     word: the command's (`lua2torch`), "" for a format of weights alone. noun: what the framework calls a layer. reader, weights:
-    "module:function", imported when used. form: what a file of weights is called in reports. registry: "module:name" of the table of layers. options: fields of LoadOptions that mean
-    something to this format alone. needs: packages that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself.
+    "module:function", imported when used. form: what a file of weights is called in reports. registry: "module:name" of the table of
+    layers. options: fields of LoadOptions that mean something to this format alone. needs: packages that its weights can't be read
+    without. kinds: kinds of files that recognition doesn't know by itself.
     """
 
     name: str

@@ -79,7 +79,7 @@ class Code:
 
 
 def run_plugin(path: StrPath, *, trust: bool, notify: Callable[[str], None] | None = None) -> None:
-    """Runs a Python file that registers lowerings, once in a process. Raises UnsupportedError without trust, ConversionError if it fails."""
+    """Runs a Python file that registers lowerings, once in a process. Raises UnsupportedError without trust."""
     file = os.fspath(path)
     if not trust:
         raise UnsupportedError("a plugin is Python code, which has to run", path=file, hint="read it, then say that you trust it: --trust")

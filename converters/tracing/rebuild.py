@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -15,7 +15,7 @@ __all__ = ["read_weights"]
 def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     """The weights that a checkpoint holds, as its state_dict() would give them: lazy tensors in order, metadata, classes.
 
-    The options' key: where they sit, a dotted path. Raises ConversionError where there are none, or several sets of which no key chooses one.
+    The options give the key, a dotted path. Raises ConversionError where there are none, or several sets of which no key chooses one.
     """
     checkpoint = read_checkpoint(path)
     with about(path):

@@ -24,8 +24,8 @@ __all__ = ["load", "lowers", "on_tensors", "parameters"]
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
     """Reads the model of a .t7 file into the common graph, with the numbers of Torch7's evaluate() mode.
 
-    The options give inputs, shapes by name: `input`, or for Lua tables `input_1`, `input_2_1` (positions from 1); without them they are inferred
-    where the first module allows. key: where the model sits in a checkpoint: "model", "model.modules[1]". Raises ConversionError.
+    The options give inputs, shapes by name: `input`, or for Lua tables `input_1`, `input_2_1` (positions from 1); without them they are
+    inferred where the first module allows. key: where the model sits in a checkpoint: "model", "model.modules[1]". Raises ConversionError.
     """
     from converters.readers.torch7.network import load_network
 

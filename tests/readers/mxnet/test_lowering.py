@@ -9,6 +9,7 @@ import pytest
 
 from converters import ConversionError, ConversionWarning, UnsupportedError
 from converters.graph.provenance import ORIGINAL_NAME
+from converters.options import LoadOptions
 from converters.readers.mxnet import load, lowers
 from tests.readers.mxnet.wire import listing, node, params, record, symbol
 
@@ -23,7 +24,7 @@ def draw(*shape):
 def net(tmp_path, nodes, heads, arrays, inputs, **options):
     """The model of a net written for the test."""
     paths = symbol(tmp_path / "net-symbol.json", nodes, heads, **options), params(tmp_path / "net-0000.params", arrays)
-    return load(paths, inputs=inputs)
+    return load(paths, LoadOptions(inputs=inputs or {}))
 
 
 def run(model, *arrays):
@@ -234,7 +235,7 @@ def test_lists_without_names_are_no_parameters(tmp_path):
     symbol(tmp_path / "a", dense(), [(3, 0)])
     (tmp_path / "b").write_bytes(listing([record(draw(3, 5)), record(draw(3))], []))
     with pytest.raises(ConversionError, match="holds 2 arrays without names"):
-        load([tmp_path / "a", tmp_path / "b"], inputs={"data": (2, 5)})
+        load([tmp_path / "a", tmp_path / "b"], LoadOptions(inputs={"data": (2, 5)}))
 
 
 def test_inputs_need_a_shape(tmp_path):
@@ -335,5 +336,5 @@ def test_softmax_of_images_says_which_axes(tmp_path):
 def test_a_key_is_no_part_of_mxnets_files(tmp_path):
     paths = symbol(tmp_path / "net-symbol.json", dense(), [(3, 0)]), params(tmp_path / "net-0000.params", DENSE)
     with pytest.raises(ConversionError, match="leave the key out"):
-        load(paths, inputs={"data": (2, 5)}, key="model")
+        load(paths, LoadOptions(inputs={"data": (2, 5)}, key="model"))
     assert json.loads(paths[0].read_text())["heads"] == [[3, 0, 0]]

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 import converters
+from converters.options import LoadOptions
 from converters.readers import mxnet
 from converters.readers.mxnet import lowers
 from tests.conformance import FIXTURES, _difference
@@ -54,7 +55,7 @@ def test_operator(tmp_path, case):
     symbol.write_text(str(archive()[f"{case}/json"]))
     inputs, expected = arrays(case, "input"), list(arrays(case, "output").values())
     weights = params(tmp_path / "net-0000.params", arrays(case, "param"))
-    model = mxnet.load([symbol, weights], inputs={name: array.shape for name, array in inputs.items()})
+    model = mxnet.load([symbol, weights], LoadOptions(inputs={name: array.shape for name, array in inputs.items()}))
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     feed = {v.name: inputs[v.name].astype(np.float32) for v in session.get_inputs()}
     check(case, "onnxruntime", session.run(None, feed), expected)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from converters.errors import ConversionError, FormatError, UnsupportedError
 from converters.graph.provenance import ORIGINAL_NAME
+from converters.options import LoadOptions
 from converters.readers.onnx import load
 from converters.readers.onnx.wire import take_apart
 from converters.writers.source.writer import to_module, write_source
@@ -249,15 +250,15 @@ def test_opsets_outside_of_the_range(tmp_path):
 
 def test_a_key_is_refused(tmp_path):
     with pytest.raises(ConversionError, match="holds one model"):
-        load([save(conv_model(), tmp_path)], key="model")
+        load([save(conv_model(), tmp_path)], LoadOptions(key="model"))
 
 
 def test_inputs_are_checked(tmp_path):
     path = save(conv_model(), tmp_path)
     with pytest.raises(ConversionError, match="no input is named 'z'"):
-        load([path], inputs={"z": (1, 3, 8, 8)})
+        load([path], LoadOptions(inputs={"z": (1, 3, 8, 8)}))
     with pytest.raises(ConversionError, match="has 4 axes"):
-        load([path], inputs={"x": (1, 3)})
+        load([path], LoadOptions(inputs={"x": (1, 3)}))
 
 
 def test_initializers_that_are_inputs_too_are_no_arguments(tmp_path):

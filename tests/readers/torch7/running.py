@@ -12,6 +12,7 @@ import onnxruntime
 import torch
 
 import converters
+from converters.options import LoadOptions
 from converters.readers.torch7 import load
 from tests.readers.torch7 import lua
 
@@ -27,7 +28,7 @@ def convert(path: Path, made: Any, x: Any, **options: Any) -> ir.Model:
     path.write_bytes(lua.dumps(made, **options))
     with warnings.catch_warnings():  # what warns is tested in test_network.py; here the numbers count
         warnings.simplefilter("ignore", converters.ConversionWarning)
-        return load([path], inputs={k: v.shape for k, v in named_inputs(x).items()})
+        return load([path], LoadOptions(inputs={k: v.shape for k, v in named_inputs(x).items()}))
 
 
 def run(folder: Path, made: Any, x: Any, feed: Any = None) -> list[list[np.ndarray]]:

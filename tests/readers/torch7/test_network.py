@@ -10,6 +10,7 @@ import pytest
 
 import converters
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError
+from converters.options import LoadOptions
 from converters.readers.torch7 import load, lowers, network, parameters
 from tests.readers.torch7.lua import Function, Object, Storage, Tensor, dumps, module, sizes
 from tests.readers.torch7.running import check
@@ -29,7 +30,7 @@ def write(folder: Path, made: Any) -> Path:
 
 
 def keys(folder: Path, made: Any, **options: Any) -> list[str]:
-    return list(load([write(folder, made)], **{"inputs": {"input": (2, 4)}, **options}).graph.initializers)
+    return list(load([write(folder, made)], LoadOptions(**{"inputs": {"input": (2, 4)}, **options})).graph.initializers)
 
 
 def test_keys_are_positions_in_the_containers(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_where_the_model_sits(made: Any, key: str | None, tmp_path: Path) -> Non
 )
 def test_where_no_model_sits(made: Any, key: str | None, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=message):
-        load([write(tmp_path, made)], inputs={"input": (2, 4)}, key=key)
+        load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}, key=key))
 
 
 def test_parameters_of_a_table_of_tensors(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_all_unknown_classes_at_once(tmp_path: Path) -> None:
         "nn.Sequential", module("nn.Mine"), linear(), module("nn.SpatialFractionalMaxPooling"), module("my.Other"), module("nn.Mine")
     )
     with pytest.raises(UnsupportedError) as caught:
-        load([write(tmp_path, made)], inputs={"input": (2, 4)})
+        load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}))
     lines = str(caught.value).splitlines()
     assert lines[0] == "model.t7: module '0' (nn.Mine): no lowering is registered for this type"
     assert "module '2' (nn.SpatialFractionalMaxPooling)" in lines[1] and "module '3' (my.Other)" in lines[2]
@@ -142,7 +143,7 @@ FAULTS = {
 @pytest.mark.parametrize(("made", "message"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults(made: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError) as caught:
-        load([write(tmp_path, made)], inputs={"input": (2, 4)})
+        load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}))
     assert str(caught.value).startswith("model.t7: ") and message in str(caught.value)
 
 
@@ -150,7 +151,7 @@ def test_a_module_in_itself(tmp_path: Path) -> None:
     made = module("nn.Sequential", module("nn.ReLU"))
     made.fields["modules"].append(made)
     with pytest.raises(ConversionError, match="it contains itself"):
-        load([write(tmp_path, made)], inputs={"input": (2, 4)})
+        load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}))
 
 
 def test_modules_that_multiply_end_in_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,11 +160,11 @@ def test_modules_that_multiply_end_in_an_answer(tmp_path: Path, monkeypatch: pyt
     for _ in range(40):
         twice = module("nn.Sequential", twice, twice)
     with pytest.raises(ConversionError, match="more than 2000 modules would run"):
-        load([write(tmp_path, twice)], inputs={"input": (2, 4)})
+        load([write(tmp_path, twice)], LoadOptions(inputs={"input": (2, 4)}))
     pair = module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity"))
     for tail, message in ((module("nn.Identity"), "more than 10000 tensors"), (module("nn.FlattenTable"), "more than 100000 tensors")):
         with pytest.raises(ConversionError, match=message):
-            load([write(tmp_path, module("nn.Sequential", *[pair] * 60, module("nn.Copy"), tail))], inputs={"input": (2, 4)})
+            load([write(tmp_path, module("nn.Sequential", *[pair] * 60, module("nn.Copy"), tail))], LoadOptions(inputs={"input": (2, 4)}))
 
 
 # -- shapes of inputs --------------------------------------------------------------------------------------------------
@@ -174,11 +175,11 @@ def shapes(model: Any) -> list[tuple[Any, ...]]:
 
 
 def test_the_batch_stays_symbolic(tmp_path: Path) -> None:
-    model = load([write(tmp_path, linear())], inputs={"input": (2, 4)})
+    model = load([write(tmp_path, linear())], LoadOptions(inputs={"input": (2, 4)}))
     assert shapes(model) == [("N", 4)]
-    assert shapes(load([tmp_path / "model.t7"], inputs={"input": (4,)})) == [(4,)]
+    assert shapes(load([tmp_path / "model.t7"], LoadOptions(inputs={"input": (4,)}))) == [(4,)]
     assert shapes(load([tmp_path / "model.t7"])) == [("N", 4)]
-    unnamed = load([tmp_path / "model.t7"], inputs={"": (2, 4)})
+    unnamed = load([tmp_path / "model.t7"], LoadOptions(inputs={"": (2, 4)}))
     assert [value.name for value in unnamed.graph.inputs] == ["input"]
 
 
@@ -186,9 +187,9 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
     made = module("nn.Sequential", module("nn.View", size=sizes(4)), linear())
     path = write(tmp_path, made)
     with pytest.warns(ConversionWarning, match="drops the dimension of a batch of one sample"):
-        model = load([path], inputs={"input": (1, 2, 2)})
+        model = load([path], LoadOptions(inputs={"input": (1, 2, 2)}))
     assert shapes(model) == [(1, 2, 2)] and tuple(model.graph.outputs[0].shape) == (4,)
-    assert shapes(load([path], inputs={"input": (2, 2, 2)})) == [("N", 2, 2)]
+    assert shapes(load([path], LoadOptions(inputs={"input": (2, 2, 2)}))) == [("N", 2, 2)]
     feed = rand(5, 2, 2)
     check(tmp_path, made, rand(2, 2, 2), feed.reshape(5, 4) @ W.T + B, feed=feed)
 
@@ -205,7 +206,7 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
 )
 def test_wrong_shapes(inputs: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=message):
-        load([write(tmp_path, module("nn.CAddTable"))], inputs=inputs)
+        load([write(tmp_path, module("nn.CAddTable"))], LoadOptions(inputs=inputs))
 
 
 def test_known_channels_are_in_the_advice(tmp_path: Path) -> None:
@@ -219,7 +220,8 @@ def test_known_channels_are_in_the_advice(tmp_path: Path) -> None:
 def test_indices_make_an_input_of_integers(tmp_path: Path) -> None:
     table = module("nn.LookupTable", weight=rand(9, 4))
     model = load(
-        [write(tmp_path, module("nn.Sequential", table, module("nn.Mean", dimension=2, sizeAverage=True)))], inputs={"input": (2, 3)}
+        [write(tmp_path, module("nn.Sequential", table, module("nn.Mean", dimension=2, sizeAverage=True)))],
+        LoadOptions(inputs={"input": (2, 3)}),
     )
     assert model.graph.inputs[0].dtype.name == "INT64"
     both = module("nn.ConcatTable", module("nn.Sequential", module("nn.Select", dimension=2, index=1), table), linear())
@@ -240,4 +242,4 @@ WARNED = {
 @pytest.mark.parametrize(("made", "inputs", "message"), WARNED.values(), ids=WARNED.keys())
 def test_warnings(made: Any, inputs: Any, message: str, tmp_path: Path) -> None:
     with pytest.warns(ConversionWarning, match=message):
-        load([write(tmp_path, made)], inputs=inputs)
+        load([write(tmp_path, made)], LoadOptions(inputs=inputs))

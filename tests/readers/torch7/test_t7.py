@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from converters.errors import ConversionError, ConversionWarning, FormatError
+from converters.options import LoadOptions
 from converters.readers.torch7 import load, t7
 from tests.readers.torch7.lua import Function, Object, Pairs, Storage, Tensor, dumps, module
 
@@ -136,7 +137,7 @@ def test_deep_containers_are_refused(tmp_path: Path) -> None:
     finally:
         sys.setrecursionlimit(limit)
     with pytest.raises(ConversionError, match="nested deeper than 150"):
-        load([path], inputs={"input": (2, 3)})
+        load([path], LoadOptions(inputs={"input": (2, 3)}))
 
 
 def test_bytes_behind_the_object_are_told(tmp_path: Path) -> None:
