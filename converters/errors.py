@@ -21,6 +21,9 @@ class ConversionError(Exception):
     or operator. hint: what to do about it, a half sentence. str() puts them together: `path:line: what; hint`.
     """
 
+    is_of_a_file = True
+    """Whether it is a file's fault: `about` names one."""
+
     def __init__(
         self, what: str, *, path: str | None = None, line: int | None = None, layer: str | None = None, hint: str | None = None
     ) -> None:
@@ -73,7 +76,7 @@ def about(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except ConversionError as problem:
-        if problem.path is None:
+        if problem.path is None and problem.is_of_a_file:
             problem.path = os.fspath(path)
         raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from converters.errors import printable
+from converters.errors import about, printable
 from converters.files import StrPath
 from converters.formats import format_of, load_weights, recognise
 from converters.options import LoadOptions
@@ -49,6 +49,7 @@ def inspect(path: StrPath, key: str | None = None) -> Inspection:
     row = format_of(file)
     tensors = {}
     if row is not None and file.kind.name in row.weights_kinds:
-        weights = load_weights(file, LoadOptions(key=key))
+        with about(path):
+            weights = load_weights(file, LoadOptions(key=key))
         tensors = {name: TensorInfo(weight.torch_dtype, tuple(weight.shape)) for name, weight in weights.items()}
     return Inspection(file.path, file.kind.words, row.name if row else None, len(file.view), tensors, file.kind.hint or None)

@@ -27,6 +27,8 @@ EXTRAS = {
 class MissingPackageError(ConversionError):
     """A package that this call needs isn't installed; the message says what installs it."""
 
+    is_of_a_file = False
+
 
 def check(*packages: str, extra: str | None = None) -> None:
     """Raises MissingPackageError unless all of these packages are installed; imports none of them.

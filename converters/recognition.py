@@ -198,7 +198,7 @@ def _by_structure(view: memoryview, head: bytes, text: str | None) -> str | None
         return "t7"
     if re.match(rb"\0\0\0\0[\x01\x02]\0\0\0[\0-\x09]\0\0\0", head):
         return "darknet-weights"
-    if re.match(rb"\x80[\x02-\x05]|[}\])]q\0|\((dp|lp)\d+\n|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n", head):
+    if re.match(rb"\x80[\x02-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\n|[]})]q.\(?", head):  # protocols 0 and 1 have no mark of their own
         return "pickle"
     if len(view) > 48 and bytes(view[-8:]) == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # the footer of a table of TensorFlow's
         return "tensorflow-checkpoint"

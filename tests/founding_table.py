@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 
 import converters
-from converters.tracing.export import export
+from converters import load
 from tests.readers.pytorch import founding
 from tests.test_zoo import PATTERNS
 from tests.test_zoo import rounds as framework_rounds
@@ -141,13 +141,13 @@ def torch_row(name: str, folder: Path, thin: int = 1) -> Row:
         make, shape = WHOLE[name]
         module = settle(make(thin))
         torch.save(module, path)
-        model = export(path, inputs={"": shape}, code=ROOT, trust=True)
+        model = load(path, inputs={"": shape}, code=ROOT, trust=True)
         source = "whole-model .pth"
     else:
         shape = (1, 3, 96, 96)
         module = settle(getattr(founding, CHECKPOINTS[name])())
         torch.save(founding.training_checkpoint(module), path)
-        model = export(
+        model = load(
             path, inputs={"": shape}, key="state_dict", code=ROOT, trust=True, factory=f"tests.readers.pytorch.founding:{CHECKPOINTS[name]}"
         )
         source = "training checkpoint"

@@ -40,7 +40,7 @@ def test_a_conversion_says_what_it_wrote(convert, tmp_path):
 def test_json(convert, tmp_path):
     status, out, _ = convert("caffe2onnx", *CAFFE, tmp_path / "net.onnx", "--json", "--verify")
     facts = json.loads(out)
-    assert status == 0 and facts["inputs"] == {"data": "Nx1x16x16"} and facts["verified"]["largest difference"] < 1e-4
+    assert status == 0 and facts["inputs"] == {"data": ["N", 1, 16, 16]} and facts["verified"]["largest_difference"] < 1e-4
 
 
 def test_quiet(convert, tmp_path):

@@ -61,7 +61,8 @@ INLINE = {
     "onnx": b"\x08\x09\x12\x07pytorch",
     "t7": struct.pack("<iii", 4, 1, 3) + b"V 1",
     "t7-ascii": b"4\n1\n3\nV 1\n13\nnn.Sequential\n",
-    "unknown": b"just some words that say nothing\n",
+    "text": b"just some words that say nothing\n",
+    "unknown": b"\xfe\xed\xfa\xce\xff\x00\x01\x02\x03",
 }
 
 
@@ -90,11 +91,11 @@ def test_kind_of_real_files(file, name):
     assert identify(FIXTURES / "digits" / file).name == name
 
 
-@pytest.mark.parametrize("name", ["html", "git-lfs", "gzip", "npz", "json", "pickle", "zip"])
+@pytest.mark.parametrize("name", ["html", "git-lfs", "gzip", "npz", "json", "zip", "text", "unknown"])
 def test_the_mistaken_are_refused_by_name(name, tmp_path):
     path = tmp_path / "model.t7"
     path.write_bytes(INLINE[name])
-    with pytest.raises(converters.FormatError, match=r"^model\.t7: this is "):
+    with pytest.raises(converters.FormatError, match=r"model\.t7: this is "):
         converters.load(path)
 
 

@@ -29,7 +29,6 @@ def _inspect(asked: argparse.Namespace) -> int:
             found = inspect(path, asked.key)
         except ConversionError as problem:
             status = 1
-            problem.path = problem.path or path
             answers.append(terminal.as_dict(problem))
             if not asked.json:
                 terminal.say(f"error: {problem}")

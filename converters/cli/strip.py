@@ -11,7 +11,7 @@ from converters.cli.arguments import add_output_options
 
 def add(commands: Any) -> None:
     """Adds the command to the parser."""
-    strip = commands.add_parser("strip-to-weights", help="the exact weights of any PyTorch checkpoint, without running it")
+    strip = commands.add_parser("strip-to-weights", help="the exact weights of any checkpoint, without running it")
     strip.add_argument("source", metavar="SOURCE", help="a .pth, .pt, .tar ... that torch.save wrote")
     strip.add_argument("target", nargs="?", help="out.pth or out.safetensors (default: SOURCE_weights.pth beside the source)")
     strip.add_argument("--key", help="where the weights sit in a checkpoint: a dotted path")
@@ -28,11 +28,9 @@ def add(commands: Any) -> None:
 
 
 def _strip(asked: argparse.Namespace) -> int:
-    from converters.strip import strip_to_weights
+    from converters.strip import StripOptions, strip_to_weights
 
-    report = strip_to_weights(
-        asked.source,
-        asked.target,
+    options = StripOptions(
         key=asked.key,
         unwrap=asked.unwrap,
         strip_prefix=asked.strip_prefix,
@@ -42,6 +40,7 @@ def _strip(asked: argparse.Namespace) -> int:
         source_dir=asked.source_dir,
         force=asked.force,
     )
+    report = strip_to_weights(asked.source, asked.target, options)
     if not asked.quiet:
         if asked.json:
             terminal.tell_json(report.as_dict())

@@ -52,7 +52,7 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
     path = files[0]
     if len(files) != 1:
         raise ConversionError(f"a PyTorch model is one file, {len(files)} are given", path=os.fspath(path))
-    file = os.path.basename(path)
+    file = os.fspath(path)
     folder = None if options.code is None else Path(options.code)
     if folder is not None and not folder.is_dir():
         raise ConversionError(f"{folder}: --code must be a folder with the model's Python files")
@@ -143,7 +143,15 @@ def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
 
 
 def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> onnx_ir.Model:
-    """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can."""
+    """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can.
+
+    file: where the module comes from, for messages. Raises ConversionError.
+    """
+    with about(file):
+        return _export(module, inputs, file)
+
+
+def _export(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> onnx_ir.Model:
     import torch
 
     module = _without_random_slopes(module.eval())
@@ -164,7 +172,7 @@ def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], 
                 problem = trouble
                 continue
             raise ConversionError(
-                f"{file}: the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(_line(trouble), 300)}; "
+                f"the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(_line(trouble), 300)}; "
                 "give the right shape with --input"
             ) from trouble
         try:
@@ -175,7 +183,7 @@ def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], 
         model = _finish(model, file)
         _check(model, arrays, expected, file)
         return model
-    raise ConversionError(f"{file}: {printable(_line(problem), 400)}") from problem
+    raise ConversionError(f"{printable(_line(problem), 400)}") from problem
 
 
 def _without_random_slopes(module: torch.nn.Module) -> torch.nn.Module:
@@ -220,20 +228,20 @@ def _arguments(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], fil
         needed = [p.name for p in parameters if p.default is p.empty] or known[:1]
     if not inputs:
         raise ConversionError(
-            f"{file}: a PyTorch file doesn't say what its inputs are; give the shape of {', '.join(needed)}: "
+            f"a PyTorch file doesn't say what its inputs are; give the shape of {', '.join(needed)}: "
             + " ".join(f"--input {name}=1x3x224x224" for name in needed)
         )
     given = dict(inputs)
     if "" in given and len(given) == 1:
         given = {needed[0]: given[""]}
     elif len(given) == 1 and len(needed) == 1 and next(iter(given)) not in known:
-        raise ConversionError(f"{file}: the model's input is named {needed[0]}, not {printable(next(iter(given)))}")
+        raise ConversionError(f"the model's input is named {needed[0]}, not {printable(next(iter(given)))}")
     missing = [name for name in needed if name not in given]
     strange = [name for name in given if name not in known]
     if missing or strange:
         words = [f"the shape of {', '.join(missing)} is missing"] if missing else []
         words += [f"{', '.join(map(printable, strange))} isn't one of its inputs"] if strange else []
-        raise ConversionError(f"{file}: {'; '.join(words)}; the model takes {', '.join(known)}")
+        raise ConversionError(f"{'; '.join(words)}; the model takes {', '.join(known)}")
     names = [name for name in known if name in given]
     return names, [[int(d) for d in given[name]] for name in names]
 
@@ -338,14 +346,16 @@ def _check(model: onnx_ir.Model, arrays: list[torch.Tensor], expected: Any, file
     got = run_tensors(model, arrays)
     wanted = [t for t in _flat(expected) if isinstance(t, torch.Tensor)]
     if len(wanted) != len(got):
-        raise ConversionError(f"{file}: the exported graph has {len(got)} outputs, the model {len(wanted)}")
+        raise ConversionError(f"the exported graph has {len(got)} outputs, the model {len(wanted)}")
     for number, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
         if ours.shape != theirs.shape:
-            raise ConversionError(f"{file}: output {number} has shape {tuple(ours.shape)} once exported, {tuple(theirs.shape)} in PyTorch")
+            raise ConversionError(f"output {number} has shape {tuple(ours.shape)} once exported, {tuple(theirs.shape)} in PyTorch")
         coarse = theirs.dtype in (torch.float16, torch.bfloat16)
         compared = difference(f"output {number}", ours.double().numpy(), theirs.double().numpy())
         if compared.error > (_COARSE if coarse else TOLERANCE):
-            raise ConversionError(f"{file}: {compared} once exported")
+            raise ConversionError(
+                f"output {number} differs once exported: {compared.note or f'by {compared.error:.2g} of its largest number'}"
+            )
 
 
 def _flat(value: Any) -> list[Any]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from converters.errors import ConversionError, FormatError, printable, unsupported
+from converters.errors import ConversionError, printable, unsupported
 from converters.files import StrPath
 from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import mend_names
@@ -52,7 +51,6 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     if not 1 <= len(paths) <= 2:
         raise ConversionError(f"a Caffe net is a prototxt and a weights file; {len(paths)} files were given")
     options.no_key(paths[0], "a Caffe net")
-    _check_kinds(paths)
     net = read_net(paths[0])
     _check_types(net)
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None)
@@ -64,16 +62,6 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
     weights.warn()
     return model
-
-
-def _check_kinds(paths: Sequence[StrPath]) -> None:
-    from converters.files import map_file
-    from converters.readers.caffe.hdf5 import MAGIC
-
-    first = bytes(map_file(paths[0])[:4096])
-    if len(paths) == 1 and (first.startswith(MAGIC) or (b"\0" in first and first[:2] not in (b"\xff\xfe", b"\xfe\xff"))):
-        name = os.path.basename(paths[0])
-        raise FormatError(f"{name}: these are weights alone (or no Caffe file at all); give the net's prototxt too, before it")
 
 
 def _check_types(net: Net) -> None:

@@ -369,5 +369,5 @@ def test_what_needs_the_batch_size_fixes_it(tmp_path: Path) -> None:
 
 def test_one_file_alone(tmp_path: Path) -> None:
     (tmp_path / "net.caffemodel").write_bytes(wire.caffemodel({"a": [W]}))
-    with pytest.raises(ConversionError, match="give the net's prototxt too"):
+    with pytest.raises(ConversionError, match="where the prototxt is due; give PROTOTXT CAFFEMODEL"):
         converters.load(tmp_path / "net.caffemodel")

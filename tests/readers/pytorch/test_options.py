@@ -93,7 +93,7 @@ def test_refusal_says_why(name: str, tmp_path: Path) -> None:
     path = save(checkpoint, tmp_path / "m.pth")
     with pytest.raises(ConversionError, match=words) as caught:
         strip_to_weights(path, key=key)
-    assert str(caught.value).startswith("m.pth: ")
+    assert caught.value.path == str(path) and str(caught.value).startswith(f"{path}: ")
     assert [file.name for file in tmp_path.iterdir()] == ["m.pth"]
 
 
