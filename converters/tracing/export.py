@@ -353,9 +353,8 @@ def _check(model: onnx_ir.Model, arrays: list[torch.Tensor], expected: Any, file
         coarse = theirs.dtype in (torch.float16, torch.bfloat16)
         compared = difference(f"output {number}", ours.double().numpy(), theirs.double().numpy())
         if compared.error > (_COARSE if coarse else TOLERANCE):
-            raise ConversionError(
-                f"output {number} differs once exported: {compared.note or f'by {compared.error:.2g} of its largest number'}"
-            )
+            how = compared.note or f"by {compared.error:.2g} of its largest number"
+            raise ConversionError(f"output {number} differs once exported: {how}")
 
 
 def _flat(value: Any) -> list[Any]:
