@@ -127,6 +127,7 @@ def verify(
     model: onnx_ir.Model | StrPath,
     other: StrPath | None = None,
     *,
+    opset: int | None = None,
     inputs: Mapping[str, NDArray[np.generic]] | None = None,
     key: str | None = None,
     seed: int = 0,
@@ -134,18 +135,19 @@ def verify(
 ) -> Report:
     """Compares two conversions, output by output or tensor by tensor.
 
-    A model runs in PyTorch and in onnxruntime (as the ONNX file `other`, else as one written for the purpose) on the same input:
-    `inputs` by name, else random numbers of `seed`. Two paths are compared by running both, where they are ONNX, else by their
-    weights (key: where those sit in the first). tolerance: the largest difference allowed, relative to the largest number.
+    A model runs in PyTorch and in onnxruntime (as the ONNX file `other`, else as one written for the purpose, in operator set `opset`),
+    whose optimizer is off, on the same input: `inputs` by name, else random numbers of `seed`. Two paths are compared by running both,
+    where they are ONNX, else by their weights (key: where those sit in the first). tolerance: the largest difference allowed, relative
+    to the largest number.
     Raises ConversionError.
     """
     from converters.verification.compare import compare_files
     from converters.verification.compare import verify as run_both
 
     if not isinstance(model, str) and not hasattr(model, "__fspath__"):
-        return run_both(model, other, inputs=inputs, seed=seed, tolerance=tolerance)
+        return run_both(model, other, opset=opset, inputs=inputs, seed=seed, tolerance=tolerance)
     if other is None:
-        return run_both(load(model, key=key), inputs=inputs, seed=seed, tolerance=tolerance)
+        return run_both(load(model, key=key), opset=opset, inputs=inputs, seed=seed, tolerance=tolerance)
     return compare_files(model, other, key=key, seed=seed, tolerance=tolerance)
 
 

@@ -19,6 +19,8 @@ from converters.options import LoadOptions
 if TYPE_CHECKING:
     import onnx_ir
 
+    from converters.verification.compare import Report
+
 _TARGETS = {
     "torch": ("out.pth (and out.py), or out.safetensors", (".pth", ".pt", ".safetensors")),
     "onnx": ("out.onnx", (".onnx",)),
@@ -66,7 +68,6 @@ def _add(commands: Any, row: Format, kind: str) -> None:
 
 
 def _convert(asked: argparse.Namespace) -> int:
-    import converters
     from converters import formats
     from converters.verification.torchfile import read_again
 
@@ -81,13 +82,10 @@ def _convert(asked: argparse.Namespace) -> int:
     if asked.verify:
         packages.check("torch", "onnxruntime", *(["torchfile"] if row.name == "torch7" else []))
     model = formats.load(files, _options(asked), format=row, target=asked.kind)
-    report = converters.verify(model) if asked.verify else None
-    if report is not None and not report.ok:
-        raise ConversionError(f"{report}\nnothing was written")
     again = read_again(files[0]) if asked.verify and row.name == "torch7" else None
     if again is not None and not again.ok:
         raise ConversionError(f"{again}\nnothing was written")
-    converters.save(model, target, force=asked.force, opset=getattr(asked, "opset", None))
+    report = _save(asked, model, target)
     facts: dict[str, Any] = {
         "written": [str(path) for path in _written(target)],
         "format": row.name,
@@ -99,6 +97,7 @@ def _convert(asked: argparse.Namespace) -> int:
     }
     if report is not None:
         facts["verified"] = {"largest_difference": report.worst, "tolerance": report.tolerance}
+        facts["optimizer"] = f"onnxruntime's {report.optimizer_words}"
     if again is not None:
         facts["read_again"] = str(again)
     if not asked.quiet:
@@ -107,6 +106,24 @@ def _convert(asked: argparse.Namespace) -> int:
         else:
             _tell(facts)
     return 0
+
+
+def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Report | None:
+    """Writes the target, with --verify only if it answers as the other runtime does."""
+    import converters
+    from converters.verification.compare import write_verified
+
+    opset = getattr(asked, "opset", None)
+    if not asked.verify:
+        converters.save(model, target, force=asked.force, opset=opset)
+        return None
+    onnx = asked.kind == "onnx"
+    report = write_verified(model, target, opset=opset, force=asked.force) if onnx else converters.verify(model)
+    if not report.ok:
+        raise ConversionError(f"{report}\nnothing was written")
+    if not onnx:
+        converters.save(model, target, force=asked.force)
+    return report
 
 
 def _options(asked: argparse.Namespace) -> LoadOptions:

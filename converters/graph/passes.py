@@ -114,10 +114,36 @@ def separate_pads(model: ir.Model) -> None:
             node.resize_inputs(4)
             node.replace_input_with(3, axes)
             continue
-        kept = ir.Value(name=f"{name}_kept", shape=node.outputs[0].shape, type=node.outputs[0].type)
-        graph.insert_after(node, ir.Node("", "Max", [node.outputs[0]], outputs=[kept], name=f"{name}_kept"))
-        for user in pools:
-            user.replace_input_with(0, kept)
+        _keep_apart(graph, node, pools)
+
+
+def separate_products(model: ir.Model) -> None:
+    """Keeps onnxruntime from folding a BatchNormalization into a MatMul whose columns aren't its channels.
+
+    Versions 1.17 to 1.31 at least look for the MatMul through Reshape and Transpose nodes, and scale its columns; of a MatMul of other
+    than two axes they make a Gemm, which some of them then refuse.
+    """
+    graph = model.graph
+    for node in list(graph):
+        if node.domain or node.op_type != "BatchNormalization":
+            continue
+        user, value = node, node.inputs[0]
+        producer = value.producer() if value is not None else None
+        while producer is not None and producer.op_type in ("Reshape", "Transpose") and not producer.domain:
+            user, value = producer, producer.inputs[0]
+            producer = value.producer() if value is not None else None
+        flat = value is not None and value.shape is not None and len(value.shape) == 2
+        if producer is not None and producer.op_type == "MatMul" and not producer.domain and not (user is node and flat):
+            _keep_apart(graph, producer, [user])
+
+
+def _keep_apart(graph: ir.Graph, node: ir.Node, users: list[ir.Node]) -> None:
+    """Puts a Max of one tensor, which no version takes away, between a node and those that read its output first."""
+    name = f"{node.outputs[0].name}_kept"
+    kept = ir.Value(name=name, shape=node.outputs[0].shape, type=node.outputs[0].type)
+    graph.insert_after(node, ir.Node("", "Max", [node.outputs[0]], outputs=[kept], name=name, metadata_props=dict(node.metadata_props)))
+    for user in users:
+        user.replace_input_with(0, kept)
 
 
 def _constant(name: str, array: NDArray[Any]) -> tuple[ir.Node, ir.Value]:

@@ -13,13 +13,18 @@ from converters.files import StrPath
 from converters.runtimes.compare import Array
 
 
-def run_onnx(path: StrPath, arrays: Mapping[str, Array]) -> list[Array]:
-    """The outputs of an ONNX file in onnxruntime on the CPU, in output order."""
+def run_onnx(path: StrPath, arrays: Mapping[str, Array], *, optimize: bool = False) -> list[Array]:
+    """The outputs of an ONNX file in onnxruntime on the CPU, in output order.
+
+    optimize: let onnxruntime rewrite the graph first, as it does unless told not to; without it the very nodes of the file run.
+    """
     packages.require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         names = [i.name for i in session.get_inputs()]

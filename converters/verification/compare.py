@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from converters import packages
-from converters.errors import ConversionError
+from converters.errors import ConversionError, printable
 from converters.files import StrPath
 from converters.graph.provenance import source_of
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What `verify` found: `outputs`, one Difference each; `layers`, the first values that differ, filled where an output fails."""
+    """What `verify` found: `outputs`, one Difference each; `layers`, the first values that differ, filled where an output fails.
+
+    The files run as they are written; `optimizer` says what onnxruntime's own optimizer changes of that, which is no fault of a file.
+    """
 
     outputs: list[Difference]
     layers: list[Difference] = field(default_factory=list)
     tolerance: float = TOLERANCE
     what: str = "PyTorch and onnxruntime"
+    optimizer: list[Difference] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -43,15 +48,25 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for JSON."""
-        rows = {"outputs": self.outputs, "layers": self.layers}
+        rows = {"outputs": self.outputs, "layers": self.layers, "optimizer": self.optimizer}
         plain: dict[str, Any] = {"ok": self.ok, "what": self.what, "largest_difference": self.worst, "tolerance": self.tolerance}
         return plain | {name: [vars(difference) for difference in found] for name, found in rows.items()}
+
+    @property
+    def optimizer_words(self) -> str:
+        """How far the optimizer of onnxruntime takes the answers from those of the file; empty where it wasn't asked."""
+        if not self.optimizer:
+            return ""
+        worst = max(self.optimizer, key=lambda d: d.error)
+        return f"changes the answers by at most {worst.error:.2g}" if np.isfinite(worst.error) else str(worst)
 
     def __str__(self) -> str:
         verdict = "verified" if self.ok else "NOT EQUAL"
         lines = [f"{verdict}: {self.what}, tolerance {self.tolerance:g}", *(f"  {d}" for d in self.outputs)]
         if self.layers:
             lines += ["  the first values that differ:", *(f"    {d}" for d in self.layers)]
+        if self.optimizer:
+            lines.append(f"  onnxruntime's optimizer: {self.optimizer_words}")
         return "\n".join(lines)
 
 
@@ -59,14 +74,17 @@ def verify(
     model: onnx_ir.Model,
     onnx_path: StrPath | None = None,
     *,
+    opset: int | None = None,
     inputs: Mapping[str, Array] | None = None,
     seed: int = 0,
     tolerance: float = TOLERANCE,
 ) -> Report:
     """Runs the model as PyTorch and as ONNX (the file at `onnx_path`, else one written for the purpose) on the same input.
 
-    inputs: arrays by input name, else seeded random ones. Returns a Report; where an output differs by more than `tolerance` of its
-    largest number, it names the first values inside the graph that do, with the source layers they come from.
+    opset: the operator set of a file that is written for the purpose, if it isn't the graph's own. inputs: arrays by input name, else
+    seeded random ones. onnxruntime runs the nodes as they are written, its optimizer off. Returns a Report; where an output differs by
+    more than `tolerance` of its largest number, it names the first values inside the graph that do, with the source layers they come
+    from.
     """
     packages.check("torch", "onnxruntime")
     from converters.writers.onnx.writer import write_onnx
@@ -75,17 +93,49 @@ def verify(
     with tempfile.TemporaryDirectory() as folder:
         if onnx_path is None:
             onnx_path = Path(folder, "model.onnx")
-            write_onnx(model, onnx_path)
+            write_onnx(model, onnx_path, opset=opset)
         names = [str(v.name) for v in model.graph.outputs]
-        pairs = zip(names, run_torch(model, arrays), run_onnx(onnx_path, arrays), strict=True)
-        outputs = [difference(name, a, b) for name, a, b in pairs]
-        report = Report(outputs, tolerance=tolerance)
+        answers = run_onnx(onnx_path, arrays)
+        optimizer = _optimized(names, onnx_path, arrays, answers)
+        outputs = [difference(name, a, b) for name, a, b in zip(names, run_torch(model, arrays), answers, strict=True)]
+        report = Report(outputs, tolerance=tolerance, optimizer=optimizer)
         if report.ok:
             return report
-        return Report(outputs, _first_layers(model, arrays, Path(folder), tolerance), tolerance)
+        return replace(report, layers=_first_layers(model, arrays, Path(folder), tolerance, opset))
 
 
-def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Path, tolerance: float, most: int = 5) -> list[Difference]:
+class _DifferentError(Exception):
+    """Takes a file back that was written, but doesn't answer as PyTorch does."""
+
+
+def write_verified(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False) -> Report:
+    """Writes the model as ONNX and verifies the very file; it gets its name only if the Report that is answered is ok."""
+    from converters.writers.onnx.writer import write_onnx
+
+    reports: list[Report] = []
+
+    def check(written: Path) -> None:
+        reports.append(verify(model, written, opset=opset))
+        if not reports[0].ok:
+            raise _DifferentError
+
+    with contextlib.suppress(_DifferentError):
+        write_onnx(model, path, opset=opset, force=force, check=check)
+    return reports[0]
+
+
+def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], answers: list[Array]) -> list[Difference]:
+    """What onnxruntime's optimizer makes of a file's answers; where the rewritten graph fails, that."""
+    try:
+        changed = run_onnx(path, arrays, optimize=True)
+    except ConversionError as problem:
+        return [Difference(names[0], float("inf"), 0.0, note=f"it fails: {printable(problem)}")]
+    return [difference(name, a, b) for name, a, b in zip(names, changed, answers, strict=True)]
+
+
+def _first_layers(
+    model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Path, tolerance: float, opset: int | None, most: int = 5
+) -> list[Difference]:
     """The first values in graph order that differ, found by making every value an output."""
     from converters.writers.onnx.writer import write_onnx
 
@@ -95,7 +145,7 @@ def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Pat
     opened.graph.outputs.clear()
     opened.graph.outputs.extend(values)
     path = folder / "opened.onnx"
-    write_onnx(opened, path)
+    write_onnx(opened, path, opset=opset)
     found = []
     for value, source, a, b in zip(values, sources, run_torch(opened, arrays), run_onnx(path, arrays), strict=True):
         compared = difference(str(value.name), a, b, source)

@@ -6,7 +6,9 @@ library could write: runtimes refuse files that are newer than they are. ceil_mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -15,7 +17,7 @@ import onnx_ir as ir
 
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
-from converters.graph.passes import explicit_pooling, separate_pads
+from converters.graph.passes import explicit_pooling, separate_pads, separate_products
 from converters.tensors.storage import ArrayStorage
 from converters.version import __version__
 from converters.writers.onnx.opsets.translation import to_opset
@@ -24,12 +26,22 @@ PROTOBUF_LIMIT = 2**31 - 2**20
 """Largest file that one protobuf message may be (2 GiB), with a margin; beyond it tensors go to a file beside."""
 EXTERNAL_ALIGNMENT = 4096
 
+Check = Callable[[Path], None] | None
 
-def write_onnx(model: ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False, limit: int = PROTOBUF_LIMIT) -> None:
+
+def write_onnx(
+    model: ir.Model,
+    path: StrPath,
+    *,
+    opset: int | None = None,
+    force: bool = False,
+    check: Check = None,
+    limit: int = PROTOBUF_LIMIT,
+) -> None:
     """Writes the model as ONNX. Above `limit` bytes the tensors go to PATH.data beside it (ONNX external data).
 
     opset: another operator set of the default domain, by the rules in opsets/. Raises ConversionError where the model can't be
-    said in it, OutputExistsError.
+    said in it, OutputExistsError. check: is called with the finished file before it gets its name; if it raises, nothing is written.
     """
     target = check_target(path, force=force)
     written = model.clone()
@@ -37,13 +49,18 @@ def write_onnx(model: ir.Model, path: StrPath, *, opset: int | None = None, forc
     if opset is not None and opset != written.graph.opset_imports.get("", 0):
         to_opset(written, opset)
     separate_pads(written)
+    separate_products(written)
     shell, tensors = _shell(written)
     bodies = [(tensor.name or "", tensor) for tensor in tensors]
     size = shell.ByteSize() + sum(tensor.nbytes + len(name) + 100 for name, tensor in bodies)
     if size > limit:
-        _write_external(shell, bodies, target, force)
+        check_target(_beside(target), force=force)
+        if check is None:
+            _write_external(shell, bodies, target, force)
+        else:
+            _write_external_checked(shell, bodies, target, check)
     else:
-        _write_single(shell, bodies, target, force)
+        _write_single(shell, bodies, target, force, check)
 
 
 def _shell(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
@@ -108,7 +125,7 @@ def _tensor_proto(name: str, tensor: ir.TensorProtocol) -> onnx.TensorProto:
     return onnx.TensorProto(name=name, data_type=int(tensor.dtype), dims=tensor.shape.numpy())
 
 
-def _write_single(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProtocol]], target: Path, force: bool) -> None:
+def _write_single(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProtocol]], target: Path, force: bool, check: Check) -> None:
     """ModelProto = its fields without the graph, then the graph field = its fields without initializers, then each initializer."""
     graph = shell.graph.SerializeToString()
     shell.ClearField("graph")
@@ -133,11 +150,28 @@ def _write_single(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProt
             if data is not None:
                 for chunk in tensor_bytes(data):
                     file.write(chunk)
+        if check is not None:
+            file.flush()
+            check(Path(file.name) if isinstance(file.name, str) else Path(f"/proc/self/fd/{file.fileno()}"))
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(target.name + ".data")
+
+
+def _write_external_checked(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProtocol]], target: Path, check: Check) -> None:
+    """Both files in a folder of their own, from which they are moved when they pass."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:80]}.") as folder:
+        inside = Path(folder, target.name)
+        _write_external(shell, tensors, inside, False)
+        if check is not None:
+            check(inside)
+        os.replace(_beside(inside), _beside(target))
+        os.replace(inside, target)
 
 
 def _write_external(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProtocol]], target: Path, force: bool) -> None:
-    beside = target.with_name(target.name + ".data")
-    check_target(beside, force=force)
+    beside = _beside(target)
     offset = 0
     with writing(target, force=force) as file:
         with writing(beside, force=force, size=sum(tensor.nbytes for _, tensor in tensors)) as data:

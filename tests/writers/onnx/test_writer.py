@@ -120,3 +120,22 @@ def test_zeros_before_a_pool_are_pixels(tmp_path, op_type, kernel, opset):
     windows = np.lib.stride_tricks.sliding_window_view(whole, (kernel, kernel), axis=(2, 3))[:, :, ::2, ::2]
     expected = windows.max((4, 5)) if op_type == "MaxPool" else windows.mean((4, 5))
     np.testing.assert_allclose(run(tmp_path / "m.onnx", image), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shapes", [((2, 5), (2, 12, 1, 1)), ((2, 5), (1, 12, 2)), ((2, 3, 5), (6, 12)), ((2, 3, 5), None)], ids=str)
+def test_batch_norms_behind_products_keep_their_channels(tmp_path, shapes):
+    """onnxruntime folds the statistics into the MatMul's columns, through Reshape and Transpose, whether or not they are the channels."""
+    shape, dims = shapes
+    random = np.random.default_rng(0)
+    weight, x = random.standard_normal((5, 12)).astype(np.float32), random.standard_normal(shape).astype(np.float32)
+    statistics = {k: (random.random(12) + 0.5).astype(np.float32) for k in ("weight", "bias", "running_mean", "running_var")}
+    g = GraphBuilder("product")
+    product = g.emit("MatMul", g.input("x", shape), g.param("weight", weight))
+    moved = g.emit("Reshape", product, list(dims)) if dims else g.emit("Transpose", product, perm=[0, 2, 1])
+    with g.at(None, "norm"):
+        g.output(g.emit("BatchNormalization", moved, *(g.param(k, v) for k, v in statistics.items())), "y")
+    write_onnx(g.finish(), tmp_path / "m.onnx")
+    plain = (x @ weight).reshape(dims) if dims else (x @ weight).transpose(0, 2, 1)
+    scale, bias, mean, variance = (v.reshape(-1, *[1] * (plain.ndim - 2)) for v in statistics.values())
+    expected = (plain - mean) / np.sqrt(variance + 1e-5) * scale + bias
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), expected, rtol=1e-4, atol=1e-5)

@@ -15,6 +15,7 @@ import onnx.defs
 import onnx_ir as ir
 
 from converters.errors import ConversionError, UnsupportedError
+from converters.graph.names import Names
 from converters.graph.provenance import source_of
 from converters.registry import NoFacts, Registry
 from converters.writers.onnx.opsets.site import NEWER, OLDER, RefusedError, Rule, Site
@@ -56,20 +57,12 @@ class _Translation:
     def __init__(self, model: ir.Model, target: int) -> None:
         self.target = target
         self.refusals: list[str] = []
-        self._names: set[str] = set()
+        names = Names(model.graph.initializers)
         for part in _parts(model):
-            self._names.update(str(value.name) for value in part.inputs)
-            for node in part.all_nodes():
-                self._names.update(str(value.name) for value in (*node.inputs, *node.outputs) if value is not None)
-        self._names.update(model.graph.initializers)
-
-    def unique(self, name: str) -> str:
-        free, count = name, 0
-        while free in self._names:
-            count += 1
-            free = f"{name}_{count}"
-        self._names.add(free)
-        return free
+            values = [*part.inputs, *(value for node in part.all_nodes() for value in (*node.inputs, *node.outputs))]
+            for value in values:
+                names.add(str(value.name) if value is not None else "")
+        self.unique = names.free
 
     def move(self, node: ir.Node, current: int) -> None:
         """Takes one node, written in set `current`, to the target."""
