@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -54,7 +54,7 @@ class StripReport:
     """What strip-to-weights found and wrote to `path`.
 
     classes: the modules' class names, how many of each. parameters: elements of all tensors, tied ones once. tied: names of the same
-    elements. left_out: what else the file holds, by its path in it. unknown: what only the class's code could say. suspicious: what the
+    elements. left_out: what else the file holds. unknown: what only the class's code could say. suspicious: what the
     file would have run. sources: the files with the classes' source text.
     """
 
@@ -67,7 +67,7 @@ class StripReport:
     dtypes: dict[str, int]
     classes: dict[str, int]
     tied: list[list[str]] = field(default_factory=list)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     suspicious: list[str] = field(default_factory=list)
     folded: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class StripReport:
         """The report as plain data, for JSON: snake_case names, paths as text, shapes as lists."""
         plain: dict[str, Any] = dict(vars(self))
         plain["source"], plain["path"], plain["sources"] = str(self.source), str(self.path), [str(path) for path in self.sources]
-        plain["left_out"] = [{"path": path, **asdict(entry), "shape": _plain_shape(entry)} for path, entry in self.left_out.items()]
+        plain["left_out"] = [{**asdict(entry), "shape": _plain_shape(entry)} for entry in self.left_out]
         return plain
 
     def __str__(self) -> str:
@@ -111,21 +111,18 @@ def _listed(names: list[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _grouped(left_out: Mapping[str, LeftOut]) -> list[str]:
+def _grouped(left_out: Sequence[LeftOut]) -> list[str]:
     """What was left out in a few words: tensors by the path that all of a top-level entry's have in common."""
     groups: dict[str, list[list[str]]] = {}
-    words: dict[str, str] = {}
-    for path, entry in left_out.items():
-        parts = path.split(".")
-        if entry.shape is None:
-            words.setdefault(path, printable(path))
-        else:
-            groups.setdefault(parts[0], []).append(parts)
-            words.setdefault(parts[0], "")
+    for entry in left_out:
+        parts = entry.path.split(".")
+        groups.setdefault(parts[0] if entry.shape is not None else entry.path, []).append(parts if entry.shape is not None else [])
+    words = []
     for first, paths in groups.items():
-        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
-        words[first] = printable(".".join(parts[0] for parts in shared)) + (f": {len(paths)} tensors" if len(paths) > 1 else "")
-    return list(words.values())
+        tensors = [parts for parts in paths if parts]
+        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*tensors, strict=False))
+        words.append(printable(".".join(parts[0] for parts in shared) or first) + (f": {len(tensors)} tensors" if len(tensors) > 1 else ""))
+    return words
 
 
 def strip_to_weights(source: StrPath, target: StrPath | None = None, options: StripOptions | None = None) -> StripReport:

@@ -25,8 +25,9 @@ class ClassSource:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that a file holds and that isn't among the weights: its type's name; for a tensor also dtype and shape."""
+    """Something that a file holds and that isn't among the weights: its path in the file, its type; for a tensor also dtype and shape."""
 
+    path: str
     type: str
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
@@ -38,7 +39,7 @@ class StateDict:
 
     form: what the file is, in words ("zip checkpoint"). key: where in the file the weights sit. metadata: state_dict._metadata.
     classes: each module's path and class (empty where the file holds a bare dictionary). spectral_dims: the axis of a weight under
-    torch's old spectral_norm, where the file says it. left_out: the path of what else the file holds, and what that is. unknown: what
+    torch's old spectral_norm, where the file says it. left_out: what else the file holds. unknown: what
     only the classes' code could say. called: what the file would have called; nothing of it ran. sources: the classes' source text.
     """
 
@@ -48,7 +49,7 @@ class StateDict:
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
     spectral_dims: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
     sources: list[ClassSource] = field(default_factory=list)

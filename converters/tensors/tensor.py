@@ -144,7 +144,11 @@ class RebuiltTensor:
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in _parts(self.arguments))
+        return sum(piece.nbytes for piece in self.pieces())
+
+    def pieces(self) -> Iterator[Tensor]:
+        """The plain tensors among its arguments."""
+        return _tensors_in(self.arguments)
 
     def numpy(self) -> npt.NDArray[Any]:
         raise UnsupportedError(f"a {self.layout} tensor has no plain array; write it as .pth, which keeps it as it is")
@@ -153,12 +157,12 @@ class RebuiltTensor:
         return self.numpy()
 
 
-def _parts(arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+def _tensors_in(arguments: tuple[Any, ...]) -> Iterator[Tensor]:
     for argument in arguments:
         if isinstance(argument, Tensor):
             yield argument
         elif isinstance(argument, tuple):
-            yield from _parts(argument)
+            yield from _tensors_in(argument)
 
 
 @dataclass(frozen=True)

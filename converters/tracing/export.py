@@ -76,7 +76,7 @@ def _tell(options: LoadOptions, line: str) -> None:
 
 def _whole(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code | None) -> Any:
     """The module that the file holds."""
-    root = _module_in(checkpoint.root) if options.key is None else resolve(checkpoint.root, options.key)
+    root = _module_in(checkpoint.root) if options.key is None else resolve(checkpoint.root, options.key)[0]
     if not is_module(root):
         raise ConversionError(f"'{printable(options.key)}' is no model; for weights give what builds the model: --model")
     own = own_classes(root)

@@ -2,244 +2,252 @@
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from converters.errors import ConversionError, printable
+from converters.readers.pytorch import contents
 from converters.readers.pytorch.archives.archive import Checkpoint
-from converters.readers.pytorch.modules import children, is_module, key_text, mapping_state, module_state, own_tensors
-from converters.readers.pytorch.pickles.stubs import Stub
-from converters.readers.pytorch.tensors import TypedStorage, as_weight
+from converters.readers.pytorch.contents import AVERAGE, MAIN, OTHER, Weighing, parts
+from converters.readers.pytorch.modules import is_module, key_text, mapping_state, module_state, with_numbers
+from converters.readers.pytorch.pickles.stubs import Items, Stub
+from converters.readers.pytorch.tensors import as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
-from converters.tensors.tensor import Tensor
+from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
 
-_LOOKED_AT = 20_000  # objects of a checkpoint that are searched for weights
-_DEEP = 5
 _SHOWN = 20
-
-_USUAL = {"state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module"}
-_AVERAGED = {"ema", "avg", "average", "averaged", "swa", "shadow"}
-_OTHER = re.compile(
-    r"optim\w*|sched\w*|lr|scaler|callbacks?|criterion|loss(es)?|rng|amp|hparams?|hyper\w*|config|cfg|args|history|meta|metrics?|extra|grads?|"
-    r"momentum|stats|statistics|confusion"
-)
+_ALL = "*"
+_NAMED = 1000  # entries without tensors that are named as left out
+_FORMS = {"TorchScript": "TorchScript archive", "torch.package": "torch.package archive", "pickle": "plain pickle"}
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A place in a checkpoint where weights are: its path, as --key takes it."""
+class Part:
+    """A part of a container that has weights in it. rank: how near it is to being the weights (contents.MAIN ...)."""
 
-    path: tuple[str, ...]
+    name: str
     value: Any
     rank: int
 
-    @property
-    def key(self) -> str:
-        return ".".join(self.path)
-
 
 def select(checkpoint: Checkpoint, key: str | None = None) -> StateDict:
-    """The weights of a checkpoint, with the key they sit under and what else is in it.
+    """The weights of a checkpoint, with the key they sit under and all else that is in it.
 
-    Raises ConversionError where there are none, where the key isn't there, or where several would do and none was named.
+    key: a dotted path; "PATH.*" or "*" takes all that is there, under names joined by dots. Raises ConversionError where there are no
+    weights, where the key isn't there, or where several sets would do and none was named.
     """
-    root = checkpoint.root if key is None else resolve(checkpoint.root, key)
-    search = _Search()
-    state = _state(root, checkpoint, search)
-    if state is not None:
-        state.key, beside = key or "", _beside(checkpoint.root, key)
-    else:
-        state, picked = _choose(root, checkpoint, search, key)
-        state.key, beside = picked.key if key is None else f"{key}.{picked.key}", _beside(root, picked.path[0])
-    state.left_out = {**beside, **state.left_out}
+    whole = key is not None and (key == _ALL or key.endswith(f".{_ALL}"))
+    place = key[:-1].removesuffix(".") if whole and key is not None else key
+    root, steps = resolve(checkpoint.root, place) if place else (checkpoint.root, ())
+    chooser = _Chooser(checkpoint)
+    state, path = (chooser.join(root), ()) if whole else chooser.choose(root, steps)
+    steps = steps + path
+    state.key = ".".join(steps)
+    inner = [replace(entry, path=".".join((*steps, entry.path))) for entry in state.left_out]
+    state.left_out = [*inner, *_rest(checkpoint.root, steps, state)]
     state.form = _FORMS.get(checkpoint.form, f"{checkpoint.form} checkpoint")
     state.called, state.sources = checkpoint.called, checkpoint.sources
     return state
 
 
-_FORMS = {"TorchScript": "TorchScript archive", "torch.package": "torch.package archive", "pickle": "plain pickle"}
+class _Chooser:
+    """Walks down to the one part of a checkpoint that is the weights."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.weigh = Weighing()
+
+    def choose(self, root: Any, steps: tuple[str, ...]) -> tuple[StateDict, tuple[str, ...]]:
+        """The weights inside root, and the path from it to them. steps: the path to root, for messages. Raises ConversionError."""
+        value = root
+        path: tuple[str, ...] = ()
+        while not (is_module(value) or as_weight(value) is not None or contents.is_wrapped(value)):
+            own, inside = self._split(value)
+            kept = self._kept(own, inside, (*steps, *path))
+            if not kept:
+                if not own:
+                    raise ConversionError(_nothing(root, value))
+                return _own_state(value, own), path
+            if len(kept) > 1 and not self._same(kept):
+                raise ConversionError(_ambiguous(own, inside, (*steps, *path)))
+            value, path = kept[0].value, (*path, kept[0].name)
+        return self._state(value), path
+
+    def _state(self, value: Any) -> StateDict:
+        """The weights that a module or a tensor is."""
+        if not is_module(value):
+            return mapping_state({"tensor": value})
+        state = module_state(value, self.checkpoint.script)
+        if not state.tensors:
+            name = printable(value.class_name)
+            raise ConversionError(f"the model ({name}) has no parameters and no buffers: there are no weights to write")
+        return state
+
+    def _split(self, value: Any) -> tuple[dict[Any, Any], list[Part]]:
+        """A container's own tensors by key, and its parts that have weights in them; an optimizer's aren't."""
+        own: dict[Any, Any] = {}
+        inside: list[Part] = []
+        if contents.is_optimizer(value):
+            return own, inside
+        for key, inner in parts(value):
+            if as_weight(inner) is not None or (contents.is_wrapped(inner) and not is_module(inner)):
+                own[key] = inner
+            elif isinstance(inner, dict | list | tuple | Stub) and not (isinstance(key, str) and _is_aside(key)):
+                found = self.weigh(inner)
+                if found is not None:
+                    rank = contents.rank(key) if isinstance(key, str) else OTHER
+                    inside.append(Part(key_text(key), inner, max(found, rank) if rank != MAIN or found != OTHER else MAIN))
+        return own, inside
+
+    def _kept(self, own: dict[Any, Any], inside: list[Part], steps: tuple[str, ...]) -> list[Part]:
+        """The parts that may be the weights; none where a container's own tensors are. Raises ConversionError where either could be."""
+        if not inside:
+            return []
+        best = min(part.rank for part in inside)
+        figures = [key for key in own if isinstance(key, str) and contents.is_figure(key, as_weight(own[key]))]
+        if len(figures) < len(own):
+            if best >= AVERAGE:
+                return []
+            if best != MAIN:
+                raise ConversionError(_ambiguous(own, inside, steps))
+        # A usual name doesn't outweigh a second network that stands beside it.
+        return [part for part in inside if part.rank == best or (best == MAIN and part.rank == OTHER)]
+
+    def _same(self, kept: list[Part]) -> bool:
+        """Whether several parts are the same weights, as a model and its own state_dict are."""
+        first: StateDict | None = None
+        for part in kept[:_SHOWN]:
+            try:
+                state, _ = self.choose(part.value, ())
+            except ConversionError:
+                return False
+            if first is not None and (list(state.tensors) != list(first.tensors) or _places(state) != _places(first)):
+                return False
+            first = first or state
+        return len(kept) <= _SHOWN
+
+    def join(self, root: Any) -> StateDict:
+        """All weights inside an object, under the names of their parts joined by dots; optimizers' aren't."""
+        state = StateDict()
+        pending: list[tuple[str, Any, int]] = [("", root, 0)]
+        while pending:
+            path, value, depth = pending.pop()
+            weight = as_weight(value)
+            if weight is not None:
+                _add(state, {path or "tensor": weight})
+            elif is_module(value):
+                inner = module_state(value, self.checkpoint.script)
+                prefix = f"{path}." if path else ""
+                _add(state, {prefix + name: tensor for name, tensor in inner.tensors.items()})
+                state.metadata |= {(prefix + name).removesuffix("."): entry for name, entry in inner.metadata.items()}
+                state.classes |= {(prefix + name).removesuffix("."): cls for name, cls in inner.classes.items()}
+                state.spectral_dims |= {prefix + name: dim for name, dim in inner.spectral_dims.items()}
+                state.unknown += [words for words in inner.unknown if words not in state.unknown]
+            elif isinstance(value, dict | list | tuple | Stub) and depth <= contents.DEEP and self.weigh(value) is not None:
+                inside = [(key_text(key), inner) for key, inner in parts(value) if not (isinstance(key, str) and _is_aside(key))]
+                pending.extend((f"{path}.{name}" if path else name, inner, depth + 1) for name, inner in reversed(inside))
+        if not state.tensors:
+            raise ConversionError(_nothing(root, root))
+        return state
 
 
-def _choose(root: Any, checkpoint: Checkpoint, search: _Search, key: str | None) -> tuple[StateDict, Candidate]:
-    """The one set of weights inside an object."""
-    candidates = list(search.candidates(root))
-    if not candidates:
-        raise ConversionError(_nothing(root))
-    best = min(candidate.rank for candidate in candidates)
-    chosen = [candidate for candidate in candidates if candidate.rank == best]
-    shallow = min(len(candidate.path) for candidate in chosen)
-    chosen = [candidate for candidate in chosen if len(candidate.path) == shallow]
-    if best == 0:  # a usual name doesn't outweigh a second network that stands beside it
-        chosen += [other for other in candidates if other.rank == 1 and len(other.path) <= shallow and _is_large(other)]
-    states = [_state(candidate.value, checkpoint, search) for candidate in chosen[:_SHOWN]]
-    if any(state is None or not _same(state, states[0]) for state in states):
-        raise ConversionError(_ambiguous(sorted(candidates, key=lambda candidate: candidate.rank), key))
-    if states[0] is None:
-        raise ConversionError(_nothing(chosen[0].value))
-    return states[0], chosen[0]
+def _is_aside(key: str) -> bool:
+    """What torch itself keeps beside tensors in one dictionary; and an optimizer's part."""
+    return contents.is_optimizer_name(key) or key.endswith(("_packed_params", "_extra_state"))
 
 
-def _same(state: StateDict, other: StateDict | None) -> bool:
-    """Whether two candidates are the same weights, as a model and its own state_dict are."""
-    return other is not None and list(state.tensors) == list(other.tensors) and _places(state) == _places(other)
+def _own_state(value: Any, own: dict[Any, Any]) -> StateDict:
+    """A container's own tensors as weights, without an optimizer's moments of them."""
+    mapping: dict[Any, Any] = dict(parts(value)) if isinstance(value, dict) else own
+    state = mapping_state(mapping, value.attributes if isinstance(value, Items) else {})
+    moments = contents.moments(state.tensors)
+    if len(moments) == len(state.tensors):
+        raise ConversionError(f"there are no weights in it: it holds an optimizer's moments ({', '.join(map(printable, moments[:5]))})")
+    for name in moments:
+        weight = state.tensors.pop(name)
+        state.left_out.append(LeftOut(name, "an optimizer's moment", weight.torch_dtype, weight.shape))
+    return state
+
+
+def _add(state: StateDict, tensors: dict[str, Weight]) -> None:
+    for name, weight in tensors.items():
+        if name in state.tensors:
+            raise ConversionError(f"two tensors would both be called '{printable(name)}'")
+        state.tensors[name] = with_numbers(name, weight)
 
 
 def _places(state: StateDict) -> list[Any]:
     return [weight.place if isinstance(weight, Tensor) else id(weight) for weight in state.tensors.values()]
 
 
-def _is_large(candidate: Candidate) -> bool:
-    return is_module(candidate.value) or len(_entries(candidate.value)) > 1
+# -- what is left out
 
 
-def _entries(value: Any) -> dict[Any, Any]:
-    """The entries of a dictionary, or of an object of a class derived from it; none for anything else."""
-    if isinstance(value, dict):
-        return value
-    return value.entries or {} if isinstance(value, Stub) and not is_module(value) else {}
-
-
-def _state(value: Any, checkpoint: Checkpoint, search: _Search) -> StateDict | None:
-    """The weights that a value itself is: a module, a dictionary or list of tensors, a tensor."""
-    if is_module(value):
-        state = module_state(value, checkpoint.script)
-        if not state.tensors:
-            name = printable(value.class_name)
-            raise ConversionError(f"the model ({name}) has no parameters and no buffers: there are no weights to write")
-        return state
-    weight = as_weight(value)
-    if weight is not None:
-        return mapping_state({"tensor": value})
-    if search.is_weights(_entries(value)):
-        return mapping_state(value if isinstance(value, dict) else _entries(value))
-    if isinstance(value, list | tuple) and any(as_weight(item) is not None for item in value) and not search.holds_networks(value):
-        return mapping_state({str(i): item for i, item in enumerate(value)})
-    return None
-
-
-def _is_wrapped(value: Any) -> bool:
-    """A tensor in a form that isn't known: an object made of tensors or storages."""
-    return isinstance(value, Stub) and any(isinstance(arg, TypedStorage) or as_weight(arg) is not None for arg in value.args[:16])
-
-
-class _Search:
-    """Looks for modules and dictionaries of tensors inside an object; each dictionary is counted once."""
-
-    def __init__(self) -> None:
-        self._counted: dict[int, int] = {}
-        self._kept: list[Any] = []  # so that what was counted keeps its identity
-
-    def tensors(self, mapping: dict[Any, Any]) -> int:
-        known = self._counted.get(id(mapping))
-        if known is None:
-            known = self._counted[id(mapping)] = sum(as_weight(value) is not None or _is_wrapped(value) for value in mapping.values())
-            self._kept.append(mapping)
-        return known
-
-    def holds_networks(self, values: Iterable[Any]) -> bool:
-        return any(is_module(value) or self.tensors(_entries(value)) > 1 for value in values if isinstance(value, dict | Stub))
-
-    def is_weights(self, mapping: dict[Any, Any]) -> bool:
-        """A dictionary with tensors of its own and no networks beside them."""
-        return "param_groups" not in mapping and self.tensors(mapping) > 0 and not self.holds_networks(mapping.values())
-
-    def candidates(self, root: Any) -> Iterator[Candidate]:
-        """Modules and dictionaries of tensors inside an object, nearest first, each once."""
-        pending: deque[tuple[tuple[str, ...], Any]] = deque([((), root)])
-        seen = {id(root)}
-        looked = 0
-        while pending and looked < _LOOKED_AT:
-            path, value = pending.popleft()
-            looked += 1
-            if path and (_has_tensors(value) if is_module(value) else self.is_weights(_entries(value))):
-                yield Candidate(path, value, _rank(path))
+def _rest(root: Any, steps: tuple[str, ...], state: StateDict) -> Iterator[LeftOut]:
+    """Every tensor of the file that isn't among the weights, and what else stands beside them."""
+    written: set[Any] = {entry.path for entry in state.left_out}
+    for weight in state.tensors.values():
+        written |= set(_pieces(weight))
+    seen: set[int] = set()
+    named = 0
+    prefix = ""
+    for step in (*steps, None):
+        chosen = None
+        for key, inner in parts(root) if isinstance(root, dict | list | tuple | Stub) else ():
+            name = contents.text(key)
+            if name == step and chosen is None:
+                chosen = inner
                 continue
-            if len(path) >= _DEEP:
-                continue
-            for name, inner in _inside(value):
-                if id(inner) not in seen and isinstance(inner, dict | list | tuple | Stub):
-                    seen.add(id(inner))
-                    pending.append(((*path, name), inner))
-
-
-def _has_tensors(module: Stub) -> bool:
-    """Whether a module or one of those in it has a tensor; broken ones count, so that they are reported when chosen."""
-    pending, seen = [module], {id(module)}
-    while pending:
-        current = pending.pop()
-        try:
-            if next(iter(own_tensors(current)), None) is not None:
-                return True
-            inner = children(current)
-        except ConversionError:
-            return True
-        for child in inner.values():
-            if id(child) not in seen:
-                seen.add(id(child))
-                pending.append(child)
-    return False
-
-
-def _inside(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Stub):
-        if is_module(value) or "param_groups" in value.attributes:
+            found = False
+            for path, weight in contents.tensors_inside(inner, prefix + name, seen):
+                found = True
+                if not written & set(_pieces(weight)) and path not in written:
+                    yield LeftOut(path, "tensor", weight.torch_dtype, weight.shape)
+            if step is not None and not found and as_weight(inner) is None and named < _NAMED:
+                named += 1
+                yield LeftOut(prefix + name, inner.class_name if isinstance(inner, Stub) else type(inner).__name__)
+        if step is None or chosen is None:
             return
-        yield from ((str(name), inner) for name, inner in value.attributes.items() if isinstance(name, str))
-        yield from ((str(i), inner) for i, inner in enumerate(value.args[:100]) if isinstance(inner, Stub))
-        yield from ((str(i), inner) for i, inner in enumerate((value.items or [])[:1000]))
-        yield from ((str(name), inner) for name, inner in (value.slots or {}).items() if isinstance(name, str))
-        if isinstance(value.state, dict | list | tuple):
-            yield from _inside(value.state)
-    if isinstance(value, dict | Stub) and "param_groups" not in _entries(value):
-        yield from ((str(name), inner) for name, inner in _entries(value).items() if isinstance(name, str | int))
-    elif isinstance(value, list | tuple):
-        yield from ((str(i), inner) for i, inner in enumerate(value[:1000]))
+        root, prefix = chosen, f"{prefix}{step}."
 
 
-def _rank(path: tuple[str, ...]) -> int:
-    """0: a usual name for the weights; 1: any other; 2: an average of them; 3: something that only has tensors in it."""
-    words = {word for name in path for word in re.split(r"[\W_]+", name.lower())}
-    if any(_OTHER.fullmatch(word) for word in words):
-        return 3
-    if words & _AVERAGED:
-        return 2
-    return 0 if path[-1].lower() in _USUAL else 1
-
-
-def _beside(root: Any, key: str | None) -> dict[str, LeftOut]:
-    """What else a checkpoint holds beside the weights: its entries' names."""
-    first = (key or "").split(".")[0]
-    entries = _entries(root)
-    if key is None or first not in entries:
-        return {}
-    others = {str(name) if isinstance(name, str | int) else type(name).__name__: entry for name, entry in entries.items() if name != first}
-    return {name: LeftOut(type(entry).__name__) for name, entry in others.items()}
+def _pieces(weight: Weight) -> Iterator[Any]:
+    """What a tensor is made of, as something that can be compared."""
+    if isinstance(weight, Tensor):
+        yield weight.place
+        if weight.quantizer is not None:
+            for number in (weight.quantizer.scale, weight.quantizer.zero_point):
+                if isinstance(number, Tensor):
+                    yield number.place
+    elif isinstance(weight, RebuiltTensor):
+        yield id(weight)
+        yield from (piece.place for piece in weight.pieces())
 
 
 # -- --key
 
 
-def resolve(root: Any, key: str) -> Any:
-    """The value at a dotted path: dictionary keys (which may hold dots), list indices, attributes, submodules.
+def resolve(root: Any, key: str) -> tuple[Any, tuple[str, ...]]:
+    """The value at a dotted path, and its steps: dictionary keys (which may hold dots), list indices, attributes, submodules.
 
     Raises ConversionError that lists what there is.
     """
-    parts = key.split(".")
+    words = key.split(".")
     value, at = root, 0
-    while at < len(parts):
-        for end in range(len(parts), at, -1):
-            found = _step(value, ".".join(parts[at:end]))
+    steps: list[str] = []
+    while at < len(words):
+        for end in range(len(words), at, -1):
+            found = _step(value, ".".join(words[at:end]))
             if found is not None:
+                steps.append(".".join(words[at:end]))
                 value, at = found[0], end
                 break
         else:
             there = ", ".join(printable(name, 60) for name in _names(value)[:_SHOWN]) or "nothing that has a name"
-            where = f" in '{printable('.'.join(parts[:at]))}'" if at else ""
-            raise ConversionError(f"there is no '{printable('.'.join(parts[at:]))}'{where}; there is: {there}")
-    return value
+            where = f" in '{printable('.'.join(words[:at]))}'" if at else ""
+            raise ConversionError(f"there is no '{printable('.'.join(words[at:]))}'{where}; there is: {there}")
+    return value, tuple(steps)
 
 
 def _step(value: Any, name: str) -> tuple[Any] | None:
@@ -272,22 +280,31 @@ def _names(value: Any) -> list[str]:
 # -- messages
 
 
-def _ambiguous(candidates: list[Candidate], key: str | None) -> str:
-    prefix = f"{key}." if key else ""
-    lines = [f"  --key {printable(prefix + candidate.key)}   ({_words(candidate.value)})" for candidate in candidates[:_SHOWN]]
-    if len(candidates) > _SHOWN:
-        lines.append(f"  ... and {len(candidates) - _SHOWN} more")
+def _ambiguous(own: dict[Any, Any], inside: list[Part], steps: tuple[str, ...]) -> str:
+    prefix = "".join(f"{step}." for step in steps)
+    shown = sorted(inside, key=lambda part: part.rank)[:_SHOWN]
+    lines = [f"  --key {printable(prefix + part.name)}   ({_words(part.value)})" for part in shown]
+    if len(inside) > _SHOWN:
+        lines.append(f"  ... and {len(inside) - _SHOWN} more")
+    tensors = f", {len(own)} tensor{'s' if len(own) > 1 else ''} beside them ({', '.join(_some(own))}) included" if own else ""
+    lines.append(f"  --key '{printable(prefix)}{_ALL}'   (all of them{tensors}, under names joined by dots)")
     return "holds several sets of weights; choose one:\n" + "\n".join(lines)
+
+
+def _some(own: dict[Any, Any]) -> list[str]:
+    return [printable(contents.text(key), 40) for key in own][:4] + (["..."] if len(own) > 4 else [])
 
 
 def _words(value: Any) -> str:
     if is_module(value):
         return printable(value.class_name)
-    total = _Search().tensors(_entries(value))
+    total = sum(1 for _ in contents.tensors_inside(value, "", set()))
     return f"{total} tensor{'s' if total != 1 else ''}"
 
 
-def _nothing(root: Any) -> str:
+def _nothing(root: Any, value: Any) -> str:
+    if contents.is_optimizer(value):
+        return "there are no weights in it: it holds an optimizer's state (param_groups)"
     what = root.class_name if isinstance(root, Stub) else type(root).__name__
     names = ", ".join(printable(name, 40) for name in _names(root)[:10])
     return f"there are no weights in it: it holds a {printable(what)}" + (f" with {names}" if names else "")

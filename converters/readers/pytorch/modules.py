@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
-from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
+from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import RebuiltTensor, Weight
@@ -210,8 +210,8 @@ def _version(module: Stub) -> int:
 # -- dictionaries
 
 
-def mapping_state(mapping: Mapping[Any, Any]) -> StateDict:
-    """A dictionary of tensors as weights: entries that aren't tensors are dropped, and named.
+def mapping_state(mapping: Mapping[Any, Any], attributes: Mapping[str, Any] | None = None) -> StateDict:
+    """A dictionary of tensors as weights: entries that aren't tensors are left out, and named. attributes: those of the dictionary itself.
 
     Raises UnsupportedError for an entry that holds numbers in a form only its own class can read.
     """
@@ -232,12 +232,15 @@ def mapping_state(mapping: Mapping[Any, Any]) -> StateDict:
             raise UnsupportedError(f"'{printable(name)}' holds quantized weights in a packed form; only torch's own code can unpack them")
         else:
             what = value.class_name if isinstance(value, Stub) else type(value).__name__
-            state.left_out[name] = LeftOut(what)
+            state.left_out.append(LeftOut(name, what))
             if name.endswith("_extra_state"):
                 words = "is no tensor and is left out; load_state_dict will miss it unless strict=False"
                 warnings.warn(f"'{printable(name)}' {words}", ConversionWarning, stacklevel=2)
-    if isinstance(mapping, Items):
-        state.metadata = _metadata(mapping.attributes.get("_metadata"))
+    state.metadata = _metadata((attributes or {}).get("_metadata"))
+    if strange := [key for key in mapping if not isinstance(key, str | int) or isinstance(key, bool)]:
+        shown = ", ".join(printable(repr(key), 40) for key in strange[:4])
+        words = f"{len(strange)} of its keys aren't text ({shown}); they are written as names"
+        warnings.warn(words, ConversionWarning, stacklevel=2)
     return state
 
 

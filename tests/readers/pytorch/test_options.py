@@ -44,6 +44,21 @@ CHOICES: dict[str, tuple[Any, str | None, Any]] = {
     "list of tensors": ([torch.ones(2), torch.zeros(1)], None, {"0": torch.ones(2), "1": torch.zeros(1)}),
     "tensor": (torch.ones(3), None, {"tensor": torch.ones(3)}),
     "same twice": ({"model": A, "net": A}, None, A),
+    "mean beside": ({"mean": torch.ones(3), "std": torch.ones(3), "state_dict": A}, None, A),
+    "counter beside an unusual name": ({"generator": A, "step": torch.tensor(3)}, None, A),
+    "tensor beside a usual name": ({"model": A, "queue": torch.ones(4, 2)}, None, A),
+    "average of an unusual name": ({"generator": A, "generator_ema": B}, None, A),
+    "moments beside weights": ({**A, "exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)}, None, A),
+    "velocity beside weights": ({**A, "velocity": torch.ones(2)}, None, A),
+    "a layer called velocity": ({**A, "velocity": torch.ones(5)}, None, {**A, "velocity": torch.ones(5)}),
+    "velocities": ({"net": A, "velocity": B, "exp_avg": B}, None, A),
+    "three deep": ({"run": {"best": {"net": A}}, "step": 1}, None, A),
+    "all of several": (
+        {"encoder": {"conv": A}, "decoder": B, "scale": torch.ones(1), "optimizer": OPTIMIZER},
+        "*",
+        {"encoder.conv.w": A["w"], "encoder.conv.b": A["b"], "decoder.w": B["w"], "decoder.b": B["b"], "scale": torch.ones(1)},
+    ),
+    "all of a list below a key": ({"parts": [A, B]}, "parts.*", {"0.w": A["w"], "0.b": A["b"], "1.w": B["w"], "1.b": B["b"]}),
 }
 
 
@@ -74,7 +89,16 @@ REFUSED: dict[str, tuple[Any, str | None, str]] = {
     "two networks": ({"netG": A, "netD": B}, None, "--key netG"),
     "usual name and another": ({"model": A, "discriminator": B}, None, "--key discriminator"),
     "two models": ({"g": classes.Net(), "d": classes.Net()}, None, "--key d"),
+    "different depths": ({"G": A, "D": {"main": B}}, None, r"--key D .*(?s:.*)--key '\*'"),
+    "a part of one tensor": ({"encoder": A, "embedding": {"w": torch.ones(2)}}, None, "--key embedding "),
+    "a list beside a part": ({"layers": [A, B], "head": B}, None, "--key layers "),
+    "tensors of its own beside a part": ({"layer": A, "scale": torch.ones(3)}, None, r"1 tensor beside them \(scale\)"),
+    "flat and nested": ({"encoder.weight": torch.ones(2), "decoder": A}, None, "--key decoder "),
+    "several below the key": ({"nets": {"a": A, "b": B}}, "nets", r"--key nets\.a "),
+    "several averages": ({"ema_a": A, "ema_b": B}, None, "--key ema_b "),
     "only an optimizer": ({"optimizer": OPTIMIZER}, None, "no weights"),
+    "an optimizer itself": (OPTIMIZER, None, "an optimizer's state"),
+    "only moments": ({"exp_avg": torch.ones(2)}, None, "an optimizer's moments"),
     "empty": ({}, None, "no weights"),
     "text": ("hello", None, "no weights"),
     "nothing": (None, None, "no weights"),
@@ -324,9 +348,31 @@ def test_report(tmp_path: Path) -> None:
     assert report.key == "model" and report.form == "zip checkpoint"
     assert report.tensors == len(model.state_dict())
     assert report.classes["tests.readers.pytorch.classes.Tied"] == 1
-    assert list(report.left_out) == ["optimizer", "epoch"]
+    assert [entry.path for entry in report.left_out] == ["optimizer.state.0.exp_avg", "epoch"]
     assert ["emb.weight", "head.weight"] in report.tied and len(report.tied) == 3  # parts of one buffer aren't tied: mask, row, column
     assert "tests.readers.pytorch.classes.Tied" in report.unknown[0]
     text = str(report)
-    assert "left out:  optimizer, epoch" in text and "m_weights.pth" in text
+    assert "left out:  optimizer.state.0.exp_avg, epoch" in text and "m_weights.pth" in text
+    moment = {"path": "optimizer.state.0.exp_avg", "type": "tensor", "dtype": "float32", "shape": [2]}
+    assert report.as_dict()["left_out"] == [moment, {"path": "epoch", "type": "int", "dtype": None, "shape": None}]
     assert report.as_dict()["path"] == str(tmp_path / "m_weights.pth")
+
+
+def test_every_tensor_is_written_or_named(tmp_path: Path) -> None:
+    model = classes.Net()
+    model.plain = torch.ones(7)  # type: ignore[assignment]
+    optimizer = {"state": {i: {"exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)} for i in range(8)}, "param_groups": []}
+    ema = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    checkpoint = {"model": model, "ema": ema, "optimizer": optimizer, "log": [{"images": torch.ones(3)}], "note": "text"}
+    report = strip_to_weights(save(checkpoint, tmp_path / "m.pth"))
+    left = {entry.path: entry.shape for entry in report.left_out}
+    want = {f"optimizer.state.{i}.{name}": (2,) for i in range(8) for name in ("exp_avg", "exp_avg_sq")}
+    want |= {f"ema.{name}": tuple(tensor.shape) for name, tensor in ema.items()} | {"log.0.images": (3,), "model.plain": (7,), "note": None}
+    assert left == want
+    shown = next(line for line in str(report).splitlines() if line.startswith("left out:"))
+    assert f"ema: {len(ema)} tensors, optimizer.state: 16 tensors, log.0.images, note" in shown and "model.plain" in shown
+
+
+def test_keys_that_are_no_text_are_said(tmp_path: Path) -> None:
+    with pytest.warns(ConversionWarning, match=r"2 of its keys aren't text \(None, 1.5\)"):
+        assert list(strip(save({None: torch.ones(1), "w": torch.ones(1), 1.5: torch.ones(1)}, tmp_path / "m.pth"))) == ["None", "w", "1.5"]
