@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters import packages
-from converters.errors import ConversionWarning, FormatError, printable
+from converters.errors import FormatError, about, printable, warn
 from converters.files import StrPath, map_file
 
 LIST_MAGIC = 0x112
@@ -93,10 +92,10 @@ class Record:
         return result
 
 
-def _check_range(where: str, indices: NDArray[Any], size: int) -> None:
+def _check_range(what: str, indices: NDArray[Any], size: int) -> None:
     if indices.size and (indices.min() < 0 or indices.max() >= size):
         raise FormatError(
-            f"{where}: a sparse array's indices reach {int(indices.max())} where the axis has {size} entries; the file is damaged"
+            f"{what}: a sparse array's indices reach {int(indices.max())} where the axis has {size} entries; the file is damaged"
         )
 
 
@@ -112,7 +111,8 @@ class Params(Mapping[str, NDArray[Any]]):
     named: bool = True
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.records[name].array()
+        with about(self.path):
+            return self.records[name].array()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.records)
@@ -129,14 +129,14 @@ class Params(Mapping[str, NDArray[Any]]):
 class _Cursor:
     """Reads little-endian numbers and blocks of a mapped file, each checked against what is left of it."""
 
-    def __init__(self, view: memoryview, base: str) -> None:
-        self.view, self.base, self.at = view, base, 0
+    def __init__(self, view: memoryview) -> None:
+        self.view, self.at = view, 0
 
     def take(self, size: int, what: str) -> memoryview:
         left = len(self.view) - self.at
         if size > left:
             raise FormatError(
-                f"{self.base}: truncated or damaged: {what} at byte {self.at} needs {size} bytes, but {left} are left; fetch the file again"
+                f"truncated or damaged: {what} at byte {self.at} needs {size} bytes, but {left} are left; fetch the file again"
             )
         self.at += size
         return self.view[self.at - size : self.at]
@@ -146,57 +146,58 @@ class _Cursor:
 
     def dims(self, rank: int, layout: str, what: str) -> tuple[int, ...]:
         if not 0 <= rank <= MAX_RANK:
-            raise FormatError(f"{self.base}: {what} at byte {self.at}: {rank} axes (at most {MAX_RANK} make sense); the file is damaged")
+            raise FormatError(f"{what} at byte {self.at}: {rank} axes (at most {MAX_RANK} make sense); the file is damaged")
         values = struct.unpack(f"<{rank}{layout}", self.take(rank * struct.calcsize(layout), f"the shape of {what}"))
         if any(v < 0 for v in values):
-            raise FormatError(f"{self.base}: {what}: shape {values} has a negative size; the file is damaged")
+            raise FormatError(f"{what}: shape {values} has a negative size; the file is damaged")
         if 0 in values and math.prod(v for v in values if v) > 1 << 48:  # others are checked against the file
-            raise FormatError(f"{self.base}: {what}: an empty array of shape {values}; the file is damaged")
+            raise FormatError(f"{what}: an empty array of shape {values}; the file is damaged")
         return values
 
 
 def read_params(path: StrPath) -> Params:
     """Reads a .params file of any version. Raises FormatError for a file that is no such list, truncated, inconsistent or hostile."""
-    base = os.path.basename(os.fspath(path))
-    try:
-        view = map_file(path)
-    except FormatError as problem:
-        raise FormatError(f"{base}: empty file (0 bytes), not an MXNet params file") from problem
-    _refuse_other_kinds(view, base)
-    cursor = _Cursor(view, base)
-    magic = cursor.number("Q", "the header of an MXNet params file (24 bytes)")
-    if magic != LIST_MAGIC:
-        raise FormatError(f"{base}: not an MXNet params file: it starts with {magic:#x}, expected {LIST_MAGIC:#x}")
-    cursor.number("Q", "the header of an MXNet params file (24 bytes)")
-    count = cursor.number("Q", "the header of an MXNet params file (24 bytes)")
-    if count * MIN_RECORD > len(view) - cursor.at:
-        raise FormatError(f"{base}: claims {count} arrays, more than its {len(view)} bytes can hold; the file is damaged or hostile")
-    records = [_read_record(cursor, f"array {i}") for i in range(count)]
-    names = _read_names(cursor, count)
-    if cursor.at < len(view):
-        warnings.warn(f"{base}: {len(view) - cursor.at} bytes follow the name table and are ignored", ConversionWarning, stacklevel=2)
-    return Params(os.fspath(path), _by_name(base, names, records), named=bool(names) or not records)
+    given = os.fspath(path)
+    with about(given):
+        try:
+            view = map_file(path)
+        except FormatError as problem:
+            raise FormatError("empty file (0 bytes), not an MXNet params file") from problem
+        _refuse_other_kinds(view)
+        cursor = _Cursor(view)
+        header = "the header of an MXNet params file (24 bytes)"
+        magic = cursor.number("Q", header)
+        if magic != LIST_MAGIC:
+            raise FormatError(f"not an MXNet params file: it starts with {magic:#x}, expected {LIST_MAGIC:#x}")
+        cursor.number("Q", header)
+        count = cursor.number("Q", header)
+        if count * MIN_RECORD > len(view) - cursor.at:
+            raise FormatError(f"claims {count} arrays, more than its {len(view)} bytes can hold; the file is damaged or hostile")
+        records = [_read_record(cursor, f"array {i}") for i in range(count)]
+        names = _read_names(cursor, count)
+        if cursor.at < len(view):
+            warn(f"{given}: {len(view) - cursor.at} bytes follow the name table and are ignored")
+        return Params(given, _by_name(names, records), named=bool(names) or not records)
 
 
-def _refuse_other_kinds(view: memoryview, base: str) -> None:
+def _refuse_other_kinds(view: memoryview) -> None:
     head = bytes(view[:64]).lstrip()
     if head.startswith(b"version https://git-lfs"):
-        raise FormatError(f"{base}: a git-LFS pointer, not the file itself; fetch it with 'git lfs pull'")
+        raise FormatError("a git-LFS pointer, not the file itself; fetch it with 'git lfs pull'")
     if head.startswith(b"{"):
-        raise FormatError(f"{base}: JSON text, not an MXNet params file; are the arguments swapped? (symbol.json first, then .params)")
+        raise FormatError("JSON text, not an MXNet params file; are the arguments swapped? (symbol.json first, then .params)")
     if head.startswith(b"<"):
-        raise FormatError(f"{base}: an HTML or XML page, not an MXNet params file; download the file again")
+        raise FormatError("an HTML or XML page, not an MXNet params file; download the file again")
 
 
 def _read_record(cursor: _Cursor, what: str) -> Record | None:
     """One array in any of the four record versions; None for an array that was never initialised."""
-    where = f"{cursor.base}: {what}"
     magic = cursor.number("I", what)
     storage, stored_shape = 0, None
     if magic in (V2_MAGIC, V3_MAGIC):
         storage = cursor.number("i", f"the storage type of {what}")
         if storage not in AUXILIARY_ARRAYS:
-            raise FormatError(f"{where} has storage type {storage}; known are 0 (dense), 1 (row_sparse) and 2 (csr)")
+            raise FormatError(f"{what} has storage type {storage}; known are 0 (dense), 1 (row_sparse) and 2 (csr)")
         if storage > 0:
             stored_shape = cursor.dims(cursor.number("i", what), "q", what)
     if magic in (V1_MAGIC, V2_MAGIC, V3_MAGIC):
@@ -209,28 +210,26 @@ def _read_record(cursor: _Cursor, what: str) -> Record | None:
     elif magic <= MAX_RANK:
         shape = cursor.dims(magic, "I", what)
     else:
-        raise FormatError(f"{where} at byte {cursor.at - 4} starts with {magic:#x}, which is no array record; the file is damaged")
+        raise FormatError(f"{what} at byte {cursor.at - 4} starts with {magic:#x}, which is no array record; the file is damaged")
     cursor.take(8, f"the context of {what}")
     dtype = _read_type(cursor, what)
     auxiliary = [(_read_type(cursor, what), cursor.dims(cursor.number("i", what), "q", what)) for _ in range(AUXILIARY_ARRAYS[storage])]
     data = cursor.take(_bytes_of(stored_shape if stored_shape is not None else shape, dtype), f"the data of {what}, shape {shape},")
     if stored_shape is None:
-        return Record(where, shape, dtype, data)
+        return Record(what, shape, dtype, data)
     indices = []
     for index_type, index_shape in auxiliary:
         if len(index_shape) != 1 or index_type.kind not in "iu":
-            raise FormatError(f"{where}: an index array of shape {index_shape} and type {index_type}; the file is damaged")
+            raise FormatError(f"{what}: an index array of shape {index_shape} and type {index_type}; the file is damaged")
         indices.append(np.frombuffer(cursor.take(_bytes_of(index_shape, index_type), f"the indices of {what}"), index_type))
     rows_fit = storage == 1 and len(shape) >= 1 and stored_shape == (len(indices[0]), *shape[1:])
     values_fit = storage == 2 and len(shape) == 2 and stored_shape == (len(indices[1]),)
     if math.prod(stored_shape) == 0:  # MXNet writes any shape for the empty data of an all-zero array
-        return Record(where, shape, dtype, None, None)
+        return Record(what, shape, dtype, None, None)
     if not rows_fit and not values_fit:
-        raise FormatError(
-            f"{where}: sparse data of shape {stored_shape} doesn't fit its indices and the shape {shape}; the file is damaged"
-        )
+        raise FormatError(f"{what}: sparse data of shape {stored_shape} doesn't fit its indices and the shape {shape}; the file is damaged")
     values = np.frombuffer(data, dtype).reshape(stored_shape)
-    return Record(where, shape, dtype, None, (values, indices), max(DENSE_LIMIT, 64 * len(cursor.view)))
+    return Record(what, shape, dtype, None, (values, indices), max(DENSE_LIMIT, 64 * len(cursor.view)))
 
 
 def _bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -240,25 +239,25 @@ def _bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 def _read_type(cursor: _Cursor, what: str) -> np.dtype[Any]:
     flag = cursor.number("i", f"the type of {what}")
     if flag not in TYPES:
-        raise FormatError(f"{cursor.base}: {what} has type {flag}, which MXNet doesn't define; the file is damaged")
+        raise FormatError(f"{what} has type {flag}, which MXNet doesn't define; the file is damaged")
     return numpy_type(TYPES[flag])
 
 
 def _read_names(cursor: _Cursor, count: int) -> list[str]:
     total = cursor.number("Q", "the name table")
     if total not in (0, count):
-        raise FormatError(f"{cursor.base}: inconsistent: {count} arrays, but {total} names; the file is damaged")
+        raise FormatError(f"inconsistent: {count} arrays, but {total} names; the file is damaged")
     names = []
     for i in range(total):
         raw = bytes(cursor.take(cursor.number("Q", f"the length of name {i}"), f"name {i}"))
         try:
             names.append(raw.decode())
         except UnicodeDecodeError as problem:
-            raise FormatError(f"{cursor.base}: name {i} isn't UTF-8 text: {printable(repr(raw))}; the file is damaged") from problem
+            raise FormatError(f"name {i} isn't UTF-8 text: {printable(repr(raw))}; the file is damaged") from problem
     return names
 
 
-def _by_name(base: str, names: list[str], records: list[Record | None]) -> dict[str, Record]:
+def _by_name(names: list[str], records: list[Record | None]) -> dict[str, Record]:
     result: dict[str, Record] = {}
     seen: dict[str, int] = {}
     for i, record in enumerate(records):
@@ -269,11 +268,11 @@ def _by_name(base: str, names: list[str], records: list[Record | None]) -> dict[
         if name in result:
             if not _same(result[name], record):
                 raise FormatError(
-                    f"{base}: '{printable(name)}' is there twice with different values (arrays {seen[name]} and {i}); "
+                    f"'{printable(name)}' is there twice with different values (arrays {seen[name]} and {i}); "
                     "which one is meant can't be told"
                 )
             continue
-        result[name] = Record(f"{base}: array {i} '{printable(name)}'", *_fields(record))
+        result[name] = Record(f"array {i} '{printable(name)}'", *_fields(record))
         seen[name] = i
     return result
 

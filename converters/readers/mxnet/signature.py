@@ -1,11 +1,11 @@
 """A lowering is a function whose signature is the operator's.
 
-Positional arguments are the inputs (an `ir.Value`, or a `Parameter` where MXNet expects a weight, or a `Label`, which inference has
-no use for), keyword arguments are the attributes with MXNet's defaults.
+Positional arguments are the inputs (an `ir.Value`; a `Parameter` where MXNet expects a weight; an `Index`, whose integers stay integers;
+or a `Label`, which inference has no use for), keyword arguments are the attributes with MXNet's defaults.
 
     @lowers("clip")
-    def clip(g: Graph, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
-        "Values held between a_min and a_max."
+    def clip(g: OperatorBuilder, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
+        "Values held between a_min and a_max. Source: src/operator/tensor/matrix_op.cc."
 
 It returns a Value, a list of them (output0, output1, ...), or a dict that names them as MXNet's list_outputs() does.
 """
@@ -13,39 +13,47 @@ It returns a Value, a list of them (output0, output1, ...), or a dict that names
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import onnx_ir as ir
 
-from converters.errors import ConversionWarning, printable
+from converters.errors import printable
 from converters.readers.mxnet.attributes import parse
-from converters.readers.mxnet.graph import Label, Parameter
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.parameter import Label, OwnType, Parameter
 from converters.readers.mxnet.symbol import Node
-from converters.registry import NoFacts, Registry
+from converters.registry import Registry
 
-Lowering = Callable[..., Any]
+Results = ir.Value | Sequence[ir.Value] | Mapping[str, ir.Value]
+"""What a lowering returns: one output, several, or several by name."""
+Lowering = Callable[..., Results]
 
-lowers: Registry[Lowering, NoFacts] = Registry("MXNet operator", NoFacts, "converters.readers.mxnet.operators")
+
+@dataclass(frozen=True)
+class OperatorFacts:
+    """What is known of an operator besides its lowering. ignores: attributes, parted by blanks, that change nothing at inference."""
+
+    ignores: str = ""
+
+
+lowers: Registry[Lowering, OperatorFacts] = Registry("MXNet operator", OperatorFacts, "converters.readers.mxnet.operators")
 """Decorator that registers a lowering under the operator's names; the hook for operators of one's own."""
 
-TRAINING = frozenset(
-    "cudnn_tune cudnn_off workspace momentum use_global_stats sparse_grad grad_scale ctx forward_stype num_args "
-    "min_calib_range max_calib_range key ndev layer_name name ignore_label use_ignore normalization out_grad smooth_alpha "
-    "stype valid_thresh margin regularization_coefficient use_linear sparseness_target penalty".split()
-)
-"""Attributes that change nothing in the forward pass of any operator."""
+# Attributes that files put on operators of any kind: the device, and names that tools leave there. The file format's, no operator's own.
+ANYWHERE = frozenset({"ctx", "name", "layer_name"})
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An input of an operator: its name, and whether it is a Parameter, a Label or an ordinary value."""
+    """An input of an operator: its name, whether it is a Parameter, a Label or an ordinary value, and whether integers stay such."""
 
     name: str
-    kind: type
+    role: type
     required: bool
+    keeps_type: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,49 +67,61 @@ class Signature:
         return self.slots[position] if position < len(self.slots) else self.variadic
 
 
-_signatures: dict[Any, Signature] = {}
+_signatures: dict[Lowering, Signature] = {}
 
 
-def signature(function: Lowering) -> Signature:
-    """What a lowering's own signature says of the operator."""
+def signature(op: str) -> Signature:
+    """What the signature of an operator's lowering says of it."""
+    function = lowers[op]
     if function not in _signatures:
-        slots, variadic, attributes, keeps_all = [], None, {}, False
-        for position, parameter in enumerate(inspect.signature(function, eval_str=True).parameters.values()):
-            if position == 0:
-                continue
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                attributes[parameter.name] = (parameter.annotation, parameter.default)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                keeps_all = True
-            else:
-                text = str(parameter.annotation)
-                kind = Parameter if "Parameter" in text else Label if "Label" in text else ir.Value
-                slot = Slot(parameter.name, kind, parameter.default is parameter.empty)
-                if parameter.kind is parameter.VAR_POSITIONAL:
-                    variadic = slot
-                else:
-                    slots.append(slot)
-        _signatures[function] = Signature(tuple(slots), variadic, attributes, keeps_all)
+        _signatures[function] = _read_signature(function)
     return _signatures[function]
 
 
-def read_attributes(node: Node, stated: Signature) -> dict[str, Any]:
+def _read_signature(function: Lowering) -> Signature:
+    slots: list[Slot] = []
+    variadic, attributes, keeps_all = None, {}, False
+    for parameter in list(inspect.signature(function, eval_str=True).parameters.values())[1:]:
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            attributes[parameter.name] = (parameter.annotation, parameter.default)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            keeps_all = True
+        else:
+            parts = tuple(_parts(parameter.annotation))
+            role = next((part for part in parts if part in (Parameter, Label)), ir.Value)
+            slot = Slot(parameter.name, role, parameter.default is parameter.empty, any(isinstance(part, OwnType) for part in parts))
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                variadic = slot
+            else:
+                slots.append(slot)
+    return Signature(tuple(slots), variadic, attributes, keeps_all)
+
+
+def _parts(annotation: Any) -> typing.Iterator[Any]:
+    """The types of a union and what they are annotated with."""
+    if typing.get_origin(annotation) is None:
+        yield annotation
+    for part in annotation.__metadata__ if typing.get_origin(annotation) is Annotated else typing.get_args(annotation):
+        yield from _parts(part)
+
+
+def read_attributes(g: OperatorBuilder, node: Node) -> dict[str, Any]:
     """The node's attributes by the types of the signature. Raises ConversionError for one that is unreadable or missing."""
+    described = signature(node.op)
     result: dict[str, Any] = {}
-    for name, (kind, default) in stated.attributes.items():
+    for name, (wanted, default) in described.attributes.items():
         if name in node.attributes:
             try:
-                result[name] = parse(node.attributes[name], kind)
+                result[name] = parse(node.attributes[name], wanted)
             except ValueError as problem:
-                raise node.source.error(f"attribute {name} {problem}") from problem
+                raise g.error(f"attribute {name} {problem}") from problem
         elif default is inspect.Parameter.empty:
-            raise node.source.error(f"attribute {name} is missing")
-    unknown = [k for k in node.attributes if k not in stated.attributes and k not in TRAINING and not k.startswith("__")]
-    if stated.keeps_all:
+            raise g.error(f"attribute {name} is missing")
+    ignored = ANYWHERE.union(lowers.facts(node.op).ignores.split(), ["num_args"] if described.variadic else [])
+    unknown = [k for k in node.attributes if k not in described.attributes and k not in ignored and not k.startswith("__")]
+    if described.keeps_all:
         result.update((k, node.attributes[k]) for k in unknown)
     elif unknown:
         names = ", ".join(printable(k, 40) for k in unknown[:10])
-        warnings.warn(
-            node.source.describe(f"attributes that MXNet doesn't know here are ignored: {names}"), ConversionWarning, stacklevel=2
-        )
+        g.warn(f"attributes that MXNet doesn't know here are ignored: {names}")
     return result

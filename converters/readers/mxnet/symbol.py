@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import FormatError, Source, printable
+from converters.errors import FormatError, Source, about, printable
 from converters.files import StrPath, map_file
 
 OLDEST = 800
@@ -53,43 +53,44 @@ class Symbol:
 
 def read_symbol(path: StrPath) -> Symbol:
     """Reads a symbol file. Raises FormatError for text that is no JSON, other JSON, and references that lead nowhere or in a circle."""
-    base = os.path.basename(os.fspath(path))
-    document = _read_json(path, base)
-    if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
-        raise FormatError(f"{base}: JSON, but not an MXNet symbol (it has no list 'nodes'); give the net's symbol.json")
-    if not document["nodes"]:
-        raise FormatError(f"{base}: an empty graph: 'nodes' has no entries")
-    version = _version(document)
-    nodes = tuple(_node(base, i, entry) for i, entry in enumerate(document["nodes"]))
-    for node in nodes:
-        for number, _ in node.inputs:
-            if number == node.index:
-                raise FormatError(f"{base}: node {node.index} '{printable(node.name)}' is its own input")
-            if not 0 <= number < len(nodes):
-                raise FormatError(
-                    f"{base}: node {node.index} '{printable(node.name)}' refers to node {number}, "
-                    f"which doesn't exist (there are {len(nodes)} nodes)"
-                )
-    heads = _heads(base, document.get("heads"), len(nodes))
-    return Symbol(os.fspath(path), nodes, tuple(_depth_first(base, nodes, heads)), heads, version)
+    given = os.fspath(path)
+    with about(given):
+        document = _read_json(path)
+        if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
+            raise FormatError("JSON, but not an MXNet symbol (it has no list 'nodes')", hint="give the net's symbol.json")
+        if not document["nodes"]:
+            raise FormatError("an empty graph: 'nodes' has no entries")
+        version = _version(document)
+        nodes = tuple(_node(given, i, entry) for i, entry in enumerate(document["nodes"]))
+        for node in nodes:
+            for number, _ in node.inputs:
+                if number == node.index:
+                    raise FormatError(f"node {node.index} '{printable(node.name)}' is its own input")
+                if not 0 <= number < len(nodes):
+                    raise FormatError(
+                        f"node {node.index} '{printable(node.name)}' refers to node {number}, "
+                        f"which doesn't exist (there are {len(nodes)} nodes)"
+                    )
+        heads = _heads(document.get("heads"), len(nodes))
+        return Symbol(given, nodes, tuple(_depth_first(nodes, heads)), heads, version)
 
 
-def _read_json(path: StrPath, base: str) -> Any:
+def _read_json(path: StrPath) -> Any:
     data = map_file(path)
     if bytes(data[:8]) == (0x112).to_bytes(8, "little"):
-        raise FormatError(f"{base}: an MXNet params file, not a symbol; are the arguments swapped? (symbol.json first, then .params)")
+        raise FormatError("an MXNet params file, not a symbol; are the arguments swapped? (symbol.json first, then .params)")
     if bytes(data[:23]) == b"version https://git-lfs":
-        raise FormatError(f"{base}: a git-LFS pointer, not the file itself; fetch it with 'git lfs pull'")
+        raise FormatError("a git-LFS pointer, not the file itself; fetch it with 'git lfs pull'")
     try:
         return json.loads(bytes(data).decode("utf-8-sig"))
     except json.JSONDecodeError as problem:
-        raise FormatError(f"{base}:{problem.lineno}: not valid JSON at column {problem.colno}: {problem.msg}") from problem
+        raise FormatError(f"not valid JSON at column {problem.colno}: {problem.msg}", line=problem.lineno) from problem
     except UnicodeDecodeError as problem:
-        raise FormatError(f"{base}: not JSON text (byte {problem.start} isn't UTF-8); give the net's symbol.json") from problem
+        raise FormatError(f"not JSON text (byte {problem.start} isn't UTF-8); give the net's symbol.json") from problem
     except RecursionError as problem:
-        raise FormatError(f"{base}: JSON nested too deeply; no MXNet symbol is") from problem
+        raise FormatError("JSON nested too deeply; no MXNet symbol is") from problem
     except ValueError as problem:
-        raise FormatError(f"{base}: not valid JSON: {printable(problem)}") from problem
+        raise FormatError(f"not valid JSON: {printable(problem)}") from problem
 
 
 def _version(document: Mapping[str, Any]) -> int:
@@ -100,23 +101,23 @@ def _version(document: Mapping[str, Any]) -> int:
     return stated if isinstance(stated, int) else OLDEST
 
 
-def _node(base: str, index: int, entry: Any) -> Node:
+def _node(path: str, index: int, entry: Any) -> Node:
     if not isinstance(entry, dict):
-        raise FormatError(f"{base}: node {index} isn't a JSON object")
+        raise FormatError(f"node {index} isn't a JSON object")
     op, name = entry.get("op"), entry.get("name", "")
     if not isinstance(op, str) or not isinstance(name, str):
-        raise FormatError(f"{base}: node {index} has no text 'op' and 'name'")
+        raise FormatError(f"node {index} has no text 'op' and 'name'")
     attributes: dict[str, str] = {}
     for field in ("param", "attr", "attrs"):
         values = entry.get(field) or {}
         if not isinstance(values, dict):
-            raise FormatError(f"{base}: node {index} '{printable(name)}': '{field}' isn't a JSON object")
+            raise FormatError(f"node {index} '{printable(name)}': '{field}' isn't a JSON object")
         attributes.update((key, _text(value)) for key, value in values.items())
     attributes = {k: v for k, v in attributes.items() if not _is_hidden(k)}
     inputs = entry.get("inputs") or []
     if not isinstance(inputs, list) or not all(_is_entry(i) for i in inputs):
-        raise FormatError(f"{base}: node {index} '{printable(name)}': 'inputs' must hold pairs [node, output]")
-    source = Source(base, "operator", name, op)
+        raise FormatError(f"node {index} '{printable(name)}': 'inputs' must hold pairs [node, output]")
+    source = Source(path, "operator", name, op)
     return Node(index, op, name, attributes, tuple((i[0], i[1]) for i in inputs), source)
 
 
@@ -137,16 +138,16 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry, list) and len(entry) in (2, 3) and all(isinstance(n, int) and not isinstance(n, bool) for n in entry)
 
 
-def _heads(base: str, heads: Any, count: int) -> tuple[tuple[int, int], ...]:
+def _heads(heads: Any, count: int) -> tuple[tuple[int, int], ...]:
     if not isinstance(heads, list) or not heads or not all(_is_entry(h) for h in heads):
-        raise FormatError(f"{base}: 'heads' must name the net's outputs as pairs [node, output]")
+        raise FormatError("'heads' must name the net's outputs as pairs [node, output]")
     for number, _, *_ in heads:
         if not 0 <= number < count:
-            raise FormatError(f"{base}: 'heads' refers to node {number}, which doesn't exist (there are {count} nodes)")
+            raise FormatError(f"'heads' refers to node {number}, which doesn't exist (there are {count} nodes)")
     return tuple((h[0], h[1]) for h in heads)
 
 
-def _depth_first(base: str, nodes: Sequence[Node], heads: Sequence[tuple[int, int]]) -> list[Node]:
+def _depth_first(nodes: Sequence[Node], heads: Sequence[tuple[int, int]]) -> list[Node]:
     """The nodes that the heads reach, inputs before users, in the order of MXNet's list_arguments(). Raises FormatError for a circle."""
     order: list[Node] = []
     state = [0] * len(nodes)  # 1: on the way, 2: done
@@ -161,8 +162,7 @@ def _depth_first(base: str, nodes: Sequence[Node], heads: Sequence[tuple[int, in
                 wanted = inputs[position][0]
                 if state[wanted] == 1:
                     raise FormatError(
-                        f"{base}: node {wanted} '{printable(nodes[wanted].name)}' depends on itself, "
-                        f"through '{printable(nodes[number].name)}'"
+                        f"node {wanted} '{printable(nodes[wanted].name)}' depends on itself, through '{printable(nodes[number].name)}'"
                     )
                 if state[wanted] == 0:
                     stack.append((wanted, 0))

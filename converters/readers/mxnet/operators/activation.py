@@ -7,8 +7,9 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from converters.readers.mxnet.graph import Graph, Parameter
-from converters.readers.mxnet.operators.elementwise import keep_open
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import keep_open
+from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
 SIMPLE = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsign": "Softsign", "tanh": "Tanh"}
@@ -16,7 +17,7 @@ SIMPLE = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsig
 
 @lowers("Activation", "_npx_activation")
 def activation(
-    g: Graph, data: ir.Value, *, act_type: Literal["relu", "sigmoid", "softrelu", "softsign", "tanh", "log_sigmoid", "mish"]
+    g: OperatorBuilder, data: ir.Value, *, act_type: Literal["relu", "sigmoid", "softrelu", "softsign", "tanh", "log_sigmoid", "mish"]
 ) -> ir.Value:
     """ReLU, sigmoid, tanh, softplus ("softrelu"), softsign, log-sigmoid and mish."""
     if act_type == "log_sigmoid":
@@ -30,7 +31,7 @@ def activation(
 
 @lowers("LeakyReLU", "_npx_leaky_relu")
 def leaky_relu(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     gamma: Parameter | None = None,
     *,
@@ -54,13 +55,13 @@ def leaky_relu(
     return result
 
 
-def gelu(g: Graph, data: ir.Value) -> ir.Value:
+def gelu(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """x / 2 (1 + erf(x / sqrt 2))."""
     half = g.emit("Mul", data, 0.5)
     return g.emit("Mul", half, g.emit("Add", g.emit("Erf", g.emit("Div", data, math.sqrt(2.0))), 1.0))
 
 
-def _prelu(g: Graph, data: ir.Value, gamma: Parameter | None) -> ir.Value:
+def _prelu(g: OperatorBuilder, data: ir.Value, gamma: Parameter | None) -> ir.Value:
     if gamma is None:
         raise g.error("the input 'gamma' is missing, the slopes of a prelu")
     rank = g.rank(data)

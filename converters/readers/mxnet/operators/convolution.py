@@ -6,11 +6,12 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
 
-def spatial(g: Graph, name: str, given: Ints, kernel: Ints, default: int, least: int) -> list[int]:
+def spatial(g: OperatorBuilder, name: str, given: Ints, kernel: Ints, default: int, least: int) -> list[int]:
     """An attribute with a number per spatial axis; () means the default. Raises ConversionError for a wrong count or a number too small."""
     if not 1 <= len(kernel) <= 3 or min(kernel) < 1:
         raise g.error(f"attribute kernel is {kernel}; 1 to 3 sizes of at least 1 make a kernel")
@@ -27,17 +28,17 @@ def channels_last(layout: str | None) -> bool:
     return layout is not None and layout.endswith("C")
 
 
-def to_channels_first(g: Graph, data: ir.Value) -> ir.Value:
+def to_channels_first(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     rank = g.rank(data)
     return g.emit("Transpose", data, perm=[0, rank - 1, *range(1, rank - 1)])
 
 
-def to_channels_last(g: Graph, data: ir.Value) -> ir.Value:
+def to_channels_last(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     rank = g.rank(data)
     return g.emit("Transpose", data, perm=[0, *range(2, rank), 1])
 
 
-def channels(g: Graph, data: ir.Value, kernel: Ints, groups: int, num_filter: int) -> int:
+def channels(g: OperatorBuilder, data: ir.Value, kernel: Ints, groups: int, num_filter: int) -> int:
     """Channels of data (N, C, *spatial), once ranks and groups fit. Raises ConversionError."""
     if not 1 <= len(kernel) <= 3 or min(kernel) < 1:
         raise g.error(f"attribute kernel is {kernel}; 1 to 3 sizes of at least 1 make a kernel")
@@ -51,9 +52,9 @@ def channels(g: Graph, data: ir.Value, kernel: Ints, groups: int, num_filter: in
     return count
 
 
-@lowers("Convolution", "Convolution_v1", "_npx_convolution")
+@lowers("Convolution", "Convolution_v1", "_npx_convolution", ignores="cudnn_tune cudnn_off workspace")
 def convolution(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     weight: Parameter,
     bias: Parameter | None = None,
@@ -85,7 +86,7 @@ def convolution(
         w = g.emit("Transpose", w, perm=[0, len(kernel) + 1, *range(1, len(kernel) + 1)])
     else:
         w = weight.use((num_filter, count // num_group, *kernel), g.dtype(x))
-    result: ir.Value = g.emit(
+    result = g.emit(
         "Conv",
         x,
         w,
@@ -99,7 +100,7 @@ def convolution(
     return to_channels_last(g, result) if last else result
 
 
-def _bias(g: Graph, bias: Parameter | None, no_bias: bool, size: int, dtype: np.dtype) -> ir.Value | None:
+def _bias(g: OperatorBuilder, bias: Parameter | None, no_bias: bool, size: int, dtype: np.dtype) -> ir.Value | None:
     if no_bias:
         return None
     if bias is None:
@@ -107,9 +108,9 @@ def _bias(g: Graph, bias: Parameter | None, no_bias: bool, size: int, dtype: np.
     return bias.use((size,), dtype)
 
 
-@lowers("Deconvolution", "_npx_deconvolution")
+@lowers("Deconvolution", "_npx_deconvolution", ignores="cudnn_tune cudnn_off workspace")
 def deconvolution(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     weight: Parameter,
     bias: Parameter | None = None,
@@ -155,7 +156,7 @@ def deconvolution(
 
 
 def transposed(
-    g: Graph,
+    g: OperatorBuilder,
     x: ir.Value,
     w: ir.Value,
     b: ir.Value | None,
@@ -170,7 +171,7 @@ def transposed(
     crop = [a >= max(s, d) for a, s, d in zip(extra, strides, dilations, strict=True)]
     pads = [p - 1 if c else p for p, c in zip(pads, crop, strict=True)]
     extra = [a - 1 if c else a for a, c in zip(extra, crop, strict=True)]
-    result: ir.Value = g.emit(
+    result = g.emit(
         "ConvTranspose",
         x,
         w,

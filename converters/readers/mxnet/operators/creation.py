@@ -9,17 +9,17 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph
-from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import read_type
 from converters.readers.mxnet.signature import lowers
 
 
-def filled(g: Graph, shape: Ints, value: float, dtype: str) -> ir.Value:
+def filled(g: OperatorBuilder, shape: Ints, value: float, dtype: str) -> ir.Value:
     """A constant of one number; sizes of 0, left open in the file, become 1 and are broadcast where they are used."""
     closed = tuple(size or 1 for size in shape)
     if min(closed, default=1) < 0:
         raise g.error(f"attribute shape is {shape}")
-    g.room(*closed)
+    g.check_table(*closed)
     result = g.const(np.full(closed, value, read_type(g, dtype)))
     result = g.identity(result)
     if 0 in shape:
@@ -28,43 +28,43 @@ def filled(g: Graph, shape: Ints, value: float, dtype: str) -> ir.Value:
 
 
 @lowers("_zeros", "_zeros_without_dtype")
-def zeros(g: Graph, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
+def zeros(g: OperatorBuilder, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
     """Zeros; a size of 0 is one that the net's other inputs decide."""
     return filled(g, shape, 0.0, "float32" if dtype == "-1" else dtype)
 
 
 @lowers("_ones")
-def ones(g: Graph, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
+def ones(g: OperatorBuilder, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
     """Ones."""
     return filled(g, shape, 1.0, dtype)
 
 
 @lowers("_full")
-def full(g: Graph, *, shape: Ints = (), value: float, dtype: str = "float32") -> ir.Value:
+def full(g: OperatorBuilder, *, shape: Ints = (), value: float, dtype: str = "float32") -> ir.Value:
     """One number everywhere."""
     return filled(g, shape, value, dtype)
 
 
 @lowers("_eye")
-def eye(g: Graph, *, N: int, M: int = 0, k: int = 0, dtype: str = "float32") -> ir.Value:
+def eye(g: OperatorBuilder, *, N: int, M: int = 0, k: int = 0, dtype: str = "float32") -> ir.Value:
     """Ones on a diagonal."""
     if N < 1 or M < 0:
         raise g.error(f"a matrix of {N} x {M or N} makes no sense")
-    g.room(N, M or N)
+    g.check_table(N, M or N)
     return g.identity(g.const(np.eye(N, M or N, k, read_type(g, dtype))))
 
 
-def progression(g: Graph, start: float, step: float, count: int, repeat: int, dtype: np.dtype) -> np.ndarray:
+def progression(g: OperatorBuilder, start: float, step: float, count: int, repeat: int, dtype: np.dtype) -> np.ndarray:
     """start, start + step, ... with every number `repeat` times."""
     if repeat < 1:
         raise g.error(f"attribute repeat is {repeat}; it must be at least 1")
-    g.room(count, repeat)
+    g.check_table(count, repeat)
     return np.repeat(start + step * np.arange(count), repeat).astype(dtype)
 
 
 @lowers("_arange")
 def arange(
-    g: Graph,
+    g: OperatorBuilder,
     *,
     start: float,
     stop: float | None = None,
@@ -86,14 +86,16 @@ def arange(
 
 @lowers("_linspace")
 def linspace(
-    g: Graph, *, start: float, stop: float, step: float = 1.0, repeat: int = 1, infer_range: bool = False, dtype: str = "float32"
+    g: OperatorBuilder, *, start: float, stop: float, step: float = 1.0, repeat: int = 1, infer_range: bool = False, dtype: str = "float32"
 ) -> ir.Value:
     """Evenly spaced numbers; the count is in `step`, as numpy's num."""
     raise g.error("linspace isn't known at inference; write the numbers as a parameter")
 
 
 @lowers("_contrib_arange_like", "_npx_arange_like")
-def arange_like(g: Graph, data: ir.Value, *, start: float = 0.0, step: float = 1.0, repeat: int = 1, axis: int | None = None) -> ir.Value:
+def arange_like(
+    g: OperatorBuilder, data: ir.Value, *, start: float = 0.0, step: float = 1.0, repeat: int = 1, axis: int | None = None
+) -> ir.Value:
     """Numbers for every element of an axis, or of the whole array in its shape."""
     sizes = g.fixed(data) if axis is None else (g.fixed(data)[g.axis(data, axis)],)
     total = math.prod(sizes)
@@ -102,19 +104,19 @@ def arange_like(g: Graph, data: ir.Value, *, start: float = 0.0, step: float = 1
 
 
 @lowers("zeros_like")
-def zeros_like(g: Graph, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
+def zeros_like(g: OperatorBuilder, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
     """Zeros in the shape of the input, and in its type whatever dtype says."""
     return _filled_like(g, data, 0)
 
 
 @lowers("ones_like")
-def ones_like(g: Graph, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
+def ones_like(g: OperatorBuilder, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
     """Ones in the shape of the input, and in its type whatever dtype says."""
     return _filled_like(g, data, 1)
 
 
-def _filled_like(g: Graph, data: ir.Value, value: float) -> ir.Value:
-    result: ir.Value = g.emit("Expand", np.full((), value, g.dtype(data)), g.emit("Shape", data), shape=g.shape(data))
+def _filled_like(g: OperatorBuilder, data: ir.Value, value: float) -> ir.Value:
+    result = g.emit("Expand", np.full((), value, g.dtype(data)), g.emit("Shape", data), shape=g.shape(data))
     if data in g.open_values:
         g.open_values.add(result)
     return result

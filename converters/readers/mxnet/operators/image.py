@@ -6,13 +6,13 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Floats, Ints
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.convolution import spatial
-from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
 
 
-def _pixels(g: Graph, data: ir.Value) -> int:
+def _pixels(g: OperatorBuilder, data: ir.Value) -> int:
     """The rank of an image (H, W, C) or a batch of them."""
     rank = g.rank(data)
     if rank not in (3, 4):
@@ -21,7 +21,7 @@ def _pixels(g: Graph, data: ir.Value) -> int:
 
 
 @lowers("_image_to_tensor", "_npx__image_to_tensor")
-def to_tensor(g: Graph, data: ir.Value) -> ir.Value:
+def to_tensor(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """(H, W, C) of 0..255 to (C, H, W) of 0..1, or a batch of them."""
     rank = _pixels(g, data)
     moved = g.emit("Transpose", data, perm=[2, 0, 1] if rank == 3 else [0, 3, 1, 2])
@@ -29,7 +29,7 @@ def to_tensor(g: Graph, data: ir.Value) -> ir.Value:
 
 
 @lowers("_image_normalize", "_npx__image_normalize")
-def normalize(g: Graph, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0.0, 0.0), std: Floats = (1.0, 1.0, 1.0, 1.0)) -> ir.Value:
+def normalize(g: OperatorBuilder, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0.0, 0.0), std: Floats = (1.0, 1.0, 1.0, 1.0)) -> ir.Value:
     """(x - mean) / std for each channel of (C, H, W), or a batch of them."""
     rank = _pixels(g, data)
     count = g.fixed(data, rank - 3, rank - 2)[0]
@@ -41,7 +41,7 @@ def normalize(g: Graph, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0.0, 0.0), 
 
 
 @lowers("_image_crop", "_npx__image_crop")
-def crop(g: Graph, data: ir.Value, *, x: int, y: int, width: int, height: int) -> ir.Value:
+def crop(g: OperatorBuilder, data: ir.Value, *, x: int, y: int, width: int, height: int) -> ir.Value:
     """A window of (H, W, C), or of a batch of them."""
     rank = _pixels(g, data)
     sizes = g.fixed(data, rank - 3, rank - 1)
@@ -50,24 +50,24 @@ def crop(g: Graph, data: ir.Value, *, x: int, y: int, width: int, height: int) -
     return g.emit("Slice", data, [y, x], [y + height, x + width], [rank - 3, rank - 2])
 
 
-def _flipped(g: Graph, data: ir.Value, axis: int) -> ir.Value:
+def _flipped(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value:
     return g.emit("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
 
 
 @lowers("_image_flip_left_right", "_npx__image_flip_left_right")
-def flip_left_right(g: Graph, data: ir.Value) -> ir.Value:
+def flip_left_right(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """(H, W, C) mirrored left to right."""
     return _flipped(g, data, _pixels(g, data) - 2)
 
 
 @lowers("_image_flip_top_bottom", "_npx__image_flip_top_bottom")
-def flip_top_bottom(g: Graph, data: ir.Value) -> ir.Value:
+def flip_top_bottom(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """(H, W, C) turned upside down."""
     return _flipped(g, data, _pixels(g, data) - 3)
 
 
 @lowers("im2col")
-def im2col(g: Graph, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate: Ints = (), pad: Ints = ()) -> ir.Value:
+def im2col(g: OperatorBuilder, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate: Ints = (), pad: Ints = ()) -> ir.Value:
     """The patches under a kernel as columns, (N, C taps, windows)."""
     if len(kernel) != 2:
         raise g.error(f"attribute kernel is {kernel}; a height and a width are needed")

@@ -9,13 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph, Parameter
-from converters.readers.mxnet.operators.elementwise import read_type, truth
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import read_type, truth
 from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
+from converters.readers.mxnet.parameter import Index, Parameter
 from converters.readers.mxnet.signature import lowers
 
 
-def indices_within(g: Graph, indices: ir.Value, size: int, mode: str) -> ir.Value:
+def indices_within(g: OperatorBuilder, indices: ir.Value, size: int, mode: str) -> ir.Value:
     """Indices as int64, those out of range clipped or wrapped."""
     whole = g.cast(indices, np.int64)
     if mode == "wrap":
@@ -24,7 +25,7 @@ def indices_within(g: Graph, indices: ir.Value, size: int, mode: str) -> ir.Valu
 
 
 @lowers("take", "_npi_take")
-def take(g: Graph, a: ir.Value, indices: ir.Value, *, axis: int = 0, mode: Literal["clip", "wrap", "raise"] = "clip") -> ir.Value:
+def take(g: OperatorBuilder, a: ir.Value, indices: Index, *, axis: int = 0, mode: Literal["clip", "wrap", "raise"] = "clip") -> ir.Value:
     """Slices of an axis by index; out of range they are clipped or wrapped, and mode raise trusts them."""
     axis = g.axis(a, axis)
     size = g.fixed(a, axis, axis + 1)[0]
@@ -32,19 +33,23 @@ def take(g: Graph, a: ir.Value, indices: ir.Value, *, axis: int = 0, mode: Liter
     return g.emit("Gather", a, chosen, axis=axis)
 
 
-@lowers("Embedding", "_contrib_SparseEmbedding", "_npx_embedding")
-def embedding(g: Graph, data: ir.Value, weight: Parameter, *, input_dim: int, output_dim: int, dtype: str = "float32") -> ir.Value:
+@lowers("Embedding", "_contrib_SparseEmbedding", "_npx_embedding", ignores="sparse_grad")
+def embedding(
+    g: OperatorBuilder, data: ir.Value, weight: Parameter, *, input_dim: int, output_dim: int, dtype: str = "float32"
+) -> ir.Value:
     """Rows of the weight (input_dim, output_dim) by index, clipped to the range."""
     rows = weight.use((input_dim, output_dim), read_type(g, dtype))
     return g.emit("Gather", rows, indices_within(g, data, input_dim, "clip"), axis=0)
 
 
 @lowers("one_hot", "_npx_one_hot")
-def one_hot(g: Graph, indices: ir.Value, *, depth: int, on_value: float = 1.0, off_value: float = 0.0, dtype: str = "float32") -> ir.Value:
+def one_hot(
+    g: OperatorBuilder, indices: Index, *, depth: int, on_value: float = 1.0, off_value: float = 0.0, dtype: str = "float32"
+) -> ir.Value:
     """A new last axis with on_value at the index; all off_value where the index is out of range."""
     if depth < 1:
         raise g.error(f"attribute depth is {depth}; it must be at least 1")
-    g.room(depth)
+    g.check_table(depth)
     kind = read_type(g, dtype)
     wide = g.emit("Unsqueeze", g.cast(indices, np.int64), [g.rank(indices)])
     found = g.emit("Equal", wide, g.const(np.arange(depth, dtype=np.int64), role="positions"))
@@ -53,7 +58,13 @@ def one_hot(g: Graph, indices: ir.Value, *, depth: int, on_value: float = 1.0, o
 
 @lowers("pick", "choose_element_0index", "_npx_pick")
 def pick(
-    g: Graph, data: ir.Value, index: ir.Value, *, axis: int | None = -1, keepdims: bool = False, mode: Literal["clip", "wrap"] = "clip"
+    g: OperatorBuilder,
+    data: ir.Value,
+    index: Index,
+    *,
+    axis: int | None = -1,
+    keepdims: bool = False,
+    mode: Literal["clip", "wrap"] = "clip",
 ) -> ir.Value:
     """One element per row of an axis, by index."""
     x = data if axis is not None else reshape_to(g, data, [times([size_of(g, data, i) for i in range(g.rank(data))])])
@@ -73,14 +84,14 @@ def pick(
 
 
 @lowers("batch_take")
-def batch_take(g: Graph, a: ir.Value, indices: ir.Value) -> ir.Value:
+def batch_take(g: OperatorBuilder, a: ir.Value, indices: Index) -> ir.Value:
     """One element per row of a matrix."""
     size = g.fixed(a, 1, 2)[0]
     chosen = g.emit("Unsqueeze", indices_within(g, indices, size, "clip"), [1])
     return g.emit("Squeeze", g.emit("GatherElements", a, chosen, axis=1), [1])
 
 
-def last_axis_first(g: Graph, indices: ir.Value) -> ir.Value:
+def last_axis_first(g: OperatorBuilder, indices: ir.Value) -> ir.Value:
     """Indices (M, ...) as ONNX wants them, (..., M)."""
     rank = g.rank(indices)
     whole = g.cast(indices, np.int64)
@@ -88,13 +99,13 @@ def last_axis_first(g: Graph, indices: ir.Value) -> ir.Value:
 
 
 @lowers("gather_nd", "_npi_gather_nd", "_npx_gather_nd")
-def gather_nd(g: Graph, data: ir.Value, indices: ir.Value) -> ir.Value:
+def gather_nd(g: OperatorBuilder, data: ir.Value, indices: Index) -> ir.Value:
     """Slices by index tuples, which lie along the first axis of the indices; out of range they count from the end."""
     return g.emit("GatherND", data, last_axis_first(g, indices))
 
 
 @lowers("scatter_nd")
-def scatter_nd(g: Graph, data: ir.Value, indices: ir.Value, *, shape: Ints) -> ir.Value:
+def scatter_nd(g: OperatorBuilder, data: ir.Value, indices: Index, *, shape: Ints) -> ir.Value:
     """Zeros of a shape, with the data put where index tuples say."""
     if not shape or min(shape) < 1 or math.prod(shape) > 1 << 28:
         raise g.error(f"attribute shape is {shape}")
@@ -103,13 +114,13 @@ def scatter_nd(g: Graph, data: ir.Value, indices: ir.Value, *, shape: Ints) -> i
 
 
 @lowers("_scatter_set_nd", "_npi_scatter_set_nd")
-def scatter_set_nd(g: Graph, lhs: ir.Value, rhs: ir.Value, indices: ir.Value, *, shape: Ints = ()) -> ir.Value:
+def scatter_set_nd(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, indices: Index, *, shape: Ints = ()) -> ir.Value:
     """The first input with the second put where index tuples say."""
     return g.emit("ScatterND", lhs, last_axis_first(g, indices), rhs)
 
 
 @lowers("where")
-def where(g: Graph, condition: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+def where(g: OperatorBuilder, condition: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     """x where the condition isn't 0, y elsewhere; a vector chooses whole rows."""
     chosen = truth(g, condition)
     rank = g.rank(x)
@@ -119,24 +130,24 @@ def where(g: Graph, condition: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 @lowers("_contrib_index_copy")
-def index_copy(g: Graph, old_tensor: ir.Value, index_vector: ir.Value, new_tensor: ir.Value) -> ir.Value:
+def index_copy(g: OperatorBuilder, old_tensor: ir.Value, index_vector: Index, new_tensor: ir.Value) -> ir.Value:
     """The first input with rows replaced."""
     rows = g.emit("Unsqueeze", g.cast(index_vector, np.int64), [1])
     return g.emit("ScatterND", old_tensor, rows, new_tensor)
 
 
 @lowers("_contrib_index_array")
-def index_array(g: Graph, data: ir.Value, *, axes: Ints | None = None) -> ir.Value:
+def index_array(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None) -> ir.Value:
     """The index tuple of every element, as int64 along a new last axis."""
     sizes = g.fixed(data)
-    g.room(*sizes, len(sizes))
+    g.check_table(*sizes, len(sizes))
     chosen = [g.axis(data, a, attribute="axes") for a in axes] if axes is not None else list(range(len(sizes)))
     grid = np.stack([np.indices(sizes)[a] for a in chosen], axis=-1).astype(np.int64)
     return g.identity(g.const(grid, role="positions"))
 
 
 @lowers("_ravel_multi_index", "ravel_multi_index")
-def ravel_multi_index(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
+def ravel_multi_index(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value:
     """Index tuples (M, ...) to flat indices."""
     factors = np.array([math.prod(shape[i + 1 :]) for i in range(len(shape))], g.dtype(data))
     if g.fixed(data, 0, 1)[0] != len(shape):
@@ -146,7 +157,7 @@ def ravel_multi_index(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
 
 
 @lowers("_unravel_index", "unravel_index")
-def unravel_index(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
+def unravel_index(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value:
     """Flat indices to index tuples, along a new first axis; in the type of the input."""
     rest, parts = g.cast(data, np.int64), []
     for i, size in enumerate(shape):
@@ -158,6 +169,6 @@ def unravel_index(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
 
 
 @lowers("_contrib_boolean_mask", "_npi_boolean_mask")
-def boolean_mask(g: Graph, data: ir.Value, index: ir.Value, *, axis: int = 0) -> ir.Value:
+def boolean_mask(g: OperatorBuilder, data: ir.Value, index: Index, *, axis: int = 0) -> ir.Value:
     """Refused: how many rows are left depends on the values, and the graph's sizes would be open from there on."""
     raise g.error("the size of its result depends on the values of the mask; cut the net before it")

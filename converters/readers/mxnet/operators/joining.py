@@ -9,14 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import END, as_dim, reshape_to, size_of, times
 from converters.readers.mxnet.operators.slicing import cut
 from converters.readers.mxnet.signature import lowers
 
 
 @lowers("Concat", "concat", "_rnn_param_concat")
-def concat(g: Graph, *data: ir.Value, dim: int = 1) -> ir.Value:
+def concat(g: OperatorBuilder, *data: ir.Value, dim: int = 1) -> ir.Value:
     """Inputs joined along an axis."""
     if not data:
         raise g.error("it has no inputs")
@@ -25,7 +25,7 @@ def concat(g: Graph, *data: ir.Value, dim: int = 1) -> ir.Value:
     return g.emit("Concat", *_closed(g, data), axis=g.axis(data[0], dim, attribute="dim"))
 
 
-def _closed(g: Graph, data: Sequence[ir.Value]) -> list[ir.Value]:
+def _closed(g: OperatorBuilder, data: Sequence[ir.Value]) -> list[ir.Value]:
     """The inputs in one type, those with open sizes grown to their neighbours'."""
     kind = g.dtype(data[0])
     whole = next((value for value in data if value not in g.open_values), None)
@@ -38,7 +38,7 @@ def _closed(g: Graph, data: Sequence[ir.Value]) -> list[ir.Value]:
 
 
 @lowers("stack")
-def stack(g: Graph, *data: ir.Value, axis: int = 0) -> ir.Value:
+def stack(g: OperatorBuilder, *data: ir.Value, axis: int = 0) -> ir.Value:
     """Inputs joined along a new axis."""
     if not data:
         raise g.error("it has no inputs")
@@ -47,7 +47,7 @@ def stack(g: Graph, *data: ir.Value, axis: int = 0) -> ir.Value:
 
 
 @lowers("tile", "_npi_tile")
-def tile(g: Graph, data: ir.Value, *, reps: Ints) -> ir.Value:
+def tile(g: OperatorBuilder, data: ir.Value, *, reps: Ints) -> ir.Value:
     """The whole array repeated along its axes."""
     if any(r < 1 for r in reps):
         raise g.error(f"attribute reps is {reps}; at least 1 of each makes sense")
@@ -58,7 +58,7 @@ def tile(g: Graph, data: ir.Value, *, reps: Ints) -> ir.Value:
 
 
 @lowers("repeat")
-def repeat(g: Graph, data: ir.Value, *, repeats: int, axis: int | None = None) -> ir.Value:
+def repeat(g: OperatorBuilder, data: ir.Value, *, repeats: int, axis: int | None = None) -> ir.Value:
     """Every element repeated along an axis, or all in a row."""
     if repeats < 1:
         raise g.error(f"attribute repeats is {repeats}; at least 1 makes sense")
@@ -75,14 +75,14 @@ def repeat(g: Graph, data: ir.Value, *, repeats: int, axis: int | None = None) -
 
 
 @lowers("reverse", "flip")
-def reverse(g: Graph, data: ir.Value, *, axis: Ints) -> ir.Value:
+def reverse(g: OperatorBuilder, data: ir.Value, *, axis: Ints) -> ir.Value:
     """Axes read backwards."""
     axes = [g.axis(data, a) for a in axis]
     return cut(g, data, axes, [END] * len(axes), [-END] * len(axes), [-1] * len(axes))
 
 
 @lowers("broadcast_axis", "broadcast_axes")
-def broadcast_axis(g: Graph, data: ir.Value, *, axis: Ints = (), size: Ints = ()) -> ir.Value:
+def broadcast_axis(g: OperatorBuilder, data: ir.Value, *, axis: Ints = (), size: Ints = ()) -> ir.Value:
     """Axes of size 1 repeated to a size."""
     if len(axis) != len(size):
         raise g.error(f"axis {axis} and size {size} must have as many entries")
@@ -94,7 +94,7 @@ def broadcast_axis(g: Graph, data: ir.Value, *, axis: Ints = (), size: Ints = ()
 
 
 @lowers("broadcast_to")
-def broadcast_to(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
+def broadcast_to(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value:
     """Axes of size 1 repeated to a shape, in which 0 keeps a size."""
     dims = g.shape(data)
     if len(shape) != len(dims) or any(isinstance(d, int) and s not in (0, d) and d != 1 for d, s in zip(dims, shape, strict=False)):
@@ -103,7 +103,9 @@ def broadcast_to(g: Graph, data: ir.Value, *, shape: Ints) -> ir.Value:
 
 
 @lowers("broadcast_like")
-def broadcast_like(g: Graph, lhs: ir.Value, rhs: ir.Value, *, lhs_axes: Ints | None = None, rhs_axes: Ints | None = None) -> ir.Value:
+def broadcast_like(
+    g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, lhs_axes: Ints | None = None, rhs_axes: Ints | None = None
+) -> ir.Value:
     """Axes of size 1 of the first input repeated to the second's sizes, on all axes or some."""
     if lhs_axes is None or rhs_axes is None:
         if g.rank(lhs) != g.rank(rhs):
@@ -120,7 +122,7 @@ def broadcast_like(g: Graph, lhs: ir.Value, rhs: ir.Value, *, lhs_axes: Ints | N
 
 @lowers("Pad", "pad")
 def pad(
-    g: Graph, data: ir.Value, *, mode: Literal["constant", "edge", "reflect"], pad_width: Ints, constant_value: float = 0.0
+    g: OperatorBuilder, data: ir.Value, *, mode: Literal["constant", "edge", "reflect"], pad_width: Ints, constant_value: float = 0.0
 ) -> ir.Value:
     """Borders of a constant, of the edge's values, or mirrored without the edge; pad_width holds before and after of each axis."""
     rank = g.rank(data)
@@ -139,7 +141,7 @@ def pad(
 
 
 @lowers("depth_to_space")
-def depth_to_space(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
+def depth_to_space(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir.Value:
     """Blocks of channels laid out as pixels."""
     count = g.fixed(data, 1, 2)[0]
     if block_size < 1 or count % (block_size * block_size):
@@ -148,7 +150,7 @@ def depth_to_space(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
 
 
 @lowers("space_to_depth")
-def space_to_depth(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
+def space_to_depth(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir.Value:
     """Blocks of pixels laid out as channels."""
     if block_size < 1 or any(isinstance(d, int) and d % block_size for d in g.shape(data)[2:]):
         raise g.error(f"an input of shape {g.shape(data)} doesn't divide into blocks of {block_size} x {block_size}")
@@ -156,12 +158,12 @@ def space_to_depth(g: Graph, data: ir.Value, *, block_size: int) -> ir.Value:
 
 
 @lowers("diag")
-def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1) -> ir.Value:
+def diag(g: OperatorBuilder, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1) -> ir.Value:
     """A vector as a diagonal matrix, or the diagonal of two axes, which becomes the last axis."""
     sizes = g.fixed(data)
     if len(sizes) == 1:
         size = sizes[0] + abs(k)
-        g.room(size, size)
+        g.check_table(size, size)
         mask = np.eye(size, k=k, dtype=np.bool_)
         padded = g.emit("Pad", data, [max(0, -k), max(0, k)], np.zeros((), g.dtype(data)))
         rows = g.emit("Unsqueeze", padded, [1] if k >= 0 else [0])
@@ -173,7 +175,7 @@ def diag(g: Graph, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1
     a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")
     if a == b:
         raise g.error(f"axis1 and axis2 are the same axis, {a}")
-    g.room(sizes[a], sizes[b])
+    g.check_table(sizes[a], sizes[b])
     rest = [i for i in range(len(sizes)) if i not in (a, b)]
     chosen = np.arange(sizes[a] * sizes[b]).reshape(sizes[a], sizes[b]).diagonal(k)
     if not chosen.size:

@@ -3,21 +3,29 @@ l2_normalization-inl.h."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
 Result = ir.Value | Mapping[str, ir.Value]
 
 
-@lowers("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_npx_batch_norm", "CuDNNBatchNorm")
+@lowers(
+    "BatchNorm",
+    "BatchNorm_v1",
+    "_contrib_SyncBatchNorm",
+    "_npx_batch_norm",
+    "CuDNNBatchNorm",
+    ignores="cudnn_off momentum use_global_stats min_calib_range max_calib_range key ndev",
+)
 def batch_norm(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     gamma: Parameter,
     beta: Parameter,
@@ -30,30 +38,36 @@ def batch_norm(
     axis: int = 1,
 ) -> Result:
     """Normalization with the moving statistics, over any axis; fix_gamma, the default, makes gamma 1 whatever is stored."""
+    outputs = _batch_norm(g, data, (gamma, beta, moving_mean, moving_var), eps, fix_gamma, axis)
+    return outputs if output_mean_var else outputs["output"]
+
+
+def _batch_norm(
+    g: OperatorBuilder, data: ir.Value, parameters: Sequence[Parameter], eps: float, fix_gamma: bool, axis: int
+) -> dict[str, ir.Value]:
+    """What BatchNorm answers: the normalized data, the mean, and 1 / sqrt(variance + eps)."""
+    gamma, *others = parameters
     axis = g.axis(data, axis)
     size = g.fixed(data, axis, axis + 1)[0]
     given = g.dtype(data)
-    kind = np.dtype(np.float32) if given == np.float16 else given  # the statistics of a net in halves are floats
-    scale = gamma.ones(size, kind) if fix_gamma else gamma.use((size,), kind)
-    shift, mean, variance = beta.use((size,), kind), moving_mean.use((size,), kind), moving_var.use((size,), kind)
+    dtype = np.dtype(np.float32) if given == np.float16 else given  # the statistics of a net in halves are floats
+    scale = gamma.ones(size, dtype) if fix_gamma else gamma.use((size,), dtype)
+    shift, mean, variance = (parameter.use((size,), dtype) for parameter in others)
     rank = g.rank(data)
-    x = g.cast(data, kind)
+    order = [0, axis, *(i for i in range(1, rank) if i != axis)] if axis else [1, 0, *range(2, rank)]
+    x = g.cast(data, dtype)
     if axis != 1:
-        order = [0, axis, *(i for i in range(1, rank) if i != axis)] if axis else [1, 0, *range(2, rank)]
-        x = g.emit("Transpose", data, perm=order)
-    y: ir.Value = g.emit("BatchNormalization", x, scale, shift, mean, variance, epsilon=eps)
+        x = g.emit("Transpose", x, perm=order)
+    y = g.emit("BatchNormalization", x, scale, shift, mean, variance, epsilon=eps)
     if axis != 1:
         y = g.emit("Transpose", y, perm=[order.index(i) for i in range(rank)])
-    y = g.cast(y, given)
-    if not output_mean_var:
-        return y
     inverse = g.emit("Reciprocal", g.emit("Sqrt", g.emit("Add", variance, eps)))
-    return {"output": y, "mean": g.identity(mean), "var": inverse}
+    return {"output": g.cast(y, given), "mean": g.identity(mean), "var": inverse}
 
 
-@lowers("_contrib_BatchNormWithReLU")
+@lowers("_contrib_BatchNormWithReLU", ignores="cudnn_off momentum use_global_stats min_calib_range max_calib_range")
 def batch_norm_with_relu(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     gamma: Parameter,
     beta: Parameter,
@@ -66,16 +80,13 @@ def batch_norm_with_relu(
     axis: int = 1,
 ) -> Result:
     """BatchNorm and a ReLU in one operator."""
-    result = batch_norm(
-        g, data, gamma, beta, moving_mean, moving_var, eps=eps, fix_gamma=fix_gamma, output_mean_var=output_mean_var, axis=axis
-    )
-    if isinstance(result, ir.Value):
-        return g.emit("Relu", result)
-    return {name: g.emit("Relu", value) if name == "output" else value for name, value in result.items()}
+    outputs = _batch_norm(g, data, (gamma, beta, moving_mean, moving_var), eps, fix_gamma, axis)
+    outputs["output"] = g.emit("Relu", outputs["output"])
+    return outputs if output_mean_var else outputs["output"]
 
 
 @lowers("InstanceNorm")
-def instance_norm(g: Graph, data: ir.Value, gamma: Parameter, beta: Parameter, *, eps: float = 1e-3) -> ir.Value:
+def instance_norm(g: OperatorBuilder, data: ir.Value, gamma: Parameter, beta: Parameter, *, eps: float = 1e-3) -> ir.Value:
     """Normalization of every channel of every sample, (N, C, *spatial)."""
     if g.rank(data) < 3:
         raise g.error(f"an input (N, C, ...) is needed, but it has shape {g.shape(data)}")
@@ -86,7 +97,14 @@ def instance_norm(g: Graph, data: ir.Value, gamma: Parameter, beta: Parameter, *
 
 @lowers("LayerNorm", "_npx_layer_norm")
 def layer_norm(
-    g: Graph, data: ir.Value, gamma: Parameter, beta: Parameter, *, axis: int = -1, eps: float = 1e-5, output_mean_var: bool = False
+    g: OperatorBuilder,
+    data: ir.Value,
+    gamma: Parameter,
+    beta: Parameter,
+    *,
+    axis: int = -1,
+    eps: float = 1e-5,
+    output_mean_var: bool = False,
 ) -> Result:
     """Normalization over one axis."""
     axis = g.axis(data, axis)
@@ -104,7 +122,7 @@ def layer_norm(
     return {"output": y, "mean": mean, "std": _deviation(g, data, mean, [axis], eps)}
 
 
-def _deviation(g: Graph, data: ir.Value, mean: ir.Value, axes: list[int], eps: float) -> ir.Value:
+def _deviation(g: OperatorBuilder, data: ir.Value, mean: ir.Value, axes: list[int], eps: float) -> ir.Value:
     centred = g.emit("Sub", data, mean)
     variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
     return g.emit("Sqrt", g.emit("Add", variance, eps))
@@ -112,7 +130,14 @@ def _deviation(g: Graph, data: ir.Value, mean: ir.Value, axes: list[int], eps: f
 
 @lowers("GroupNorm")
 def group_norm(
-    g: Graph, data: ir.Value, gamma: Parameter, beta: Parameter, *, num_groups: int = 1, eps: float = 1e-5, output_mean_var: bool = False
+    g: OperatorBuilder,
+    data: ir.Value,
+    gamma: Parameter,
+    beta: Parameter,
+    *,
+    num_groups: int = 1,
+    eps: float = 1e-5,
+    output_mean_var: bool = False,
 ) -> Result:
     """Normalization over groups of channels; gamma and beta have a number per group (1.x) or per channel (2.0)."""
     if g.rank(data) < 3:
@@ -140,7 +165,7 @@ def group_norm(
     return {"output": y, "mean": g.emit("Squeeze", mean, [2]), "std": g.emit("Squeeze", deviation, [2])}
 
 
-def like(g: Graph, value: ir.Value, model: ir.Value) -> ir.Value:
+def like(g: OperatorBuilder, value: ir.Value, model: ir.Value) -> ir.Value:
     """The value in the shape of another one with as many elements."""
     shape = g.shape(model)
     if all(isinstance(d, int) for d in shape[1:]):
@@ -150,7 +175,7 @@ def like(g: Graph, value: ir.Value, model: ir.Value) -> ir.Value:
 
 @lowers("L2Normalization")
 def l2_normalization(
-    g: Graph, data: ir.Value, *, eps: float = 1e-10, mode: Literal["instance", "channel", "spatial"] = "instance"
+    g: OperatorBuilder, data: ir.Value, *, eps: float = 1e-10, mode: Literal["instance", "channel", "spatial"] = "instance"
 ) -> ir.Value:
     """x / sqrt(sum(x^2) + eps) over all but N (instance), over C (channel) or over the spatial axes (spatial)."""
     rank = g.rank(data)
@@ -162,7 +187,7 @@ def l2_normalization(
 
 
 @lowers("LRN")
-def lrn(g: Graph, data: ir.Value, *, nsize: int, alpha: float = 1e-4, beta: float = 0.75, knorm: float = 2.0) -> ir.Value:
+def lrn(g: OperatorBuilder, data: ir.Value, *, nsize: int, alpha: float = 1e-4, beta: float = 0.75, knorm: float = 2.0) -> ir.Value:
     """Local response normalization across channels, (N, C, H, W): x / (knorm + alpha / nsize * sum(x^2))^beta."""
     if g.rank(data) != 4:
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")

@@ -10,14 +10,14 @@ import onnx_ir as ir
 from converters.graph.pooling import pool
 from converters.graph.windows import divisors, output_sizes
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.convolution import channels_last, spatial, to_channels_first, to_channels_last
 from converters.readers.mxnet.signature import lowers
 
 
-@lowers("Pooling", "_npx_pooling")
+@lowers("Pooling", "_npx_pooling", ignores="cudnn_off")
 def pooling(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     *,
     kernel: Ints = (),
@@ -45,7 +45,7 @@ def pooling(
         strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
         sizes = _sizes(g, x, kernel, pads)
         out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
-        g.room(*(max(1, o) for o in out))
+        g.check_table(*(max(1, o) for o in out))
         power = _power(g, x, p_value) if pool_type == "lp" else x
         mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
         divisor: Literal["real", "padded"] = "real" if count_include_pad is False else "padded"
@@ -55,7 +55,7 @@ def pooling(
     return to_channels_last(g, result) if last else result
 
 
-def _sizes(g: Graph, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, ...]:
+def _sizes(g: OperatorBuilder, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, ...]:
     if g.rank(x) != len(kernel) + 2:
         raise g.error(f"a kernel of {len(kernel)} axes needs an input of {len(kernel) + 2} axes (N, C, ...), but it has shape {g.shape(x)}")
     sizes = g.fixed(x, 2)
@@ -65,7 +65,7 @@ def _sizes(g: Graph, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, .
 
 
 def _averages_of_all(
-    g: Graph, x: ir.Value, kernel: Ints, strides: list[int], pads: list[int], out: list[int], divisor: Literal["real", "padded"]
+    g: OperatorBuilder, x: ir.Value, kernel: Ints, strides: list[int], pads: list[int], out: list[int], divisor: Literal["real", "padded"]
 ) -> ir.Value | None:
     """An average pooling some of whose windows hold nothing at all, for which MXNet answers 0; None where there is no such window."""
     counts = divisors(g.fixed(x, 2), kernel, strides, pads, out, real=divisor == "real")
@@ -76,7 +76,7 @@ def _averages_of_all(
     return g.emit("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
 
 
-def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -> ir.Value:
+def global_pooling(g: OperatorBuilder, x: ir.Value, pool_type: str, p_value: int | None) -> ir.Value:
     """One number per channel, the spatial axes kept as size 1."""
     if g.rank(x) < 3:
         raise g.error(f"a global pooling needs an input (N, C, ...), but it has shape {g.shape(x)}")
@@ -88,22 +88,22 @@ def global_pooling(g: Graph, x: ir.Value, pool_type: str, p_value: int | None) -
     return _root(g, result, p_value) if pool_type == "lp" else result
 
 
-def _power(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
+def _power(g: OperatorBuilder, x: ir.Value, p: int | None) -> ir.Value:
     result = x
     for _ in range((p or 1) - 1):
         result = g.emit("Mul", result, x)
     return result
 
 
-def _root(g: Graph, x: ir.Value, p: int | None) -> ir.Value:
+def _root(g: OperatorBuilder, x: ir.Value, p: int | None) -> ir.Value:
     if p == 1:
         return x
     return g.emit("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
 
 
-@lowers("Pooling_v1")
+@lowers("Pooling_v1", ignores="cudnn_off")
 def pooling_v1(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     *,
     kernel: Ints = (),
@@ -119,7 +119,7 @@ def pooling_v1(
     strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
     sizes = _sizes(g, data, kernel, pads)
     out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
-    g.room(*(max(1, o) for o in out))
+    g.check_table(*(max(1, o) for o in out))
     if pool_type != "max":
         return pool(
             g, data, "average" if pool_type == "avg" else "sum", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"
@@ -142,7 +142,7 @@ def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], ou
 
 
 @lowers("_contrib_AdaptiveAvgPooling2D")
-def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()) -> ir.Value:
+def adaptive_average_pooling(g: OperatorBuilder, data: ir.Value, *, output_size: Ints = ()) -> ir.Value:
     """Averages over windows from floor(i H / h) to ceil((i + 1) H / h), for an output of h x w (default 1 x 1)."""
     if g.rank(data) != 4:
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
@@ -155,8 +155,8 @@ def adaptive_average_pooling(g: Graph, data: ir.Value, *, output_size: Ints = ()
     if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
         kernel = [size // o for size, o in zip(sizes, out, strict=True)]
         return pool(g, data, "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
-    g.room(sizes[0], out[0])
-    g.room(sizes[1], out[1])
+    g.check_table(sizes[0], out[0])
+    g.check_table(sizes[1], out[1])
     rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))
     return g.emit("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Floats
-from converters.readers.mxnet.graph import Graph
-from converters.readers.mxnet.operators.boxes import column, columns, rows_at
-from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.detection import column, columns, rows_at
+from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
 
 
@@ -29,7 +29,7 @@ def _anchors(stride: int, ratios: Floats, scales: Floats) -> np.ndarray:
 
 @lowers("_contrib_Proposal", "_contrib_MultiProposal", "MultiProposal")
 def proposal(
-    g: Graph,
+    g: OperatorBuilder,
     cls_prob: ir.Value,
     bbox_pred: ir.Value,
     im_info: ir.Value,
@@ -47,8 +47,8 @@ def proposal(
     """Region proposals (image, x1, y1, x2, y2) of a region proposal network, rpn_post_nms_top_n per image; with scores if asked."""
     batch = g.fixed(cls_prob, 0, 1)[0]
     height, width = image_sizes(g, cls_prob)
-    g.room(len(scales) * len(ratios), height, width, 4)
-    g.room(rpn_post_nms_top_n)
+    g.check_table(len(scales) * len(ratios), height, width, 4)
+    g.check_table(rpn_post_nms_top_n)
     if batch > 4096 or g.shape(cls_prob)[1] != 2 * len(scales) * len(ratios) or rpn_post_nms_top_n < 1:
         raise g.error(f"{len(scales)} scales and {len(ratios)} ratios don't fit scores {g.shape(cls_prob)}")
     base = _anchors(feature_stride, ratios, scales)
@@ -104,7 +104,7 @@ def proposal(
     return {"output": regions, "score": scores[0] if batch == 1 else g.emit("Concat", *scores, axis=0)}
 
 
-def _moved(g: Graph, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:
+def _moved(g: OperatorBuilder, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:
     """Anchors (1, A, 4) moved by offsets (N, A, 4): of the corners, or of the centre and the logarithms of the size."""
     if iou_loss:
         return g.emit("Add", deltas, g.const(anchors, role="anchors"))

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.parameter import Index, Parameter
 from converters.readers.mxnet.signature import lowers
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -20,7 +21,7 @@ ORDERS = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn_tanh": [0], "rnn_relu": [
 class _Vector:
     """The flat parameter vector, taken off from the front: a stored array, or a value that the net joins from smaller ones."""
 
-    def __init__(self, g: Graph, parameters: Parameter, dtype: Any) -> None:
+    def __init__(self, g: OperatorBuilder, parameters: Parameter, dtype: Any) -> None:
         self.g, self.dtype, self.at = g, np.dtype(dtype), 0
         array = parameters.array
         self.array = None if array is None else array.reshape(-1)
@@ -39,7 +40,7 @@ class _Vector:
         return g.emit("Reshape", part, [1, rows, *shape[2:]])
 
 
-def _joined(g: Graph, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:
+def _joined(g: OperatorBuilder, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts):
         return g.param(g.free_role(role), np.concatenate(arrays, axis=axis), original=original)
@@ -49,12 +50,12 @@ def _joined(g: Graph, parts: list[NDArray[Any] | ir.Value], axis: int, role: str
 
 @lowers("RNN", "_npx_rnn")
 def rnn(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     parameters: Parameter,
     state: ir.Value | None = None,
     state_cell: ir.Value | None = None,
-    sequence_length: ir.Value | None = None,
+    sequence_length: Index | None = None,
     *,
     state_size: int,
     num_layers: int,
@@ -134,12 +135,12 @@ def rnn(
     return {**outputs, "statecell_output": _stacked(g, last_cells)} if mode == "lstm" else outputs
 
 
-def _stacked(g: Graph, states: list[ir.Value]) -> ir.Value:
+def _stacked(g: OperatorBuilder, states: list[ir.Value]) -> ir.Value:
     result: ir.Value = states[0] if len(states) == 1 else g.emit("Concat", *states, axis=0)
     return result
 
 
-def _states(g: Graph, data: ir.Value, state: ir.Value | None, layers: int, directions: int, size: int) -> list[ir.Value | None]:
+def _states(g: OperatorBuilder, data: ir.Value, state: ir.Value | None, layers: int, directions: int, size: int) -> list[ir.Value | None]:
     """First states of each layer, (directions, N, H)."""
     if state is None:
         return [None] * layers

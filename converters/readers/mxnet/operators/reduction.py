@@ -8,14 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph
-from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import read_type
 from converters.readers.mxnet.signature import lowers
 
-Reduction = Callable[[Graph, ir.Value, list[int], int], ir.Value]
+Reduction = Callable[[OperatorBuilder, ir.Value, list[int], int], ir.Value]
 
 
-def axes_of(g: Graph, data: ir.Value, axis: Ints | None, exclude: bool = False) -> list[int]:
+def axes_of(g: OperatorBuilder, data: ir.Value, axis: Ints | None, exclude: bool = False) -> list[int]:
     """The axes to reduce: all for None and (), whatever exclude says; all others with exclude."""
     rank = g.rank(data)
     if not axis:
@@ -24,7 +24,7 @@ def axes_of(g: Graph, data: ir.Value, axis: Ints | None, exclude: bool = False) 
     return [a for a in range(rank) if a not in chosen] if exclude else chosen
 
 
-def reduced(g: Graph, function: Reduction, data: ir.Value, axes: list[int], keepdims: bool) -> ir.Value:
+def reduced(g: OperatorBuilder, function: Reduction, data: ir.Value, axes: list[int], keepdims: bool) -> ir.Value:
     """A reduction whose result has at least one axis: (1,) where all are gone."""
     if not axes:
         return g.identity(data)
@@ -34,7 +34,7 @@ def reduced(g: Graph, function: Reduction, data: ir.Value, axes: list[int], keep
 
 
 def plain(op_type: str) -> Reduction:
-    def emit(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+    def emit(g: OperatorBuilder, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
         if op_type in ("ReduceMax", "ReduceMin", "ReduceProd", "ReduceMean"):  # axes are an attribute before opset 18
             return g.emit(op_type, data, axes, keepdims=keepdims)
         return g.emit(op_type, data, axes, keepdims=keepdims)
@@ -43,14 +43,14 @@ def plain(op_type: str) -> Reduction:
 
 
 def without_nan(op_type: str, neutral: float) -> Reduction:
-    def emit(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+    def emit(g: OperatorBuilder, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
         held = g.emit("Where", g.emit("IsNaN", data), np.full((), neutral, g.dtype(data)), data)
         return g.emit(op_type, held, axes, keepdims=keepdims)
 
     return emit
 
 
-def sum_of_squares(g: Graph, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+def sum_of_squares(g: OperatorBuilder, data: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
     return g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=keepdims)
 
 
@@ -67,7 +67,9 @@ REDUCTIONS: dict[tuple[str, ...], Reduction] = {
 
 
 def _register(names: tuple[str, ...], function: Reduction) -> None:
-    def reduction(g: Graph, data: ir.Value, *, axis: Ints | None = None, keepdims: bool = False, exclude: bool = False) -> ir.Value:
+    def reduction(
+        g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None, keepdims: bool = False, exclude: bool = False
+    ) -> ir.Value:
         return reduced(g, function, data, axes_of(g, data, axis, exclude), keepdims)
 
     reduction.__doc__ = f"Reduction by {names[0].strip('_').replace('_', ' ')} over some axes or all, or all but some."
@@ -80,13 +82,13 @@ for _names, _function in REDUCTIONS.items():
 
 @lowers("norm")
 def norm(
-    g: Graph, data: ir.Value, *, ord: int = 2, axis: Ints | None = None, keepdims: bool = False, out_dtype: str | None = None
+    g: OperatorBuilder, data: ir.Value, *, ord: int = 2, axis: Ints | None = None, keepdims: bool = False, out_dtype: str | None = None
 ) -> ir.Value:
     """L1 or L2 norm over some axes or all."""
     if ord not in (1, 2):
         raise g.error(f"attribute ord is {ord}; it must be 1 or 2")
 
-    def length(g: Graph, value: ir.Value, axes: list[int], keep: int) -> ir.Value:
+    def length(g: OperatorBuilder, value: ir.Value, axes: list[int], keep: int) -> ir.Value:
         if ord == 1:
             return g.emit("ReduceSum", g.emit("Abs", value), axes, keepdims=keep)
         return g.emit("Sqrt", sum_of_squares(g, value, axes, keep))
@@ -96,7 +98,7 @@ def norm(
 
 
 @lowers("moments")
-def moments(g: Graph, data: ir.Value, *, axes: Ints | None = None, keepdims: bool = False) -> list[ir.Value]:
+def moments(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None, keepdims: bool = False) -> list[ir.Value]:
     """Mean and variance over some axes or all."""
     chosen = axes_of(g, data, axes)
     centred = g.emit("Sub", data, g.emit("ReduceMean", data, chosen, keepdims=1))
@@ -104,7 +106,7 @@ def moments(g: Graph, data: ir.Value, *, axes: Ints | None = None, keepdims: boo
     return [mean, reduced(g, plain("ReduceMean"), g.emit("Mul", centred, centred), chosen, keepdims)]
 
 
-def _extreme(g: Graph, op_type: str, data: ir.Value, axis: int | None, keepdims: bool) -> ir.Value:
+def _extreme(g: OperatorBuilder, op_type: str, data: ir.Value, axis: int | None, keepdims: bool) -> ir.Value:
     x = data
     if g.dtype(x).kind not in "f":
         x = g.cast(x, np.float32)
@@ -117,31 +119,31 @@ def _extreme(g: Graph, op_type: str, data: ir.Value, axis: int | None, keepdims:
     return g.cast(g.emit(op_type, x, axis=where, keepdims=int(keep)), np.float32)
 
 
-def _legacy_axis(g: Graph, axis: int | None) -> int | None:
+def _legacy_axis(g: OperatorBuilder, axis: int | None) -> int | None:
     """Before 0.9.5 an axis of -1 meant none."""
     return None if axis == -1 and g.version < 905 else axis
 
 
 @lowers("argmax")
-def argmax(g: Graph, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
+def argmax(g: OperatorBuilder, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
     """Index of the first largest element, as float32."""
     return _extreme(g, "ArgMax", data, _legacy_axis(g, axis), keepdims)
 
 
 @lowers("argmin")
-def argmin(g: Graph, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
+def argmin(g: OperatorBuilder, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
     """Index of the first smallest element, as float32."""
     return _extreme(g, "ArgMin", data, _legacy_axis(g, axis), keepdims)
 
 
 @lowers("argmax_channel")
-def argmax_channel(g: Graph, data: ir.Value) -> ir.Value:
+def argmax_channel(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """Index of the first largest element along the last axis, as float32."""
     return _extreme(g, "ArgMax", data, g.rank(data) - 1, False)
 
 
 @lowers("_np_cumsum", "cumsum")
-def cumsum(g: Graph, a: ir.Value, *, axis: int | None = None, dtype: str | None = None) -> ir.Value:
+def cumsum(g: OperatorBuilder, a: ir.Value, *, axis: int | None = None, dtype: str | None = None) -> ir.Value:
     """Running sums along an axis, or over all elements in a row."""
     x = a if axis is not None else g.emit("Reshape", a, [-1])
     x = g.cast(x, read_type(g, dtype)) if dtype else x

@@ -6,15 +6,15 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph
-from converters.readers.mxnet.operators.boxes import column, columns
-from converters.readers.mxnet.operators.elementwise import round_half_away
-from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import round_half_away
+from converters.readers.mxnet.operators.detection import column, columns
+from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
 
 
 @lowers("ROIPooling", "_npx_roi_pooling")
-def roi_pooling(g: Graph, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, spatial_scale: float) -> ir.Value:
+def roi_pooling(g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, spatial_scale: float) -> ir.Value:
     """Maxima over the bins of regions (image, x1, y1, x2, y2)."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
@@ -23,7 +23,7 @@ def roi_pooling(g: Graph, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, 
 
 @lowers("_contrib_ROIAlign", "_npx_roi_align")
 def roi_align(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     rois: ir.Value,
     *,
@@ -60,7 +60,7 @@ def roi_align(
     cells = height * width
     if count % cells:
         raise g.error(f"{count} channels don't divide into {height} x {width} bins")
-    g.room(cells)
+    g.check_table(cells)
     flat = g.emit("Reshape", pooled, [-1, count // cells, cells * cells])
     own = g.emit("Gather", flat, g.const(np.arange(cells, dtype=np.int64) * (cells + 1), role="positions"), axis=2)
     return g.emit("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
@@ -68,7 +68,7 @@ def roi_align(
 
 @lowers("_contrib_PSROIPooling")
 def psroi_pooling(
-    g: Graph, data: ir.Value, rois: ir.Value, *, spatial_scale: float, output_dim: int, pooled_size: int, group_size: int = 0
+    g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, spatial_scale: float, output_dim: int, pooled_size: int, group_size: int = 0
 ) -> ir.Value:
     """Means over the bins of regions, each bin from channels of its own; by sums of the image over rectangles from its corner."""
     height, width = image_sizes(g, data)
@@ -76,7 +76,7 @@ def psroi_pooling(
     count = g.fixed(data, 1, 2)[0]
     if min(output_dim, pooled_size, group) < 1 or count != output_dim * group * group:
         raise g.error(f"{count} channels aren't output_dim {output_dim} times group_size {group} squared")
-    g.room(count, pooled_size, pooled_size)
+    g.check_table(count, pooled_size, pooled_size)
     kind = np.float64
     sums = g.emit("CumSum", g.emit("CumSum", g.cast(data, kind), np.array(2, np.int64)), np.array(3, np.int64))
     flat = g.emit("Reshape", g.emit("Pad", sums, [0, 0, 1, 1, 0, 0, 0, 0], np.zeros(())), [-1])

@@ -6,20 +6,21 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.parameter import Index
 from converters.readers.mxnet.signature import lowers
 
 
-def _time(g: Graph, data: ir.Value, axis: int) -> int:
+def _time(g: OperatorBuilder, data: ir.Value, axis: int) -> int:
     """The number of steps, along axis 0 or 1."""
     if axis not in (0, 1) or g.rank(data) < 2:
         raise g.error(f"attribute axis is {axis} for an input of shape {g.shape(data)}; time is axis 0 or 1, samples the other")
     count = g.fixed(data, axis, axis + 1)[0]
-    g.room(count)
+    g.check_table(count)
     return count
 
 
-def _lengths(g: Graph, sequence_length: ir.Value | None, axis: int, rank: int) -> ir.Value:
+def _lengths(g: OperatorBuilder, sequence_length: ir.Value | None, axis: int, rank: int) -> ir.Value:
     """Lengths (N,) as int64, laid along the samples' axis."""
     if sequence_length is None:
         raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
@@ -27,15 +28,15 @@ def _lengths(g: Graph, sequence_length: ir.Value | None, axis: int, rank: int) -
     return g.emit("Unsqueeze", g.cast(sequence_length, np.int64), others)
 
 
-def _steps(g: Graph, count: int, axis: int, rank: int) -> ir.Value:
+def _steps(g: OperatorBuilder, count: int, axis: int, rank: int) -> ir.Value:
     return g.const(np.arange(count, dtype=np.int64).reshape([-1 if i == axis else 1 for i in range(rank)]), role="steps")
 
 
 @lowers("SequenceMask", "_npx_sequence_mask")
 def sequence_mask(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
-    sequence_length: ir.Value | None = None,
+    sequence_length: Index | None = None,
     *,
     use_sequence_length: bool = False,
     value: float = 0.0,
@@ -51,7 +52,7 @@ def sequence_mask(
 
 @lowers("SequenceLast")
 def sequence_last(
-    g: Graph, data: ir.Value, sequence_length: ir.Value | None = None, *, use_sequence_length: bool = False, axis: int = 0
+    g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
     """The last step of each sample."""
     rank, count = g.rank(data), _time(g, data, axis)
@@ -64,7 +65,7 @@ def sequence_last(
 
 @lowers("SequenceReverse")
 def sequence_reverse(
-    g: Graph, data: ir.Value, sequence_length: ir.Value | None = None, *, use_sequence_length: bool = False, axis: int = 0
+    g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
     """Each sample's steps backwards, those behind its length left where they are."""
     rank, count = g.rank(data), _time(g, data, axis)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from converters.graph.builder import Dim, SymbolicDimensionError
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.signature import lowers
 
 Size = tuple[int, tuple[str, ...]]
@@ -20,7 +20,7 @@ Size = tuple[int, tuple[str, ...]]
 END = 2**63 - 1
 
 
-def size_of(g: Graph, value: ir.Value, axis: int) -> Size:
+def size_of(g: OperatorBuilder, value: ir.Value, axis: int) -> Size:
     """The size of an axis as a product."""
     dim = g.shape(value)[axis]
     if isinstance(dim, int):
@@ -40,7 +40,7 @@ def times(sizes: Sequence[Size]) -> Size:
     return math.prod(s[0] for s in sizes), tuple(sorted(name for s in sizes for name in s[1]))
 
 
-def over(g: Graph, whole: Size, part: Size) -> Size:
+def over(g: OperatorBuilder, whole: Size, part: Size) -> Size:
     """whole / part. Raises ConversionError where it doesn't divide."""
     names = list(whole[1])
     for name in part[1]:
@@ -61,7 +61,7 @@ def as_dim(size: Size) -> int | str:
     return "*".join([str(number), *names] if number != 1 else names)
 
 
-def reshape_to(g: Graph, data: ir.Value, sizes: Sequence[Size]) -> ir.Value:
+def reshape_to(g: OperatorBuilder, data: ir.Value, sizes: Sequence[Size]) -> ir.Value:
     """A Reshape to sizes of which any may be symbolic: 0 copies, -1 infers; the batch gets fixed where that isn't enough."""
     before = [size_of(g, data, i) for i in range(g.rank(data))]
     if times(before) != times(list(sizes)):
@@ -77,13 +77,13 @@ def reshape_to(g: Graph, data: ir.Value, sizes: Sequence[Size]) -> ir.Value:
     if entries.count(-1) > 1:
         g.fixed(data)
     shape: list[Dim] = [as_dim(s) for s in sizes]
-    result: ir.Value = g.emit("Reshape", data, entries, shape=shape)
+    result = g.emit("Reshape", data, entries, shape=shape)
     if data in g.open_values:
         g.open_values.add(result)
     return result
 
 
-def read_codes(g: Graph, before: list[Size], codes: Ints) -> list[Size]:
+def read_codes(g: OperatorBuilder, before: list[Size], codes: Ints) -> list[Size]:
     """MXNet's reshape codes: 0 copies a size, -1 infers one, -2 copies the rest, -3 merges two, -4 splits one in two."""
     result: list[Size] = []
     open_at: int | None = None
@@ -130,7 +130,7 @@ def read_codes(g: Graph, before: list[Size], codes: Ints) -> list[Size]:
 
 @lowers("Reshape", "reshape")
 def reshape(
-    g: Graph, data: ir.Value, *, shape: Ints = (), reverse: bool = False, target_shape: Ints = (), keep_highest: bool = False
+    g: OperatorBuilder, data: ir.Value, *, shape: Ints = (), reverse: bool = False, target_shape: Ints = (), keep_highest: bool = False
 ) -> ir.Value:
     """Reshape by MXNet's codes, read from the left or the right; target_shape is the form of early releases."""
     before = [size_of(g, data, i) for i in range(g.rank(data))]
@@ -154,7 +154,7 @@ def reshape(
 
 @lowers("reshape_like", "_npx_reshape_like")
 def reshape_like(
-    g: Graph,
+    g: OperatorBuilder,
     lhs: ir.Value,
     rhs: ir.Value,
     *,
@@ -170,7 +170,7 @@ def reshape_like(
     return reshape_to(g, lhs, [*mine[:start], *theirs[first:last], *mine[end:]])
 
 
-def _range(g: Graph, begin: int | None, end: int | None, rank: int) -> tuple[int, int]:
+def _range(g: OperatorBuilder, begin: int | None, end: int | None, rank: int) -> tuple[int, int]:
     start = 0 if begin is None else begin + rank if begin < 0 else begin
     stop = rank if end is None else end + rank if end < 0 else end
     if not 0 <= start <= stop <= rank:
@@ -179,7 +179,7 @@ def _range(g: Graph, begin: int | None, end: int | None, rank: int) -> tuple[int
 
 
 @lowers("Flatten", "flatten", "_npx_batch_flatten")
-def flatten(g: Graph, data: ir.Value) -> ir.Value:
+def flatten(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """(N, ...) to (N, rest)."""
     if g.rank(data) == 2:
         return g.identity(data)
@@ -187,13 +187,13 @@ def flatten(g: Graph, data: ir.Value) -> ir.Value:
 
 
 @lowers("expand_dims", "_npi_expand_dims")
-def expand_dims(g: Graph, data: ir.Value, *, axis: int) -> ir.Value:
+def expand_dims(g: OperatorBuilder, data: ir.Value, *, axis: int) -> ir.Value:
     """A new axis of size 1."""
-    result: ir.Value = g.emit("Unsqueeze", data, [g.axis(data, axis, extra=1)])
+    result = g.emit("Unsqueeze", data, [g.axis(data, axis, extra=1)])
     return still_open(g, result, data)
 
 
-def still_open(g: Graph, result: ir.Value, *sources: ir.Value) -> ir.Value:
+def still_open(g: OperatorBuilder, result: ir.Value, *sources: ir.Value) -> ir.Value:
     """Marks a result whose sizes are as open as those of all it is made of."""
     if all(source in g.open_values for source in sources):
         g.open_values.add(result)
@@ -201,7 +201,7 @@ def still_open(g: Graph, result: ir.Value, *sources: ir.Value) -> ir.Value:
 
 
 @lowers("squeeze")
-def squeeze(g: Graph, data: ir.Value, *, axis: Ints | None = None) -> ir.Value:
+def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> ir.Value:
     """Axes of size 1 dropped: all, or those named; one axis always stays."""
     dims = g.shape(data)
     if axis is None:
@@ -215,23 +215,23 @@ def squeeze(g: Graph, data: ir.Value, *, axis: Ints | None = None) -> ir.Value:
                 raise g.error(f"axis {a} has size {dims[a]} and can't be dropped")
     if len(axes) == len(dims):
         axes = axes[1:]
-    result: ir.Value = g.emit("Squeeze", data, axes) if axes else g.identity(data)
+    result = g.emit("Squeeze", data, axes) if axes else g.identity(data)
     return still_open(g, result, data)
 
 
 @lowers("transpose")
-def transpose(g: Graph, data: ir.Value, *, axes: Ints = ()) -> ir.Value:
+def transpose(g: OperatorBuilder, data: ir.Value, *, axes: Ints = ()) -> ir.Value:
     """Axes in another order, backwards by default."""
     rank = g.rank(data)
     order = [g.axis(data, a, attribute="axes") for a in axes] or list(range(rank))[::-1]
     if sorted(order) != list(range(rank)):
         raise g.error(f"attribute axes is {axes}, which doesn't order the axes of an input of shape {g.shape(data)}")
-    result: ir.Value = g.emit("Transpose", data, perm=order)
+    result = g.emit("Transpose", data, perm=order)
     return still_open(g, result, data)
 
 
 @lowers("SwapAxis", "swapaxes", "_npi_swapaxes")
-def swap_axes(g: Graph, data: ir.Value, *, dim1: int = 0, dim2: int = 0) -> ir.Value:
+def swap_axes(g: OperatorBuilder, data: ir.Value, *, dim1: int = 0, dim2: int = 0) -> ir.Value:
     """Two axes exchanged."""
     a, b = g.axis(data, dim1, attribute="dim1"), g.axis(data, dim2, attribute="dim2")
     order = list(range(g.rank(data)))
@@ -240,12 +240,12 @@ def swap_axes(g: Graph, data: ir.Value, *, dim1: int = 0, dim2: int = 0) -> ir.V
 
 
 @lowers("shape_array", "_npx_shape_array")
-def shape_array(g: Graph, data: ir.Value) -> ir.Value:
+def shape_array(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """The sizes, as int64."""
     return g.emit("Shape", data)
 
 
 @lowers("size_array")
-def size_array(g: Graph, data: ir.Value) -> ir.Value:
+def size_array(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """The number of elements, as int64, shape (1,)."""
     return g.emit("Reshape", g.emit("Size", data), [1])

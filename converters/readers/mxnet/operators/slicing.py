@@ -9,32 +9,30 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints, IntsOrNone
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import END, still_open
 from converters.readers.mxnet.signature import lowers
 
 
 def cut(
-    g: Graph, data: ir.Value, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], step: Sequence[int] | None = None
+    g: OperatorBuilder, data: ir.Value, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], step: Sequence[int] | None = None
 ) -> ir.Value:
     """A Slice node."""
-    result: ir.Value = g.emit(
-        "Slice", data, list(begin), list(end), list(axes), *([list(step)] if step and any(s != 1 for s in step) else [])
-    )
+    result = g.emit("Slice", data, list(begin), list(end), list(axes), *([list(step)] if step and any(s != 1 for s in step) else []))
     if any(d == 0 for d in g.shape(result)):
         raise g.error(f"the slice of an input of shape {g.shape(data)} is empty")
     return result
 
 
 @lowers("slice", "crop", "_npi_slice", "_npx_slice")
-def slice_(g: Graph, data: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()) -> ir.Value:
+def slice_(g: OperatorBuilder, data: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()) -> ir.Value:
     """A part of each axis, with steps, backwards too."""
     axes, begins, ends, steps = slice_ranges(g, data, begin, end, step)
     return cut(g, data, axes, begins, ends, steps) if axes else g.identity(data)
 
 
 def slice_ranges(
-    g: Graph, data: ir.Value, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone
+    g: OperatorBuilder, data: ir.Value, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Axes, begins, ends and steps of a Slice node, without the axes that stay whole."""
     if len(begin) != len(end) or len(begin) > g.rank(data) or (step and len(step) != len(begin)):
@@ -52,13 +50,13 @@ def slice_ranges(
 
 
 @lowers("slice_axis")
-def slice_axis(g: Graph, data: ir.Value, *, axis: int, begin: int, end: int | None) -> ir.Value:
+def slice_axis(g: OperatorBuilder, data: ir.Value, *, axis: int, begin: int, end: int | None) -> ir.Value:
     """A part of one axis."""
     return cut(g, data, [g.axis(data, axis)], [begin], [END if end is None else end])
 
 
 @lowers("slice_like")
-def slice_like(g: Graph, data: ir.Value, shape_like: ir.Value, *, axes: Ints = ()) -> ir.Value:
+def slice_like(g: OperatorBuilder, data: ir.Value, shape_like: ir.Value, *, axes: Ints = ()) -> ir.Value:
     """The first input cut to the second's sizes, on all axes or some."""
     if not axes and g.rank(data) != g.rank(shape_like):
         raise g.error(f"the inputs have shapes {g.shape(data)} and {g.shape(shape_like)}; name the axes to cut")
@@ -77,7 +75,9 @@ def slice_like(g: Graph, data: ir.Value, shape_like: ir.Value, *, axes: Ints = (
 
 
 @lowers("Crop")
-def crop(g: Graph, *data: ir.Value, num_args: int = 1, offset: Ints = (0, 0), h_w: Ints = (0, 0), center_crop: bool = False) -> ir.Value:
+def crop(
+    g: OperatorBuilder, *data: ir.Value, num_args: int = 1, offset: Ints = (0, 0), h_w: Ints = (0, 0), center_crop: bool = False
+) -> ir.Value:
     """A window of (N, C, H, W): of a given size or of the second input's, at an offset or in the centre."""
     if not 1 <= len(data) <= 2 or len(offset) != 2 or len(h_w) != 2:
         raise g.error("one or two inputs, and two numbers each for offset and h_w are needed")
@@ -90,17 +90,17 @@ def crop(g: Graph, *data: ir.Value, num_args: int = 1, offset: Ints = (0, 0), h_
 
 
 @lowers("SliceChannel", "split")
-def slice_channel(g: Graph, data: ir.Value, *, num_outputs: int, axis: int = 1, squeeze_axis: bool = False) -> list[ir.Value]:
+def slice_channel(g: OperatorBuilder, data: ir.Value, *, num_outputs: int, axis: int = 1, squeeze_axis: bool = False) -> list[ir.Value]:
     """Equal parts of an axis, which is dropped with squeeze_axis."""
     axis = g.axis(data, axis)
     size = g.fixed(data, axis, axis + 1)[0]
     if num_outputs < 1 or size % num_outputs or (squeeze_axis and size != num_outputs):
         raise g.error(f"axis {axis} of size {size} doesn't divide into {num_outputs} parts" + (" of size 1" if squeeze_axis else ""))
-    g.room(num_outputs)
+    g.check_table(num_outputs)
     return _parts(g, data, axis, [size // num_outputs] * num_outputs, squeeze_axis)
 
 
-def _parts(g: Graph, data: ir.Value, axis: int, sizes: list[int], squeeze_axis: bool) -> list[ir.Value]:
+def _parts(g: OperatorBuilder, data: ir.Value, axis: int, sizes: list[int], squeeze_axis: bool) -> list[ir.Value]:
     parts: list[ir.Value]
     if len(sizes) > 1 << 16:
         raise g.error(f"{len(sizes)} parts; at most {1 << 16} are made")
@@ -115,7 +115,7 @@ def _parts(g: Graph, data: ir.Value, axis: int, sizes: list[int], squeeze_axis: 
 
 @lowers("_split_v2", "_npi_split")
 def split_v2(
-    g: Graph, data: ir.Value, *, indices: Ints = (), axis: int = 1, squeeze_axis: bool = False, sections: int = 0
+    g: OperatorBuilder, data: ir.Value, *, indices: Ints = (), axis: int = 1, squeeze_axis: bool = False, sections: int = 0
 ) -> ir.Value | list[ir.Value]:
     """Parts of an axis: as many equal ones as `sections`, or those that begin at the indices."""
     axis = g.axis(data, axis)
@@ -123,7 +123,7 @@ def split_v2(
     if sections > 0:
         if size % sections:
             raise g.error(f"axis {axis} of size {size} doesn't divide into {sections} parts")
-        g.room(sections)
+        g.check_table(sections)
         return _parts(g, data, axis, [size // sections] * sections, squeeze_axis)
     starts = list(indices) if indices and indices[0] == 0 else [0, *indices]
     sizes = [b - a for a, b in zip(starts, [*starts[1:], size], strict=True)]
@@ -133,22 +133,24 @@ def split_v2(
 
 
 @lowers("_slice_assign", "_crop_assign")
-def slice_assign(g: Graph, lhs: ir.Value, rhs: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()) -> ir.Value:
+def slice_assign(
+    g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
+) -> ir.Value:
     """The first input with a part of it replaced by the second."""
     return _assign(g, lhs, rhs, begin, end, step)
 
 
 @lowers("_slice_assign_scalar", "_crop_assign_scalar")
 def slice_assign_scalar(
-    g: Graph, data: ir.Value, *, scalar: float = 0.0, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
+    g: OperatorBuilder, data: ir.Value, *, scalar: float = 0.0, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
 ) -> ir.Value:
     """The input with a part of it replaced by a number."""
     return _assign(g, data, g.const(np.array(scalar, g.dtype(data))), begin, end, step)
 
 
-def _assign(g: Graph, data: ir.Value, part: ir.Value, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone) -> ir.Value:
+def _assign(g: OperatorBuilder, data: ir.Value, part: ir.Value, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone) -> ir.Value:
     sizes = g.fixed(data)
-    g.room(*sizes)
+    g.check_table(*sizes)
     positions = np.arange(math.prod(sizes)).reshape(sizes)
     slices = tuple(slice(b, e, s) for b, e, s in zip(begin, end, step or [None] * len(begin), strict=True))
     chosen = positions[slices]

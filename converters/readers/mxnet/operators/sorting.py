@@ -7,33 +7,33 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from converters.readers.mxnet.graph import Graph
-from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import read_type
 from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
 from converters.readers.mxnet.signature import lowers
 
 
-def ranked(g: Graph, data: ir.Value, k: int, axis: int, ascending: bool) -> tuple[ir.Value, ir.Value]:
+def ranked(g: OperatorBuilder, data: ir.Value, k: int, axis: int, ascending: bool) -> tuple[ir.Value, ir.Value]:
     """The first k values of an axis in order, and their int64 indices; equal ones keep their order."""
     values, indices = g.emit_all("TopK", data, [k], outputs=2, axis=axis, largest=int(not ascending), sorted=1)
     return values, indices
 
 
-def _flat(g: Graph, data: ir.Value, axis: int | None) -> tuple[ir.Value, int]:
+def _flat(g: OperatorBuilder, data: ir.Value, axis: int | None) -> tuple[ir.Value, int]:
     if axis is not None:
         return data, g.axis(data, axis)
     return reshape_to(g, data, [times([size_of(g, data, i) for i in range(g.rank(data))])]), 0
 
 
 @lowers("sort", "_npi_sort")
-def sort(g: Graph, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True) -> list[ir.Value]:
+def sort(g: OperatorBuilder, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True) -> list[ir.Value]:
     """Values in order along an axis, or of the whole array."""
     x, where = _flat(g, data, axis)
     return [ranked(g, x, g.fixed(x, where, where + 1)[0], where, is_ascend)[0]]
 
 
 @lowers("argsort", "_npi_argsort")
-def argsort(g: Graph, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True, dtype: str = "float32") -> ir.Value:
+def argsort(g: OperatorBuilder, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True, dtype: str = "float32") -> ir.Value:
     """The indices that would sort an axis, as float32 by default."""
     x, where = _flat(g, data, axis)
     return g.cast(ranked(g, x, g.fixed(x, where, where + 1)[0], where, is_ascend)[1], read_type(g, dtype))
@@ -41,7 +41,7 @@ def argsort(g: Graph, data: ir.Value, *, axis: int | None = -1, is_ascend: bool 
 
 @lowers("topk", "_npx_topk")
 def topk(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     *,
     axis: int | None = -1,

@@ -11,12 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.convolution import spatial, transposed
+from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
 
-def image_sizes(g: Graph, data: ir.Value) -> tuple[int, int]:
+def image_sizes(g: OperatorBuilder, data: ir.Value) -> tuple[int, int]:
     """Height and width of (N, C, H, W). Raises ConversionError for another rank."""
     if g.rank(data) != 4:
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
@@ -24,9 +25,9 @@ def image_sizes(g: Graph, data: ir.Value) -> tuple[int, int]:
     return height, width
 
 
-@lowers("UpSampling")
+@lowers("UpSampling", ignores="workspace")
 def upsampling(
-    g: Graph,
+    g: OperatorBuilder,
     *data: ir.Value,
     scale: int,
     sample_type: Literal["nearest", "bilinear"],
@@ -64,7 +65,7 @@ def upsampling(
     return total
 
 
-def enlarge(g: Graph, x: ir.Value, tall: int, wide: int) -> ir.Value:
+def enlarge(g: OperatorBuilder, x: ir.Value, tall: int, wide: int) -> ir.Value:
     """Every pixel repeated."""
     if tall == wide == 1:
         return g.identity(x)
@@ -81,7 +82,7 @@ def enlarge(g: Graph, x: ir.Value, tall: int, wide: int) -> ir.Value:
 
 @lowers("_contrib_BilinearResize2D")
 def bilinear_resize(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     like: ir.Value | None = None,
     *,
@@ -132,12 +133,12 @@ def bilinear_resize(
     )
 
 
-def affine_grid(g: Graph, theta: ir.Value, target_shape: Ints) -> ir.Value:
+def affine_grid(g: OperatorBuilder, theta: ir.Value, target_shape: Ints) -> ir.Value:
     """Grid (N, 2, H, W) of x and y in -1..1 from matrices (N, 6)."""
     if len(target_shape) != 2 or min(target_shape) < 1:
         raise g.error(f"attribute target_shape is {target_shape}; a height and a width are needed")
     height, width = target_shape
-    g.room(height, width, 3)
+    g.check_table(height, width, 3)
     y, x = np.meshgrid(_steps(height), _steps(width), indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), np.ones(height * width)]).astype(g.dtype(theta))
     moved = g.emit("MatMul", g.emit("Reshape", theta, [-1, 2, 3]), g.const(points, role="points"))
@@ -149,12 +150,14 @@ def _steps(size: int) -> np.ndarray:
 
 
 @lowers("GridGenerator")
-def grid_generator(g: Graph, data: ir.Value, *, transform_type: Literal["affine", "warp"], target_shape: Ints = (0, 0)) -> ir.Value:
+def grid_generator(
+    g: OperatorBuilder, data: ir.Value, *, transform_type: Literal["affine", "warp"], target_shape: Ints = (0, 0)
+) -> ir.Value:
     """A sampling grid from affine matrices (N, 6), or from a flow in pixels (N, 2, H, W)."""
     if transform_type == "affine":
         return affine_grid(g, data, target_shape)
     height, width = image_sizes(g, data)
-    g.room(height, width, 2)
+    g.check_table(height, width, 2)
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     base = np.stack([x, y]).astype(g.dtype(data))
     halves = np.array([(width - 1) / 2, (height - 1) / 2], g.dtype(data)).reshape(2, 1, 1)
@@ -162,21 +165,21 @@ def grid_generator(g: Graph, data: ir.Value, *, transform_type: Literal["affine"
     return g.emit("Sub", g.emit("Div", moved, halves), 1.0)
 
 
-def sample(g: Graph, data: ir.Value, grid: ir.Value, padding: str = "zeros") -> ir.Value:
+def sample(g: OperatorBuilder, data: ir.Value, grid: ir.Value, padding: str = "zeros") -> ir.Value:
     """Bilinear samples of data at a grid (N, 2, H, W), whose corners are the centres of the outermost pixels."""
     points = g.emit("Transpose", grid, perm=[0, 2, 3, 1])
     return g.emit("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
 
 
-@lowers("BilinearSampler")
-def bilinear_sampler(g: Graph, data: ir.Value, grid: ir.Value) -> ir.Value:
+@lowers("BilinearSampler", ignores="cudnn_off")
+def bilinear_sampler(g: OperatorBuilder, data: ir.Value, grid: ir.Value) -> ir.Value:
     """Bilinear samples at a grid (N, 2, H, W); 0 outside the image."""
     return sample(g, data, grid)
 
 
-@lowers("SpatialTransformer")
+@lowers("SpatialTransformer", ignores="cudnn_off")
 def spatial_transformer(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     loc: ir.Value,
     *,
@@ -190,7 +193,7 @@ def spatial_transformer(
 
 @lowers("Correlation")
 def correlation(
-    g: Graph,
+    g: OperatorBuilder,
     data1: ir.Value,
     data2: ir.Value,
     *,
@@ -232,9 +235,9 @@ def correlation(
     return joined
 
 
-@lowers("_contrib_DeformableConvolution")
+@lowers("_contrib_DeformableConvolution", ignores="workspace")
 def deformable_convolution(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     offset: ir.Value,
     weight: Parameter,
@@ -256,9 +259,9 @@ def deformable_convolution(
     )
 
 
-@lowers("_contrib_ModulatedDeformableConvolution")
+@lowers("_contrib_ModulatedDeformableConvolution", ignores="workspace")
 def modulated_deformable_convolution(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     offset: ir.Value,
     mask: ir.Value,
@@ -283,7 +286,7 @@ def modulated_deformable_convolution(
 
 
 def _deformable(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     offset: ir.Value,
     mask: ir.Value | None,
@@ -312,7 +315,7 @@ def _deformable(
         raise g.error(
             f"the offset has shape {g.shape(offset)}, but the operator needs (N, {2 * taps * deformable_groups}, {out[0]}, {out[1]})"
         )
-    g.room(*out, taps)
+    g.check_table(*out, taps)
     offsets = g.emit("Reshape", offset, [0, deformable_groups, taps, 2, *out])
     images = (
         [data]
@@ -344,7 +347,7 @@ def _deformable(
 
 
 def _tap(
-    g: Graph, image: ir.Value, place: ir.Value, size: Sequence[int], mask: ir.Value | None, group: int, tap: int, taps: int
+    g: OperatorBuilder, image: ir.Value, place: ir.Value, size: Sequence[int], mask: ir.Value | None, group: int, tap: int, taps: int
 ) -> ir.Value:
     """Samples of an image at places (N, 2, H, W) given as y and x in pixels."""
     kind = g.dtype(place)

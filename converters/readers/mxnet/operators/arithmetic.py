@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from converters.readers.mxnet.graph import Graph
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.signature import lowers
 
-Binary = Callable[[Graph, ir.Value, "ir.Value | float"], ir.Value]
+Binary = Callable[[OperatorBuilder, ir.Value, "ir.Value | float"], ir.Value]
 
 COMPARISONS = {
     "equal": "Equal",
@@ -25,7 +25,7 @@ COMPARISONS = {
 def node(op_type: str) -> Binary:
     """A binary operator that is one ONNX node."""
 
-    def emit(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
+    def emit(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
         return g.emit(op_type, a, b)
 
     return emit
@@ -34,7 +34,7 @@ def node(op_type: str) -> Binary:
 def comparison(op_type: str, negate: bool = False) -> Binary:
     """A comparison as MXNet answers it: 1 and 0 in the type of its inputs."""
 
-    def emit(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
+    def emit(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
         found = g.emit(op_type, a, b)
         return g.cast(g.emit("Not", found) if negate else found, g.dtype(a))
 
@@ -44,19 +44,19 @@ def comparison(op_type: str, negate: bool = False) -> Binary:
 def logical(op_type: str) -> Binary:
     """And, or, xor of what isn't 0."""
 
-    def emit(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
+    def emit(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
         other = truth(g, b) if isinstance(b, ir.Value) else np.array(b != 0)
         return g.cast(g.emit(op_type, truth(g, a), other), g.dtype(a))
 
     return emit
 
 
-def truth(g: Graph, value: ir.Value) -> ir.Value:
+def truth(g: OperatorBuilder, value: ir.Value) -> ir.Value:
     """Whether an element isn't 0."""
     return value if g.dtype(value) == np.bool_ else g.emit("Not", g.emit("Equal", value, 0))
 
 
-def modulo(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
+def modulo(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
     """The remainder with the divisor's sign, 0 where the divisor is 0."""
     divisor = b if isinstance(b, ir.Value) else g.const(np.array(b, g.dtype(a)))
     zero = g.emit("Equal", divisor, 0)
@@ -69,13 +69,13 @@ def modulo(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
     return g.emit("Where", zero, g.const(np.array(0, g.dtype(a))), result)
 
 
-def hypotenuse(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
+def hypotenuse(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
     """sqrt(a^2 + b^2)."""
     square = g.emit("Mul", b, b) if isinstance(b, ir.Value) else b * b
     return g.emit("Sqrt", g.emit("Add", g.emit("Mul", a, a), square))
 
 
-def divide(g: Graph, a: ir.Value, b: ir.Value | float) -> ir.Value:
+def divide(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
     return g.emit("Div", a, b)
 
 
@@ -97,7 +97,7 @@ BINARY: dict[str, Binary] = {
 }
 
 
-def same_shape(g: Graph, a: ir.Value, b: ir.Value) -> None:
+def same_shape(g: OperatorBuilder, a: ir.Value, b: ir.Value) -> None:
     """Raises ConversionError where sizes differ: these operators don't broadcast."""
     first, second = g.shape(a), g.shape(b)
     if a in g.open_values or b in g.open_values:
@@ -106,7 +106,7 @@ def same_shape(g: Graph, a: ir.Value, b: ir.Value) -> None:
         raise g.error(f"the inputs have shapes {first} and {second}, but the operator doesn't broadcast")
 
 
-def keep_open(g: Graph, result: ir.Value, *operands: ir.Value) -> ir.Value:
+def keep_open(g: OperatorBuilder, result: ir.Value, *operands: ir.Value) -> ir.Value:
     """Marks a result whose sizes are as open as those of all its operands."""
     if all(operand in g.open_values for operand in operands):
         g.open_values.add(result)
@@ -116,14 +116,14 @@ def keep_open(g: Graph, result: ir.Value, *operands: ir.Value) -> ir.Value:
 def _register_binary(name: str, function: Binary) -> None:
     spoken = name.replace("_", " ")
 
-    def elementwise(g: Graph, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
+    def elementwise(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
         same_shape(g, lhs, rhs)
         return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
 
-    def broadcast(g: Graph, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
+    def broadcast(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
         return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
 
-    def with_scalar(g: Graph, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
+    def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
         return keep_open(g, function(g, data, _fitting(g, data, scalar)), data)
 
     elementwise.__doc__ = f"Element-wise {spoken} of two equal shapes."
@@ -135,7 +135,7 @@ def _register_binary(name: str, function: Binary) -> None:
     lowers(*scalars)(with_scalar)
 
 
-def _fitting(g: Graph, data: ir.Value, scalar: float) -> float | int:
+def _fitting(g: OperatorBuilder, data: ir.Value, scalar: float) -> float | int:
     """The scalar in the type of the data, into which MXNet converts it."""
     return int(scalar) if g.dtype(data).kind in "iu" and math.isfinite(scalar) else scalar
 
@@ -163,7 +163,7 @@ for _name, _function in BINARY.items():
 def _register_reversed(name: str, function: Binary) -> None:
     word = {"sub": "minus"}.get(name, name)
 
-    def with_scalar(g: Graph, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
+    def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
         number = g.const(np.array(_fitting(g, data, scalar), g.dtype(data)))
         return keep_open(g, function(g, number, data), data)
 
@@ -177,42 +177,42 @@ for _name in ("sub", "div", "mod", "power"):
 
 # -- functions of one number -----------------------------------------------------------------------------------------------
 
-Unary = Callable[[Graph, ir.Value], ir.Value]
+Unary = Callable[[OperatorBuilder, ir.Value], ir.Value]
 
 
 def single(op_type: str) -> Unary:
-    def emit(g: Graph, data: ir.Value) -> ir.Value:
+    def emit(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         return g.emit(op_type, data)
 
     return emit
 
 
 def scaled(op_type: str | None, factor: float) -> Unary:
-    def emit(g: Graph, data: ir.Value) -> ir.Value:
+    def emit(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         return g.emit("Mul", g.emit(op_type, data) if op_type else data, factor)
 
     return emit
 
 
-def cube_root(g: Graph, data: ir.Value) -> ir.Value:
+def cube_root(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     return g.emit("Mul", g.emit("Sign", data), g.emit("Pow", g.emit("Abs", data), 1 / 3))
 
 
 def inverse_of(function: Unary) -> Unary:
-    def emit(g: Graph, data: ir.Value) -> ir.Value:
+    def emit(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         return g.emit("Reciprocal", function(g, data))
 
     return emit
 
 
-def exponential_minus_one(g: Graph, data: ir.Value) -> ir.Value:
+def exponential_minus_one(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """exp(x) - 1, through tanh near 0, where the difference would lose its digits."""
     half = g.emit("Tanh", g.emit("Mul", data, 0.5))
     near = g.emit("Div", g.emit("Mul", half, 2.0), g.emit("Sub", 1.0 * np.ones((), g.dtype(data)), half))
     return g.emit("Where", g.emit("Less", g.emit("Abs", data), 0.5), near, g.emit("Sub", g.emit("Exp", data), 1.0))
 
 
-def logarithm_of_one_plus(g: Graph, data: ir.Value) -> ir.Value:
+def logarithm_of_one_plus(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """log(1 + x), through atanh near 0, where the sum would lose its digits."""
     small = g.emit("Less", g.emit("Abs", data), 0.5)
     held = g.emit("Where", small, data, np.zeros((), g.dtype(data)))
@@ -220,7 +220,7 @@ def logarithm_of_one_plus(g: Graph, data: ir.Value) -> ir.Value:
     return g.emit("Where", small, near, g.emit("Log", g.emit("Add", data, 1.0)))
 
 
-def round_half_away(g: Graph, data: ir.Value) -> ir.Value:
+def round_half_away(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """C's round: halves go away from zero."""
     magnitude = g.emit("Abs", data)
     whole = g.emit("Floor", magnitude)
@@ -228,19 +228,19 @@ def round_half_away(g: Graph, data: ir.Value) -> ir.Value:
     return g.emit("Mul", g.emit("Sign", data), g.emit("Add", whole, up))
 
 
-def round_half_down(g: Graph, data: ir.Value) -> ir.Value:
+def round_half_down(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """rint: the nearest integer, the lower one of two that are as near."""
     low, high = g.emit("Floor", data), g.emit("Ceil", data)
     nearer = g.emit("LessOrEqual", g.emit("Sub", data, low), g.emit("Sub", high, data))
     return g.emit("Where", nearer, low, high)
 
 
-def truncate(g: Graph, data: ir.Value) -> ir.Value:
+def truncate(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """Towards zero."""
     return g.emit("Mul", g.emit("Sign", data), g.emit("Floor", g.emit("Abs", data)))
 
 
-def logical_not(g: Graph, data: ir.Value) -> ir.Value:
+def logical_not(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     return g.cast(g.emit("Equal", data, 0), g.dtype(data))
 
 
@@ -257,7 +257,7 @@ _LANCZOS = (
 )
 
 
-def log_gamma(g: Graph, data: ir.Value) -> ir.Value:
+def log_gamma(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """log |gamma(x)| by Lanczos' approximation in double precision (g = 7), reflected below 1/2."""
     x = g.cast(data, np.float64)
     one = np.ones(())
@@ -274,13 +274,13 @@ def log_gamma(g: Graph, data: ir.Value) -> ir.Value:
     return g.cast(g.emit("Where", below, left, right), g.dtype(data))
 
 
-def _times_pi(g: Graph, x: ir.Value) -> ir.Value:
+def _times_pi(g: OperatorBuilder, x: ir.Value) -> ir.Value:
     """pi times x, less whole turns."""
     turns = g.emit("Floor", g.emit("Mul", x, 0.5))
     return g.emit("Mul", g.emit("Sub", x, g.emit("Mul", turns, 2.0)), math.pi)
 
 
-def gamma(g: Graph, data: ir.Value) -> ir.Value:
+def gamma(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """The gamma function, by its logarithm, with the sign that it has below 0."""
     x = g.cast(data, np.float64)
     magnitude = g.emit("Exp", log_gamma(g, x))
@@ -313,7 +313,7 @@ _ERFINV_TAIL = (
 )
 
 
-def inverse_error_function(g: Graph, data: ir.Value) -> ir.Value:
+def inverse_error_function(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """erfinv by Giles' polynomials, better than 1e-6."""
     x = g.cast(data, np.float64)
     one = np.ones(())
@@ -323,14 +323,14 @@ def inverse_error_function(g: Graph, data: ir.Value) -> ir.Value:
     return g.cast(g.emit("Mul", g.emit("Where", g.emit("Less", w, 5.0), centre, tail), x), g.dtype(data))
 
 
-def _polynomial(g: Graph, x: ir.Value, factors: tuple[float, ...]) -> ir.Value:
-    result: ir.Value = g.emit("Add", g.emit("Mul", x, factors[0]), factors[1])
+def _polynomial(g: OperatorBuilder, x: ir.Value, factors: tuple[float, ...]) -> ir.Value:
+    result = g.emit("Add", g.emit("Mul", x, factors[0]), factors[1])
     for factor in factors[2:]:
         result = g.emit("Add", g.emit("Mul", result, x), factor)
     return result
 
 
-def square(g: Graph, data: ir.Value) -> ir.Value:
+def square(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     return g.emit("Mul", data, data)
 
 
@@ -384,7 +384,7 @@ UNARY: dict[str, Unary] = {
 
 
 def _register_unary(name: str, function: Unary) -> None:
-    def elementwise(g: Graph, data: ir.Value) -> ir.Value:
+    def elementwise(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         return keep_open(g, function(g, data), data)
 
     elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}."
@@ -396,21 +396,21 @@ for _name, _unary in UNARY.items():
 
 
 @lowers("hard_sigmoid")
-def hard_sigmoid(g: Graph, data: ir.Value, *, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
+def hard_sigmoid(g: OperatorBuilder, data: ir.Value, *, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
     """alpha x + beta, held between 0 and 1."""
     return g.emit("HardSigmoid", data, alpha=alpha, beta=beta)
 
 
 @lowers("clip", "_npi_clip")
-def clip(g: Graph, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
+def clip(g: OperatorBuilder, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
     """Values held between a_min and a_max."""
     low, high = (np.array(_fitting(g, data, v), g.dtype(data)) for v in (a_min, a_max))
-    result: ir.Value = g.emit("Clip", data, low, high)
+    result = g.emit("Clip", data, low, high)
     return keep_open(g, result, data)
 
 
 @lowers("smooth_l1")
-def smooth_l1(g: Graph, data: ir.Value, *, scalar: float = 1.0) -> ir.Value:
+def smooth_l1(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0) -> ir.Value:
     """(scalar x)^2 / 2 near 0, |x| - 1 / (2 scalar^2) beyond 1 / scalar^2."""
     s = scalar * scalar
     magnitude = g.emit("Abs", data)
@@ -420,14 +420,14 @@ def smooth_l1(g: Graph, data: ir.Value, *, scalar: float = 1.0) -> ir.Value:
 
 
 @lowers("_contrib_quadratic")
-def quadratic(g: Graph, data: ir.Value, *, a: float = 0.0, b: float = 0.0, c: float = 0.0) -> ir.Value:
+def quadratic(g: OperatorBuilder, data: ir.Value, *, a: float = 0.0, b: float = 0.0, c: float = 0.0) -> ir.Value:
     """a x^2 + b x + c."""
     curve = g.emit("Mul", g.emit("Add", g.emit("Mul", data, a), b), data)
     return g.emit("Add", curve, c)
 
 
 @lowers("add_n", "ElementWiseSum", "_sum")
-def add_n(g: Graph, *args: ir.Value) -> ir.Value:
+def add_n(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
     """Sum of any number of equal shapes."""
     if not args:
         raise g.error("it has no inputs")
@@ -439,21 +439,21 @@ def add_n(g: Graph, *args: ir.Value) -> ir.Value:
 
 
 @lowers("Cast", "cast", "amp_cast", "_npi_cast")
-def cast(g: Graph, data: ir.Value, *, dtype: str) -> ir.Value:
+def cast(g: OperatorBuilder, data: ir.Value, *, dtype: str) -> ir.Value:
     """Conversion to another type; towards zero from floating point to integers."""
     result = g.cast(data, read_type(g, dtype))
     return keep_open(g, g.identity(data) if result is data else result, data)
 
 
 @lowers("amp_multicast")
-def multicast(g: Graph, *data: ir.Value, num_outputs: int, cast_narrow: bool = False) -> list[ir.Value]:
+def multicast(g: OperatorBuilder, *data: ir.Value, num_outputs: int, cast_narrow: bool = False) -> list[ir.Value]:
     """All inputs in the widest of their types, or the narrowest."""
     kinds = sorted((g.dtype(value) for value in data), key=lambda kind: kind.itemsize)
     wanted = kinds[0] if cast_narrow else kinds[-1]
     return [g.identity(value) if g.dtype(value) == wanted else g.cast(value, wanted) for value in data]
 
 
-def read_type(g: Graph, name: str) -> np.dtype:
+def read_type(g: OperatorBuilder, name: str) -> np.dtype:
     """The numpy type of an attribute's text. Raises ConversionError."""
     from converters.readers.mxnet.params import TYPES, numpy_type
 

@@ -8,26 +8,26 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Floats
-from converters.readers.mxnet.graph import Graph
-from converters.readers.mxnet.operators.sampling import image_sizes
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
 from converters.readers.mxnet.signature import lowers
 
 
-def columns(g: Graph, value: ir.Value, start: int, count: int = 1) -> ir.Value:
+def columns(g: OperatorBuilder, value: ir.Value, start: int, count: int = 1) -> ir.Value:
     """Part of the last axis."""
     axis = g.rank(value) - 1
     return g.emit("Slice", value, [start], [start + count], [axis])
 
 
-def column(g: Graph, value: ir.Value, position: int) -> ir.Value:
+def column(g: OperatorBuilder, value: ir.Value, position: int) -> ir.Value:
     """One entry of the last axis, which goes."""
     return g.emit("Squeeze", columns(g, value, position), [g.rank(value) - 1])
 
 
 @lowers("_contrib_MultiBoxPrior", "_npx_multibox_prior", "MultiBoxPrior")
 def multibox_prior(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     *,
     sizes: Floats = (1.0,),
@@ -40,7 +40,7 @@ def multibox_prior(
     height, width = image_sizes(g, data)
     if not sizes or not ratios or len(steps) != 2 or len(offsets) != 2 or min(ratios) <= 0:
         raise g.error(f"sizes {sizes}, ratios {ratios}, steps {steps} and offsets {offsets} make no anchors")
-    g.room(height, width, len(sizes) + len(ratios), 4)
+    g.check_table(height, width, len(sizes) + len(ratios), 4)
     f = np.float32
     step_y = f(steps[0]) if steps[0] > 0 else f(1) / f(height)
     step_x = f(steps[1]) if steps[1] > 0 else f(1) / f(width)
@@ -58,7 +58,7 @@ def strictly_below(threshold: float) -> float:
     return float(np.nextafter(np.float32(threshold), np.float32(-1)))
 
 
-def survivors(g: Graph, boxes: ir.Value, scores: ir.Value, threshold: float, count: int) -> ir.Value:
+def survivors(g: OperatorBuilder, boxes: ir.Value, scores: ir.Value, threshold: float, count: int) -> ir.Value:
     """A mask (N, classes, A) of the boxes (N, A, 4) that no better one of their class overlaps by more than the threshold.
 
     scores: (N, classes, A); those of 0 and below take no part.
@@ -71,21 +71,20 @@ def survivors(g: Graph, boxes: ir.Value, scores: ir.Value, threshold: float, cou
     return g.emit("Greater", mask, 0.5)
 
 
-def rows_at(g: Graph, data: ir.Value, order: ir.Value) -> ir.Value:
+def rows_at(g: OperatorBuilder, data: ir.Value, order: ir.Value) -> ir.Value:
     """Rows of (N, A, K) in the order of int64 indices (N, A)."""
     wide = g.emit("Tile", g.emit("Unsqueeze", order, [2]), [1, 1, g.fixed(data, 2, 3)[0]])
     return g.emit("GatherElements", data, wide, axis=1)
 
 
-def in_order(g: Graph, keys: ir.Value, count: int) -> ir.Value:
+def in_order(g: OperatorBuilder, keys: ir.Value, count: int) -> ir.Value:
     """Indices that sort (N, A) downwards, equal keys in their order."""
-    result: ir.Value = g.emit_all("TopK", keys, [count], outputs=2, axis=1, largest=1, sorted=1)[1]
-    return result
+    return g.emit_all("TopK", keys, [count], outputs=2, axis=1, largest=1, sorted=1)[1]
 
 
 @lowers("_contrib_MultiBoxDetection", "_npx_multibox_detection", "MultiBoxDetection")
 def multibox_detection(
-    g: Graph,
+    g: OperatorBuilder,
     cls_prob: ir.Value,
     loc_pred: ir.Value,
     anchor: ir.Value,
@@ -102,7 +101,7 @@ def multibox_detection(
     if g.rank(cls_prob) != 3 or g.rank(loc_pred) != 2 or g.rank(anchor) != 3:
         raise g.error(f"scores (N, C, A), offsets (N, 4 A) and anchors (1, A, 4) are needed, not {g.shape(cls_prob)}, {g.shape(loc_pred)}")
     classes, count = g.fixed(cls_prob, 1, 3)
-    g.room(count)
+    g.check_table(count)
     if background_id != 0:
         raise g.error(f"background_id {background_id} is ignored by MXNet, which takes class 0; use 0")
     if classes < 2 or len(variances) != 4:
@@ -139,7 +138,7 @@ def multibox_detection(
     return g.emit("Where", filled, g.emit("Concat", first, columns(g, ordered, 1, 5), axis=2), minus)
 
 
-def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, clip: bool) -> ir.Value:
+def _decoded(g: OperatorBuilder, offsets: ir.Value, anchor: ir.Value, variances: Floats, clip: bool) -> ir.Value:
     """Corners of anchors moved by offsets (N, A, 4) of their centres and sizes."""
     low, high = columns(g, anchor, 0, 2), columns(g, anchor, 2, 2)
     size, centre = g.emit("Sub", high, low), g.emit("Mul", g.emit("Add", low, high), 0.5)
@@ -152,7 +151,7 @@ def _decoded(g: Graph, offsets: ir.Value, anchor: ir.Value, variances: Floats, c
 
 @lowers("_contrib_box_nms", "_contrib_box_non_maximum_suppression")
 def box_nms(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     *,
     overlap_thresh: float = 0.5,
@@ -171,7 +170,7 @@ def box_nms(
     if rank < 2:
         raise g.error(f"rows of boxes are needed, but the input has shape {g.shape(data)}")
     count, width = g.fixed(data, rank - 2)
-    g.room(count)
+    g.check_table(count)
     if not (0 <= score_index < width and 0 <= coord_start <= width - 4 and id_index < width):
         raise g.error(f"score_index {score_index}, coord_start {coord_start} and id_index {id_index} don't fit rows of {width} numbers")
     if topk == 0:
@@ -203,20 +202,20 @@ def box_nms(
     return [result if rank == 3 else reshape_to(g, result, sizes)]
 
 
-def _corners(g: Graph, boxes: ir.Value) -> ir.Value:
+def _corners(g: OperatorBuilder, boxes: ir.Value) -> ir.Value:
     """Centre and size to corners."""
     centre, half = columns(g, boxes, 0, 2), g.emit("Mul", columns(g, boxes, 2, 2), 0.5)
     return g.emit("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
 
 
-def _centres(g: Graph, boxes: ir.Value) -> ir.Value:
+def _centres(g: OperatorBuilder, boxes: ir.Value) -> ir.Value:
     """Corners to centre and size."""
     low, high = columns(g, boxes, 0, 2), columns(g, boxes, 2, 2)
     centre = g.emit("Mul", g.emit("Add", low, high), 0.5)
     return g.emit("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
 
 
-def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
+def _converted(g: OperatorBuilder, rows: ir.Value, start: int, wanted: str) -> ir.Value:
     """Rows with their boxes in the other format; MXNet leaves those alone whose first number is negative."""
     width = g.fixed(rows, 2, 3)[0]
     boxes = columns(g, rows, start, 4)
@@ -230,14 +229,14 @@ def _converted(g: Graph, rows: ir.Value, start: int, wanted: str) -> ir.Value:
     return result
 
 
-def _apart(g: Graph, corners: ir.Value, ids: ir.Value) -> ir.Value:
+def _apart(g: OperatorBuilder, corners: ir.Value, ids: ir.Value) -> ir.Value:
     """Boxes (N, A, 4) moved by their class so far that those of two classes never meet."""
     span = g.emit("Sub", g.emit("ReduceMax", corners, [1, 2], keepdims=1), g.emit("ReduceMin", corners, [1, 2], keepdims=1))
     return g.emit("Add", corners, g.emit("Mul", ids, g.emit("Add", span, 1.0)))
 
 
 @lowers("_contrib_box_iou")
-def box_iou(g: Graph, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner", "center"] = "corner") -> ir.Value:
+def box_iou(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner", "center"] = "corner") -> ir.Value:
     """Intersection over union of every box of the first input with every one of the second."""
     a, b = (v if format == "corner" else _corners(g, v) for v in (lhs, rhs))
     outer, inner = [size_of(g, a, i) for i in range(g.rank(a) - 1)], [size_of(g, b, i) for i in range(g.rank(b) - 1)]
@@ -254,7 +253,7 @@ def box_iou(g: Graph, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner",
     return reshape_to(g, iou, [*outer, *inner])
 
 
-def _area(g: Graph, extents: ir.Value) -> ir.Value:
+def _area(g: OperatorBuilder, extents: ir.Value) -> ir.Value:
     """Products of the last axis' two numbers, 0 where one is negative."""
     held = g.emit("Max", extents, np.zeros((), g.dtype(extents)))
     return g.emit("Mul", column(g, held, 0), column(g, held, 1))
@@ -262,7 +261,7 @@ def _area(g: Graph, extents: ir.Value) -> ir.Value:
 
 @lowers("_contrib_box_decode")
 def box_decode(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     anchors: ir.Value,
     *,

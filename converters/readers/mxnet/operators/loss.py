@@ -3,23 +3,22 @@ regression_output.cc, svm_output.cc, make_loss.cc."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import ConversionWarning
 from converters.readers.mxnet.attributes import Ints
-from converters.readers.mxnet.graph import Graph, Label
-from converters.readers.mxnet.operators.elementwise import read_type
+from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import read_type
 from converters.readers.mxnet.operators.normalization import like
+from converters.readers.mxnet.parameter import Index, Label
 from converters.readers.mxnet.signature import lowers
 
 
-@lowers("SoftmaxOutput", "Softmax")
+@lowers("SoftmaxOutput", "Softmax", ignores="grad_scale ignore_label use_ignore normalization out_grad smooth_alpha")
 def softmax_output(
-    g: Graph, data: ir.Value, label: Label | None = None, *, multi_output: bool = False, preserve_shape: bool = False
+    g: OperatorBuilder, data: ir.Value, label: Label | None = None, *, multi_output: bool = False, preserve_shape: bool = False
 ) -> ir.Value:
     """Softmax over all but the first axis, over axis 1 (multi_output) or over the last (preserve_shape); the label is for training.
 
@@ -34,21 +33,15 @@ def softmax_output(
 
 
 @lowers("SoftmaxActivation")
-def softmax_activation(g: Graph, data: ir.Value, *, mode: Literal["instance", "channel"] = "instance") -> ir.Value:
+def softmax_activation(g: OperatorBuilder, data: ir.Value, *, mode: Literal["instance", "channel"] = "instance") -> ir.Value:
     """Softmax over axis 1 (channel) or the last axis (instance)."""
     if mode == "instance" and g.rank(data) > 2:
-        warnings.warn(
-            g.source.describe("mode instance of an input with more than two axes: the softmax goes over the last one, as MXNet does on CPU")
-            if g.source
-            else "mode instance goes over the last axis",
-            ConversionWarning,
-            stacklevel=2,
-        )
+        g.warn("mode instance of an input with more than two axes: the softmax goes over the last one, as MXNet does on CPU")
     return g.emit("Softmax", data, axis=1 if mode == "channel" else -1)
 
 
 def _softmax(
-    g: Graph,
+    g: OperatorBuilder,
     op_type: str,
     data: ir.Value,
     length: ir.Value | None,
@@ -68,7 +61,7 @@ def _softmax(
     if length is None:
         raise g.error("the input 'length' is missing, and use_length is set")
     size = g.fixed(x, axis, axis + 1)[0]
-    g.room(size)
+    g.check_table(size)
     positions = np.arange(size, dtype=np.int64).reshape([-1] + [1] * (g.rank(x) - 1 - axis))
     inside = g.emit("Less", g.const(positions, role="positions"), g.emit("Unsqueeze", g.cast(length, np.int64), [axis]))
     lowest = np.full((), -np.inf, g.dtype(x))
@@ -78,9 +71,9 @@ def _softmax(
 
 @lowers("softmax", "_npx_softmax")
 def softmax(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
-    length: ir.Value | None = None,
+    length: Index | None = None,
     *,
     axis: int = -1,
     temperature: float | None = None,
@@ -93,9 +86,9 @@ def softmax(
 
 @lowers("log_softmax", "_npx_log_softmax")
 def log_softmax(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
-    length: ir.Value | None = None,
+    length: Index | None = None,
     *,
     axis: int = -1,
     temperature: float | None = None,
@@ -108,9 +101,9 @@ def log_softmax(
 
 @lowers("softmin")
 def softmin(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
-    length: ir.Value | None = None,
+    length: Index | None = None,
     *,
     axis: int = -1,
     temperature: float | None = None,
@@ -121,26 +114,26 @@ def softmin(
     return _softmax(g, "Softmax", g.emit("Neg", data), length, axis, temperature, dtype, bool(use_length))
 
 
-@lowers("LogisticRegressionOutput")
-def logistic_output(g: Graph, data: ir.Value, label: Label | None = None) -> ir.Value:
+@lowers("LogisticRegressionOutput", ignores="grad_scale")
+def logistic_output(g: OperatorBuilder, data: ir.Value, label: Label | None = None) -> ir.Value:
     """A sigmoid; the label is for training."""
     return g.emit("Sigmoid", data)
 
 
-@lowers("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput")
-def regression_output(g: Graph, data: ir.Value, label: Label | None = None) -> ir.Value:
+@lowers("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", ignores="grad_scale margin regularization_coefficient use_linear")
+def regression_output(g: OperatorBuilder, data: ir.Value, label: Label | None = None) -> ir.Value:
     """The input itself; the label is for training."""
     return g.identity(data)
 
 
 @lowers("WarpCTC")
-def warp_ctc(g: Graph, data: ir.Value, label: Label | None = None, *, label_length: int = 0, input_length: int = 0) -> ir.Value:
+def warp_ctc(g: OperatorBuilder, data: ir.Value, label: Label | None = None, *, label_length: int = 0, input_length: int = 0) -> ir.Value:
     """Softmax over the classes of every step, (T N, C); the label is for training."""
     return g.emit("Softmax", data, axis=-1)
 
 
-@lowers("IdentityAttachKLSparseReg")
-def sparse_regularisation(g: Graph, data: ir.Value, moving_avg: Label | None = None) -> ir.Value:
+@lowers("IdentityAttachKLSparseReg", ignores="momentum sparseness_target penalty")
+def sparse_regularisation(g: OperatorBuilder, data: ir.Value, moving_avg: Label | None = None) -> ir.Value:
     """The input itself; the penalty is for training."""
     return g.identity(data)
 
@@ -157,8 +150,9 @@ def sparse_regularisation(g: Graph, data: ir.Value, moving_avg: Label | None = N
     "cast_storage",
     "_contrib_gradientmultiplier",
     "_NoGradient",
+    ignores="grad_scale normalization valid_thresh stype scalar is_int",
 )
-def identity(g: Graph, data: ir.Value) -> ir.Value:
+def identity(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """The input itself: what it changes is the gradient, the device or the storage."""
     result = g.identity(data)
     if data in g.open_values:
@@ -167,13 +161,15 @@ def identity(g: Graph, data: ir.Value) -> ir.Value:
 
 
 @lowers("_identity_with_attr_like_rhs")
-def identity_like(g: Graph, lhs: ir.Value, rhs: Label | None = None) -> ir.Value:
+def identity_like(g: OperatorBuilder, lhs: ir.Value, rhs: Label | None = None) -> ir.Value:
     """The first input itself."""
     return g.identity(lhs)
 
 
-@lowers("Dropout", "_npx_dropout")
-def dropout(g: Graph, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()) -> ir.Value:
+@lowers("Dropout", "_npx_dropout", ignores="cudnn_off")
+def dropout(
+    g: OperatorBuilder, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()
+) -> ir.Value:
     """The input itself at inference; mode always, which drops at random even then, is refused."""
     if mode == "always" and p > 0:
         raise g.error("mode always drops at random at inference too, which can't be converted; use mode training")
@@ -181,7 +177,7 @@ def dropout(g: Graph, data: ir.Value, *, p: float = 0.5, mode: Literal["training
 
 
 @lowers("softmax_cross_entropy")
-def softmax_cross_entropy(g: Graph, data: ir.Value, label: ir.Value) -> ir.Value:
+def softmax_cross_entropy(g: OperatorBuilder, data: ir.Value, label: ir.Value) -> ir.Value:
     """The sum over the rows of -log softmax(data)[label], shape (1,)."""
     logarithms = g.emit("LogSoftmax", data, axis=-1)
     picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)

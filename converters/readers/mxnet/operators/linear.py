@@ -10,14 +10,15 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.graph.builder import SymbolicDimensionError
-from converters.readers.mxnet.graph import Graph, Parameter
+from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import Size, reshape_to, size_of, times
+from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
 
 @lowers("FullyConnected", "_npx_fully_connected")
 def fully_connected(
-    g: Graph,
+    g: OperatorBuilder,
     data: ir.Value,
     weight: Parameter,
     bias: Parameter | None = None,
@@ -49,8 +50,8 @@ def fully_connected(
     return result
 
 
-@lowers("dot")
-def dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
+@lowers("dot", ignores="forward_stype")
+def dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
     """Contraction of the first input's last axis (first, when transposed) with the second's first (last, when transposed)."""
     a = [size_of(g, lhs, i) for i in range(g.rank(lhs))]
     b = [size_of(g, rhs, i) for i in range(g.rank(rhs))]
@@ -75,14 +76,14 @@ def dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, tr
     return result if len(a) == 2 and len(b) == 2 else reshape_to(g, result, shape)
 
 
-def _unfit(g: Graph, lhs: ir.Value, rhs: ir.Value, a: Size, b: Size) -> Exception:
+def _unfit(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, a: Size, b: Size) -> Exception:
     """What to raise for axes that aren't known to be equal: the batch gets fixed where that may help."""
     if a[1] or b[1]:
         return SymbolicDimensionError(f"{a} and {b}")
     return g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}, whose contracted axes differ")
 
 
-def swapped(g: Graph, value: ir.Value, when: bool = True) -> ir.Value:
+def swapped(g: OperatorBuilder, value: ir.Value, when: bool = True) -> ir.Value:
     """The last two axes exchanged."""
     if not when:
         return value
@@ -92,25 +93,30 @@ def swapped(g: Graph, value: ir.Value, when: bool = True) -> ir.Value:
     return g.emit("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
-@lowers("batch_dot", "_npx_batch_dot")
-def batch_dot(g: Graph, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
+@lowers("batch_dot", "_npx_batch_dot", ignores="forward_stype")
+def batch_dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
     """A matrix product per sample."""
     return g.emit("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
 
 
 @lowers("_linalg_gemm2", "linalg_gemm2")
 def gemm2(
-    g: Graph, A: ir.Value, B: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False, alpha: float = 1.0, axis: int = -2
+    g: OperatorBuilder,
+    A: ir.Value,
+    B: ir.Value,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    alpha: float = 1.0,
+    axis: int = -2,
 ) -> ir.Value:
     """alpha A B, over the last two axes or over `axis` and the last."""
-    a, b = _rows_last_but_one(g, A, axis), _rows_last_but_one(g, B, axis)
-    product = g.emit("MatMul", swapped(g, a, transpose_a), swapped(g, b, transpose_b))
-    return _rows_back(g, _scaled(g, product, alpha), axis)
+    return _product(g, A, B, transpose_a, transpose_b, alpha, axis)
 
 
 @lowers("_linalg_gemm", "linalg_gemm")
 def gemm(
-    g: Graph,
+    g: OperatorBuilder,
     A: ir.Value,
     B: ir.Value,
     C: ir.Value,
@@ -122,14 +128,20 @@ def gemm(
     axis: int = -2,
 ) -> ir.Value:
     """alpha A B + beta C."""
-    return g.emit("Add", gemm2(g, A, B, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, axis=axis), _scaled(g, C, beta))
+    return g.emit("Add", _product(g, A, B, transpose_a, transpose_b, alpha, axis), _scaled(g, C, beta))
 
 
-def _scaled(g: Graph, value: ir.Value, factor: float) -> ir.Value:
+def _product(g: OperatorBuilder, a: ir.Value, b: ir.Value, transpose_a: bool, transpose_b: bool, alpha: float, axis: int) -> ir.Value:
+    a, b = _rows_last_but_one(g, a, axis), _rows_last_but_one(g, b, axis)
+    product = g.emit("MatMul", swapped(g, a, transpose_a), swapped(g, b, transpose_b))
+    return _rows_back(g, _scaled(g, product, alpha), axis)
+
+
+def _scaled(g: OperatorBuilder, value: ir.Value, factor: float) -> ir.Value:
     return value if factor == 1.0 else g.emit("Mul", value, factor)
 
 
-def _rows_last_but_one(g: Graph, value: ir.Value, axis: int) -> ir.Value:
+def _rows_last_but_one(g: OperatorBuilder, value: ir.Value, axis: int) -> ir.Value:
     rank = g.rank(value)
     where = g.axis(value, axis)
     if where == rank - 2:
@@ -138,7 +150,7 @@ def _rows_last_but_one(g: Graph, value: ir.Value, axis: int) -> ir.Value:
     return g.emit("Transpose", value, perm=order)
 
 
-def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
+def _rows_back(g: OperatorBuilder, value: ir.Value, axis: int) -> ir.Value:
     rank = g.rank(value)
     where = g.axis(value, axis)
     if where == rank - 2:
@@ -148,7 +160,7 @@ def _rows_back(g: Graph, value: ir.Value, axis: int) -> ir.Value:
 
 
 @lowers("_linalg_syrk", "linalg_syrk")
-def syrk(g: Graph, A: ir.Value, *, transpose: bool = False, alpha: float = 1.0) -> ir.Value:
+def syrk(g: OperatorBuilder, A: ir.Value, *, transpose: bool = False, alpha: float = 1.0) -> ir.Value:
     """alpha A A^T, or alpha A^T A."""
     other = swapped(g, A)
     return _scaled(g, g.emit("MatMul", other, A) if transpose else g.emit("MatMul", A, other), alpha)
@@ -156,7 +168,14 @@ def syrk(g: Graph, A: ir.Value, *, transpose: bool = False, alpha: float = 1.0) 
 
 @lowers("_linalg_trmm", "linalg_trmm")
 def trmm(
-    g: Graph, A: ir.Value, B: ir.Value, *, transpose: bool = False, rightside: bool = False, lower: bool = True, alpha: float = 1.0
+    g: OperatorBuilder,
+    A: ir.Value,
+    B: ir.Value,
+    *,
+    transpose: bool = False,
+    rightside: bool = False,
+    lower: bool = True,
+    alpha: float = 1.0,
 ) -> ir.Value:
     """alpha A B with the triangle of A alone; A on the right with rightside."""
     triangle = swapped(g, g.emit("Trilu", A, upper=int(not lower)), transpose)
@@ -164,41 +183,48 @@ def trmm(
 
 
 @lowers("_linalg_det", "linalg_det")
-def det(g: Graph, A: ir.Value) -> ir.Value:
+def det(g: OperatorBuilder, A: ir.Value) -> ir.Value:
     """Determinants."""
-    single = g.rank(A) == 2
-    return g.emit("Det", g.emit("Unsqueeze", A, [0]) if single else A)
+    return _determinants(g, A)
+
+
+def _determinants(g: OperatorBuilder, matrices: ir.Value) -> ir.Value:
+    return g.emit("Det", g.emit("Unsqueeze", matrices, [0]) if g.rank(matrices) == 2 else matrices)
 
 
 @lowers("_linalg_slogdet", "linalg_slogdet")
-def slogdet(g: Graph, A: ir.Value) -> list[ir.Value]:
+def slogdet(g: OperatorBuilder, A: ir.Value) -> list[ir.Value]:
     """Signs of determinants, and the logarithms of their magnitudes."""
-    value = det(g, A)
+    value = _determinants(g, A)
     return [g.emit("Sign", value), g.emit("Log", g.emit("Abs", value))]
 
 
 @lowers("_linalg_sumlogdiag", "linalg_sumlogdiag")
-def sumlogdiag(g: Graph, A: ir.Value) -> ir.Value:
+def sumlogdiag(g: OperatorBuilder, A: ir.Value) -> ir.Value:
     """Sums of the logarithms of the diagonals."""
-    logarithms = g.emit("Log", extract_diagonal(g, A, offset=0))
+    logarithms = g.emit("Log", _diagonals(g, A, 0))
     if g.rank(A) == 2:
         return g.emit("ReduceSum", logarithms, [0], keepdims=1)
     return g.emit("ReduceSum", logarithms, [g.rank(A) - 2], keepdims=0)
 
 
 @lowers("_linalg_extractdiag", "linalg_extractdiag")
-def extract_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
+def extract_diagonal(g: OperatorBuilder, A: ir.Value, *, offset: int = 0) -> ir.Value:
     """The diagonals of square matrices."""
-    size = g.fixed(A, -2)[0]
-    g.room(size, size)
-    return _pick_entries(g, A, np.arange(size * size).reshape(size, size).diagonal(offset))
+    return _diagonals(g, A, offset)
+
+
+def _diagonals(g: OperatorBuilder, matrices: ir.Value, offset: int) -> ir.Value:
+    size = g.fixed(matrices, -2)[0]
+    g.check_table(size, size)
+    return _pick_entries(g, matrices, np.arange(size * size).reshape(size, size).diagonal(offset))
 
 
 @lowers("_linalg_extracttrian", "linalg_extracttrian")
-def extract_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
+def extract_triangle(g: OperatorBuilder, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
     """The triangles of square matrices: the lower one row by row, the upper one column by column."""
     size = g.fixed(A, -2)[0]
-    g.room(size, size)
+    g.check_table(size, size)
     below = lower if offset == 0 else offset < 0
     rows, columns = _triangle(size, offset, below)
     return _pick_entries(g, A, rows * size + columns)
@@ -212,7 +238,7 @@ def _triangle(size: int, offset: int, below: bool) -> tuple[np.ndarray, np.ndarr
     return rows, columns
 
 
-def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
+def _pick_entries(g: OperatorBuilder, A: ir.Value, positions: np.ndarray) -> ir.Value:
     if not positions.size:
         raise g.error(f"nothing is left of matrices of shape {g.shape(A)} at that offset")
     rank = g.rank(A)
@@ -222,29 +248,29 @@ def _pick_entries(g: Graph, A: ir.Value, positions: np.ndarray) -> ir.Value:
 
 
 @lowers("_linalg_makediag", "linalg_makediag")
-def make_diagonal(g: Graph, A: ir.Value, *, offset: int = 0) -> ir.Value:
+def make_diagonal(g: OperatorBuilder, A: ir.Value, *, offset: int = 0) -> ir.Value:
     """Matrices with the rows of the input on a diagonal."""
     size = g.fixed(A, -1)[0] + abs(offset)
-    g.room(size, size)
+    g.check_table(size, size)
     rows, columns = np.eye(size, k=offset).nonzero()
     return _spread(g, A, size, rows * size + columns)
 
 
 @lowers("_linalg_maketrian", "linalg_maketrian")
-def make_triangle(g: Graph, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
+def make_triangle(g: OperatorBuilder, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
     """Matrices with the rows of the input in a triangle: a lower one row by row, an upper one column by column."""
     count = g.fixed(A, -1)[0]
     below = lower if offset == 0 else offset < 0
     side = (math.isqrt(1 + 8 * count) - 1) // 2
     size = side + abs(offset)
-    g.room(size, size)
+    g.check_table(size, size)
     rows, columns = _triangle(size, offset, below)
     if len(rows) != count:
         raise g.error(f"{count} numbers don't fill a triangle with offset {offset}")
     return _spread(g, A, size, rows * size + columns)
 
 
-def _spread(g: Graph, A: ir.Value, size: int, positions: np.ndarray) -> ir.Value:
+def _spread(g: OperatorBuilder, A: ir.Value, size: int, positions: np.ndarray) -> ir.Value:
     """The last axis set into size x size zeros at flat positions."""
     source = np.full(size * size, len(positions), np.int64)
     source[positions] = np.arange(len(positions))
@@ -256,7 +282,7 @@ def _spread(g: Graph, A: ir.Value, size: int, positions: np.ndarray) -> ir.Value
 
 
 @lowers("khatri_rao")
-def khatri_rao(g: Graph, *args: ir.Value) -> ir.Value:
+def khatri_rao(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
     """Column-wise Kronecker product of matrices with as many columns."""
     if not args:
         raise g.error("it has no inputs")
@@ -269,12 +295,12 @@ def khatri_rao(g: Graph, *args: ir.Value) -> ir.Value:
 
 
 @lowers("_contrib_div_sqrt_dim")
-def div_sqrt_dim(g: Graph, data: ir.Value) -> ir.Value:
+def div_sqrt_dim(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """x / sqrt(size of the last axis)."""
     return g.emit("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
 
 
-def _heads(g: Graph, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:
+def _heads(g: OperatorBuilder, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:
     """(L, N, heads parts d) cut into `parts` arrays (N heads, L, d)."""
     length, batch, width = (size_of(g, projections, i) for i in range(3))
     if width[1] or heads < 1 or width[0] % (heads * parts):
@@ -287,7 +313,7 @@ def _heads(g: Graph, projections: ir.Value, heads: int, parts: int) -> list[ir.V
     return [g.emit("Squeeze", part, [0]) for part in g.emit_all("Split", moved, [1] * parts, outputs=parts, axis=0)]
 
 
-def _merge_heads(g: Graph, value: ir.Value, heads: int) -> ir.Value:
+def _merge_heads(g: OperatorBuilder, value: ir.Value, heads: int) -> ir.Value:
     """(N heads, L, d) to (L, N, heads d)."""
     both, length, size = (size_of(g, value, i) for i in range(3))
     moved = g.emit("Transpose", value, perm=[1, 0, 2])
@@ -295,32 +321,32 @@ def _merge_heads(g: Graph, value: ir.Value, heads: int) -> ir.Value:
     return reshape_to(g, moved, [length, batch, times([(heads, ()), size])])
 
 
-def _scores(g: Graph, queries: ir.Value, keys: ir.Value) -> ir.Value:
+def _scores(g: OperatorBuilder, queries: ir.Value, keys: ir.Value) -> ir.Value:
     size = g.fixed(queries, 2, 3)[0]
     return g.emit("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
 
 
 @lowers("_contrib_interleaved_matmul_selfatt_qk")
-def selfattention_scores(g: Graph, queries_keys_values: ir.Value, *, heads: int) -> ir.Value:
+def selfattention_scores(g: OperatorBuilder, queries_keys_values: ir.Value, *, heads: int) -> ir.Value:
     """Scaled products of queries and keys, interleaved head by head in (L, N, 3 C)."""
     queries, keys, _ = _heads(g, queries_keys_values, heads, 3)
     return _scores(g, queries, keys)
 
 
 @lowers("_contrib_interleaved_matmul_selfatt_valatt")
-def selfattention_values(g: Graph, queries_keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
+def selfattention_values(g: OperatorBuilder, queries_keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
     """Values weighted by an attention (N heads, L, L)."""
     values = _heads(g, queries_keys_values, heads, 3)[2]
     return _merge_heads(g, g.emit("MatMul", attention, values), heads)
 
 
 @lowers("_contrib_interleaved_matmul_encdec_qk")
-def attention_scores(g: Graph, queries: ir.Value, keys_values: ir.Value, *, heads: int) -> ir.Value:
+def attention_scores(g: OperatorBuilder, queries: ir.Value, keys_values: ir.Value, *, heads: int) -> ir.Value:
     """Scaled products of queries (L, N, C) and keys, interleaved with values in (M, N, 2 C)."""
     return _scores(g, _heads(g, queries, heads, 1)[0], _heads(g, keys_values, heads, 2)[0])
 
 
 @lowers("_contrib_interleaved_matmul_encdec_valatt")
-def attention_values(g: Graph, keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
+def attention_values(g: OperatorBuilder, keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
     """Values weighted by an attention (N heads, L, M)."""
     return _merge_heads(g, g.emit("MatMul", attention, _heads(g, keys_values, heads, 2)[1]), heads)

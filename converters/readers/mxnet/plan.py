@@ -1,0 +1,255 @@
+"""What of a net doesn't depend on its batch: the nodes that inference needs, its parameters and inputs, module paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from converters.errors import ConversionError, Source, printable, unsupported
+from converters.graph.names import Names, identifier, mend_names
+from converters.readers.mxnet.attributes import parse
+from converters.readers.mxnet.parameter import Label, Parameter, Place, module_of, spellings
+from converters.readers.mxnet.params import Params
+from converters.readers.mxnet.signature import Slot, lowers, signature
+from converters.readers.mxnet.symbol import Node, Symbol
+
+GLUON_MARKS = ("__lr_mult__", "__wd_mult__", "__storage_type__")
+"""Attributes that gluon writes on variables that are parameters, and on no others."""
+
+
+def live_nodes(symbol: Symbol) -> list[Node]:
+    """The nodes that inference needs: those that the heads reach other than through labels. Raises UnsupportedError."""
+    unknown: list[Source] = []
+    needed = {number for number, _ in symbol.heads}
+    for node in reversed(symbol.order):
+        if node.index not in needed or node.is_variable:
+            continue
+        if node.op not in lowers:
+            unknown.append(node.source)
+            needed.update(number for number, _ in node.inputs)
+            continue
+        described = signature(node.op)
+        for position, (number, _) in enumerate(node.inputs):
+            slot = described.slot(position)
+            if slot is not None and slot.role is not Label:
+                needed.add(number)
+    if unknown:
+        raise unsupported(
+            reversed(unknown), "register a function for each with @converters.readers.mxnet.lowers(TYPE), or cut the net before them"
+        )
+    return [node for node in symbol.order if node.index in needed]
+
+
+class Plan:
+    """The live nodes of a symbol, which arrays of the file are whose, the inputs' shapes, the module of every operator.
+
+    inputs: shapes by name; "" stands for the only input without a shape. Raises ConversionError.
+    """
+
+    def __init__(self, symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[int]] | None) -> None:
+        self.symbol, self.params, self.live = symbol, params, live_nodes(symbol)
+        self.variables = [node for node in self.live if node.is_variable]
+        self.users = self._users()
+        self.stored = self._stored()
+        """The name in the file of each variable that has an array there."""
+        self.training_labels: set[int] = set()
+        """Variables that a head takes for labels and the net computes with too (margins that only training adds)."""
+        self.shapes = self._input_shapes(dict(inputs or {}))
+        self.modules: dict[int, str] = {}
+        """Module path of each operator, by its number."""
+        self.places: dict[str, Place] = {}
+        """Where each stored parameter comes from and goes to, by its variable's name."""
+        self._name_modules()
+        types = {params.records[self.stored[n.name]].dtype for n in self.variables if n.name in self.stored}
+        self.type = np.dtype(np.float64 if {dtype.newbyteorder("=") for dtype in types} == {np.dtype(np.float64)} else np.float32)
+
+    def _users(self) -> dict[int, list[tuple[Node, Slot]]]:
+        """The operators that take each variable, and where."""
+        users: dict[int, list[tuple[Node, Slot]]] = {}
+        for node in self.live:
+            if node.is_variable:
+                continue
+            described = signature(node.op)
+            for position, (number, _) in enumerate(node.inputs):
+                slot = described.slot(position)
+                if slot is not None and self.symbol.nodes[number].is_variable:
+                    users.setdefault(number, []).append((node, slot))
+        return users
+
+    def _stored(self) -> dict[str, str]:
+        """Variables whose array is in the file, under their own name or with the other framework's word (moving_mean, running_mean)."""
+        names = {node.name for node in self.variables}
+        found: dict[str, str] = {}
+        for name in names:
+            other = next((spelling for spelling in spellings(name) if spelling in self.params and spelling not in names), None)
+            if name in self.params:
+                found[name] = name
+            elif other is not None:
+                found[name] = other
+        return found
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def _input_shapes(self, given: dict[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the net's inputs, in MXNet's order of arguments."""
+        every = {node.name for node in self.symbol.order if node.is_variable}
+        strange = [name for name in given if name and name not in every]
+        shapes: dict[str, tuple[int, ...]] = {}
+        missing: list[Node] = []
+        unshaped: list[Node] = []
+        for node in self.variables:
+            if node.name in shapes or (node.name in self.stored and node.name not in given):
+                continue
+            if node.name in given:
+                shapes[node.name] = _checked(node.name, given[node.name])
+            elif any(slot.role is Label for _, slot in self.users.get(node.index, ())):
+                self.training_labels.add(node.index)
+            elif self._is_parameter(node):
+                missing.append(node)
+            elif stated := self._stated_shape(node):
+                shapes[node.name] = stated
+            else:
+                unshaped.append(node)
+        if missing:
+            raise self._missing(missing)
+        unshaped = list({node.name: node for node in unshaped}.values())
+        if strange:
+            known = [*shapes, *(node.name for node in unshaped)]
+            raise ConversionError(
+                f"there is no input '{printable(strange[0])}'",
+                path=self.symbol.path,
+                hint=f"the inputs are {', '.join(map(printable, known)) or 'none'}",
+            )
+        if "" in given:
+            target = self._only_input(unshaped, shapes)
+            shapes[target] = _checked(target, given[""])
+            unshaped = [node for node in unshaped if node.name != target]
+        if unshaped:
+            raise self._unshaped(unshaped)
+        return {node.name: shapes[node.name] for node in self.variables if node.name in shapes}
+
+    def _only_input(self, unshaped: Sequence[Node], shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """The input that a shape without a name belongs to. Raises ConversionError where several could be meant."""
+        candidates = [node.name for node in unshaped] or list(shapes)
+        if len(candidates) != 1:
+            names = ", ".join(map(printable, candidates)) or "none"
+            raise ConversionError(
+                "a shape without a name is for a net of one input",
+                path=self.symbol.path,
+                hint=f"say which it is for; the inputs are {names}",
+            )
+        return candidates[0]
+
+    def _is_parameter(self, node: Node) -> bool:
+        """Whether a variable without an array must be a parameter: by its slot, by its name, or by what gluon writes on it."""
+        slots = [slot for _, slot in self.users.get(node.index, ())]
+        return any(slot.role is Parameter for slot in slots) or bool(module_of(node.name)) or any(m in node.attributes for m in GLUON_MARKS)
+
+    def _missing(self, nodes: Sequence[Node]) -> ConversionError:
+        words = []
+        for node in {node.name: node for node in nodes}.values():
+            slots = [(user, slot) for user, slot in self.users.get(node.index, ()) if slot.role is Parameter]
+            role = f" (the {slots[0][1].name} of operator '{printable(slots[0][0].name)}' ({printable(slots[0][0].op)}))" if slots else ""
+            words.append(f"'{printable(node.name)}'{role}")
+        found = "" if self.params.named else f" ({self.params.base} holds {len(self.params)} arrays without names)"
+        return ConversionError(
+            f"{len(words)} of the net's parameters are missing{found}: {', '.join(words[:10])}" + (", ..." if len(words) > 10 else ""),
+            path=self.params.path,
+            hint=f"is it the file that belongs to {self.symbol.base}? (it holds {_names(self.params)})",
+        )
+
+    def _unshaped(self, nodes: Sequence[Node]) -> ConversionError:
+        wanted = [printable(node.name) for node in nodes]
+        example = self._example_shape(nodes[0])
+        return ConversionError(
+            f"an MXNet symbol doesn't say the shapes of its inputs: give them for {', '.join(map(repr, wanted))}: "
+            f"inputs={{'{wanted[0]}': {example}}}, or --input {wanted[0]}={'x'.join(map(str, example))}",
+            path=self.symbol.path,
+        )
+
+    def _example_shape(self, node: Node) -> tuple[int, ...]:
+        """A shape that the input might have: as many channels as the first layer's weight takes."""
+        for user, _ in self.users.get(node.index, ()):
+            weight = self.stored.get(self.symbol.nodes[user.inputs[1][0]].name) if len(user.inputs) > 1 else None
+            shape = self.params.records[weight].shape if weight is not None else ()
+            if user.op == "Convolution" and len(shape) >= 3 and user.attributes.get("num_group", "1") == "1":
+                return (1, shape[1], *[224] * (len(shape) - 2))
+            if user.op == "FullyConnected" and len(shape) == 2:
+                return (1, shape[1])
+        return (1, 3, 224, 224)
+
+    def _stated_shape(self, node: Node) -> tuple[int, ...] | None:
+        """The variable's own `__shape__`; a first size of 0, an open batch, becomes 1."""
+        text = node.attributes.get("__shape__")
+        if text is None:
+            return None
+        try:
+            shape = parse(text, tuple[int, ...])
+        except ValueError as problem:
+            raise node.source.error(f"attribute __shape__ {problem}") from problem
+        shape = (shape[0] or 1, *shape[1:]) if shape else shape
+        return tuple(shape) if shape and min(shape) > 0 else None
+
+    # -- modules -----------------------------------------------------------------------------------------------------
+
+    def _name_modules(self) -> None:
+        """Finds the module of each operator and of each stored parameter."""
+        prefixes: dict[int, str] = {}
+        owners: dict[str, str] = {}
+        names = Names()
+        for node in self.live:
+            if node.is_variable:
+                continue
+            own = [name for name in map(self._variable, node.inputs) if self._is_owned(name, node)]
+            bases = {module_of(name) for name in own}
+            prefix = (bases.pop() if len(bases) == 1 and "" not in bases else node.name) or "unnamed"
+            if own and all(name in owners for name in own):  # the same module, called again
+                prefix = owners[own[0]]
+            elif own:
+                prefix = names.free(prefix)
+            names.add(prefix)
+            prefixes[node.index] = prefix
+            for name in own:
+                owners.setdefault(name, prefix)
+        alone = {n.name: n.index for n in self.variables if n.name in self.stored and n.name not in owners}
+        mended = mend_names([*prefixes.values(), *alone])
+        self.modules = {index: mended[prefix] for index, prefix in prefixes.items()}
+        self.places = {name: Place(self.stored[name], self.params.base, mended[prefix]) for name, prefix in owners.items()}
+        roles = Names(mended.values())
+        for name, index in alone.items():
+            users = (user for user, _ in self.users.get(index, ()))
+            owner = next((user for user in users if user.name and name.startswith(user.name + "_")), None)
+            if owner is not None:  # `up_weight` of the operator `up`
+                module, role = self.modules[owner.index], identifier(name[len(owner.name) + 1 :])
+            else:
+                module, role = "", roles.free(mended[name]) if name in names else mended[name]
+            self.places[name] = Place(self.stored[name], self.params.base, module, role)
+
+    def place(self, variable: str, module: str = "") -> Place:
+        """Where a variable's array comes from and goes to; by default, to a parameter of its own name."""
+        own = "" if module else variable
+        return self.places.get(variable) or Place(self.stored.get(variable, variable), self.params.base, module, own)
+
+    def _variable(self, entry: tuple[int, int]) -> str:
+        return self.symbol.nodes[entry[0]].name
+
+    def _is_owned(self, name: str, node: Node) -> bool:
+        """Whether a stored array belongs to an operator: where it is a Parameter of it."""
+        if name not in self.stored:
+            return False
+        numbers = [number for number, _ in node.inputs if self.symbol.nodes[number].name == name]
+        return any(user is node and slot.role is Parameter for number in numbers for user, slot in self.users.get(number, ()))
+
+
+def _checked(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape that was given. Raises ConversionError for one that is none."""
+    sizes = tuple(int(d) for d in shape)
+    if not sizes or min(sizes) < 1:
+        raise ConversionError(f"input '{printable(name)}': shape {sizes} isn't a shape of sizes of at least 1")
+    return sizes
+
+
+def _names(params: Params) -> str:
+    names = [printable(name, 60) for name in list(params)[:5]]
+    return (", ".join(names) + (", ..." if len(params) > 5 else "")) or "no arrays"
