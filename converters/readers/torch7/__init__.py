@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from converters.files import StrPath
 
-__all__ = ["load", "lowers", "on_tensors", "parameters"]
+__all__ = ["load", "lowers", "parameters"]
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -27,7 +27,7 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
     The options give inputs, shapes by name: `input`, or for Lua tables `input_1`, `input_2_1` (positions from 1); without them they are
     inferred where the first module allows. key: where the model sits in a checkpoint: "model", "model.modules[1]". Raises ConversionError.
     """
-    from converters.readers.torch7.network import load_network
+    from converters.readers.torch7.lowering import load_network
 
     return load_network(files, options)
 
@@ -38,12 +38,8 @@ def __getattr__(name: str) -> Any:
         from converters.readers.torch7.module import lowers
 
         return lowers
-    if name == "on_tensors":
-        from converters.readers.torch7.module import on_tensors
-
-        return on_tensors
     if name == "parameters":
-        from converters.readers.torch7.state import parameters
+        from converters.readers.torch7.weights import parameters
 
         return parameters
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,36 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError, Source, printable
 from converters.readers.torch7 import t7
-from converters.registry import NoFacts, Registry
+from converters.registry import Registry
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from converters.graph.builder import GraphBuilder
+    from converters.graph.builder import Dim, GraphBuilder
+    from converters.readers.torch7.references import Reference, Tensors, Values
 
-Value: TypeAlias = "ir.Value"
+Array = NDArray[Any]
 
-lowers: Registry[Callable[..., Any], NoFacts] = Registry("Torch7 module", NoFacts, "converters.readers.torch7.modules")
-"""Class name -> function. A plain one takes (g, module, x) with values of the graph, lists of them for Lua tables; one marked
-`on_tensors` takes (net, module, x) with References, whose storages it may share or overwrite."""
+OVERWRITES_REPLICATED = "it overwrites a replicated tensor, whose elements would change once for each place where they show"
+"""What is wrong with `inplace` behind nn.Replicate, but for functions that are the same when done twice."""
 
 _MISSING: Any = object()
 _EXPANDED_LIMIT = 1 << 24
 """Elements that a stride of 0 may make of fewer stored ones."""
 
 
-def on_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks a lowering of a container, a view or another module that is told by which tensor it is given, not by its values."""
-    function.on_tensors = True  # type: ignore[attr-defined]
-    return function
+@dataclass(frozen=True)
+class Call:
+    """A module that a container's lowering wants to run: `out = yield net.call(module, inner, x, position)`."""
+
+    made: t7.TorchObject
+    x: Tensors
+    path: str
+
+
+Steps = Generator[Call, "Tensors", "Tensors"]
+"""A lowering that runs modules inside: it yields each call and is sent its output, so that no depth of containers needs a stack."""
+
+
+class Net(Protocol):
+    """The walk, as lowerings with `on_tensors` see it."""
+
+    g: GraphBuilder
+    last_inputs: dict[int, ir.Value]
+    """By the id of their object, what modules with the fact `remembered` were given last."""
+
+    def module(self, made: t7.TorchObject, path: str) -> Module:
+        """The checked view of a module object; one that sits in several places keeps the path of the first."""
+
+    def call(self, owner: Module, made: t7.TorchObject, x: Tensors, name: object) -> Call:
+        """The request to run a module that belongs to `owner`, under the owner's path and `name`."""
+
+    def as_clones(self) -> AbstractContextManager[None]:
+        """Modules that run inside are clones of those outside: they share parameters, but write outputs of their own."""
+
+
+@dataclass(frozen=True)
+class ModuleFacts:
+    """What is known of a class of modules beside its formula; stated at the decorator.
+
+    on_tensors: the function takes (net, module, x) with References, whose storages it may share or overwrite: containers, views.
+    tables: it takes lists of values for Lua tables, not one value alone.
+    in_place: where the module says `inplace`, its result is written into its input.
+    idempotent: done twice it is as done once, so that it may overwrite a tensor whose elements show in several places.
+    remembered: a later module asks for its last input (unpooling).
+    keeps_channels: it leaves the number of features or channels as it is, so that a later module can tell it.
+    enters: its first module takes its own input. input_shape: (N, features) or (N, C, H, W) of its input, by its fields.
+    newest_version: of the class in files.
+    """
+
+    on_tensors: bool = False
+    tables: bool = False
+    in_place: bool = False
+    idempotent: bool = False
+    remembered: bool = False
+    keeps_channels: bool = False
+    enters: bool = False
+    input_shape: Callable[[Module], tuple[Dim, ...] | None] | None = None
+    newest_version: int = 2
+
+
+lowers: Registry[Callable[..., Any], ModuleFacts] = Registry("Torch7 module", ModuleFacts, "converters.readers.torch7.modules")
+"""Class name -> function. A plain one takes (g, module, x), x a value of the graph or (`tables`, and for a user's own) a list of them, and
+answers such."""
 
 
 class Parameters:
@@ -42,7 +98,7 @@ class Parameters:
         self._made: dict[tuple[int, str], ir.Value] = {}
         self._shared: dict[tuple[Any, ...], ir.Value] = {}
 
-    def add(self, owner: t7.TorchObject, role: str, array: NDArray[Any], buffer: bool) -> ir.Value:
+    def add(self, owner: t7.TorchObject, role: str, array: Array, buffer: bool) -> ir.Value:
         made = self._made.get((id(owner), role))
         if made is not None:
             return made
@@ -150,12 +206,12 @@ class Module:
 
     # -- tensors -----------------------------------------------------------------------------------------------------
 
-    def optional_tensor(self, field: str) -> NDArray[Any] | None:
+    def optional_tensor(self, field: str) -> Array | None:
         """The elements of a tensor field; None where it is nil or an empty tensor."""
         value = self.get(field)
         return None if value is None or (isinstance(value, t7.Tensor) and not value.elements) else self.tensor(field)
 
-    def tensor(self, field: str, *shape: int | None) -> NDArray[Any]:
+    def tensor(self, field: str, *shape: int | None) -> Array:
         """The elements of a tensor of floating point numbers, float32 as a view of the file, others as float32.
 
         shape: what it must have, None for any size. Raises ConversionError where it doesn't, or where it holds integers.
@@ -176,12 +232,35 @@ class Module:
         array = value.array
         return array if array.dtype == np.float32 and array.dtype.isnative else array.astype(np.float32)
 
-    def param(self, role: str, array: NDArray[Any] | None = None, *, buffer: bool = False) -> ir.Value:
+    def param(self, role: str, array: Array | None = None, *, buffer: bool = False) -> ir.Value:
         """The initializer `path.role` of the graph, once, however often this module runs; by default of the field of that name."""
         try:
             return self._parameters.add(self.object, role, self.tensor(role) if array is None else array, buffer)
         except ValueError as problem:  # a name that is taken
             raise self.error(str(problem)) from problem
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def tensors(self, x: Values, count: int | None = None, least: int = 1) -> list[ir.Value]:
+        """The tensors of a table of `count`, or of `least` or more."""
+        items = list(x) if isinstance(x, Sequence) else []
+        tensors = [item for item in items if not isinstance(item, Sequence)]
+        if not isinstance(x, Sequence) or len(tensors) != len(items) or (len(items) < least if count is None else len(items) != count):
+            wanted = f"{least} or more" if count is None else "two" if count == 2 else str(count)
+            raise self.error(f"its input must be a table of {wanted} tensors")
+        return tensors
+
+    def one_reference(self, x: Tensors) -> Reference:
+        """The one tensor that a module takes."""
+        if isinstance(x, Sequence):
+            raise self.error(f"its input must be a tensor, but it is a table of {len(x)}")
+        return x
+
+    def table(self, x: Tensors) -> list[Tensors]:
+        """The entries of a table."""
+        if not isinstance(x, Sequence):
+            raise self.error("its input must be a table, but it is a tensor")
+        return list(x)
 
     # -- modules inside ----------------------------------------------------------------------------------------------
 

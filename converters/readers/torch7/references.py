@@ -7,10 +7,15 @@ is a view of another Reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
 import onnx_ir as ir
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Nested: TypeAlias = Item | Sequence["Nested[Item]"]
+"""One item, or a Lua table of them: a list whose entries may be tables again."""
 
 Forward = Callable[[ir.Value], ir.Value]
 """The view's value from its base's."""
@@ -140,37 +145,49 @@ class Reference:
         self.contiguous, self.replicated = other.contiguous, other.replicated
 
 
-Nest = Any
-"""A Reference, or a Lua table of Nests as a list."""
+Values: TypeAlias = Nested[ir.Value]
+"""A value of the graph, or a table of them."""
+Tensors: TypeAlias = Nested[Reference]
+"""A tensor, or a table of them."""
 
 
-def mapped(x: Nest, function: Callable[[Reference], Any], _made: dict[int, list[Any]] | None = None) -> Any:
-    """The nest with function(tensor) in place of each tensor; a table that is in several places is made once."""
-    if not isinstance(x, list):
+def mapped(x: Tensors, function: Callable[[Reference], Result]) -> Nested[Result]:
+    """The table with function(tensor) in place of each tensor; a table that is in several places is made once."""
+    if isinstance(x, Reference):
         return function(x)
-    made = {} if _made is None else _made
-    if id(x) not in made:
-        made[id(x)] = [mapped(item, function, made) for item in x]
+    made: dict[int, list[Nested[Result]]] = {id(x): []}
+    waiting = [x]
+    while waiting:
+        table = waiting.pop()
+        items = made[id(table)]
+        for item in table:
+            if isinstance(item, Reference):
+                items.append(function(item))
+                continue
+            if id(item) not in made:
+                made[id(item)] = []
+                waiting.append(item)
+            items.append(made[id(item)])
     return made[id(x)]
 
 
-def values(x: Nest) -> Any:
-    """The nest with the values that its tensors hold now."""
+def values(x: Tensors) -> Values:
+    """The table with the values that its tensors hold now."""
     return mapped(x, Reference.get)
 
 
-def leaves(x: Nest) -> Iterator[Reference]:
+def leaves(x: Tensors) -> Iterator[Reference]:
     """The tensors of a nest, those of a table that is in several places once."""
     waiting, seen = [x], set()
     while waiting:
         item = waiting.pop()
-        if not isinstance(item, list):
+        if isinstance(item, Reference):
             yield item
         elif id(item) not in seen:
             seen.add(id(item))
             waiting += item
 
 
-def references(x: Any) -> Nest:
-    """The nest of new tensors that hold these values."""
-    return [references(item) for item in x] if isinstance(x, list) else Reference(x)
+def references(x: Values) -> Tensors:
+    """The table of new tensors that hold these values."""
+    return Reference(x) if isinstance(x, ir.Value) else [references(item) for item in x]

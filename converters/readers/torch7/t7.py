@@ -14,12 +14,11 @@ from __future__ import annotations
 import os
 import re
 import struct
-import warnings
 from collections.abc import Generator
 from types import GeneratorType
 from typing import Any
 
-from converters.errors import ConversionWarning, FormatError, printable
+from converters.errors import FormatError, about, printable, warn
 from converters.files import StrPath, map_file
 from converters.readers.torch7.encodings import Ascii, Binary, BrokenError, Encoding
 from converters.readers.torch7.lua_values import DTYPES, Function, Storage, Table, Tensor, TorchObject, tensor_of
@@ -235,20 +234,20 @@ _OTHERS = (
 )
 
 
-def _encodings(view: memoryview, file: str) -> list[Encoding]:
+def _encodings(view: memoryview) -> list[Encoding]:
     """The encodings that the first bytes allow, the likeliest first."""
     head = bytes(view[:512])
     if re.match(rb"[ ]*[0-8][ \r]*(\n|$)", head):
         return [Ascii(view)]
     if len(head) < 4:
-        raise FormatError(f"{file}: offset 0: the file ends inside its first int: it has {len(head)} of 4 bytes (truncated?)")
+        raise FormatError(f"offset 0: the file ends inside its first int: it has {len(head)} of 4 bytes (truncated?)")
     for order in "<>":
         if 0 <= struct.unpack_from(order + "i", head)[0] <= RECURSIVE_FUNCTION:
             return [Binary(view, order, 8), Binary(view, order, 4)]
     for pattern, what in _OTHERS:
         if re.match(pattern, head):
-            raise FormatError(f"{file}: not a .t7 file: it is {what}")
-    raise FormatError(f"{file}: not a .t7 file: the first int, {struct.unpack('<i', head[:4])[0]}, is no type tag of Torch7 (0 to 8)")
+            raise FormatError(f"not a .t7 file: it is {what}")
+    raise FormatError(f"not a .t7 file: the first int, {struct.unpack('<i', head[:4])[0]}, is no type tag of Torch7 (0 to 8)")
 
 
 def read(path: StrPath) -> Any:
@@ -257,16 +256,19 @@ def read(path: StrPath) -> Any:
     Tensors are views of the mapped file. Strings are UTF-8, other bytes of theirs surrogates. Raises FormatError, with the offset
     and the field, for a file that is broken or isn't Torch7's; warns of bytes behind the object.
     """
-    view = map_file(path)
-    file = os.path.basename(os.fspath(path))
+    with about(path):
+        return _read(map_file(path), os.fspath(path))
+
+
+def _read(view: memoryview, file: str) -> Any:
     read_first: tuple[Encoding, Any] | None = None
     faults: list[tuple[int, FormatError]] = []
-    for position, encoding in enumerate(_encodings(view, file)):
+    for position, encoding in enumerate(_encodings(view)):
         objects = _Objects(encoding)
         try:
             value = objects.read()
         except BrokenError as fault:
-            error = FormatError(f"{file}: offset {encoding.offset} ({objects.place()}): {fault}")
+            error = FormatError(f"offset {encoding.offset} ({objects.place()}): {fault}")
             faults.append((encoding.offset, error))
             continue
         rest = bytes(view[encoding.offset : encoding.offset + 64])
@@ -277,9 +279,5 @@ def read(path: StrPath) -> Any:
     if read_first is None:
         raise max(faults, key=lambda fault: fault[0])[1]
     encoding, value = read_first
-    warnings.warn(
-        f"{file}: {encoding.remaining()} bytes follow the object that ends at offset {encoding.offset}; they aren't read",
-        ConversionWarning,
-        stacklevel=2,
-    )
+    warn(f"{file}: {encoding.remaining()} bytes follow the object that ends at offset {encoding.offset}; they aren't read")
     return value

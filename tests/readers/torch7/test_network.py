@@ -11,7 +11,7 @@ import pytest
 import converters
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError
 from converters.options import LoadOptions
-from converters.readers.torch7 import load, lowers, network, parameters
+from converters.readers.torch7 import load, lowering, lowers, parameters
 from tests.readers.torch7.lua import Function, Object, Storage, Tensor, dumps, module, sizes
 from tests.readers.torch7.running import check
 from tests.readers.torch7.test_modules import rand
@@ -95,7 +95,7 @@ def test_all_unknown_classes_at_once(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as caught:
         load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}))
     lines = str(caught.value).splitlines()
-    assert lines[0] == "model.t7: module '0' (nn.Mine): no lowering is registered for this type"
+    assert lines[0] == f"{tmp_path / 'model.t7'}: module '0' (nn.Mine): no lowering is registered for this type"
     assert "module '2' (nn.SpatialFractionalMaxPooling)" in lines[1] and "module '3' (my.Other)" in lines[2]
     assert "drawn at random" in lines[3] and "@converters.readers.torch7.lowers" in lines[4]
 
@@ -144,7 +144,7 @@ FAULTS = {
 def test_faults(made: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError) as caught:
         load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}))
-    assert str(caught.value).startswith("model.t7: ") and message in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'model.t7'}: ") and message in str(caught.value)
 
 
 def test_a_module_in_itself(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_module_in_itself(tmp_path: Path) -> None:
 
 
 def test_modules_that_multiply_end_in_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "MAX_RUNS", 2000)
+    monkeypatch.setattr(lowering, "MAX_RUNS", 2000)
     twice = module("nn.Identity")
     for _ in range(40):
         twice = module("nn.Sequential", twice, twice)
@@ -199,6 +199,8 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
     [
         ({"input": (2, 0)}, "all of at least 1"),
         ({"": (2, 4), "input_2": (2, 4)}, "a shape without a name"),
+        ({"imput": (2, 4)}, "there is no input 'imput': a model's one tensor is 'input'"),
+        ({"input": (2, 4), "data": (2, 4)}, "there is no input 'data': the shape of 'input' is given"),
         ({"input_1": (2, 4), "input_3": (2, 4)}, "the shape of 'input_2' is missing"),
         ({"input_1": (2, 4), "input_1_1": (2, 4)}, "'input_1' is given as a tensor and as a table"),
         (None, "the file doesn't say what shape the model's input has; give it"),
@@ -235,7 +237,6 @@ WARNED = {
     "divide": (module("nn.SpatialAveragePooling", kW=2, kH=2, dW=2, dH=2), {"input": (2, 3, 4, 4)}, "older than the field 'divide'"),
     "sizeAverage": (module("nn.Mean", dimension=2), {"input": (2, 3)}, "older than the field 'sizeAverage'"),
     "future": (module("nn.ReLU", version=7), {"input": (2, 3)}, "nn.ReLU has version 7, newer than any"),
-    "unused": (module("nn.ReLU"), {"input": (2, 3), "data": (2, 3)}, "the shape given for 'data' isn't used"),
 }
 
 

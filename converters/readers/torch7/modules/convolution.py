@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from converters.errors import ConversionWarning
-from converters.graph.builder import GraphBuilder
-from converters.readers.torch7.module import Module, Value, lowers
-from converters.readers.torch7.modules.activation import tensor_input
-
-Array = np.ndarray[Any, Any]
+from converters.graph.builder import Dim, GraphBuilder
+from converters.readers.torch7.module import Array, Module, lowers
+from converters.readers.torch7.references import Values
 
 _WITHOUT_PADDING = ("nn.SpatialFullConvolution", "nn.SpatialDilatedConvolution")
 
 
-def batched(g: GraphBuilder, module: Module, x: Value, rank: int, channels: int) -> tuple[Value, bool]:
+def batched(g: GraphBuilder, module: Module, x: ir.Value, rank: int, channels: int) -> tuple[ir.Value, bool]:
     """x with a batch of `rank` dimensions, and whether it came without; its channels checked."""
-    found = g.rank(tensor_input(module, x))
+    found = g.rank(x)
     if found not in (rank - 1, rank):
         raise module.error(f"its input must have {rank - 1} or {rank} dimensions, but has shape {g.shape(x)}")
     axis = found - rank + 1
@@ -30,11 +26,11 @@ def batched(g: GraphBuilder, module: Module, x: Value, rank: int, channels: int)
     return (x, False) if found == rank else (g.emit("Unsqueeze", x, [0]), True)
 
 
-def unbatched(g: GraphBuilder, x: Value, single: bool) -> Value:
+def unbatched(g: GraphBuilder, x: ir.Value, single: bool) -> ir.Value:
     return g.emit("Squeeze", x, [0]) if single else x
 
 
-def bias_of(module: Module, count: int) -> Value | None:
+def bias_of(module: Module, count: int) -> ir.Value | None:
     """The bias as a parameter, None where the module has none."""
     bias = module.optional_tensor("bias")
     if bias is None:
@@ -62,14 +58,14 @@ def pads_of(module: Module, axes: str) -> list[int]:
 def convolve(
     g: GraphBuilder,
     module: Module,
-    x: Value,
+    x: ir.Value,
     weight: Array,
     *,
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int] | None = None,
     groups: int = 1,
-) -> Value:
+) -> ir.Value:
     """Convolution with weight (out, in / groups, *kernel), for a batch or one sample."""
     outputs, per_group = weight.shape[:2]
     if groups < 1 or outputs % groups:
@@ -90,7 +86,7 @@ def convolve(
     return unbatched(g, out, single)
 
 
-def _check_size(g: GraphBuilder, module: Module, out: Value, x: Value) -> None:
+def _check_size(g: GraphBuilder, module: Module, out: ir.Value, x: ir.Value) -> None:
     if any(isinstance(d, int) and d < 1 for d in g.shape(out)[2:]):
         raise module.error(f"its input of shape {g.shape(x)} is smaller than its kernel")
 
@@ -107,15 +103,15 @@ def _weight(module: Module, groups: int, kernel: Sequence[int]) -> Array:
     return weight.reshape(shape)
 
 
-@lowers(
-    "nn.SpatialConvolution",
-    "nn.SpatialConvolutionMM",
-    "cudnn.SpatialConvolution",
-    "cudnn.SpatialConvolutionMM",
-    "w2nn.EdgeFilter",
-    "nn.SpatialDilatedConvolution",
-)
-def spatial_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+def _image(module: Module) -> tuple[Dim, ...]:
+    """(N, C, H, W)."""
+    return "N", module.integer("nInputPlane", least=1), "H", "W"
+
+
+@lowers("nn.SpatialConvolution", "nn.SpatialConvolutionMM", "nn.SpatialDilatedConvolution", input_shape=_image)
+@lowers("cudnn.SpatialConvolution", "cudnn.SpatialConvolutionMM", input_shape=_image)
+@lowers("w2nn.EdgeFilter")
+def spatial_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution of (N, C, H, W). Source: nn/Spatial(Dilated)Convolution.lua, cudnn.torch/SpatialConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
     strides, kernel = strides_and_kernel(module, "HW")
@@ -126,7 +122,7 @@ def spatial_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.VolumetricConvolution", "cudnn.VolumetricConvolution", "nn.VolumetricDilatedConvolution", "nn.VolumetricConvolutionMM")
-def volumetric_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+def volumetric_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution of (N, C, T, H, W). Source: nn/VolumetricConvolution.lua, nn/VolumetricDilatedConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
     strides, kernel = strides_and_kernel(module, "THW")
@@ -137,7 +133,7 @@ def volumetric_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.SpatialDepthWiseConvolution")
-def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """`nOutputPlane` kernels for each input channel; weight (multiplier, in * kH * kW). Rows of H pixels are taken from an image
     that isn't square, as if H and W were each other's. Source: THNN/generic/SpatialDepthWiseConvolution.c.
     """
@@ -156,8 +152,8 @@ def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: Value) ->
     height, width = g.fixed(batch, 2)
     if height != width:
         message = f"nn takes the height for the width of an image that isn't square (its input has shape {g.shape(x)}); so does the result"
-        warnings.warn(module.source.describe(message), ConversionWarning, stacklevel=2)
-        batch = g.emit("Reshape", batch, [-1, inputs, width, height], shape=[g.shape(batch)[0], inputs, width, height])
+        g.warn(message)
+        batch = g.reshape(batch, [g.shape(batch)[0], inputs, width, height])
     out = g.emit(
         "Conv",
         batch,
@@ -188,7 +184,7 @@ def _dense(module: Module) -> Array:
 
 
 @lowers("nn.SpatialConvolutionMap")
-def spatial_convolution_map(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_convolution_map(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution of the pairs of planes in connTable, as a dense one. Source: THNN/generic/SpatialConvolutionMap.c."""
     weight = _dense(module)
     strides, _ = strides_and_kernel(module, "HW", weight.shape[2:])
@@ -196,7 +192,7 @@ def spatial_convolution_map(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.SpatialFullConvolutionMap")
-def spatial_full_convolution_map(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_full_convolution_map(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Transposed convolution of the pairs of planes in connTable, as a dense one. Source: THNN/generic/SpatialFullConvolutionMap.c."""
     weight = np.ascontiguousarray(_dense(module).swapaxes(0, 1))
     strides, _ = strides_and_kernel(module, "HW", weight.shape[2:])
@@ -206,14 +202,14 @@ def spatial_full_convolution_map(g: GraphBuilder, module: Module, x: Value) -> V
 def deconvolve(
     g: GraphBuilder,
     module: Module,
-    x: Value,
+    x: ir.Value,
     weight: Array,
     *,
     strides: Sequence[int],
     pads: Sequence[int],
     adjust: Sequence[int],
     groups: int = 1,
-) -> Value:
+) -> ir.Value:
     """Transposed convolution with weight (in, out / groups, *kernel): size (in - 1) stride - 2 pad + kernel + adjust."""
     batch, single = batched(g, module, x, weight.ndim, weight.shape[0])
     if any(a >= s for a, s in zip(adjust, strides, strict=True)):
@@ -234,15 +230,14 @@ def deconvolve(
 
 
 def _adjustment(
-    g: GraphBuilder, module: Module, x: Any, axes: str, strides: Sequence[int], kernel: Sequence[int], pads: Sequence[int]
-) -> tuple[Value, list[int]]:
+    g: GraphBuilder, module: Module, x: Values, axes: str, strides: Sequence[int], kernel: Sequence[int], pads: Sequence[int]
+) -> tuple[ir.Value, list[int]]:
     """The image, and adj of the fields or, for a table {image, reference}, as makes the output the reference's size."""
-    if not isinstance(x, list):
+    if not isinstance(x, Sequence):
         return x, [module.integer(f"adj{axis}", 0, least=0) for axis in axes]
-    if len(x) != 2 or any(isinstance(item, list) for item in x):
-        raise module.error("its input must be a tensor, or a table of a tensor and one of the output's size")
-    sizes = g.fixed(x[1], -len(axes))
-    return x[0], [(size + 2 * p - k) % s for size, p, k, s in zip(sizes, pads, kernel, strides, strict=True)]
+    image, reference = module.tensors(x, 2)
+    sizes = g.fixed(reference, -len(axes))
+    return image, [(size + 2 * p - k) % s for size, p, k, s in zip(sizes, pads, kernel, strides, strict=True)]
 
 
 def _full_weight(module: Module, kernel: Sequence[int], groups: int = 1, *, outputs_first: bool = False) -> Array:
@@ -259,8 +254,8 @@ def _full_weight(module: Module, kernel: Sequence[int], groups: int = 1, *, outp
     return weight.reshape(shape)
 
 
-@lowers("nn.SpatialFullConvolution", "cudnn.SpatialFullConvolution")
-def spatial_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.SpatialFullConvolution", "cudnn.SpatialFullConvolution", input_shape=_image, tables=True)
+def spatial_full_convolution(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """Transposed convolution of (N, C, H, W), or of {image, reference} to the reference's size. Source: nn/SpatialFullConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
     strides, kernel = strides_and_kernel(module, "HW")
@@ -270,8 +265,8 @@ def spatial_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Value
     return deconvolve(g, module, image, weight, strides=strides, pads=pads, adjust=adjust, groups=groups)
 
 
-@lowers("nn.VolumetricFullConvolution", "cudnn.VolumetricFullConvolution")
-def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.VolumetricFullConvolution", "cudnn.VolumetricFullConvolution", tables=True)
+def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """Transposed convolution of (N, C, T, H, W); old files hold the weight transposed. Source: nn/VolumetricFullConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
     strides, kernel = strides_and_kernel(module, "THW")
@@ -285,7 +280,7 @@ def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Value) -> Va
 
 
 @lowers("nn.SpatialConvolutionLocal")
-def spatial_convolution_local(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_convolution_local(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution with a kernel for each position, (oH, oW, out, in, kH, kW). Source: THNN/generic/SpatialConvolutionLocal.c."""
     (kernel_h, kernel_w) = strides_and_kernel(module, "HW")[1]
     strides, _ = strides_and_kernel(module, "HW")
@@ -310,16 +305,14 @@ def spatial_convolution_local(g: GraphBuilder, module: Module, x: Value) -> Valu
     offset = np.arange(kernel_h)[:, None] * wide + np.arange(kernel_w)
     index = corner.reshape(-1, 1) + offset.reshape(1, -1)
     count = g.shape(batch)[0]
-    pixels = g.emit("Reshape", batch, [-1, inputs, plane], shape=[count, inputs, plane])
+    pixels = g.reshape(batch, [count, inputs, plane])
     windows = g.emit("Gather", pixels, g.const(index, np.int64, role="windows"), axis=2)  # (N, in, positions, kH * kW)
     windows = g.emit("Transpose", windows, perm=[2, 0, 1, 3])
     size = inputs * kernel_h * kernel_w
-    windows = g.emit("Reshape", windows, [rows * columns, -1, size], shape=[rows * columns, count, size])
-    kernels = g.emit("Reshape", module.param("weight", weight.reshape(shape)), [rows * columns, outputs, size])
+    windows = g.reshape(windows, [rows * columns, count, size])
+    kernels = g.reshape(module.param("weight", weight.reshape(shape)), [rows * columns, outputs, size])
     out = g.emit("MatMul", windows, g.emit("Transpose", kernels, perm=[0, 2, 1]))  # (positions, N, out)
-    out = g.emit(
-        "Reshape", g.emit("Transpose", out, perm=[1, 2, 0]), [-1, outputs, rows, columns], shape=[g.shape(batch)[0], outputs, rows, columns]
-    )
+    out = g.reshape(g.emit("Transpose", out, perm=[1, 2, 0]), [g.shape(batch)[0], outputs, rows, columns])
     bias = module.optional_tensor("bias")
     if bias is not None:
         if bias.size != outputs * rows * columns:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from converters.readers.torch7 import t7
-from converters.readers.torch7.module import Module, lowers, on_tensors
-from converters.readers.torch7.references import Nest
+from converters.readers.torch7.module import Module, Net, Steps, lowers
+from converters.readers.torch7.references import Tensors
 
 
 class _Node:
@@ -21,9 +22,8 @@ class _Node:
         self.children: list[Any] = children.array() if isinstance(children, t7.Table) else []
 
 
-@lowers("nn.gModule")
-@on_tensors
-def g_module(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.gModule", on_tensors=True, enters=True)
+def g_module(net: Net, module: Module, x: Tensors) -> Steps:
     """The nodes in the order of forwardnodes; each takes its inputs in the order of its mapindex. Source: nngraph/gmodule.lua."""
     table = module.get("forwardnodes")
     if not isinstance(table, t7.Table) or not len(table):
@@ -31,14 +31,14 @@ def g_module(net: Any, module: Module, x: Nest) -> Nest:
     start, end = _Node(module, module.get("innode"), "innode"), _Node(module, module.get("outnode"), "outnode")
     held = module.modules() if "modules" in module else _modules_of(table)
     positions = {id(made): position for position, made in reversed(list(enumerate(held)))}
-    inputs: dict[int, dict[int, Nest]] = {id(start.data): {}}
+    inputs: dict[int, dict[int, Tensors]] = {id(start.data): {}}
     count = module.integer("nInputs", len(start.children), least=0)
     if count <= 1:
         inputs[id(start.data)][1] = x
     else:
-        if not isinstance(x, list) or len(x) != count:
+        if not isinstance(x, Sequence) or len(x) != count:
             raise module.error(
-                f"its input must be a table of {count} entries, but is {f'one of {len(x)}' if isinstance(x, list) else 'a tensor'}"
+                f"its input must be a table of {count} entries, but is {f'one of {len(x)}' if isinstance(x, Sequence) else 'a tensor'}"
             )
         inputs[id(start.data)] = dict(enumerate(x, 1))
     nodes = table.array()
@@ -47,7 +47,7 @@ def g_module(net: Any, module: Module, x: Nest) -> Nest:
     for number, value in enumerate(nodes, 1):
         node = _Node(module, value, f"forwardnodes[{number}]")
         given = _arguments(module, inputs.get(id(node.data)), number)
-        out = _evaluate(net, module, node, given, number, positions)
+        out = yield from _evaluate(net, module, node, given, number, positions)
         for child_value in node.children:
             child = _Node(module, child_value, f"a child of forwardnodes[{number}]")
             position = _position(module, child, node, number)
@@ -67,7 +67,7 @@ def _modules_of(nodes: t7.Table) -> list[Any]:
     return [made for data in tables if isinstance(data, t7.Table) and (made := data.get("module")) is not None]
 
 
-def _arguments(module: Module, slots: dict[int, Nest] | None, number: int) -> list[Nest]:
+def _arguments(module: Module, slots: dict[int, Tensors] | None, number: int) -> list[Tensors]:
     if not slots:
         return []
     if sorted(slots) != list(range(1, len(slots) + 1)):
@@ -84,11 +84,11 @@ def _position(module: Module, child: _Node, node: _Node, number: int) -> int:
     return int(position)
 
 
-def _evaluate(net: Any, module: Module, node: _Node, given: list[Nest], number: int, positions: dict[int, int]) -> Nest:
+def _evaluate(net: Net, module: Module, node: _Node, given: list[Tensors], number: int, positions: dict[int, int]) -> Steps:
     made, chosen = node.data.get("module"), node.data.get("selectindex")
     if chosen is not None:
-        table = given[0] if len(given) == 1 else None
-        if not isinstance(table, list) or not isinstance(chosen, float) or chosen not in range(1, len(table) + 1):
+        table: Tensors | None = given[0] if len(given) == 1 else None
+        if not isinstance(table, Sequence) or not isinstance(chosen, float) or chosen not in range(1, len(table) + 1):
             raise module.error(f"forwardnodes[{number}] can't select entry {chosen} of its input")
         return table[int(chosen) - 1]
     value = given[0] if len(given) == 1 else given
@@ -96,4 +96,4 @@ def _evaluate(net: Any, module: Module, node: _Node, given: list[Nest], number: 
         return value
     if not isinstance(made, t7.TorchObject):
         raise module.error(f"the module of forwardnodes[{number}] isn't one")
-    return net.run_inner(module, made, value, positions.get(id(made), f"node{number}"))
+    return (yield net.call(module, made, value, positions.get(id(made), f"node{number}")))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
 
 import numpy as np
+import onnx_ir as ir
 
-from converters.graph.builder import GraphBuilder
+from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
-from converters.readers.torch7.module import Module, Value, lowers, on_tensors
-from converters.readers.torch7.modules.activation import tensor_input
-from converters.readers.torch7.references import Nest
+from converters.readers.torch7.module import Array, Call, Module, Net, Steps, lowers
+from converters.readers.torch7.modules.arithmetic import shaped_like
+from converters.readers.torch7.references import Reference, Tensors
 
 
-def _statistics(module: Module, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], float]:
+def _statistics(module: Module, count: int) -> tuple[Array, Array, float]:
     """Mean, variance and eps; files of version 1 hold the inverse of the standard deviation. Source: nn/BatchNormalization.lua."""
     eps = module.number("eps", 1e-5)
     mean = module.tensor("running_mean", count)
@@ -24,7 +25,7 @@ def _statistics(module: Module, count: int) -> tuple[np.ndarray[Any, Any], np.nd
     return mean, module.tensor("running_var", count), eps
 
 
-def batch_normalize(g: GraphBuilder, module: Module, x: Value, channels: int) -> Value:
+def batch_normalize(g: GraphBuilder, module: Module, x: ir.Value, channels: int) -> ir.Value:
     """(x - running_mean) / sqrt(running_var + eps) * weight + bias, whatever `train` says."""
     mean, variance, eps = _statistics(module, channels)
     weight, bias = module.optional_tensor("weight"), module.optional_tensor("bias")
@@ -41,45 +42,50 @@ def batch_normalize(g: GraphBuilder, module: Module, x: Value, channels: int) ->
     return g.emit("BatchNormalization", x, *operands, epsilon=eps)
 
 
-def _register(names: tuple[str, ...], ranks: tuple[int, ...], doc: str) -> None:
-    @lowers(*names)
-    def batch_normalization(g: GraphBuilder, module: Module, x: Value) -> Value:
-        rank = g.rank(tensor_input(module, x))
-        full = max(ranks)
-        if rank not in (full, full - 1):
-            raise module.error(f"its input must have {full - 1} or {full} dimensions, but has shape {g.shape(x)}")
-        batch = x if rank == full else g.emit("Unsqueeze", x, [0])
-        mean = module.get("running_mean")
-        channels = mean.size[0] if isinstance(mean, t7.Tensor) and mean.size else 0
-        if g.fixed(batch, 1, 2) != (channels,):
-            raise module.error(f"it has {channels} channels, but its input has shape {g.shape(x)}")
-        return batch_normalize(g, module, batch, channels)
-
-    batch_normalization.__doc__ = doc
-    batch_normalization.__name__ = batch_normalization.__qualname__ = "batch_normalization"
+def _batch_normalization(g: GraphBuilder, module: Module, x: ir.Value, rank: int) -> ir.Value:
+    """Of an input of `rank` dimensions, or of one sample, which becomes a batch of one."""
+    if g.rank(x) not in (rank, rank - 1):
+        raise module.error(f"its input must have {rank - 1} or {rank} dimensions, but has shape {g.shape(x)}")
+    batch = x if g.rank(x) == rank else g.emit("Unsqueeze", x, [0])
+    mean = module.get("running_mean")
+    channels = mean.size[0] if isinstance(mean, t7.Tensor) and mean.size else 0
+    if g.fixed(batch, 1, 2) != (channels,):
+        raise module.error(f"it has {channels} channels, but its input has shape {g.shape(x)}")
+    return batch_normalize(g, module, batch, channels)
 
 
-_register(
-    ("nn.BatchNormalization", "cudnn.BatchNormalization"),
-    (2,),
-    "Normalizes (N, C) with the running statistics; a vector becomes a batch of one. Source: nn/BatchNormalization.lua.",
-)
-_register(
-    ("nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization"),
-    (4,),
-    "Normalizes (N, C, H, W) with the running statistics. Source: nn/SpatialBatchNormalization.lua.",
-)
-_register(
-    ("nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization"),
-    (5,),
-    "Normalizes (N, C, T, H, W) with the running statistics. Source: nn/VolumetricBatchNormalization.lua.",
-)
+def _features(module: Module) -> tuple[Dim, ...]:
+    """(N, C)."""
+    return "N", len(module.tensor("running_mean", None))
+
+
+def _image_of_channels(module: Module) -> tuple[Dim, ...]:
+    """(N, C, H, W)."""
+    return "N", len(module.tensor("running_mean", None)), "H", "W"
+
+
+@lowers("nn.BatchNormalization", "cudnn.BatchNormalization", input_shape=_features)
+def batch_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Normalizes (N, C) with the running statistics; a vector becomes a batch of one. Source: nn/BatchNormalization.lua."""
+    return _batch_normalization(g, module, x, 2)
+
+
+@lowers("nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization", "fbnn.SpatialBatchNormalization", input_shape=_image_of_channels)
+def spatial_batch_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Normalizes (N, C, H, W) with the running statistics. Source: nn/SpatialBatchNormalization.lua."""
+    return _batch_normalization(g, module, x, 4)
+
+
+@lowers("nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization")
+def volumetric_batch_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Normalizes (N, C, T, H, W) with the running statistics. Source: nn/VolumetricBatchNormalization.lua."""
+    return _batch_normalization(g, module, x, 5)
 
 
 @lowers("nn.InstanceNormalization")
-def instance_normalization(g: GraphBuilder, module: Module, x: Value) -> Value:
+def instance_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Normalizes each channel of each sample by its own mean and biased variance. Source: fast-neural-style/InstanceNormalization.lua."""
-    if g.rank(tensor_input(module, x)) != 4:
+    if g.rank(x) != 4:
         raise module.error(f"its input must be (N, C, H, W), but has shape {g.shape(x)}")
     (channels,) = g.fixed(x, 1, 2)
     weight, bias = module.optional_tensor("weight"), module.optional_tensor("bias")
@@ -97,9 +103,9 @@ def instance_normalization(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")
-def cross_map_lrn(g: GraphBuilder, module: Module, x: Value) -> Value:
+def cross_map_lrn(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x (k + alpha / size * sum of x^2 over `size` channels around)^-beta. Source: nn/SpatialCrossMapLRN.lua."""
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (3, 4):
         raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")
     size = module.integer("size", 5, least=1)
@@ -113,9 +119,8 @@ def cross_map_lrn(g: GraphBuilder, module: Module, x: Value) -> Value:
     return out if rank == 4 else g.emit("Squeeze", out, [0])
 
 
-@lowers("nn.WeightNorm")
-@on_tensors
-def weight_norm(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.WeightNorm", on_tensors=True)
+def weight_norm(net: Net, module: Module, x: Tensors) -> Steps:
     """Its module with weight = g v / sqrt(||v||^2 + 1e-4) per output. Source: nn/WeightNorm.lua."""
     inner = module.modules()
     if not inner or not isinstance(inner[0].payload, t7.Table):
@@ -132,4 +137,66 @@ def weight_norm(net: Any, module: Module, x: Nest) -> Nest:
     order = [size[dim - 1], *(n for axis, n in enumerate(size) if axis != dim - 1)]
     array = np.ascontiguousarray(np.moveaxis(weight.reshape(order), 0, dim - 1)).astype(np.float32)
     inner[0].payload["weight"] = t7.tensor_of(array)
-    return net.run_inner(module, inner[0], x, 0)
+    return (yield net.call(module, inner[0], x, 0))
+
+
+def _inside(net: Net, module: Module, field: str, x: ir.Value) -> Generator[Call, Tensors, ir.Value]:
+    """What the module in a field answers to x."""
+    out = yield net.call(module, module.module(field), Reference(x), field)
+    if not isinstance(out, Reference):
+        raise module.error(f"module '{field}' answers a table where a tensor is due")
+    return out.get()
+
+
+def _corrected(net: Net, module: Module, x: ir.Value, estimate: ir.Value) -> Generator[Call, Tensors, ir.Value]:
+    """The estimate over what the mean estimator answers to an image of ones, which makes up for the zeros around the image."""
+    g = net.g
+    sample = g.fixed(x, 1 if g.rank(x) == 4 else 0)
+    one_image = [1, *sample] if g.rank(x) == 4 else list(sample)
+    with net.as_clones():
+        answer = yield from _inside(net, module, "meanestimator", g.emit("Expand", np.ones((), np.float32), one_image))
+    coefficients = g.reshape(answer, one_image)
+    # nn.Replicate puts its dimension in front of the estimate's one channel
+    return g.emit("Div", shaped_like(g, module, estimate, x), coefficients, shape=g.shape(x))
+
+
+def _image(net: Net, module: Module, x: Tensors) -> ir.Value:
+    value = module.one_reference(x).get()
+    if net.g.rank(value) not in (3, 4):
+        raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {net.g.shape(value)}")
+    return value
+
+
+@lowers("nn.SpatialSubtractiveNormalization", on_tensors=True)
+def spatial_subtractive_normalization(net: Net, module: Module, x: Tensors) -> Steps:
+    """x minus the mean of the window around, over all channels. Source: nn/SpatialSubtractiveNormalization.lua."""
+    value = _image(net, module, x)
+    mean = yield from _inside(net, module, "meanestimator", value)
+    return Reference(net.g.emit("Sub", value, (yield from _corrected(net, module, value, mean))))
+
+
+@lowers("nn.SpatialDivisiveNormalization", on_tensors=True)
+def spatial_divisive_normalization(net: Net, module: Module, x: Tensors) -> Steps:
+    """x over the deviation in the window around, thresval where that isn't above threshold. Source: nn/SpatialDivisiveNormalization.lua."""
+    value = _image(net, module, x)
+    deviation = yield from _inside(net, module, "stdestimator", value)
+    adjusted = yield from _corrected(net, module, value, deviation)
+    return Reference(net.g.emit("Div", value, (yield from _inside(net, module, "thresholder", adjusted))))
+
+
+@lowers("nn.SpatialContrastiveNormalization", on_tensors=True)
+def spatial_contrastive_normalization(net: Net, module: Module, x: Tensors) -> Steps:
+    """Subtractive, then divisive normalization. Source: nn/SpatialContrastiveNormalization.lua."""
+    return (yield net.call(module, module.module("normalizer"), x, "normalizer"))
+
+
+@lowers("nn.SpatialFeatNormalization")
+def spatial_feat_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """(x - mean) / std of each channel. Source: dpnn/SpatialFeatNormalization.lua."""
+    rank = g.rank(x)
+    mean = module.tensor("mean", None)
+    if rank not in (3, 4) or g.fixed(x, rank - 3, rank - 2) != mean.shape:
+        raise module.error(f"it has {len(mean)} channels, but its input has shape {g.shape(x)}")
+    std = module.tensor("std", len(mean))
+    centred = g.emit("Sub", x, module.param("mean", mean.reshape(-1, 1, 1), buffer=True))
+    return g.emit("Div", centred, module.param("std", std.reshape(-1, 1, 1), buffer=True))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+import onnx_ir as ir
 
-from converters.errors import ConversionWarning
 from converters.graph.builder import GraphBuilder
 from converters.graph.pooling import max_pool_with_indices, pool
 from converters.graph.windows import output_sizes
-from converters.readers.torch7.module import Module, Value, lowers, on_tensors
-from converters.readers.torch7.modules.activation import tensor_input
-from converters.readers.torch7.modules.shape import tensor_reference
-from converters.readers.torch7.references import Nest, Reference
+from converters.readers.torch7.module import Module, Net, lowers
+from converters.readers.torch7.references import Reference, Tensors
 
 
 def _fields(module: Module, axes: str) -> tuple[list[int], list[int], list[int]]:
@@ -25,18 +22,26 @@ def _fields(module: Module, axes: str) -> tuple[list[int], list[int], list[int]]
     return kernel, strides, [module.integer(f"pad{axis}", 0, least=0) for axis in axes]
 
 
-def _batch(g: GraphBuilder, module: Module, x: Value, rank: int) -> tuple[Value, bool]:
-    found = g.rank(tensor_input(module, x))
+def _batch(g: GraphBuilder, module: Module, x: ir.Value, rank: int) -> tuple[ir.Value, bool]:
+    found = g.rank(x)
     if found not in (rank - 1, rank):
         raise module.error(f"its input must have {rank - 1} or {rank} dimensions, but has shape {g.shape(x)}")
     return (x, False) if found == rank else (g.emit("Unsqueeze", x, [0]), True)
 
 
-def _unbatch(g: GraphBuilder, x: Value, single: bool) -> Value:
+def _unbatch(g: GraphBuilder, x: ir.Value, single: bool) -> ir.Value:
     return g.emit("Squeeze", x, [0]) if single else x
 
 
-def _max_geometry(g: GraphBuilder, module: Module, x: Value, axes: str) -> dict[str, Any]:
+class _Geometry(TypedDict):
+    kernel: list[int]
+    strides: list[int]
+    pads: list[int]
+    out: list[int]
+    dilations: list[int]
+
+
+def _max_geometry(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> _Geometry:
     """What a max pooling asks of converters.graph.pooling. x: (N, C, *axes)."""
     kernel, strides, pads = _fields(module, axes)
     cudnn = module.type.startswith("cudnn.")
@@ -56,24 +61,25 @@ def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
     return out
 
 
-def _max_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value:
+def _max_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir.Value:
     batch, single = _batch(g, module, x, len(axes) + 2)
     return _unbatch(g, pool(g, batch, "max", **_max_geometry(g, module, batch, axes)), single)
 
 
-@lowers("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
-def spatial_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.SpatialMaxPooling", "cudnn.SpatialMaxPooling", remembered=True, keeps_channels=True)
+@lowers("nn.SpatialDilatedMaxPooling", remembered=True)
+def spatial_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maximum of each window of (N, C, H, W). Source: THNN/generic/SpatialDilatedMaxPooling.c, cudnn.torch/Pooling.lua."""
     return _max_pool(g, module, x, "HW")
 
 
-@lowers("nn.VolumetricMaxPooling", "nn.VolumetricDilatedMaxPooling", "cudnn.VolumetricMaxPooling")
-def volumetric_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.VolumetricMaxPooling", "nn.VolumetricDilatedMaxPooling", "cudnn.VolumetricMaxPooling", remembered=True)
+def volumetric_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maximum of each window of (N, C, T, H, W). Source: THNN/generic/VolumetricDilatedMaxPooling.c."""
     return _max_pool(g, module, x, "THW")
 
 
-def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value:
+def _average_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir.Value:
     kernel, strides, pads = _fields(module, axes)
     if module.type == "nn.SpatialAveragePooling":
         strides = [module.integer(f"d{axis}", 1, least=1) for axis in axes]
@@ -98,14 +104,14 @@ def _average_pool(g: GraphBuilder, module: Module, x: Value, axes: str) -> Value
     result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if include else "real")
     if len(axes) == 2 and module.get("divide") is None:
         message = "its file is older than the field 'divide', without which nn multiplies by the kernel's size; so does the result"
-        warnings.warn(module.source.describe(message), ConversionWarning, stacklevel=2)
+        g.warn(message)
     if len(axes) == 2 and not module.flag("divide"):
         result = g.emit("Mul", result, float(math.prod(kernel)))
     return _unbatch(g, result, single)
 
 
-@lowers("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling")
-def spatial_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling", keeps_channels=True)
+def spatial_average_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Average of each window, over its part of the padded image or of the image alone; without `divide` times kW * kH.
     Source: THNN/generic/SpatialAveragePooling.c, nn/SpatialAveragePooling.lua.
     """
@@ -113,7 +119,7 @@ def spatial_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.VolumetricAveragePooling", "cudnn.VolumetricAveragePooling")
-def volumetric_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def volumetric_average_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Average of each window of (N, C, T, H, W). Source: THNN/generic/VolumetricAveragePooling.c."""
     return _average_pool(g, module, x, "THW")
 
@@ -122,7 +128,7 @@ def volumetric_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Val
 
 
 @lowers("nn.SpatialSubSampling")
-def spatial_sub_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_sub_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """weight_c times the SUM of each window, plus bias_c. Source: THNN/generic/SpatialSubSampling.c."""
     kernel, strides, _ = _fields(module, "HW")
     if "dW" not in module:
@@ -133,16 +139,16 @@ def spatial_sub_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
         raise module.error(f"it takes {planes} channels, but its input has shape {g.shape(x)}")
     out = output_sizes(g.fixed(batch, 2), kernel, strides, [0, 0], ceil=False, clip="never")
     total = pool(g, batch, "sum", kernel=kernel, strides=strides, pads=[0, 0], out=out)
-    weight = g.emit("Reshape", module.param("weight", module.tensor("weight", planes)), [planes, 1, 1])
-    bias = g.emit("Reshape", module.param("bias", module.tensor("bias", planes)), [planes, 1, 1])
+    weight = g.reshape(module.param("weight", module.tensor("weight", planes)), [planes, 1, 1])
+    bias = g.reshape(module.param("bias", module.tensor("bias", planes)), [planes, 1, 1])
     return _unbatch(g, g.emit("Add", g.emit("Mul", total, weight), bias), single)
 
 
 @lowers("nn.FeatureLPPooling")
-def feature_lp_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def feature_lp_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """(sum x^power)^(1 / power) of `width` features (dimension 2 in batch_mode). Source: THNN/generic/FeatureLPPooling.c."""
     axis = int(module.flag("batch_mode"))
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     width, stride, power = module.integer("width", least=2), module.integer("stride", least=1), module.number("power")
     if not axis < rank <= axis + 3 or width > 16 or power == 0:
         raise module.error(f"width {width} and power {power:g} don't fit its input of shape {g.shape(x)}")
@@ -159,7 +165,7 @@ def feature_lp_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
 # -- adaptive pooling --------------------------------------------------------------------------------------------------
 
 
-def _adaptive(g: GraphBuilder, module: Module, x: Value, op_type: str) -> Value:
+def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, op_type: str) -> ir.Value:
     """Window i of an axis covers floor(i * in / out) to ceil((i + 1) * in / out). Source: THNN/generic/SpatialAdaptive*Pooling.c."""
     batch, single = _batch(g, module, x, 4)
     sizes = g.fixed(batch, 2)
@@ -180,13 +186,13 @@ def _adaptive(g: GraphBuilder, module: Module, x: Value, op_type: str) -> Value:
 
 
 @lowers("nn.SpatialAdaptiveMaxPooling")
-def spatial_adaptive_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_adaptive_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maxima of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveMaxPooling.c."""
     return _adaptive(g, module, x, "ReduceMax")
 
 
 @lowers("nn.SpatialAdaptiveAveragePooling")
-def spatial_adaptive_average_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_adaptive_average_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Averages of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveAveragePooling.c."""
     return _adaptive(g, module, x, "ReduceMean")
 
@@ -194,44 +200,34 @@ def spatial_adaptive_average_pooling(g: GraphBuilder, module: Module, x: Value) 
 # -- unpooling ---------------------------------------------------------------------------------------------------------
 
 
-@lowers("nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling")
-@on_tensors
-def max_unpooling(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling", on_tensors=True)
+def max_unpooling(net: Net, module: Module, x: Tensors) -> Tensors:
     """Each number at the place of its maximum in the input of the pooling module that it holds, zeros elsewhere.
     Source: THNN/generic/SpatialMaxUnpooling.c, VolumetricMaxUnpooling.c.
     """
-    g: GraphBuilder = net.g
-    made = module.module("pooling")
+    g = net.g
+    pooling = net.module(module.module("pooling"), f"{module.path}.pooling")
     axes = "HW" if module.type == "nn.SpatialMaxUnpooling" else "THW"
-    pooled = net.pooled_by.get(id(made))
+    pooled = net.last_inputs.get(id(pooling.object))
     if pooled is None:
         raise module.error("the pooling module that it holds doesn't run before it in this model, so its indices aren't known")
-    indices, sizes = pooled
-    batch, single = _batch(g, module, tensor_reference(module, x).get(), len(axes) + 2)
+    source, _ = _batch(g, pooling, pooled, len(axes) + 2)
+    _, indices = max_pool_with_indices(g, source, **_max_geometry(g, pooling, source, axes))
+    batch, single = _batch(g, module, module.one_reference(x).get(), len(axes) + 2)
     if g.shape(indices)[2:] != g.shape(batch)[2:]:
         raise module.error(f"its input has shape {g.shape(batch)}, but the pooling module answered {g.shape(indices)}")
-    channels = g.fixed(batch, 1, 2)[0]
-    plane = math.prod(sizes)
-    flat = g.emit("Reshape", batch, [-1, channels, math.prod(g.fixed(batch, 2))])
-    places = g.emit("Reshape", indices, [-1, channels, math.prod(g.fixed(batch, 2))])
-    zeros = _zeros(g, flat, channels, plane)
+    first, channels = g.shape(batch)[0], g.fixed(batch, 1, 2)[0]
+    sizes, count = g.fixed(source, 2), math.prod(g.fixed(batch, 2))
+    flat = g.reshape(batch, [first, channels, count])
+    places = g.reshape(indices, [first, channels, count])
+    zeros = _zeros(g, flat, channels, math.prod(sizes))
     out = g.emit("ScatterElements", zeros, places, flat, axis=2)
-    out = g.emit("Reshape", out, [-1, channels, *sizes], shape=[g.shape(batch)[0], channels, *sizes])
-    return Reference(_unbatch(g, out, single))
+    return Reference(_unbatch(g, g.reshape(out, [first, channels, *sizes]), single))
 
 
-def _zeros(g: GraphBuilder, flat: Value, channels: int, plane: int) -> Value:
+def _zeros(g: GraphBuilder, flat: ir.Value, channels: int, plane: int) -> ir.Value:
     batch = g.shape(flat)[0]
     if isinstance(batch, int):
         return g.emit("Expand", np.zeros((), np.float32), [batch, channels, plane])
     target = g.emit("Concat", g.emit("Shape", flat, start=0, end=1), g.const(np.array([channels, plane], dtype=np.int64)), axis=0)
     return g.emit("Expand", np.zeros((), np.float32), target, shape=[batch, channels, plane])
-
-
-def remember_indices(net: Any, module: Module, x: Reference) -> None:
-    """Keeps where the maxima of a pooling lie, for the nn.SpatialMaxUnpooling that holds the module."""
-    g: GraphBuilder = net.g
-    axes = "HW" if "Spatial" in module.type else "THW"
-    batch, _ = _batch(g, module, x.get(), len(axes) + 2)
-    _, indices = max_pool_with_indices(g, batch, **_max_geometry(g, module, batch, axes))
-    net.pooled_by[id(module.object)] = indices, g.fixed(batch, 2)

@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 import math
-import warnings
 
-from converters.errors import ConversionWarning
+import onnx_ir as ir
+
 from converters.graph.builder import GraphBuilder
-from converters.readers.torch7.module import Module, Value, lowers
-from converters.readers.torch7.modules.activation import tensor_input
+from converters.readers.torch7.module import Module, lowers
 from converters.readers.torch7.modules.shape import positive_dimension
 
 
 @lowers("nn.Sum", "nn.Mean")
-def reduce_sum(g: GraphBuilder, module: Module, x: Value) -> Value:
+def reduce_sum(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """The sum, or with sizeAverage the mean, along `dimension`. Source: nn/Sum.lua, nn/Mean.lua."""
     if module.type == "nn.Mean" and "sizeAverage" not in module:
-        warnings.warn(
-            module.source.describe(
-                "its file is older than the field 'sizeAverage', without which nn sums and takes no mean; so does the result"
-            ),
-            ConversionWarning,
-            stacklevel=2,
-        )
-    axis = positive_dimension(g, module, tensor_input(module, x))
+        g.warn("its file is older than the field 'sizeAverage', without which nn sums and takes no mean; so does the result")
+    axis = positive_dimension(g, module, x)
     squeeze = module.flag("squeeze", True) and g.rank(x) > 1
     return g.emit("ReduceMean" if module.flag("sizeAverage") else "ReduceSum", x, [axis], keepdims=int(not squeeze))
 
 
 @lowers("nn.Max")
-def reduce_max(g: GraphBuilder, module: Module, x: Value) -> Value:
+def reduce_max(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """The greatest along `dimension`; of a vector, a vector of one. Source: nn/Max.lua."""
     return _extreme(g, module, x, "ReduceMax")
 
 
 @lowers("nn.Min")
-def reduce_min(g: GraphBuilder, module: Module, x: Value) -> Value:
+def reduce_min(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """The least along `dimension`; of a vector, a vector of one. Source: nn/Min.lua."""
     return _extreme(g, module, x, "ReduceMin")
 
 
-def _extreme(g: GraphBuilder, module: Module, x: Value, op_type: str) -> Value:
-    axis = positive_dimension(g, module, tensor_input(module, x))
+def _extreme(g: GraphBuilder, module: Module, x: ir.Value, op_type: str) -> ir.Value:
+    axis = positive_dimension(g, module, x)
     return g.emit(op_type, x, [axis], keepdims=int(g.rank(x) == 1))
 
 
 @lowers("nn.Normalize")
-def normalize(g: GraphBuilder, module: Module, x: Value) -> Value:
+def normalize(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x / (sum |x|^p + eps)^(1/p) of each row; for p = inf x / (max |x| + eps). Source: nn/Normalize.lua."""
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (1, 2):
         raise module.error(f"its input must be a vector or a matrix, but has shape {g.shape(x)}")
     p, eps = module.number("p", 2.0), module.number("eps", 1e-10)

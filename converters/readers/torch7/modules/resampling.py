@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
-from converters.readers.torch7.module import Module, Value, lowers
-from converters.readers.torch7.modules.activation import tensor_input
+from converters.readers.torch7.module import Module, lowers
 
 
-def _batch(g: GraphBuilder, module: Module, x: Value, ranks: tuple[int, ...]) -> tuple[Value, bool]:
-    rank = g.rank(tensor_input(module, x))
+def _batch(g: GraphBuilder, module: Module, x: ir.Value, ranks: tuple[int, ...]) -> tuple[ir.Value, bool]:
+    rank = g.rank(x)
     if rank not in ranks:
         raise module.error(f"its input must have {' or '.join(map(str, ranks))} dimensions, but has shape {g.shape(x)}")
     return (g.emit("Unsqueeze", x, [0]), True) if rank == 3 else (x, False)
 
 
-def _nearest(g: GraphBuilder, module: Module, batch: Value) -> Value:
+def _nearest(g: GraphBuilder, module: Module, batch: ir.Value) -> ir.Value:
     scale = module.integer("scale_factor", least=1)
     shape = [*g.shape(batch)[:2], *(size * scale for size in g.fixed(batch, 2))]
     scales = np.array([1, 1] + [scale] * (g.rank(batch) - 2), dtype=np.float32)
@@ -25,7 +25,7 @@ def _nearest(g: GraphBuilder, module: Module, batch: Value) -> Value:
     )
 
 
-def _linear(g: GraphBuilder, module: Module, batch: Value, fields: tuple[str, ...]) -> Value:
+def _linear(g: GraphBuilder, module: Module, batch: ir.Value, fields: tuple[str, ...]) -> ir.Value:
     """Interpolation between corners that stay corners. Source: THNN/generic/*UpSampling*linear.c."""
     axes = list(range(2, g.rank(batch)))
     sizes = g.fixed(batch, 2)
@@ -49,7 +49,7 @@ def _linear(g: GraphBuilder, module: Module, batch: Value, fields: tuple[str, ..
 
 
 @lowers("nn.SpatialUpSamplingNearest")
-def spatial_up_sampling_nearest(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_up_sampling_nearest(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Each pixel scale_factor times in both directions. Source: THNN/generic/SpatialUpSamplingNearest.c."""
     batch, single = _batch(g, module, x, (3, 4))
     out = _nearest(g, module, batch)
@@ -57,7 +57,7 @@ def spatial_up_sampling_nearest(g: GraphBuilder, module: Module, x: Value) -> Va
 
 
 @lowers("nn.SpatialUpSamplingBilinear")
-def spatial_up_sampling_bilinear(g: GraphBuilder, module: Module, x: Value) -> Value:
+def spatial_up_sampling_bilinear(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Bilinear, by scale_factor or to oheight by owidth; corners stay corners. Source: THNN/generic/SpatialUpSamplingBilinear.c."""
     batch, single = _batch(g, module, x, (3, 4))
     out = _linear(g, module, batch, ("oheight", "owidth"))
@@ -65,7 +65,7 @@ def spatial_up_sampling_bilinear(g: GraphBuilder, module: Module, x: Value) -> V
 
 
 @lowers("nn.UpSampling")
-def up_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def up_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Nearest or (tri)linear up-sampling of (N, C, H, W) or (N, C, T, H, W). Source: nn/UpSampling.lua."""
     batch, _ = _batch(g, module, x, (4, 5))
     if module.text("mode", "nearest") == "nearest":

@@ -4,55 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from converters.graph.builder import Dim, GraphBuilder, SymbolicDimensionError
+from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
-from converters.readers.torch7.module import Module, Value, lowers, on_tensors
-from converters.readers.torch7.modules.activation import tensor_input
-from converters.readers.torch7.references import Nest, Reference
-
-
-def reshape(g: GraphBuilder, x: Value, shape: Sequence[Dim]) -> Value:
-    """x in another shape, of which one dimension may be symbolic."""
-    if tuple(shape) == g.shape(x):
-        return x
-    if sum(not isinstance(d, int) for d in shape) > 1:
-        shape = [d if isinstance(d, int) else 0 for d in g.fixed(x)]
-    known = list(shape)
-    if len(known) == 2 and not isinstance(known[0], int) and g.shape(x)[0] == known[0] and known[0] is not None:
-        return g.emit("Flatten", x, axis=1, shape=known)
-    return g.emit("Reshape", x, [d if isinstance(d, int) else -1 for d in known], shape=known)
+from converters.readers.torch7.module import Module, Net, lowers
+from converters.readers.torch7.references import Reference, Tensors
 
 
 def reshaped_view(g: GraphBuilder, x: Reference, shape: Sequence[Dim]) -> Reference:
     """A view of x's storage in another shape."""
-    return x.view(lambda base: reshape(g, base, shape), lambda base, new: reshape(g, new, g.shape(base)))
+    return x.view(lambda base: g.reshape(base, shape), lambda base, new: g.reshape(new, g.shape(base)))
 
 
 def reshaped(g: GraphBuilder, x: Reference, shape: Sequence[Dim]) -> Reference:
     """As reshaped_view, but a copy where x isn't contiguous."""
-    return reshaped_view(g, x, shape) if x.contiguous else Reference(reshape(g, x.get(), shape))
+    return reshaped_view(g, x, shape) if x.contiguous else Reference(g.reshape(x.get(), shape))
 
 
-def tensor_reference(module: Module, x: Nest) -> Reference:
-    if not isinstance(x, Reference):
-        raise module.error(f"its input must be a tensor, but it is a table of {len(x)}")
-    return x
+def _refuse_batch_of_one(g: GraphBuilder, dims: Sequence[Dim]) -> None:
+    """Closes the batch where one of one sample was given, which Torch7 gives another rank than any other."""
+    if any(g.given.get(d) == 1 for d in dims if isinstance(d, str)):
+        raise g.needs_number("drops the dimension of a batch of one sample, as Torch7 does (a first size of 2 or more keeps it)")
 
 
-class BatchOfOneError(SymbolicDimensionError):
-    """A module gives a batch of one sample another rank than any other batch."""
-
-
-def batch_is_one(g: Any, dims: Sequence[Dim]) -> bool:
-    """Whether a symbol among these dimensions was given as 1, where Torch7 treats a batch of one differently."""
-    return any(getattr(g, "given", {}).get(d) == 1 for d in dims if isinstance(d, str))
-
-
-def _product(g: GraphBuilder, x: Value, dims: Sequence[Dim]) -> tuple[int, Dim | None]:
+def _product(g: GraphBuilder, x: ir.Value, dims: Sequence[Dim]) -> tuple[int, Dim | None]:
     """The product of dimensions as a number and at most one symbol."""
     symbols = [d for d in dims if not isinstance(d, int)]
     if len(symbols) > 1 or None in symbols:
@@ -61,12 +39,11 @@ def _product(g: GraphBuilder, x: Value, dims: Sequence[Dim]) -> tuple[int, Dim |
     return math.prod(d for d in dims if isinstance(d, int)), symbols[0] if symbols else None
 
 
-@lowers("nn.View")
-@on_tensors
-def view(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.View", on_tensors=True)
+def view(net: Net, module: Module, x: Tensors) -> Tensors:
     """Its size; what is left over is a batch in front: one sample without numInputDims has none. Source: nn/View.lua."""
-    g: GraphBuilder = net.g
-    given = tensor_reference(module, x)
+    g = net.g
+    given = module.one_reference(x)
     shape = g.shape(given.get())
     size = module.sizes("size")
     if sum(n == -1 for n in size) > 1 or any(n < -1 or n == 0 for n in size) or not size:
@@ -74,8 +51,8 @@ def view(net: Any, module: Module, x: Nest) -> Nest:
     elements = math.prod(n for n in size if n != -1)
     dims = module.integer("numInputDims", None, least=0)
     inner = len(shape) if dims is None else min(dims, len(shape))
-    if inner == len(shape) and batch_is_one(g, shape):
-        raise BatchOfOneError(module.source.describe("it drops the dimension of a batch of one sample"))
+    if inner == len(shape):
+        _refuse_batch_of_one(g, shape)
     count, symbol = _product(g, given.get(), shape[len(shape) - inner :])
     if count % elements and symbol is not None:
         shape = g.fixed(given.get())
@@ -101,12 +78,11 @@ def _dimension(count: int, symbol: Dim | None) -> Dim:
     return count if symbol is None else symbol if count == 1 else None
 
 
-@lowers("nn.Reshape")
-@on_tensors
-def reshape_module(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.Reshape", on_tensors=True)
+def reshape_module(net: Net, module: Module, x: Tensors) -> Tensors:
     """Its size, behind the batch unless the whole input has just these elements. Source: nn/Reshape.lua."""
-    g: GraphBuilder = net.g
-    given = tensor_reference(module, x)
+    g = net.g
+    given = module.one_reference(x)
     size = module.sizes("size")
     shape = g.shape(given.get())
     elements = math.prod(size)
@@ -127,12 +103,11 @@ def reshape_module(net: Any, module: Module, x: Nest) -> Nest:
     return reshaped(g, given, [shape[0], *size])
 
 
-@lowers("nn.Collapse")
-@on_tensors
-def collapse(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.Collapse", on_tensors=True)
+def collapse(net: Net, module: Module, x: Tensors) -> Tensors:
     """The last nInputDim dimensions as one. Source: nn/Collapse.lua."""
-    g: GraphBuilder = net.g
-    given = tensor_reference(module, x)
+    g = net.g
+    given = module.one_reference(x)
     dims = module.integer("nInputDim", least=1)
     shape = g.shape(given.get())
     if len(shape) > dims:
@@ -140,15 +115,13 @@ def collapse(net: Any, module: Module, x: Nest) -> Nest:
     return reshaped(g, given, [math.prod(g.fixed(given.get()))])
 
 
-@lowers("nn.Squeeze")
-@on_tensors
-def squeeze(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.Squeeze", on_tensors=True)
+def squeeze(net: Net, module: Module, x: Tensors) -> Tensors:
     """Without dimension dim where it has size 1, or without all such. Source: nn/Squeeze.lua."""
-    g: GraphBuilder = net.g
-    given = tensor_reference(module, x)
+    g = net.g
+    given = module.one_reference(x)
     shape = g.shape(given.get())
-    if batch_is_one(g, shape):
-        raise BatchOfOneError(module.source.describe("it drops the dimension of a batch of one sample"))
+    _refuse_batch_of_one(g, shape)
     dims = module.integer("numInputDims", None)
     batched = dims is not None and len(shape) == dims + 1
     dim = module.integer("dim", None, least=1)
@@ -163,11 +136,10 @@ def squeeze(net: Any, module: Module, x: Nest) -> Nest:
     return reshaped_view(g, given, kept)
 
 
-@lowers("nn.Unsqueeze")
-@on_tensors
-def unsqueeze(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.Unsqueeze", on_tensors=True)
+def unsqueeze(net: Net, module: Module, x: Tensors) -> Tensors:
     """A dimension of size 1 at `pos`, counted within the last numInputDims. Source: nn/Unsqueeze.lua."""
-    given = tensor_reference(module, x)
+    given = module.one_reference(x)
     rank = net.g.rank(given.get())
     at = module.integer("pos") + rank - module.integer("numInputDims", rank) - 1
     if not 0 <= at <= rank:
@@ -175,12 +147,11 @@ def unsqueeze(net: Any, module: Module, x: Nest) -> Nest:
     return given.view(lambda base: net.g.emit("Unsqueeze", base, [at]), lambda base, new: net.g.emit("Squeeze", new, [at]))
 
 
-@lowers("nn.Replicate")
-@on_tensors
-def replicate(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.Replicate", on_tensors=True)
+def replicate(net: Net, module: Module, x: Tensors) -> Tensors:
     """A new dimension in which the input repeats nfeatures times. Source: nn/Replicate.lua."""
-    g: GraphBuilder = net.g
-    given = tensor_reference(module, x)
+    g = net.g
+    given = module.one_reference(x)
     rank = g.rank(given.get())
     count, ndim = module.integer("nfeatures", least=1), module.integer("ndim", None)
     at = module.integer("dim", 1, least=1) - 1 + (ndim is not None and rank > ndim)
@@ -189,37 +160,35 @@ def replicate(net: Any, module: Module, x: Nest) -> Nest:
     target = [1] * (rank + 1)
     target[at] = count
 
-    def forward(base: Value) -> Value:
+    def forward(base: ir.Value) -> ir.Value:
         shape = list(g.shape(base))
         return g.emit("Expand", g.emit("Unsqueeze", base, [at]), target, shape=[*shape[:at], count, *shape[at:]])
 
-    def backward(base: Value, new: Value) -> Value:
+    def backward(base: ir.Value, new: ir.Value) -> ir.Value:
         return g.emit("Gather", new, g.const(np.array(0, dtype=np.int64)), axis=at)
 
     return given.view(forward, backward, contiguous=count == 1, replicated=count > 1)
 
 
-@lowers("nn.SplitTable")
-@on_tensors
-def split_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.SplitTable", on_tensors=True)
+def split_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """A table of the slices along `dimension`, each of which shares the input's storage. Source: nn/SplitTable.lua."""
-    g: GraphBuilder = net.g
-    given = tensor_reference(module, x)
+    g = net.g
+    given = module.one_reference(x)
     axis = positive_dimension(g, module, given.get())
     (count,) = g.fixed(given.get(), axis, axis + 1)
     if count > 10_000:
         raise module.error(f"it would make a table of {count} tensors")
-    return [select(net, given, axis, position) for position in range(count)]
+    return [select(g, given, axis, position) for position in range(count)]
 
 
-def select(net: Any, given: Reference, axis: int, position: int) -> Reference:
+def select(g: GraphBuilder, given: Reference, axis: int, position: int) -> Reference:
     """The slice at a position along an axis, without that axis, as a view."""
-    g: GraphBuilder = net.g
 
-    def forward(base: Value) -> Value:
+    def forward(base: ir.Value) -> ir.Value:
         return g.emit("Gather", base, g.const(np.array(position, dtype=np.int64)), axis=axis)
 
-    def backward(base: Value, new: Value) -> Value:
+    def backward(base: ir.Value, new: ir.Value) -> ir.Value:
         (size,) = g.fixed(base, axis, axis + 1)
         parts = [g.emit("Slice", base, [0], [position], [axis])] if position else []
         parts.append(g.emit("Unsqueeze", new, [axis]))
@@ -230,7 +199,7 @@ def select(net: Any, given: Reference, axis: int, position: int) -> Reference:
     return given.view(forward, backward, contiguous=all(d == 1 for d in g.shape(given.get())[:axis]))
 
 
-def positive_dimension(g: GraphBuilder, module: Module, x: Value, count: str = "nInputDims") -> int:
+def positive_dimension(g: GraphBuilder, module: Module, x: ir.Value, count: str = "nInputDims") -> int:
     """The axis, from 0, of the field `dimension`: negative ones count from the end, others are shifted behind a batch."""
     rank = g.rank(x)
     dimension = module.integer("dimension", 1)
@@ -248,9 +217,9 @@ def positive_dimension(g: GraphBuilder, module: Module, x: Value, count: str = "
 
 
 @lowers("nn.Transpose")
-def transpose(g: GraphBuilder, module: Module, x: Value) -> Value:
+def transpose(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Swaps of two dimensions, one after the other. Source: nn/Transpose.lua."""
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     offset = rank - module.integer("numInputDims", rank)
     order = list(range(rank))
     swaps = module.get("permutations")
@@ -263,130 +232,48 @@ def transpose(g: GraphBuilder, module: Module, x: Value) -> Value:
     return g.emit("Transpose", x, perm=order)
 
 
-def _axis(module: Module, field: str, rank: int) -> int:
-    dimension = module.integer(field)
-    dimension += rank + 1 if dimension < 0 else 0
-    if not 1 <= dimension <= rank:
-        raise module.error(f"{field} {module.integer(field)} doesn't fit an input of {rank} dimensions")
-    return dimension - 1
-
-
-@lowers("nn.Narrow")
-def narrow(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """`length` entries from the 1-based `index` on; negative ones count from the end. Source: nn/Narrow.lua."""
-    axis = _axis(module, "dimension", g.rank(tensor_input(module, x)))
-    (size,) = g.fixed(x, axis, axis + 1)
-    index, length = module.integer("index"), module.integer("length", 1)
-    if length < 0:
-        length = size - index + length + 2
-    if index < 0:
-        index, length = 1, size - length
-    if index < 1 or length < 1 or index + length - 1 > size:
-        raise module.error(
-            f"index {module.integer('index')} and length {module.integer('length', 1)} don't fit its input of shape {g.shape(x)}"
-        )
-    return g.emit("Slice", x, [index - 1], [index - 1 + length], [axis])
-
-
-@lowers("nn.Select")
-def select_module(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """The slice at a 1-based index, without its dimension; negative ones count from the end. Source: nn/Select.lua."""
-    axis = _axis(module, "dimension", g.rank(tensor_input(module, x)))
-    index = module.integer("index")
-    size = g.shape(x)[axis]
-    if index == 0 or (isinstance(size, int) and abs(index) > size):
-        raise module.error(f"index {index} doesn't fit its input of shape {g.shape(x)}")
-    if not isinstance(size, int) and index not in (1, -1):
-        g.fixed(x)
-    if g.rank(x) == 1:
-        raise module.error("it can't select a number of a vector: the result would be no tensor")
-    return g.emit("Gather", x, g.const(np.array(index - 1 if index > 0 else index, dtype=np.int64)), axis=axis)
-
-
-@lowers("nn.Padding")
-def padding(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """|pad| cells of `value` along dim: at the front where pad < 0, at the end where pad > 0. Source: nn/Padding.lua."""
-    rank = g.rank(tensor_input(module, x))
-    dims = module.integer("nInputDim", None)
-    dim = module.integer("dim", least=1) + (dims is not None and rank != dims)
-    if dim > rank:
-        raise module.error(f"dim {dim} doesn't fit its input of shape {g.shape(x)}")
-    axis = dim - 1
-    pad, value, index = module.integer("pad"), module.number("value", 0.0), module.integer("index", 1)
-    amounts = [0] * (2 * rank)
-    if index == 1:
-        amounts[axis if pad < 0 else rank + axis] = abs(pad)
-        return g.emit("Pad", x, amounts, value) if pad else x
-    (size,) = g.fixed(x, axis, axis + 1)
-    at = size - index + 2 if pad > 0 else index
-    if not 1 <= at <= size + 1:
-        raise module.error(f"index {index} doesn't fit its input of shape {g.shape(x)}")
-    amounts[axis if at == 1 else rank + axis] = abs(pad)
-    if at in (1, size + 1):
-        return g.emit("Pad", x, amounts, value)
-    first = g.emit("Slice", x, [0], [at - 1], [axis])
-    second = g.emit("Slice", x, [at - 1], [size], [axis])
-    return g.emit("Concat", g.emit("Pad", first, amounts, value), second, axis=axis)
-
-
-@lowers("nn.SpatialZeroPadding")
-def spatial_zero_padding(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """Zeros around (or negative: crops of) the last two dimensions. Source: nn/SpatialZeroPadding.lua."""
-    return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "constant", (3, 4))
-
-
-@lowers("nn.SpatialReflectionPadding")
-def spatial_reflection_padding(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """The image mirrored at its edges, which don't repeat. Source: THNN/generic/SpatialReflectionPadding.c."""
-    return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "reflect", (3, 4))
-
-
-@lowers("nn.SpatialReplicationPadding")
-def spatial_replication_padding(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """The image with its edges repeated. Source: THNN/generic/SpatialReplicationPadding.c."""
-    return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "edge", (3, 4))
-
-
-@lowers("nn.VolumetricReplicationPadding")
-def volumetric_replication_padding(g: GraphBuilder, module: Module, x: Value) -> Value:
-    """The volume with its faces repeated. Source: THNN/generic/VolumetricReplicationPadding.c."""
-    return _pad_space(g, module, x, ("pfront", "ptop", "pleft"), ("pback", "pbottom", "pright"), "edge", (4, 5))
-
-
-def _pad_space(
-    g: GraphBuilder, module: Module, x: Value, before: Sequence[str], behind: Sequence[str], mode: str, ranks: tuple[int, int]
-) -> Value:
-    rank = g.rank(tensor_input(module, x))
-    if rank not in ranks:
-        raise module.error(f"its input must have {ranks[0]} or {ranks[1]} dimensions, but has shape {g.shape(x)}")
-    first, last = [module.integer(field, 0) for field in before], [module.integer(field, 0) for field in behind]
-    axes = list(range(rank - len(first), rank))
-    # crops first: a mirrored or repeated edge is that of the cropped image, and so it is for every runtime
-    if min(first + last) < 0:
-        sizes = g.fixed(x, axes[0])
-        starts = [max(0, -n) for n in first]
-        ends = [size + min(0, n) for size, n in zip(sizes, last, strict=True)]
-        if any(end <= start for start, end in zip(starts, ends, strict=True)):
-            raise module.error(f"pads {first} and {last} leave nothing of its input of shape {g.shape(x)}")
-        x = g.emit("Slice", x, starts, ends, axes)
-    first, last = [max(0, n) for n in first], [max(0, n) for n in last]
-    if mode == "reflect":
-        sizes = g.fixed(x, axes[0])
-        if any(max(a, b) >= size for a, b, size in zip(first, last, sizes, strict=True)):
-            raise module.error(f"pads {first} and {last} are too large to mirror an image of {sizes}")
-    if not any(first + last):
-        return x
-    still = [0] * (rank - len(first))
-    return g.emit("Pad", x, [*still, *first, *still, *last], mode=None if mode == "constant" else mode)
-
-
 @lowers("nn.PixelShuffle")
-def pixel_shuffle(g: GraphBuilder, module: Module, x: Value) -> Value:
+def pixel_shuffle(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """(N, C r^2, H, W) -> (N, C, H r, W r). Source: nn/PixelShuffle.lua."""
     factor = module.integer("upscaleFactor", least=1)
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (3, 4) or g.fixed(x, rank - 3, rank - 2)[0] % factor**2:
         raise module.error(f"its input {g.shape(x)} must be (N, C, H, W) or (C, H, W) with a multiple of {factor**2} channels")
     batch = g.emit("Unsqueeze", x, [0]) if rank == 3 else x
     out = g.emit("DepthToSpace", batch, blocksize=factor, mode="CRD")
     return g.emit("Squeeze", out, [0]) if rank == 3 else out
+
+
+@lowers("nn.Convert", on_tensors=True)
+def convert(net: Net, module: Module, x: Tensors) -> Tensors:
+    """From inputShape to outputShape (letters b, c, h, w, f): a transposition, or b... to bf, bf to b. Source: nn/Convert.lua."""
+    given = module.one_reference(x)
+    source = module.text("inputShape")
+    if source == module.text("outputShape") and (source == "b*" or net.g.rank(given.get()) >= len(source)):
+        return given  # through nn.Identity: the same tensor
+    return Reference(_converted(net.g, module, given.get()))
+
+
+def _converted(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    source, target = module.text("inputShape"), module.text("outputShape")
+    rank = g.rank(x)
+    single = rank == len(source) - 1
+    at = source.find("b")
+    if rank < len(source) - 1 or at < 0 or len(set(source)) != len(source):
+        raise module.error(f"its input of shape {g.shape(x)} isn't a {source!r}")
+    batch = g.emit("Unsqueeze", x, [at]) if single else x
+    behind = range(len(source), rank)  # dimensions that the letters don't name stay where they are
+    if sorted(source) == sorted(target):
+        out = g.emit("Transpose", batch, perm=[*(source.index(letter) for letter in target), *behind]) if source != target else batch
+        return g.emit("Squeeze", out, [target.index("b")]) if single else out
+    if target == "b" and sorted(source) in (["b", "f"], ["b", "t"]):
+        if "f" in source and g.fixed(batch, 1 - at, 2 - at) != (1,):
+            raise module.error(f"its input of shape {g.shape(x)} has more than one feature")
+        return g.emit("Gather", batch, g.const(np.array(0, dtype=np.int64)), axis=1 - at)
+    if target == "bf":
+        swapped = list(range(g.rank(batch)))
+        swapped[0], swapped[at] = swapped[at], swapped[0]
+        first = g.emit("Transpose", batch, perm=swapped) if at else batch
+        out = g.reshape(first, [g.shape(first)[0], math.prod(g.fixed(first, 1))])
+        return g.emit("Squeeze", out, [0]) if single else out
+    raise module.error(f"the conversion of {source!r} to {target!r} isn't known; transpositions, those to 'bf' and from it to 'b' are")

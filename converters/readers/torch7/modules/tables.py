@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+
+import onnx_ir as ir
 
 from converters.graph.builder import Dim, GraphBuilder
-from converters.readers.torch7.module import Module, Value, lowers, on_tensors
-from converters.readers.torch7.modules.arithmetic import count_elements, tensors
+from converters.readers.torch7.module import Module, Net, lowers
+from converters.readers.torch7.modules.arithmetic import count_elements
 from converters.readers.torch7.modules.shape import positive_dimension
-from converters.readers.torch7.references import Nest
+from converters.readers.torch7.references import Reference, Tensors, Values
 
 MAX_TABLE = 100_000
 """Tensors in one table; tables within tables that hold one another twice can make it any number."""
 
 
-def table(module: Module, x: Nest) -> list[Any]:
-    if not isinstance(x, list):
-        raise module.error("its input must be a table, but it is a tensor")
-    return x
-
-
-@lowers("nn.JoinTable")
-def join_table(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.JoinTable", tables=True)
+def join_table(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """A table's tensors joined along `dimension`, shifted behind a batch. Source: nn/JoinTable.lua."""
-    items = tensors(module, x)
+    items = module.tensors(x)
     axis = positive_dimension(g, module, items[0])
     return join(g, items, axis)
 
 
-def join(g: GraphBuilder, items: list[Any], axis: int) -> Value:
+def join(g: GraphBuilder, items: list[ir.Value], axis: int) -> ir.Value:
     """The tensors side by side; Torch7 copies each into its part of the result, for which only the number of elements counts."""
     wanted = g.shape(items[0])
     parts = [items[0]]
@@ -37,16 +33,15 @@ def join(g: GraphBuilder, items: list[Any], axis: int) -> Value:
         if len(shape) != len(wanted) and len(shape) > axis:
             part = [*wanted[:axis], shape[axis], *wanted[axis + 1 :]]
             if count_elements(part) == count_elements(shape):
-                item = g.emit("Reshape", item, [d if isinstance(d, int) else -1 for d in part], shape=part)
+                item = g.reshape(item, part)
         parts.append(item)
     return g.emit("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
 
 
-@lowers("nn.SelectTable")
-@on_tensors
-def select_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.SelectTable", on_tensors=True)
+def select_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """Entry `index` of a table, counted from the end where negative. Source: nn/SelectTable.lua."""
-    items = table(module, x)
+    items = module.table(x)
     index = module.integer("index")
     at = index - 1 if index > 0 else len(items) + index
     if index == 0 or not 0 <= at < len(items):
@@ -54,97 +49,90 @@ def select_table(net: Any, module: Module, x: Nest) -> Nest:
     return items[at]
 
 
-@lowers("nn.NarrowTable")
-@on_tensors
-def narrow_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.NarrowTable", on_tensors=True)
+def narrow_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """`length` entries of a table from `offset` on. Source: nn/NarrowTable.lua."""
-    items = table(module, x)
+    items = module.table(x)
     offset, length = module.integer("offset", least=1), module.integer("length", 1, least=1)
     if offset + length - 1 > len(items):
         raise module.error(f"offset {offset} and length {length} don't fit a table of {len(items)}")
     return items[offset - 1 : offset - 1 + length]
 
 
-@lowers("nn.FlattenTable")
-@on_tensors
-def flatten_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.FlattenTable", on_tensors=True)
+def flatten_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """The tensors of nested tables in one. Source: nn/FlattenTable.lua."""
-    flat: list[Any] = []
-    waiting = [table(module, x)]
+    flat: list[Tensors] = []
+    waiting: list[Tensors] = [module.table(x)]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, list):
-            waiting += reversed(item)
-        else:
+        if isinstance(item, Reference):
             flat.append(item)
+        else:
+            waiting += reversed(item)
         if len(flat) + len(waiting) > MAX_TABLE:
             raise module.error(f"its input holds more than {MAX_TABLE} tensors")
     return flat
 
 
-@lowers("nn.ZipTable")
-@on_tensors
-def zip_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.ZipTable", on_tensors=True)
+def zip_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """{{a, b}, {c, d}} -> {{a, c}, {b, d}}. Source: nn/ZipTable.lua."""
-    columns = [table(module, item) for item in table(module, x)]
+    columns = [module.table(item) for item in module.table(x)]
     if len({len(column) for column in columns}) > 1:
         raise module.error("its input must be tables of one length")
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-@lowers("nn.ZipTableOneToMany")
-@on_tensors
-def zip_table_one_to_many(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.ZipTableOneToMany", on_tensors=True)
+def zip_table_one_to_many(net: Net, module: Module, x: Tensors) -> Tensors:
     """{a, {b, c}} -> {{a, b}, {a, c}}. Source: nn/ZipTableOneToMany.lua."""
-    items = table(module, x)
+    items = module.table(x)
     if len(items) != 2:
         raise module.error("its input must be a table of an element and a table")
-    return [[items[0], item] for item in table(module, items[1])]
+    return [[items[0], item] for item in module.table(items[1])]
 
 
-@lowers("nn.ReverseTable")
-@on_tensors
-def reverse_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nn.ReverseTable", on_tensors=True)
+def reverse_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """A table in reverse order. Source: dpnn/ReverseTable.lua."""
-    return table(module, x)[::-1]
+    return module.table(x)[::-1]
 
 
-@lowers("nngraph.JustElement")
-@on_tensors
-def just_element(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nngraph.JustElement", on_tensors=True)
+def just_element(net: Net, module: Module, x: Tensors) -> Tensors:
     """{a} -> a. Source: nngraph/JustElement.lua."""
-    items = table(module, x)
+    items = module.table(x)
     if len(items) != 1:
         raise module.error(f"its input must be a table of one element, but it has {len(items)}")
     return items[0]
 
 
-@lowers("nngraph.JustTable")
-@on_tensors
-def just_table(net: Any, module: Module, x: Nest) -> Nest:
+@lowers("nngraph.JustTable", on_tensors=True)
+def just_table(net: Net, module: Module, x: Tensors) -> Tensors:
     """a -> {a}. Source: nngraph/JustTable.lua."""
     return [x]
 
 
-@lowers("nn.MixtureTable")
-def mixture_table(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.MixtureTable", tables=True)
+def mixture_table(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """{gates, experts}: the sum of the experts, each times its gate. Source: nn/MixtureTable.lua."""
-    if not isinstance(x, list) or len(x) != 2 or isinstance(x[0], list):
+    if not isinstance(x, Sequence) or len(x) != 2 or isinstance(x[0], Sequence):
         raise module.error("its input must be a table of the gates and the experts")
-    gates, experts = x
+    gates, experts = x[0], x[1]
     gate_rank = g.rank(gates)
     if gate_rank not in (1, 2):
         raise module.error(f"the gates must be a vector or a matrix, but have shape {g.shape(gates)}")
     (count,) = g.fixed(gates, gate_rank - 1)
-    if isinstance(experts, list):
-        items = tensors(module, experts)
+    if isinstance(experts, Sequence):
+        items = module.tensors(experts)
         if len(items) != count:
             raise module.error(f"there are {len(items)} experts for {count} gates")
         lead: list[Dim] = [] if gate_rank == 1 else [g.shape(gates)[0]]
         parts = []
         for gate, expert in zip(_split(g, gates, gate_rank - 1, count), items, strict=True):
             spread = [*lead, *[1] * (g.rank(expert) - len(lead))]
-            gate = g.emit("Reshape", gate, [d if isinstance(d, int) else -1 for d in spread], shape=spread)
+            gate = g.reshape(gate, spread)
             parts.append(g.emit("Mul", expert, gate))
         return parts[0] if len(parts) == 1 else g.emit("Sum", *parts)
     rank = g.rank(experts)
@@ -155,11 +143,20 @@ def mixture_table(g: GraphBuilder, module: Module, x: Value) -> Value:
     shape[dim - 1] = count
     if gate_rank == 2:
         shape[0] = g.shape(gates)[0]
-    spread_gates = g.emit("Reshape", gates, [d if isinstance(d, int) else -1 for d in shape], shape=shape)
+    spread_gates = g.reshape(gates, shape)
     return g.emit("ReduceSum", g.emit("Mul", experts, spread_gates), [dim - 1], keepdims=0)
 
 
-def _split(g: GraphBuilder, x: Value, axis: int, count: int) -> list[Value]:
+def _split(g: GraphBuilder, x: ir.Value, axis: int, count: int) -> list[ir.Value]:
     if count == 1:
         return [x]
     return list(g.emit_all("Split", x, outputs=count, axis=axis, num_outputs=count))
+
+
+@lowers("w2nn.AuxiliaryLossTable", on_tensors=True)
+def auxiliary_loss_table(net: Net, module: Module, x: Tensors) -> Tensors:
+    """A copy of entry i of a table. Source: waifu2x/lib/AuxiliaryLossTable.lua."""
+    items, index = module.table(x), module.integer("i", 1, least=1)
+    if index > len(items):
+        raise module.error(f"i is {index}, but its input is a table of {len(items)}")
+    return Reference(module.one_reference(items[index - 1]).get())

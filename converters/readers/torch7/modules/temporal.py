@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
 from converters.graph.pooling import pool
 from converters.graph.windows import output_sizes
-from converters.readers.torch7.module import Module, Value, lowers
-from converters.readers.torch7.modules.activation import tensor_input
+from converters.readers.torch7.module import Module, lowers
 from converters.readers.torch7.modules.convolution import bias_of
 
 
-def _channels_first(g: GraphBuilder, module: Module, x: Value, channels: int | None, *, swap: bool = True) -> tuple[Value, bool]:
+def _channels_first(g: GraphBuilder, module: Module, x: ir.Value, channels: int | None, *, swap: bool = True) -> tuple[ir.Value, bool]:
     """(N, T, C) or (T, C) as (N, C, T), and whether there was no batch."""
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (2, 3):
         raise module.error(f"its input must have 2 or 3 dimensions, but has shape {g.shape(x)}")
     axis = rank - 1 if swap else rank - 2
@@ -26,13 +26,13 @@ def _channels_first(g: GraphBuilder, module: Module, x: Value, channels: int | N
     return g.emit("Transpose", batch, perm=[0, 2, 1]) if swap else batch, rank == 2
 
 
-def _back(g: GraphBuilder, x: Value, single: bool, *, swap: bool = True) -> Value:
+def _back(g: GraphBuilder, x: ir.Value, single: bool, *, swap: bool = True) -> ir.Value:
     out = g.emit("Transpose", x, perm=[0, 2, 1]) if swap else x
     return g.emit("Squeeze", out, [0]) if single else out
 
 
 @lowers("nn.TemporalConvolution", "cudnn.TemporalConvolution")
-def temporal_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+def temporal_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution over time; weight (out, kernel * in), the kernel outside. Source: THNN/generic/TemporalConvolution.c."""
     cudnn = module.type.startswith("cudnn.")  # which runs it as an image of one channel: time is H
     inputs, outputs = module.integer("inputFrameSize", least=1), module.integer("outputFrameSize", least=1)
@@ -51,7 +51,7 @@ def temporal_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.TemporalRowConvolution")
-def temporal_row_convolution(g: GraphBuilder, module: Module, x: Value) -> Value:
+def temporal_row_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution over time of each feature by itself. Source: THNN/generic/TemporalRowConvolution.c."""
     inputs, kernel, stride = module.integer("inputFrameSize", least=1), module.integer("kW", least=1), module.integer("dW", 1, least=1)
     weight = module.tensor("weight")
@@ -65,13 +65,13 @@ def temporal_row_convolution(g: GraphBuilder, module: Module, x: Value) -> Value
 
 
 @lowers("nn.TemporalMaxPooling")
-def temporal_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def temporal_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maximum over kW steps of time. Source: THNN/generic/TemporalMaxPooling.c."""
     return _pooled(g, module, x, None)
 
 
 @lowers("nn.TemporalSubSampling")
-def temporal_sub_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def temporal_sub_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """weight_c times the SUM over kW steps of time, plus bias_c. Source: THNN/generic/TemporalSubSampling.c."""
     inputs = module.integer("inputFrameSize", least=1)
     total = _pooled(g, module, x, inputs)
@@ -79,7 +79,7 @@ def temporal_sub_sampling(g: GraphBuilder, module: Module, x: Value) -> Value:
     return g.emit("Add", g.emit("Mul", total, weight), bias)
 
 
-def _pooled(g: GraphBuilder, module: Module, x: Value, channels: int | None) -> Value:
+def _pooled(g: GraphBuilder, module: Module, x: ir.Value, channels: int | None) -> ir.Value:
     kernel = module.integer("kW", least=1)
     stride = module.integer("dW", kernel if channels is None else 1, least=1)
     given, single = _channels_first(g, module, x, channels)
@@ -89,9 +89,9 @@ def _pooled(g: GraphBuilder, module: Module, x: Value, channels: int | None) -> 
 
 
 @lowers("nn.TemporalDynamicKMaxPooling")
-def temporal_dynamic_k_max_pooling(g: GraphBuilder, module: Module, x: Value) -> Value:
+def temporal_dynamic_k_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """The max(minK, ceil(factor * T)) greatest of each feature over time, in their order. Source: nn/TemporalDynamicKMaxPooling.lua."""
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (2, 3):
         raise module.error(f"its input must have 2 or 3 dimensions, but has shape {g.shape(x)}")
     axis = rank - 2

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
+import onnx_ir as ir
+
 from converters.graph.builder import GraphBuilder
-from converters.readers.torch7.module import Module, Value, lowers
-from converters.readers.torch7.modules.activation import tensor_input
-from converters.readers.torch7.modules.linear import pair
+from converters.readers.torch7.module import Module, lowers
+from converters.readers.torch7.references import Values
 
 
-def _differences(g: GraphBuilder, module: Module, x: Value) -> tuple[Value, bool]:
+def _differences(g: GraphBuilder, module: Module, x: ir.Value) -> tuple[ir.Value, bool]:
     """x - w_j for all the columns of weight (in, out), as (N, in, out); and whether x was a vector."""
     weight = module.tensor("weight", None, None)
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (1, 2) or g.fixed(x, rank - 1) != weight.shape[:1]:
         raise module.error(f"it takes {weight.shape[0]} features, but its input has shape {g.shape(x)}")
     rows = g.emit("Unsqueeze", x, [0, 2] if rank == 1 else [2])
@@ -21,14 +22,14 @@ def _differences(g: GraphBuilder, module: Module, x: Value) -> tuple[Value, bool
 
 
 @lowers("nn.Euclidean")
-def euclidean(g: GraphBuilder, module: Module, x: Value) -> Value:
+def euclidean(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """The distance of x from each column of weight (in, out). Source: nn/Euclidean.lua."""
     differences, vector = _differences(g, module, x)
     return g.emit("ReduceL2", differences, [0, 1] if vector else [1], keepdims=0)
 
 
 @lowers("nn.WeightedEuclidean")
-def weighted_euclidean(g: GraphBuilder, module: Module, x: Value) -> Value:
+def weighted_euclidean(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """As nn.Euclidean, differences times diagCov before they are squared. Source: nn/WeightedEuclidean.lua."""
     differences, vector = _differences(g, module, x)
     scale = module.tensor("diagCov", *g.fixed(differences, 1))
@@ -36,10 +37,10 @@ def weighted_euclidean(g: GraphBuilder, module: Module, x: Value) -> Value:
 
 
 @lowers("nn.Cosine")
-def cosine(g: GraphBuilder, module: Module, x: Value) -> Value:
+def cosine(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """w_j . x / ((||w_j|| + 1e-12) (||x|| + 1e-12)) for each row of weight (out, in). Source: nn/Cosine.lua."""
     weight = module.tensor("weight", None, None)
-    rank = g.rank(tensor_input(module, x))
+    rank = g.rank(x)
     if rank not in (1, 2) or g.fixed(x, rank - 1) != weight.shape[1:]:
         raise module.error(f"it takes {weight.shape[1]} features, but its input has shape {g.shape(x)}")
     parameter = module.param("weight", weight)
@@ -51,9 +52,9 @@ def cosine(g: GraphBuilder, module: Module, x: Value) -> Value:
     return g.emit("Squeeze", out, [0]) if rank == 1 else out
 
 
-def _row_pairs(g: GraphBuilder, module: Module, x: Value) -> tuple[Value, Value]:
+def _row_pairs(g: GraphBuilder, module: Module, x: Values) -> tuple[ir.Value, ir.Value]:
     """The two tensors as matrices of as many rows."""
-    first, second = pair(module, x)
+    first, second = module.tensors(x, 2)
     rank = g.rank(first)
     if rank not in (1, 2) or g.rank(second) != rank:
         raise module.error(f"its inputs must be two vectors or two matrices, but have shapes {g.shape(first)} and {g.shape(second)}")
@@ -62,15 +63,15 @@ def _row_pairs(g: GraphBuilder, module: Module, x: Value) -> tuple[Value, Value]
     return first, second
 
 
-@lowers("nn.DotProduct")
-def dot_product(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.DotProduct", tables=True)
+def dot_product(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """x . y of each row: (N). Source: nn/DotProduct.lua."""
     first, second = _row_pairs(g, module, x)
     return g.emit("ReduceSum", g.emit("Mul", first, second), [1], keepdims=0)
 
 
-@lowers("nn.CosineDistance")
-def cosine_distance(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.CosineDistance", tables=True)
+def cosine_distance(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """x . y / sqrt((x . x + 1e-12) (y . y + 1e-12)) of each row: a similarity (N). Source: nn/CosineDistance.lua."""
     first, second = _row_pairs(g, module, x)
     dot = g.emit("ReduceSum", g.emit("Mul", first, second), [1], keepdims=0)
@@ -78,8 +79,8 @@ def cosine_distance(g: GraphBuilder, module: Module, x: Value) -> Value:
     return g.emit("Div", g.emit("Div", dot, lengths[0]), lengths[1])
 
 
-@lowers("nn.PairwiseDistance")
-def pairwise_distance(g: GraphBuilder, module: Module, x: Value) -> Value:
+@lowers("nn.PairwiseDistance", tables=True)
+def pairwise_distance(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """(sum |x - y|^p)^(1/p) of each row: (N). Source: nn/PairwiseDistance.lua."""
     first, second = _row_pairs(g, module, x)
     p = module.number("norm", 2.0)

@@ -1,0 +1,125 @@
+"""The inputs of a Torch7 model: shapes by name as the user gives them, or as the first module tells; and which of them are indices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from converters.errors import ConversionError, printable
+from converters.graph.builder import Dim, GraphBuilder
+from converters.readers.torch7 import t7
+from converters.readers.torch7.checkpoint import child_path, children
+from converters.readers.torch7.module import Module, Parameters, lowers
+from converters.readers.torch7.references import Nested
+
+_MOVES = frozenset(("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split", "Flatten", "Expand"))
+"""ONNX's operators that only move the elements of their first input."""
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """A tensor of the model's input: `input`, or `input_2_1` in a Lua table (positions from 1)."""
+
+    name: str
+    dims: tuple[Dim, ...]
+
+
+def is_open(shapes: Nested[InputShape]) -> bool:
+    """Whether a size is a symbol, as those of an inferred shape are."""
+    if isinstance(shapes, InputShape):
+        return any(not isinstance(dim, int) for dim in shapes.dims)
+    return any(is_open(item) for item in shapes)
+
+
+def advice(shapes: Nested[InputShape] | None) -> str:
+    """How to give the input's shape, with what is known of it."""
+    while isinstance(shapes, Sequence):
+        shapes = shapes[0] if shapes else None
+    known: tuple[Dim, ...] = shapes.dims if shapes else (None,) * 4
+    dims = tuple(d if isinstance(d, int) else s for d, s in zip(known, (2, 3, 224, 224), strict=False))
+    return f"give it: inputs={{'input': {dims}}} or --input input={'x'.join(map(str, dims))}, for a table of tensors input_1, input_2 ..."
+
+
+def given_shapes(inputs: Mapping[str, Sequence[int]]) -> Nested[InputShape]:
+    """{"input": s} is one tensor; {"input_1": s, "input_2_1": t} a table {s, {t}}; "" is the only input. Raises ConversionError."""
+    if "" in inputs:
+        if len(inputs) > 1:
+            raise ConversionError("a shape without a name is that of the only input; name all: input_1=..., input_2=...")
+        inputs = {"input": inputs[""]}
+    entries: list[tuple[list[int], InputShape]] = []
+    for name, dims in inputs.items():
+        if not dims or any(int(d) != d or d < 1 for d in dims):
+            raise ConversionError(f"input {printable(name)!r} has shape {tuple(dims)}; give at least one size, all of at least 1")
+        if not re.fullmatch(r"input(_[1-9]\d{0,3})*", name) or ("input" in inputs and name != "input"):
+            others = "the shape of 'input' is given, the model's one tensor" if "input" in inputs else "a model's one tensor is 'input'"
+            raise ConversionError(f"there is no input {printable(name)!r}: {others}", hint="a table's are input_1, input_2, input_2_1 ...")
+        entries.append(([int(n) for n in name.split("_")[1:]], InputShape(name, tuple(int(d) for d in dims))))
+    return _table(entries, "input")
+
+
+def _table(entries: list[tuple[list[int], InputShape]], name: str) -> Nested[InputShape]:
+    if len(entries) == 1 and not entries[0][0]:
+        return entries[0][1]
+    if any(not positions for positions, _ in entries):
+        raise ConversionError(f"'{name}' is given as a tensor and as a table")
+    table = []
+    for position in range(1, max(positions[0] for positions, _ in entries) + 1):
+        inside = [(rest, shape) for (first, *rest), shape in entries if first == position]
+        if not inside:
+            raise ConversionError(f"the shape of '{name}_{position}' is missing")
+        table.append(_table(inside, f"{name}_{position}"))
+    return table
+
+
+def inferred_shape(root: t7.TorchObject, file: str) -> InputShape:
+    """The input's shape as far as the first module with weights tells it: (N, C, H, W) or (N, features). Raises ConversionError."""
+    waiting, seen = [(root, "")], set()
+    while waiting:
+        made, path = waiting.pop()
+        facts = lowers.facts(made.typename)
+        if facts.keeps_channels:
+            continue
+        if facts.enters and made.get("nInputs") in (None, 0, 1) and id(made) not in seen:  # a graph of several inputs takes a table
+            seen.add(id(made))
+            waiting += reversed([(inner, child_path(path, name)) for name, inner in children(made)])
+            continue
+        if facts.input_shape is None:
+            break
+        dims = facts.input_shape(Module(made, path, file, Parameters(GraphBuilder("input"))))
+        if dims is not None:
+            return InputShape("input", dims)
+        break
+    raise ConversionError("the file doesn't say what shape the model's input has", hint=advice(None))
+
+
+def indices_as_integers(model: ir.Model) -> None:
+    """Makes int64 of the inputs that only serve as indices: those that reach nothing but casts to int64, which go."""
+    for value in model.graph.inputs:
+        if value.dtype != ir.DataType.FLOAT:
+            continue
+        moved, casts = _only_cast(value)
+        if casts:
+            for inner in moved:
+                inner.type = ir.TensorType(ir.DataType.INT64)
+        for cast in casts:
+            ir.convenience.replace_all_uses_with(cast.outputs, [given for given in cast.inputs if given is not None])
+            model.graph.remove(cast, safe=True)
+
+
+def _only_cast(value: ir.Value) -> tuple[list[ir.Value], list[ir.Node]]:
+    """What an input becomes by being moved, and the casts to int64 that end it; none where it ends in something else too."""
+    moved, casts = [value], []
+    for inner in moved:
+        for node, index in inner.uses():
+            if node.op_type == "Cast" and node.attributes.get_int("to") == ir.DataType.INT64:
+                casts.append(node)
+            elif node.op_type in _MOVES and index == 0:
+                moved += node.outputs
+            else:
+                return [], []
+        if inner.is_graph_output():
+            return [], []
+    return moved, casts

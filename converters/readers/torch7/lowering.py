@@ -1,0 +1,227 @@
+"""Walks a Torch7 model: runs its modules over symbolic tensors in Torch's order, and so makes the graph."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from converters.errors import ConversionError, Source, about, printable, unsupported, warn
+from converters.files import StrPath
+from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
+from converters.graph.names import identifier
+from converters.options import LoadOptions
+from converters.readers.torch7 import t7
+from converters.readers.torch7.checkpoint import child_path, find_model, inner_modules
+from converters.readers.torch7.inputs import InputShape, advice, given_shapes, indices_as_integers, inferred_shape, is_open
+from converters.readers.torch7.module import OVERWRITES_REPLICATED, Call, Module, ModuleFacts, Parameters, Steps, lowers
+from converters.readers.torch7.references import Nested, Reference, Tensors, Values, leaves, references, values
+
+MAX_RUNS = 50_000
+"""Modules that run in one model, each as often as it is reached: a deep residual net has a thousand, an unrolled one some ten."""
+MAX_OUTPUTS = 10_000
+
+
+class Walk:
+    """Runs module objects, each as Torch's `updateOutput` does: on tensors that may share storages. It is the lowerings' `Net`."""
+
+    def __init__(self, g: GraphBuilder, file: str) -> None:
+        self.g = g
+        self.file = file
+        self.last_inputs: dict[int, ir.Value] = {}
+        self._parameters = Parameters(g)
+        self._modules: dict[int, Module] = {}
+        self._outputs: dict[int, Reference] = {}
+        self._running: set[int] = set()
+        self._runs = 0
+
+    def module(self, made: t7.TorchObject, path: str) -> Module:
+        """The checked view of a module object; one that sits in several places keeps the path of the first."""
+        found = self._modules.get(id(made))
+        if found is None:
+            found = self._modules[id(made)] = Module(made, path, self.file, self._parameters)
+        return found
+
+    def call(self, owner: Module, made: t7.TorchObject, x: Tensors, name: object) -> Call:
+        """The request to run a module that belongs to `owner`, under the owner's path and `name`."""
+        return Call(made, x, child_path(owner.path, name))
+
+    @contextlib.contextmanager
+    def as_clones(self) -> Iterator[None]:
+        """Modules that run inside are clones of those outside: they share parameters, but write outputs of their own."""
+        before, self._outputs = self._outputs, {}
+        try:
+            yield
+        finally:
+            self._outputs = before
+
+    def run(self, made: t7.TorchObject, x: Tensors) -> Tensors:
+        """The model's output for x. Containers wait on a list, not on Python's stack, so that no depth is too deep.
+
+        Raises ConversionError where a module doesn't fit its input or isn't known.
+        """
+        waiting: list[tuple[Module, Steps]] = []
+        module, result = self._begin(Call(made, x, ""))
+        while True:
+            answer: Tensors | None = None
+            if isinstance(result, Generator):
+                waiting.append((module, result))
+            else:
+                answer = self._finish(module, result)
+                if not waiting:
+                    return answer
+            module, steps = waiting[-1]
+            try:
+                with self.g.at(module.source, module.path):
+                    call = next(steps) if answer is None else steps.send(answer)
+            except StopIteration as stop:
+                waiting.pop()
+                result = stop.value
+            else:
+                module, result = self._begin(call)
+
+    def _begin(self, call: Call) -> tuple[Module, Tensors | Steps]:
+        """A module and its output, or the steps of a container to it."""
+        made = call.made
+        module = self.module(made, call.path)
+        if made.typename not in lowers:
+            raise unsupported([module.source], _ADVICE)
+        self._runs += 1
+        if self._runs > MAX_RUNS:
+            raise module.error(f"more than {MAX_RUNS} modules would run (a module that holds another twice runs it twice)")
+        if id(made) in self._running:
+            raise module.error("it contains itself")
+        if isinstance(module.get("updateOutput"), t7.Function) and made.typename != "nn.Copy":
+            raise module.error(
+                "it has an updateOutput function of its own, bytecode that is never run here; its class's would give other numbers"
+            )
+        for given in leaves(call.x):
+            given.owner = given.owner or 0  # what is passed on is no output that this module may claim
+        facts = lowers.facts(made.typename)
+        if facts.remembered:
+            self.last_inputs[id(made)] = module.one_reference(call.x).get()
+        self._running.add(id(made))
+        with self.g.at(module.source, module.path):
+            return module, self._lower(module, facts, lowers[made.typename], call.x)
+
+    def _lower(self, module: Module, facts: ModuleFacts, function: Callable[..., Any], x: Tensors) -> Tensors | Steps:
+        if facts.on_tensors:
+            result: Tensors | Steps = function(self, module, x)
+            return result
+        if not facts.in_place:
+            one = not facts.tables and lowers.is_built_in(module.type)  # a user's own takes what there is
+            return references(function(self.g, module, module.one_reference(x).get() if one else values(x)))
+        given = module.one_reference(x)
+        value = function(self.g, module, given.get())
+        if not module.flag("inplace"):
+            return Reference(value)
+        if given.replicated and not facts.idempotent:
+            raise module.error(OVERWRITES_REPLICATED)
+        given.set(value)
+        return given.alias()
+
+    def _finish(self, module: Module, out: Tensors) -> Tensors:
+        self._running.discard(id(module.object))
+        if not isinstance(out, Reference):
+            return out
+        out = self._own(module.object, out)
+        self.g.bind(out.get(), module.path)
+        return out
+
+    def _own(self, made: t7.TorchObject, out: Reference) -> Reference:
+        """A module that runs twice writes its second output where its first is, whoever still holds that one."""
+        if out.owner is not None:
+            return out
+        out.owner = id(made)
+        before = self._outputs.get(id(made))
+        if before is None:
+            self._outputs[id(made)] = out
+            return out
+        if not out.is_view:
+            before.set(out.get())
+        elif out.sees(before):
+            return out
+        else:
+            before.repoint(out)
+        return before
+
+
+_ADVICE = (
+    "Register a lowering of your own with @converters.readers.torch7.lowers('nn.Name') on a function (g, module, x), "
+    "or convert the part of the model around it."
+)
+
+_REASONS = {
+    "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
+    "nn.VolumetricFractionalMaxPooling": "its windows are drawn at random each time",
+}
+"""Why some classes have no lowering."""
+
+
+# -- from the file to the graph ----------------------------------------------------------------------------------------
+
+
+def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
+    """See converters.readers.torch7.load."""
+    if len(paths) != 1:
+        raise ConversionError(f"a Torch7 model is one .t7 file, but {len(paths)} files are given")
+    file = os.fspath(paths[0])
+    with about(file):
+        made = find_model(t7.read(file), options.key)
+        _check_types(made, file)
+        shapes = given_shapes(options.shapes) if options.inputs else inferred_shape(made, file)
+        try:
+            if is_open(shapes):
+                return _lower_model(made, file, shapes, None)
+            return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed))
+        except SymbolicDimensionError as problem:
+            place = f"{problem.source.noun} '{printable(problem.source.name)}' {problem}; " if problem.source else ""
+            raise ConversionError(f"{place}the input's whole shape must be known here", hint=advice(shapes)) from problem
+        except RecursionError as problem:
+            raise ConversionError("its tables are nested too deeply") from problem
+
+
+def _lower_model(made: t7.TorchObject, file: str, shapes: Nested[InputShape], closed: SymbolicDimensionError | None) -> ir.Model:
+    g = GraphBuilder(identifier(Path(file).stem), symbolic_batch=True, closed=closed)
+    out = Walk(g, file).run(made, _inputs(g, shapes))
+    for count, (label, value) in enumerate(_outputs(values(out), "output")):
+        if count == MAX_OUTPUTS:
+            raise ConversionError(f"the model answers more than {MAX_OUTPUTS} tensors")
+        g.output(value, label)
+    model = g.finish()
+    indices_as_integers(model)
+    return model
+
+
+def _inputs(g: GraphBuilder, shapes: Nested[InputShape]) -> Tensors:
+    if isinstance(shapes, InputShape):
+        return Reference(g.input(shapes.name, shapes.dims))
+    return [_inputs(g, item) for item in shapes]
+
+
+def _outputs(answer: Values, label: str) -> Iterator[tuple[str, ir.Value]]:
+    if isinstance(answer, ir.Value):
+        yield label, answer
+        return
+    for position, item in enumerate(answer, 1):
+        yield from _outputs(item, f"{label}_{position}")
+
+
+def _check_types(root: t7.TorchObject, file: str) -> None:
+    """Refuses all classes that nobody knows at once; warns of versions from the future."""
+    unknown: dict[str, Source] = {}
+    newer: dict[str, float] = {}
+    for made, path in inner_modules(root, fields=False):
+        if made.typename not in lowers:
+            unknown.setdefault(made.typename, Source(file, "module", path or "(the model)", made.typename))
+        elif made.version > lowers.facts(made.typename).newest_version:
+            newer[made.typename] = made.version
+    if unknown:
+        reasons = [f"{name}: {_REASONS[name]}." for name in unknown if name in _REASONS]
+        raise unsupported(unknown.values(), "\n".join([*reasons, _ADVICE]))
+    for typename, version in newer.items():
+        warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that is known; it is read as the newest known one")

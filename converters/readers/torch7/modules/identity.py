@@ -1,0 +1,75 @@
+"""Modules that leave the numbers alone, or nearly so, when a net is evaluated: dropouts, decorators of the gradient, debugging aids."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from converters.graph.builder import GraphBuilder
+from converters.readers.torch7.module import Module, Net, lowers
+from converters.readers.torch7.references import Reference, Tensors, mapped
+
+
+@lowers("nn.Identity", on_tensors=True, keeps_channels=True)
+@lowers("nn.L1Penalty", "nn.PrintSize", "nn.ActivityRegularizer", on_tensors=True)
+def identity(net: Net, module: Module, x: Tensors) -> Tensors:
+    """Its input, the same tensor. Source: nn/Identity.lua, nn/L1Penalty.lua, nn/PrintSize.lua."""
+    return x
+
+
+@lowers("nn.Contiguous", on_tensors=True, keeps_channels=True)
+def contiguous(net: Net, module: Module, x: Tensors) -> Tensors:
+    """Its input, or a copy of one whose elements don't lie in order. Source: nn/Contiguous.lua."""
+    given = module.one_reference(x)
+    return given.alias() if given.contiguous else Reference(given.get())
+
+
+@lowers("nn.GradientReversal", "nn.ZeroGrad", on_tensors=True)
+def same_storage(net: Net, module: Module, x: Tensors) -> Tensors:
+    """Its input's elements. Source: nn/GradientReversal.lua, nn/ZeroGrad.lua."""
+    return module.one_reference(x).alias()
+
+
+@lowers("nn.WhiteNoise", keeps_channels=True)
+def white_noise(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x plus the mean of the noise, without the noise of training. Source: nn/WhiteNoise.lua."""
+    mean = module.number("mean", 0.0)
+    return g.emit("Add", x, mean) if mean else x
+
+
+@lowers("nn.Copy", on_tensors=True, keeps_channels=True)
+def copy(net: Net, module: Module, x: Tensors) -> Tensors:
+    """A copy of its input, or the input itself where both types are one: the graph has its own. Source: nn/Copy.lua."""
+    return x if "updateOutput" in module else _copy(x)
+
+
+def _copy(x: Tensors) -> Tensors:
+    return mapped(x, lambda tensor: Reference(tensor.get()))
+
+
+@lowers("nn.Dropout", in_place=True, keeps_channels=True)
+def dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x, or x * (1 - p) where the file is of the first version (no v2). Source: nn/Dropout.lua."""
+    _refuse_random(module)
+    p = module.number("p", 0.5)
+    if module.flag("v2") or p == 0:
+        return x
+    return g.emit("Mul", x, 1.0 - p)
+
+
+@lowers("nn.SpatialDropout", "nn.VolumetricDropout", keeps_channels=True)
+def spatial_dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x * (1 - p), always. Source: nn/SpatialDropout.lua, nn/VolumetricDropout.lua."""
+    _refuse_random(module)
+    return g.emit("Mul", x, 1.0 - module.number("p", 0.5))
+
+
+def _refuse_random(module: Module) -> None:
+    if module.flag("stochastic_inference"):
+        raise module.error("stochastic_inference makes its output random; set it to false to convert the module")
+
+
+@lowers("nn.TotalVariation", on_tensors=True, keeps_channels=True)
+@lowers("nn.TVLoss", "nn.ContentLoss", "nn.StyleLoss", "nn.DeepDreamLoss", "nn.TotalDropout", on_tensors=True, keeps_channels=True)
+def identity_loss(net: Net, module: Module, x: Tensors) -> Tensors:
+    """Its input: a loss that only adds to the gradient. Source: fast-neural-style/TotalVariation.lua, neural-style/neural_style.lua."""
+    return x

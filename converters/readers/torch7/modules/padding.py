@@ -1,0 +1,99 @@
+"""Borders around images, volumes and sequences, and their removal: nn/Padding.lua, nn/Spatial*Padding.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from converters.graph.builder import GraphBuilder
+from converters.readers.torch7.module import Module, lowers
+
+
+@lowers("nn.Padding")
+def padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """|pad| cells of `value` along dim: at the front where pad < 0, at the end where pad > 0. Source: nn/Padding.lua."""
+    rank = g.rank(x)
+    dims = module.integer("nInputDim", None)
+    dim = module.integer("dim", least=1) + (dims is not None and rank != dims)
+    if dim > rank:
+        raise module.error(f"dim {dim} doesn't fit its input of shape {g.shape(x)}")
+    axis = dim - 1
+    pad, value, index = module.integer("pad"), module.number("value", 0.0), module.integer("index", 1)
+    amounts = [0] * (2 * rank)
+    if index == 1:
+        amounts[axis if pad < 0 else rank + axis] = abs(pad)
+        return g.emit("Pad", x, amounts, value) if pad else x
+    (size,) = g.fixed(x, axis, axis + 1)
+    at = size - index + 2 if pad > 0 else index
+    if not 1 <= at <= size + 1:
+        raise module.error(f"index {index} doesn't fit its input of shape {g.shape(x)}")
+    amounts[axis if at == 1 else rank + axis] = abs(pad)
+    if at in (1, size + 1):
+        return g.emit("Pad", x, amounts, value)
+    first = g.emit("Slice", x, [0], [at - 1], [axis])
+    second = g.emit("Slice", x, [at - 1], [size], [axis])
+    return g.emit("Concat", g.emit("Pad", first, amounts, value), second, axis=axis)
+
+
+@lowers("nn.SpatialZeroPadding", keeps_channels=True)
+def spatial_zero_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Zeros around (or negative: crops of) the last two dimensions. Source: nn/SpatialZeroPadding.lua."""
+    return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "constant", (3, 4))
+
+
+@lowers("nn.SpatialReflectionPadding", keeps_channels=True)
+def spatial_reflection_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """The image mirrored at its edges, which don't repeat. Source: THNN/generic/SpatialReflectionPadding.c."""
+    return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "reflect", (3, 4))
+
+
+@lowers("nn.SpatialReplicationPadding", keeps_channels=True)
+def spatial_replication_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """The image with its edges repeated. Source: THNN/generic/SpatialReplicationPadding.c."""
+    return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "edge", (3, 4))
+
+
+@lowers("nn.VolumetricReplicationPadding")
+def volumetric_replication_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """The volume with its faces repeated. Source: THNN/generic/VolumetricReplicationPadding.c."""
+    return _pad_space(g, module, x, ("pfront", "ptop", "pleft"), ("pback", "pbottom", "pright"), "edge", (4, 5))
+
+
+def _pad_space(
+    g: GraphBuilder, module: Module, x: ir.Value, before: Sequence[str], behind: Sequence[str], mode: str, ranks: tuple[int, int]
+) -> ir.Value:
+    rank = g.rank(x)
+    if rank not in ranks:
+        raise module.error(f"its input must have {ranks[0]} or {ranks[1]} dimensions, but has shape {g.shape(x)}")
+    first, last = [module.integer(field, 0) for field in before], [module.integer(field, 0) for field in behind]
+    axes = list(range(rank - len(first), rank))
+    # crops first: a mirrored or repeated edge is that of the cropped image, and so it is for every runtime
+    if min(first + last) < 0:
+        sizes = g.fixed(x, axes[0])
+        starts = [max(0, -n) for n in first]
+        ends = [size + min(0, n) for size, n in zip(sizes, last, strict=True)]
+        if any(end <= start for start, end in zip(starts, ends, strict=True)):
+            raise module.error(f"pads {first} and {last} leave nothing of its input of shape {g.shape(x)}")
+        x = g.emit("Slice", x, starts, ends, axes)
+    first, last = [max(0, n) for n in first], [max(0, n) for n in last]
+    if mode == "reflect":
+        sizes = g.fixed(x, axes[0])
+        if any(max(a, b) >= size for a, b, size in zip(first, last, sizes, strict=True)):
+            raise module.error(f"pads {first} and {last} are too large to mirror an image of {sizes}")
+    if not any(first + last):
+        return x
+    still = [0] * (rank - len(first))
+    return g.emit("Pad", x, [*still, *first, *still, *last], mode=None if mode == "constant" else mode)
+
+
+@lowers("nn.ShaveImage")
+def shave_image(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """(N, C, H, W) without `size` pixels at each edge. Source: fast-neural-style/ShaveImage.lua."""
+    size = module.integer("size", least=0)
+    if g.rank(x) != 4:
+        raise module.error(f"its input must be (N, C, H, W), but has shape {g.shape(x)}")
+    height, width = g.fixed(x, 2)
+    if min(height, width) <= 2 * size:
+        raise module.error(f"{size} pixels at each edge leave nothing of {g.shape(x)}")
+    return g.emit("Slice", x, [size, size], [height - size, width - size], [2, 3])
