@@ -131,7 +131,7 @@ FAULTS = {
     "not_a_module": (Object("nn.Sequential", {"modules": [3]}), "modules[1] must be a module, but it is 3"),
     "own_function": (linear(updateOutput=Function(b"code", [])), "it has an updateOutput function of its own"),
     "random": (module("nn.Dropout", p=0.5, stochastic_inference=True), "stochastic_inference makes its output random"),
-    "table_input": (module("nn.CAddTable"), "its input must be a table of 1 or more tensors"),
+    "table_input": (module("nn.CAddTable"), "its input must be a table, but it is a tensor"),
     "replicated": (
         module("nn.Sequential", module("nn.Replicate", nfeatures=2), module("nn.MulConstant", constant_scalar=2, inplace=True)),
         "it overwrites a replicated tensor",
@@ -187,7 +187,7 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
     made = module("nn.Sequential", module("nn.View", size=sizes(4)), linear())
     path = write(tmp_path, made)
     with pytest.warns(ConversionWarning, match="drops the dimension of a batch of one sample"):
-        model = load([path], LoadOptions(inputs={"input": (1, 2, 2)}))
+        model = converters.load(path, inputs={"input": (1, 2, 2)})
     assert shapes(model) == [(1, 2, 2)] and tuple(model.graph.outputs[0].shape) == (4,)
     assert shapes(load([path], LoadOptions(inputs={"input": (2, 2, 2)}))) == [("N", 2, 2)]
     feed = rand(5, 2, 2)
@@ -243,4 +243,4 @@ WARNED = {
 @pytest.mark.parametrize(("made", "inputs", "message"), WARNED.values(), ids=WARNED.keys())
 def test_warnings(made: Any, inputs: Any, message: str, tmp_path: Path) -> None:
     with pytest.warns(ConversionWarning, match=message):
-        load([write(tmp_path, made)], LoadOptions(inputs=inputs))
+        converters.load(write(tmp_path, made), inputs=inputs)

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import torchfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from converters.errors import ConversionError, ConversionWarning, FormatError
-from converters.options import LoadOptions
-from converters.readers.torch7 import load, t7
+import converters
+from converters.errors import ConversionWarning, FormatError
+from converters.readers.torch7 import t7
 from tests.readers.torch7.lua import Function, Object, Pairs, Storage, Tensor, dumps, module
 
 ENCODINGS = {
@@ -125,19 +126,23 @@ def test_deep_nests_end_in_an_answer(tmp_path: Path) -> None:
     assert sys.getrecursionlimit() < depth
 
 
-def test_deep_containers_are_refused(tmp_path: Path) -> None:
-    made = module("nn.Identity")
-    for _ in range(300):
+@pytest.mark.parametrize("depth", [99, 400, 3000])
+def test_containers_of_any_depth(depth: int, tmp_path: Path) -> None:
+    weight, x = np.arange(6, dtype="f4").reshape(2, 3), np.float32([[1, 2, 3]])
+    made = module("nn.Linear", weight=weight)
+    for _ in range(depth):
         made = module("nn.Sequential", made)
     path = tmp_path / "deep.t7"
     limit = sys.getrecursionlimit()
     try:
-        sys.setrecursionlimit(10_000)  # for the writer of this test
+        sys.setrecursionlimit(40 * depth)  # for the writer of this test
         path.write_bytes(dumps(made))
     finally:
         sys.setrecursionlimit(limit)
-    with pytest.raises(ConversionError, match="nested deeper than 150"):
-        load([path], LoadOptions(inputs={"input": (2, 3)}))
+    model = converters.load(path, inputs={"input": (1, 3)})
+    assert list(model.graph.initializers) == list(converters.load_weights(path))
+    np.testing.assert_array_equal(converters.to_module(model)(torch.from_numpy(x)).detach().numpy(), x @ weight.T)
+    converters.save(model, tmp_path / "deep.onnx")
 
 
 def test_bytes_behind_the_object_are_told(tmp_path: Path) -> None:
