@@ -95,7 +95,7 @@ def test_it_runs_only_behind_our_reader(tmp_path, monkeypatch):
 def test_the_command_says_so(tmp_path, capsys, monkeypatch):
     words = ["lua2torch", str(DIGITS), str(tmp_path / "out.pth"), "--input", "2x1x16x16", "--verify", "--json"]
     assert main(words) == 0
-    assert "tensors, all equal" in json.loads(capsys.readouterr().out)["read again"]
+    assert "tensors, all equal" in json.loads(capsys.readouterr().out)["read_again"]
     tensors = torchfile.load(str(DIGITS), use_list_heuristic=False, use_int_heuristic=False)
     tensors._obj[b"modules"][1.0]._obj[b"weight"] += 1
     monkeypatch.setattr(torchfile, "load", lambda *_, **__: tensors)

@@ -65,19 +65,19 @@ class _Translation:
         self.unique = names.free
 
     def move(self, node: ir.Node, current: int) -> None:
-        """Takes one node, written in set `current`, to the target."""
-        if node.domain not in ("", "ai.onnx"):
-            return
+        """Takes one node, written in set `current`, to the target; notes what can't be said there."""
+        where = source_of(node) or f"node {node.name or (node.outputs[0].name if node.outputs else '?')}"
+        op_type = node.op_type
         try:
             self._walk(node, current)
         except RefusedError as problem:
-            where = source_of(node) or f"node {node.name or (node.outputs[0].name if node.outputs else '?')}"
-            self.refusals.append(f"{where}: {node.op_type} can't be written in operator set {self.target}: {problem}")
+            self.refusals.append(f"{where}: {op_type} can't be written in operator set {self.target}: {problem}")
 
     def _walk(self, node: ir.Node, current: int) -> None:
         """From one change of the operator to the next. Raises RefusedError."""
         older = self.target < current
-        while True:
+        stays = node.domain in ("", "ai.onnx")
+        while stays:
             found = _older_step(node, current, self.target) if older else _newer_step(node, current, self.target)
             if found is None:
                 return
@@ -85,24 +85,31 @@ class _Translation:
             changed = here.since_version if older else current
             if rule is None and there is None:
                 raise RefusedError(f"ONNX has it from set {changed} on")
+            site = Site(node, current, self.unique)
             try:
-                if rule is not None and self._apply(rule, node, current):
-                    return
-                if there is None or there.deprecated:
-                    raise RefusedError(f"ONNX has {node.op_type} no more in newer sets")
-                if self._fit(node, here, there, current):
-                    return
+                stays = not self._step(site, rule, here, there)
             except RefusedError as problem:
                 raise RefusedError(f"{problem} ({'before' if older else 'from'} set {changed}{'' if older else ' on'})") from problem
+            for part in site.emitted:
+                try:
+                    self._walk(part, current)
+                except RefusedError as problem:
+                    raise RefusedError(f"its {part.op_type}: {problem}" if part.op_type != node.op_type else str(problem)) from problem
 
-    def _apply(self, rule: Rule, node: ir.Node, opset: int) -> bool:
+    def _step(self, site: Site, rule: Rule | None, here: onnx.defs.OpSchema, there: onnx.defs.OpSchema | None) -> bool:
+        """Over one change of the operator; whether other nodes stand in its place now."""
+        if rule is not None and self._apply(site, rule):
+            return True
+        if there is None or there.deprecated:
+            raise RefusedError(f"ONNX has {site.node.op_type} no more in newer sets")
+        wide = _fit(site.node, here, there)
+        return bool(wide) and self._apply(site, functools.partial(_in_wider_types, wide=wide, schema=there))
+
+    def _apply(self, site: Site, rule: Rule) -> bool:
         """Lets a rule rewrite the node; whether others stand in its place now."""
-        site = Site(node, opset, self.unique)
-        answer = rule(site, node)
+        answer = rule(site, site.node)
         if answer is not None:
             self._replace(site, [answer] if isinstance(answer, ir.Value) else answer)
-        for emitted in site.emitted:
-            self.move(emitted, opset)
         return answer is not None
 
     def _replace(self, site: Site, values: Sequence[ir.Value | None]) -> None:
@@ -132,32 +139,32 @@ class _Translation:
         assert graph is not None
         graph.remove(node, safe=True)
 
-    def _fit(self, node: ir.Node, here: onnx.defs.OpSchema, there: onnx.defs.OpSchema, opset: int) -> bool:
-        """Makes a node fit another version of its operator's schema; whether others stand in its place now. Refuses what can't."""
-        for name, attr in list(node.attributes.items()):
-            if name in there.attributes:
-                continue
-            if name not in here.attributes or not _is_default(attr, here.attributes[name]):
-                raise RefusedError(f"its attribute {name} = {attr.value} isn't there")
-            del node.attributes[name]
-        for name in here.attributes.keys() & there.attributes.keys() - node.attributes.keys():
-            default = here.attributes[name].default_value
-            if default.type and default != there.attributes[name].default_value:
-                node.attributes[name] = ir.from_proto(default)
-        inputs = len(node.inputs)
-        while inputs and node.inputs[inputs - 1] is None:
-            inputs -= 1
-        if inputs > there.max_input:
-            raise RefusedError(f"its input {here.inputs[there.max_input].name} isn't there")
-        if inputs < there.min_input:
-            raise RefusedError(f"its input {there.inputs[inputs].name} can't be left out there")
-        if sum(1 for value in node.outputs if value.uses() or value.is_graph_output()) > there.max_output:
-            raise RefusedError(f"it has {len(node.outputs)} outputs")
-        fits = [_is_taken(value, there.inputs, i) for i, value in enumerate(node.inputs)]
-        if not all(fits + [_is_taken(value, there.outputs, i) for i, value in enumerate(node.outputs)]):
-            raise RefusedError("it doesn't take sequences or optionals there")
-        wide = _wider_types(node, there)
-        return bool(wide) and self._apply(functools.partial(_in_wider_types, wide=wide, schema=there), node, opset)
+
+def _fit(node: ir.Node, here: onnx.defs.OpSchema, there: onnx.defs.OpSchema) -> dict[str, ir.DataType]:
+    """Makes a node fit another version of its operator's schema, but for the types that are answered. Refuses what can't."""
+    for name, attr in list(node.attributes.items()):
+        if name in there.attributes:
+            continue
+        if name not in here.attributes or not _is_default(attr, here.attributes[name]):
+            raise RefusedError(f"its attribute {name} = {attr.value} isn't there")
+        del node.attributes[name]
+    for name in here.attributes.keys() & there.attributes.keys() - node.attributes.keys():
+        default = here.attributes[name].default_value
+        if default.type and default != there.attributes[name].default_value:
+            node.attributes[name] = ir.from_proto(default)
+    inputs = len(node.inputs)
+    while inputs and node.inputs[inputs - 1] is None:
+        inputs -= 1
+    if inputs > there.max_input:
+        raise RefusedError(f"its input {here.inputs[there.max_input].name} isn't there")
+    if inputs < there.min_input:
+        raise RefusedError(f"its input {there.inputs[inputs].name} can't be left out there")
+    if sum(1 for value in node.outputs if value.uses() or value.is_graph_output()) > there.max_output:
+        raise RefusedError(f"it has {len(node.outputs)} outputs")
+    fits = [_is_taken(value, there.inputs, i) for i, value in enumerate(node.inputs)]
+    if not all(fits + [_is_taken(value, there.outputs, i) for i, value in enumerate(node.outputs)]):
+        raise RefusedError("it doesn't take sequences or optionals there")
+    return _wider_types(node, there)
 
 
 _Step: TypeAlias = "tuple[Rule | None, int, onnx.defs.OpSchema, onnx.defs.OpSchema | None]"

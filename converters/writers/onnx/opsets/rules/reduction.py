@@ -39,7 +39,7 @@ def axes_from_the_front(g: Site, node: ir.Node) -> Answer:
     axes = g.attribute("axes")
     if axes is None or min(axes, default=0) >= 0:
         return None
-    return g.again(g.x(), axes=[g.axis(g.x(), axis) for axis in axes])
+    return g.again(g.x(), axes=sorted(g.axis(g.x(), axis) for axis in axes))
 
 
 @older("ArgMax", "ArgMin", "Concat", "Gather", "Compress", "Flatten", "Split", "Hardmax", "Softmax", "LogSoftmax", since=11)
@@ -71,7 +71,7 @@ def topk_before_11(g: Site, node: ir.Node) -> Answer:
 @older("TopK", since=10)
 def topk_before_10(g: Site, node: ir.Node) -> Answer:
     """How many, as an attribute."""
-    return g.again(g.x(), k=g.integers(1, "number of elements")[0])
+    return g.again(g.x(), k=g.integers(1, "counts")[0])
 
 
 @newer("TopK", since=10)
