@@ -90,7 +90,7 @@ FORMATS = (
         word="caffe",
         noun="layer",
         files=(
-            FileRole("prototxt", "deploy.prototxt: the net in text form", ("prototxt",), ("text", "unknown")),
+            FileRole("prototxt", "deploy.prototxt: the net in text form", ("prototxt",), ("text", "solver", "unknown")),
             FileRole("caffemodel", "model.caffemodel or model.caffemodel.h5: the weights", ("caffemodel", "hdf5")),
         ),
         reader="converters.readers.caffe:load",
@@ -301,6 +301,6 @@ def _check_dtypes(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFi
     values = {str(value.name): value for value in model.graph.inputs}
     for name, dtype in dtypes.items():
         value = values.get(name) if name or len(values) != 1 else next(iter(values.values()))
-        got = "unknown" if value is None or value.dtype is None else value.dtype.name.lower()
+        got = "unknown" if value is None or value.dtype is None else value.dtype.numpy().name
         if got != dtype:
             raise ConversionError(f"input '{printable(name)}' is {got} in this model, not {dtype}", path=file.path)

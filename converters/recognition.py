@@ -119,7 +119,7 @@ KINDS = (
         "solver",
         "a solver's prototxt",
         "give the prototxt of the net that it names",
-        text=r"^\s*(net|train_net|test_net|base_lr|lr_policy|snapshot_prefix)\s*:",
+        text=r"^(net|train_net|test_net|base_lr|lr_policy|snapshot_prefix)\s*:",
     ),
     Kind("json", "JSON, but not an MXNet symbol (it has no list of nodes)", text=r"\A\s*[{\[]\s*([\"{\[\]}]|-?\d)"),
     Kind("prototxt", "a Caffe net in text form (prototxt)", text=r"^\s*(layers?\s*:?\s*\{|input\s*:|input_dim\s*:|name\s*:)"),
@@ -202,7 +202,7 @@ def _by_structure(view: memoryview, head: bytes, text: str | None) -> str | None
         return "pickle"
     if len(view) > 48 and bytes(view[-8:]) == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # the footer of a table of TensorFlow's
         return "tensorflow-checkpoint"
-    return _protobuf_kind(view) if text is None or head[:1] in (b"\x08", b"\x0a") else None
+    return _protobuf_kind(view, is_text=text is not None)
 
 
 def _text_kind(view: memoryview, text: str, more: Sequence[Kind]) -> Kind:
@@ -284,9 +284,10 @@ _Span = tuple[int, int, int, int]
 """Number, wire type, start and end of a field's payload."""
 
 
-def _protobuf_kind(view: memoryview) -> str | None:
+def _protobuf_kind(view: memoryview, *, is_text: bool) -> str | None:
+    """What a protobuf message is, by its fields; text that begins like one has to be one to its end."""
     fields = _fields(view, 0, len(view))
-    if not fields:
+    if not fields or (is_text and fields[-1][3] > len(view)):
         return None
     wires: dict[int, set[int]] = {}
     for number, wire, _, _ in fields:

@@ -25,18 +25,6 @@ Array = NDArray[Any]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _V1_NAMES = {number: V1_TYPES[name] for name, number in caffe_pb2.V1LayerParameter.LayerType.items()}
-# What else people hand over in place of weights, by its first bytes.
-_OTHERS = (
-    (b"\x1f\x8b", "a gzip archive; unpack it first (gunzip)"),
-    (b"PK\x03\x04", "a zip archive; unpack it first, or use the command for PyTorch files"),
-    (b"Rar!", "a rar archive; unpack it first"),
-    (b"BZh", "a bzip2 archive; unpack it first"),
-    (b"\xfd7zXZ", "an xz archive; unpack it first"),
-    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
-    (b"version https://git-lfs", "a pointer of git-lfs, not the file itself; fetch it with `git lfs pull`"),
-    (b"\x80\x02", "a Python pickle, not a caffemodel"),
-    (b"\x93NUMPY", "a numpy array, not a caffemodel"),
-)
 
 
 @dataclass
@@ -148,53 +136,16 @@ def read_caffemodel(path: StrPath) -> list[StoredLayer]:
     """The layers of a binary caffemodel (V2, V1 or V0) in file order. Raises FormatError for anything else."""
     file = os.path.basename(path)
     view = map_file(path)
-    _refuse_others(file, view)
     whole = _Message(file, view, 0, len(view))
     layers = []
-    try:
-        for number, wire, start, end in whole.fields():
-            if number in (2, 100) and wire == _BYTES:
-                layers.append(_layer(whole.inner(start, end), number == 2))
-            elif number in (1, 2, 3, 8, 100) and wire != _BYTES:
-                raise whole.error(start, f"field {number} isn't that of a net")
-    except FormatError as problem:
-        other = _other_message(whole)
-        if other:
-            raise FormatError(f"{file}: {other}") from problem
-        raise
+    for number, wire, start, end in whole.fields():
+        if number in (2, 100) and wire == _BYTES:
+            layers.append(_layer(whole.inner(start, end), number == 2))
+        elif number in (1, 2, 3, 8, 100) and wire != _BYTES:
+            raise whole.error(start, f"field {number} isn't that of a net")
     if not layers:
-        raise FormatError(f"{file}: {_other_message(whole) or 'holds no layers, so no weights'}")
+        raise FormatError(f"{file}: holds no layers, so no weights")
     return layers
-
-
-def _refuse_others(file: str, view: memoryview) -> None:
-    head = bytes(view[:1024])
-    for magic, what in _OTHERS:
-        if head.startswith(magic):
-            raise FormatError(f"{file}: this is {what}")
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start[:1] == b"<" and start[1:5].lower() in (b"!doc", b"html", b"head", b"?xml", b"!--\n"):
-        raise FormatError(f"{file}: this is an HTML page, not a caffemodel; download the file itself")
-    if not any((byte < 32 and byte not in b"\t\n\r\f") or byte >= 127 for byte in head):
-        looks = "a text prototxt" if any(word in head for word in (b"layer", b"name:", b"input")) else "a text file"
-        raise FormatError(f"{file}: this is {looks}, not a binary caffemodel; are the prototxt and the caffemodel swapped?")
-
-
-def _other_message(whole: _Message) -> str:
-    """What else a protobuf file may be, by its first fields; "" where nothing fits."""
-    kinds: dict[int, set[int]] = {}
-    try:
-        for count, (number, wire, _, _) in enumerate(whole.fields()):
-            kinds.setdefault(number, set()).add(wire)
-            if count > 1000:
-                break
-    except FormatError:
-        return ""
-    if kinds.get(1) == {_VARINT} and kinds.get(3) == {_BYTES} and set(kinds) <= {1, 2, 3, 4, 5, 6}:
-        return "this is a solverstate (the optimiser's memory), not weights; give the .caffemodel saved beside it"
-    if set(kinds) <= set(range(1, 13)) and (kinds.get(5) in ({_BYTES}, {_FIXED32}) or 8 in kinds or 12 in kinds):
-        return "this is a single blob (a mean.binaryproto?), not the weights of a net"
-    return ""
 
 
 def _layer(message: _Message, old: bool) -> StoredLayer:

@@ -58,8 +58,6 @@ def read_net(path: StrPath) -> Net:
     """
     file = os.path.basename(path)
     document = Document(file, _text(file, map_file(path)))
-    if re.match(r"\s*<\s*(!|html|head|\?xml)", document.text, re.IGNORECASE):
-        raise FormatError(f"{file}: this is an HTML page, not a prototxt; download the raw file that the page shows")
     fields = parse(document)
     names = {field.name for field in fields}
     if not names & {"layer", "layers"}:
@@ -105,12 +103,10 @@ def check_fields(layer: Layer) -> None:
 
 def _text(file: str, view: memoryview) -> str:
     head = bytes(view[:4096])
-    if head.startswith(b"\x89HDF\r\n"):
-        raise FormatError(f"{file}: this is an HDF5 file, not a prototxt; are the two files swapped?")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
-        raise FormatError(f"{file}: binary data where a text prototxt is expected; are the prototxt and the caffemodel swapped?")
+        raise FormatError(f"{file}: binary data where a text prototxt is expected")
     else:
         encoding = "utf-8-sig"
     if len(view) > SIZE_LIMIT:

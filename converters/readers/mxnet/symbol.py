@@ -77,10 +77,6 @@ def read_symbol(path: StrPath) -> Symbol:
 
 def _read_json(path: StrPath) -> Any:
     data = map_file(path)
-    if bytes(data[:8]) == (0x112).to_bytes(8, "little"):
-        raise FormatError("an MXNet params file, not a symbol; are the arguments swapped? (symbol.json first, then .params)")
-    if bytes(data[:23]) == b"version https://git-lfs":
-        raise FormatError("a git-LFS pointer, not the file itself; fetch it with 'git lfs pull'")
     try:
         return json.loads(bytes(data).decode("utf-8-sig"))
     except json.JSONDecodeError as problem:

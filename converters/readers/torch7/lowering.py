@@ -171,7 +171,7 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         raise ConversionError(f"a Torch7 model is one .t7 file, but {len(paths)} files are given")
     file = os.fspath(paths[0])
     with about(file):
-        made = find_model(t7.read(file), options.key)
+        made = find_model(t7.read(paths[0]), options.key)
         _check_types(made, file)
         shapes = given_shapes(options.shapes) if options.inputs else inferred_shape(made, file)
         try:

@@ -220,19 +220,6 @@ def _label(key: Any) -> str:
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
-_OTHERS = (
-    (rb"\s*<(!|html|\?xml|head|body)", "an HTML or XML page, perhaps a download's warning page; download the file again"),
-    (rb"\x1f\x8b", "compressed by gzip; decompress it first (gunzip)"),
-    (rb"BZh", "compressed by bzip2; decompress it first (bunzip2)"),
-    (rb"\xfd7zXZ", "compressed by xz; decompress it first (unxz)"),
-    (rb"PK\x03\x04", "a zip archive, as PyTorch writes its .pth; it isn't a Lua Torch file"),
-    (rb"\x80[\x02-\x05]", "a Python pickle (of PyTorch?), which isn't a Lua Torch file and isn't run here"),
-    (rb"\x89HDF", "an HDF5 file"),
-    (rb"ustar", "a tar archive"),
-    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
-    (rb"[\x09\x0a\x0d\x20-\x7e]{16}", "plain text"),
-)
-
 
 def _encodings(view: memoryview) -> list[Encoding]:
     """The encodings that the first bytes allow, the likeliest first."""
@@ -244,9 +231,6 @@ def _encodings(view: memoryview) -> list[Encoding]:
     for order in "<>":
         if 0 <= struct.unpack_from(order + "i", head)[0] <= RECURSIVE_FUNCTION:
             return [Binary(view, order, 8), Binary(view, order, 4)]
-    for pattern, what in _OTHERS:
-        if re.match(pattern, head):
-            raise FormatError(f"not a .t7 file: it is {what}")
     raise FormatError(f"not a .t7 file: the first int, {struct.unpack('<i', head[:4])[0]}, is no type tag of Torch7 (0 to 8)")
 
 

@@ -129,13 +129,11 @@ def test_extra_fields_for_a_lowering_of_the_user(tmp_path: Path) -> None:
 NO_NETS = {
     "empty": (b"", "net.prototxt: the file is empty"),
     "blank": (b"\n# nothing\n", "no layers"),
-    "html": (b"<!DOCTYPE html>\n<html></html>", "an HTML page"),
     "solver": (
         b'net: "train_val.prototxt"\nbase_lr: 0.01\n',
         "a solver's prototxt; give the prototxt of the net (it names 'train_val.prototxt')",
     ),
-    "binary": (b"\x0a\x04name\xa2\x06\x03\0\0\0", "are the prototxt and the caffemodel swapped?"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    "binary": (b"\x0a\x04name\xa2\x06\x03\0\0\0", "binary data where a text prototxt is expected"),
     "mixed": (f"{RELU}\nlayers {{ name: 'b' }}".encode(), "net.prototxt:2:1: 'layer' and 'layers' in one file"),
     "both rules": (b"layer { include { phase: TEST } exclude { phase: TRAIN } }", "both 'include' and 'exclude'"),
     "only train": (b"layer { name: 'x' include { phase: TRAIN } }", "no layers in phase TEST"),

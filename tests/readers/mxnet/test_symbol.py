@@ -68,8 +68,6 @@ BROKEN = {
     "self": ({"nodes": [VARIABLE, relu([[1, 0]])], "heads": [[1, 0]]}, "is its own input"),
     "circle": ({"nodes": [relu([[1, 0]]), relu([[0, 0]])], "heads": [[1, 0]]}, "depends on itself"),
     "bytes": (b"\xff\xfe{}", "isn't UTF-8"),
-    "params": ((0x112).to_bytes(8, "little") + bytes(16), "are the arguments swapped"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "deep": (b"[" * 100_000, "not valid JSON|nested too deeply"),
     "digits": (b'{"nodes": [' + b"9" * 10_000 + b"]}", "not valid JSON|isn't a JSON object"),
 }

@@ -350,14 +350,14 @@ MISTAKEN: dict[str, tuple[bytes, str]] = {
     "gzip": (b"\x1f\x8b\x08\x00abc", "gunzip"),
     "xz": (b"\xfd7zXZ\0abc", "unxz"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    "png": (b"\x89PNG\r\n\x1a\n", "PNG"),
+    "png": (b"\x89PNG\r\n\x1a\n", "an image"),
     "npy": (b"\x93NUMPY\x01\x00", "np.load"),
     "json": (b'{"error": 404}', "JSON"),
-    "text": (b"import torch\n\nclass Net:\n", "no PyTorch checkpoint"),
+    "text": (b"import torch\n\nclass Net:\n", "a text file"),
     "zeros": (bytes(4096), "zero bytes"),
     "noise": (bytes(range(200, 256)) * 8, "first bytes are c8 c9"),
     "empty": (b"", "empty"),
-    "safetensors, cut": ((1 << 50).to_bytes(8, "little") + b'{"a"', "no PyTorch checkpoint"),
+    "safetensors, cut": ((1 << 50).to_bytes(8, "little") + b'{"a"', "no kind that is known"),
     "pickle of nothing": (pickle.dumps([1, 2]), "no weights"),
 }
 
@@ -368,7 +368,7 @@ def test_other_files_are_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.pth"
     path.write_bytes(content)
     with pytest.raises(ConversionError, match=words):
-        read_weights(path)
+        load_weights(path)
 
 
 def test_npz_and_other_zips_are_named(tmp_path: Path) -> None:

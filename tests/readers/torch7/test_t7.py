@@ -191,11 +191,6 @@ BROKEN = {
     "ascii_storage": (b"4\n1\n3\nV 1\n18\ntorch.FloatStorage\n900\n1 2\n", "doesn't fit in the"),
     "ascii_number": (b"4\n1\n3\nV 1\n18\ntorch.FloatStorage\n3\n1 x 2\n", "a word that is no number of its type"),
     "ascii_overflow": (b"4\n1\n3\nV 1\n18\ntorch.ShortStorage\n2\n1 70000\n", "a word that is no number of its type"),
-    "html": (b"<!DOCTYPE html><html>", "HTML"),
-    "pickle": (b"\x80\x02}q\x00.", "Python pickle"),
-    "gzip": (b"\x1f\x8b\x08" + bytes(20), "gunzip"),
-    "zip": (b"PK\3\4" + bytes(20), "zip archive"),
-    "text": (b"This is the readme of a model", "plain text"),
 }
 
 

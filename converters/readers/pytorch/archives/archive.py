@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConversionError, ConversionWarning, FormatError, printable
+from converters.errors import ConversionWarning, FormatError, about, printable
 from converters.files import StrPath, map_file
 from converters.readers.pytorch.archives.stream import MAGIC, nested_storage, read_stream, read_tar, tar_members
 from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
@@ -26,22 +26,6 @@ from converters.tensors.storage import Storage, SwappedStorage
 _NESTING = 2  # archives in archives
 _NAMES = 8  # of an archive's members, in a message
 _DAMAGED = "its storages were never written (torch's skip_data): there are no weights in it"
-
-_MISTAKEN = (
-    (b"\x1f\x8b", "is compressed with gzip; unpack it first (gunzip)"),
-    (b"BZh", "is compressed with bzip2; unpack it first (bunzip2)"),
-    (b"\xfd7zXZ\0", "is compressed with xz; unpack it first (unxz)"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first (unzstd)"),
-    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it first"),
-    (b"Rar!", "is a RAR archive; unpack it first"),
-    (b"\x89PNG", "is a PNG image, not a checkpoint"),
-    (b"\xff\xd8\xff", "is a JPEG image, not a checkpoint"),
-    (b"%PDF", "is a PDF document, not a checkpoint"),
-    (b"\x89HDF", "is an HDF5 file (Keras, Caffe), not a PyTorch checkpoint"),
-    (b"\x93NUMPY", "is a numpy array (.npy), not a PyTorch checkpoint; np.load reads it"),
-    (b"version https://git-lfs", "is a git-lfs pointer, not the file itself; fetch that with `git lfs pull`"),
-    (b"ustar", "is a tar archive"),
-)
 
 
 @dataclass
@@ -66,19 +50,18 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
 
     Raises FormatError for a file that is broken, hostile or something else, and says what it is.
     """
-    name = os.path.basename(os.fspath(path))
+    name = os.fspath(path)
     view = map_file(path)
     collecting = gc.isenabled()
     gc.disable()  # a tree of a million objects is built and nothing is thrown away: looking for garbage takes most of the time
-    try:
-        return _read(view, name, 0)
-    except ConversionError as problem:
-        raise type(problem)(f"{printable(name)}: {problem}") from problem
-    except MemoryError as problem:
-        raise FormatError(f"{printable(name)}: needs more memory than there is: it is broken or hostile") from problem
-    finally:
-        if collecting:
-            gc.enable()
+    with about(path):
+        try:
+            return _read(view, name, 0)
+        except MemoryError as problem:
+            raise FormatError("needs more memory than there is: it is broken or hostile") from problem
+        finally:
+            if collecting:
+                gc.enable()
 
 
 def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
@@ -87,9 +70,6 @@ def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
         return _read_zip(view, name, depth)
     if head[257:262] == b"ustar" or re.match(rb"(\./)?(sys_info|pickle|storages|tensors)\0", head):
         return _read_tar_file(view, name, depth)
-    for start, words in _MISTAKEN:
-        if head.startswith(start):
-            raise FormatError(words)
     return _read_pickle(view, name, head)
 
 
@@ -98,14 +78,14 @@ def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
     budget = Budget(len(view))
     certain = re.match(rb"\x80[\x00-\x05]", head) is not None
     if not certain and not re.match(rb"[(c\]}LI)lda]", head):
-        raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})")
+        raise FormatError("is no PyTorch checkpoint")
     first = Unpickler(view, tensor_rules(None, nested_storage(budget)), budget=budget)
     try:
         value = first.load()
     except FormatError:
         if certain:
             raise
-        raise FormatError(f"is no PyTorch checkpoint ({_describe(head)})") from None
+        raise FormatError("is no PyTorch checkpoint") from None
     if isinstance(value, int) and value == MAGIC:
         legacy = read_stream(view, Budget(len(view)))
         if legacy.left:
@@ -113,20 +93,6 @@ def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
             warnings.warn(words, ConversionWarning, stacklevel=2)
         return Checkpoint(name, "stream", legacy.root, legacy.sources, list(legacy.called))
     return Checkpoint(name, "pickle", value, called=list(first.called))
-
-
-def _describe(head: bytes) -> str:
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:100].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "it is an HTML page; the download went wrong, fetch the file again"
-    if text.startswith((b"{", b"[")):
-        return "it is JSON"
-    if not any(head):
-        return "it is all zero bytes; the download went wrong, fetch the file again"
-    shown = head[:200].decode("utf-8", "replace")
-    if all(character.isprintable() or character.isspace() for character in shown) and "\ufffd" not in shown[:-1]:
-        return f"it is text: '{printable(shown, 40)}'"
-    return f"its first bytes are {head[:8].hex(' ')}"
 
 
 def _read_tar_file(view: memoryview, name: str, depth: int) -> Checkpoint:
