@@ -57,6 +57,7 @@ def load(
     factory: str | None = None,
     plugin: StrPath | None = None,
     trust: bool = False,
+    dtype: str | None = None,
 ) -> onnx_ir.Model:
     """Reads a model of any supported format, told by its content, into the common graph.
 
@@ -65,12 +66,15 @@ def load(
     symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). outputs: inner values
     that the graph ends in, instead of its own outputs. code: the folder of a PyTorch model's own classes; factory: "module:function"
     in it, which builds the model for a checkpoint of weights. plugin: a Python file that registers lowerings. trust: let these, and
-    TorchScript programs, run; without it nothing does. Raises ConversionError, which says what is wrong, where, and what to do.
+    TorchScript programs, run; without it nothing does. dtype: "float64" keeps the doubles of a Lua Torch model, which otherwise become
+    float32. Raises ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files
     from converters.options import LoadOptions
 
-    options = LoadOptions(inputs=inputs or {}, key=key, outputs=tuple(outputs), code=code, factory=factory, plugin=plugin, trust=trust)
+    options = LoadOptions(
+        inputs=inputs or {}, key=key, outputs=tuple(outputs), code=code, factory=factory, plugin=plugin, trust=trust, dtype=dtype
+    )
     return load_files(paths, options)
 
 

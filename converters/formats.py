@@ -110,6 +110,7 @@ FORMATS = (
         weights="converters.readers.torch7:parameters",
         form="Lua Torch file",
         registry="converters.readers.torch7:lowers",
+        options=("dtype",),
     ),
     Format(
         name="mxnet",

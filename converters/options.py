@@ -24,7 +24,8 @@ class LoadOptions:
     in a checkpoint. outputs: inner values that the graph shall end in, instead of its own outputs. code: the folder of a PyTorch
     model's own classes; factory: "module:function" in it, which builds the model. plugin: a Python file that registers lowerings.
     trust: let code, factory, plugin and TorchScript programs run; without it nothing does. fillers: layers without stored weights
-    get what their fillers say. notify: called with a line that says what is about to run.
+    get what their fillers say. dtype: of a Lua Torch model: "float64" keeps its doubles, which otherwise become float32.
+    notify: called with a line that says what is about to run.
     """
 
     inputs: Mapping[str, InputSpec] = field(default_factory=lambda: MappingProxyType({}))
@@ -35,6 +36,7 @@ class LoadOptions:
     plugin: StrPath | None = None
     trust: bool = False
     fillers: bool = False
+    dtype: str | None = None
     notify: Callable[[str], None] | None = None
 
     @property

@@ -63,6 +63,10 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     if "code" in row.options:
         command.add_argument("--code", metavar="DIR", help="folder of the model's own Python code, where it has classes of its own")
         command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
+    if "dtype" in row.options:
+        command.add_argument(
+            "--dtype", choices=("float32", "float64"), help="float64 keeps the file's doubles, which otherwise become float32"
+        )
     add_output_options(command, "result")
     command.set_defaults(run=_convert, format=row, kind=kind)
 
@@ -135,6 +139,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         factory=getattr(asked, "model", None),
         plugin=asked.plugin,
         trust=asked.trust,
+        dtype=getattr(asked, "dtype", None),
         notify=terminal.say,
     )
 

@@ -98,7 +98,7 @@ def inferred_shape(root: t7.TorchObject, file: str) -> InputShape:
 def indices_as_integers(model: ir.Model) -> None:
     """Makes int64 of the inputs that only serve as indices: those that reach nothing but casts to int64, which go."""
     for value in model.graph.inputs:
-        if value.dtype != ir.DataType.FLOAT:
+        if value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             continue
         moved, casts = _only_cast(value)
         if casts:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from converters.errors import ConversionError, Source, about, printable, unsupported, warn
@@ -29,11 +30,11 @@ MAX_OUTPUTS = 10_000
 class Walk:
     """Runs module objects, each as Torch's `updateOutput` does: on tensors that may share storages. It is the lowerings' `Net`."""
 
-    def __init__(self, g: GraphBuilder, file: str) -> None:
+    def __init__(self, g: GraphBuilder, file: str, dtype: str | None = None) -> None:
         self.g = g
         self.file = file
         self.last_inputs: dict[int, ir.Value] = {}
-        self._parameters = Parameters(g)
+        self._parameters = Parameters(g, dtype)
         self._modules: dict[int, Module] = {}
         self._outputs: dict[int, Reference] = {}
         self._running: set[int] = set()
@@ -171,13 +172,15 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         raise ConversionError(f"a Torch7 model is one .t7 file, but {len(paths)} files are given")
     file = os.fspath(paths[0])
     with about(file):
+        if options.dtype not in (None, "float32", "float64"):
+            raise ConversionError(f"a Torch7 model becomes float32 or float64, not {printable(options.dtype)}")
         made = find_model(t7.read(paths[0]), options.key)
         _check_types(made, file)
         shapes = given_shapes(options.shapes) if options.inputs else inferred_shape(made, file)
         try:
             if is_open(shapes):
-                return _lower_model(made, file, shapes, None)
-            return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed))
+                return _lower_model(made, file, shapes, None, options.dtype)
+            return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed, options.dtype))
         except SymbolicDimensionError as problem:
             place = f"{problem.source.noun} '{printable(problem.source.name)}' {problem}; " if problem.source else ""
             raise ConversionError(f"{place}the input's whole shape must be known here", hint=advice(shapes)) from problem
@@ -185,9 +188,11 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
             raise ConversionError("its tables are nested too deeply") from problem
 
 
-def _lower_model(made: t7.TorchObject, file: str, shapes: Nested[InputShape], closed: SymbolicDimensionError | None) -> ir.Model:
+def _lower_model(
+    made: t7.TorchObject, file: str, shapes: Nested[InputShape], closed: SymbolicDimensionError | None, dtype: str | None
+) -> ir.Model:
     g = GraphBuilder(identifier(Path(file).stem), symbolic_batch=True, closed=closed)
-    out = Walk(g, file).run(made, _inputs(g, shapes))
+    out = Walk(g, file, dtype).run(made, _inputs(g, shapes, dtype))
     for count, (label, value) in enumerate(_outputs(values(out), "output")):
         if count == MAX_OUTPUTS:
             raise ConversionError(f"the model answers more than {MAX_OUTPUTS} tensors")
@@ -197,10 +202,10 @@ def _lower_model(made: t7.TorchObject, file: str, shapes: Nested[InputShape], cl
     return model
 
 
-def _inputs(g: GraphBuilder, shapes: Nested[InputShape]) -> Tensors:
+def _inputs(g: GraphBuilder, shapes: Nested[InputShape], dtype: str | None) -> Tensors:
     if isinstance(shapes, InputShape):
-        return Reference(g.input(shapes.name, shapes.dims))
-    return [_inputs(g, item) for item in shapes]
+        return Reference(g.input(shapes.name, shapes.dims, np.dtype(dtype or np.float32)))
+    return [_inputs(g, item, dtype) for item in shapes]
 
 
 def _outputs(answer: Values, label: str) -> Iterator[tuple[str, ir.Value]]:

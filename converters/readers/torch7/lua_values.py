@@ -131,12 +131,13 @@ class Tensor:
         return f"<{printable(self.typename)} {'x'.join(map(str, self.size)) or 'empty'}>"
 
 
-def tensor_of(array: NDArray[np.float32]) -> Tensor:
+def tensor_of(array: NDArray[np.float32] | NDArray[np.float64]) -> Tensor:
     """A tensor that no file holds, over contiguous elements."""
-    tensor = Tensor("torch.FloatTensor")
+    kind = "Float" if array.dtype == np.float32 else "Double"
+    tensor = Tensor(f"torch.{kind}Tensor")
     tensor.size = array.shape
     tensor.stride = tuple(stride // array.itemsize for stride in array.strides)
-    tensor.storage = Storage("torch.FloatStorage")
+    tensor.storage = Storage(f"torch.{kind}Storage")
     tensor.storage.array = array.reshape(-1)
     return tensor
 

@@ -93,8 +93,10 @@ answers such."""
 class Parameters:
     """Parameters of one graph: the same elements of the file are one initializer, whichever modules share them."""
 
-    def __init__(self, g: GraphBuilder) -> None:
+    def __init__(self, g: GraphBuilder, dtype: str | None = None) -> None:
         self.g = g
+        self.dtype = np.dtype(dtype or np.float32)
+        """Of all parameters, and so of the whole net."""
         self._made: dict[tuple[int, str], ir.Value] = {}
         self._shared: dict[tuple[Any, ...], ir.Value] = {}
 
@@ -140,6 +142,11 @@ class Module:
 
     def __contains__(self, field: str) -> bool:
         return self.object.get(field) is not None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that the model's numbers are converted to."""
+        return self._parameters.dtype
 
     @property
     def version(self) -> float:
@@ -212,7 +219,7 @@ class Module:
         return None if value is None or (isinstance(value, t7.Tensor) and not value.elements) else self.tensor(field)
 
     def tensor(self, field: str, *shape: int | None) -> Array:
-        """The elements of a tensor of floating point numbers, float32 as a view of the file, others as float32.
+        """The elements of a tensor of floating point numbers, in the model's type: a view of the file where they have it.
 
         shape: what it must have, None for any size. Raises ConversionError where it doesn't, or where it holds integers.
         """
@@ -230,7 +237,15 @@ class Module:
         if value.elements > _EXPANDED_LIMIT and value.storage is not None and value.elements > len(value.storage.array):
             raise self.error(f"field '{field}' has {value.elements} elements over a storage of {len(value.storage.array)}")
         array = value.array
-        return array if array.dtype == np.float32 and array.dtype.isnative else array.astype(np.float32)
+        if array.dtype == self.dtype and array.dtype.isnative:
+            return array
+        with np.errstate(over="ignore"):
+            converted = array.astype(self.dtype)
+        if array.dtype.itemsize > self.dtype.itemsize:
+            if not np.array_equal(np.isinf(converted), np.isinf(array)):
+                raise self.source.error(f"field '{field}' holds doubles beyond the range of float32", "keep them: --dtype float64")
+            self._parameters.g.warnings.setdefault(f"{self.source.file}: its doubles become float32; --dtype float64 keeps them")
+        return converted
 
     def param(self, role: str, array: Array | None = None, *, buffer: bool = False) -> ir.Value:
         """The initializer `path.role` of the graph, once, however often this module runs; by default of the field of that name."""

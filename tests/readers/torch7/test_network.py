@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 
 import converters
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError
@@ -236,6 +238,12 @@ def test_indices_make_an_input_of_integers(tmp_path: Path) -> None:
 WARNED = {
     "divide": (module("nn.SpatialAveragePooling", kW=2, kH=2, dW=2, dH=2), {"input": (2, 3, 4, 4)}, "older than the field 'divide'"),
     "sizeAverage": (module("nn.Mean", dimension=2), {"input": (2, 3)}, "older than the field 'sizeAverage'"),
+    "doubles": (linear(weight=np.eye(4)), {"input": (2, 4)}, "its doubles become float32; --dtype float64 keeps them"),
+    "subsampling": (
+        module("nn.SpatialSubSampling", weight=rand(3, 2, 2), bias=rand(3), nInputPlane=3, kW=2, kH=2, dW=2, dH=2),
+        {"input": (2, 3, 4, 4)},
+        "of which nn reads the first 3 numbers",
+    ),
     "future": (module("nn.ReLU", version=7), {"input": (2, 3)}, "nn.ReLU has version 7, newer than any"),
 }
 
@@ -244,3 +252,27 @@ WARNED = {
 def test_warnings(made: Any, inputs: Any, message: str, tmp_path: Path) -> None:
     with pytest.warns(ConversionWarning, match=message):
         converters.load(write(tmp_path, made), inputs=inputs)
+
+
+def test_doubles_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    weight = np.eye(4) / 3
+    path = write(tmp_path, linear(weight=weight, bias=np.zeros(4)))
+    model = converters.load(path, inputs={"input": (2, 4)}, dtype="float64")
+    np.testing.assert_array_equal(np.asarray(model.graph.initializers["weight"].const_value), weight)
+    x = np.random.default_rng(3).standard_normal((3, 4))
+    converters.save(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    by_torch = converters.to_module(model)(torch.from_numpy(x)).detach().numpy()
+    for answer in (by_torch, session.run(None, {"input": x})[0]):
+        assert answer.dtype == np.float64
+        np.testing.assert_allclose(answer, x / 3, rtol=1e-14)
+    with pytest.raises(ConversionError, match="float32 or float64, not float16"):
+        converters.load(path, inputs={"input": (2, 4)}, dtype="float16")
+
+
+def test_doubles_beyond_float32_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, linear(weight=np.eye(4) * 1e39, bias=None))
+    with pytest.raises(ConversionError, match="holds doubles beyond the range of float32; keep them: --dtype float64"):
+        converters.load(path, inputs={"input": (2, 4)})
+    model = converters.load(path, inputs={"input": (2, 4)}, dtype="float64")
+    assert np.asarray(model.graph.initializers["weight"].const_value).max() == 1e39

@@ -178,7 +178,7 @@ def _dense(module: Module) -> Array:
         raise module.error(f"a dense weight of {outputs} by {inputs} kernels would be too large")
     if (table < 1).any() or (table[:, 0] > inputs).any() or (table[:, 1] > outputs).any() or (table != np.floor(table)).any():
         raise module.error(f"field 'connTable' names planes outside 1 to {inputs} (in) and 1 to {outputs} (out)")
-    dense = np.zeros((outputs, inputs, *kernels.shape[1:]), dtype=np.float32)
+    dense = np.zeros((outputs, inputs, *kernels.shape[1:]), dtype=module.dtype)
     np.add.at(dense, (table[:, 1].astype(np.int64) - 1, table[:, 0].astype(np.int64) - 1), kernels)
     return dense
 

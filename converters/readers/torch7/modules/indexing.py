@@ -33,7 +33,7 @@ def lookup_table(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
             raise module.error(f"normType is {p:g}, but must be greater than 0")
         norms = (np.abs(weight.astype(np.float64)) ** p).sum(1, keepdims=True) ** (1 / p)
         if (norms > limit).any():
-            weight = np.where(norms > limit, weight * (limit / (norms + 1e-7)), weight).astype(np.float32)
+            weight = np.where(norms > limit, weight * (limit / (norms + 1e-7)), weight).astype(module.dtype)
     return g.emit("Gather", module.param("weight", weight), indices, axis=0)
 
 
@@ -41,7 +41,7 @@ def lookup_table(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
 def one_hot(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """1 at the 1-based index, 0 elsewhere, in a new last dimension of outputSize. Source: dpnn/OneHot.lua."""
     size = module.integer("outputSize", least=1)
-    values = np.array([0, 1], dtype=np.float32)
+    values = np.array([0, 1], dtype=module.dtype)
     return g.emit("OneHot", from_one(g, x), np.array([size], dtype=np.int64), values, axis=-1)
 
 

@@ -61,7 +61,7 @@ def linear_weight_norm(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value
         raise module.error(f"field 'g' has {gain.size} elements for {len(v)} rows of v")
     eps = module.number("eps", 1e-16)
     norm = np.maximum(np.sqrt((v * v).sum(1, keepdims=True)), eps)
-    return affine(g, module, x, (v * (gain.reshape(-1, 1) / norm)).astype(np.float32))
+    return affine(g, module, x, (v * (gain.reshape(-1, 1) / norm)).astype(module.dtype))
 
 
 @lowers("nn.PartialLinear", on_tensors=True)

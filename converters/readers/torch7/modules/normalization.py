@@ -21,7 +21,7 @@ def _statistics(module: Module, count: int) -> tuple[Array, Array, float]:
     if module.version < 2 and "running_std" in module:
         inverse = module.tensor("running_std", count).astype(np.float64)
         with np.errstate(divide="ignore"):
-            return mean, (inverse**-2 - eps).astype(np.float32), eps
+            return mean, (inverse**-2 - eps).astype(module.dtype), eps
     return mean, module.tensor("running_var", count), eps
 
 
@@ -32,7 +32,7 @@ def batch_normalize(g: GraphBuilder, module: Module, x: ir.Value, channels: int)
     for role, array in (("weight", weight), ("bias", bias)):
         if array is not None and array.shape != (channels,):
             raise module.error(f"field '{role}' has shape {array.shape} for {channels} channels")
-    one, zero = np.ones(channels, dtype=np.float32), np.zeros(channels, dtype=np.float32)
+    one, zero = np.ones(channels, module.dtype), np.zeros(channels, module.dtype)
     operands = [
         g.const(one, role="ones") if weight is None else module.param("weight", weight),
         g.const(zero, role="zeros") if bias is None else module.param("bias", bias),
@@ -92,7 +92,7 @@ def instance_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.V
     for role, array in (("weight", weight), ("bias", bias)):
         if array is not None and array.size != channels:
             raise module.error(f"field '{role}' has {array.size} elements for {channels} channels")
-    one, zero = np.ones(channels, dtype=np.float32), np.zeros(channels, dtype=np.float32)
+    one, zero = np.ones(channels, module.dtype), np.zeros(channels, module.dtype)
     return g.emit(
         "InstanceNormalization",
         x,
@@ -135,7 +135,7 @@ def weight_norm(net: Net, module: Module, x: Tensors) -> Steps:
         raise module.error(f"v of shape {v.shape} and g of {len(gain)} elements don't make a weight of size {size} with outputDim {dim}")
     weight = v * gain / np.sqrt((v * v).sum(1, keepdims=True) + 10e-5)
     order = [size[dim - 1], *(n for axis, n in enumerate(size) if axis != dim - 1)]
-    array = np.ascontiguousarray(np.moveaxis(weight.reshape(order), 0, dim - 1)).astype(np.float32)
+    array = np.ascontiguousarray(np.moveaxis(weight.reshape(order), 0, dim - 1)).astype(module.dtype)
     inner[0].payload["weight"] = t7.tensor_of(array)
     return (yield net.call(module, inner[0], x, 0))
 
@@ -154,7 +154,7 @@ def _corrected(net: Net, module: Module, x: ir.Value, estimate: ir.Value) -> Gen
     sample = g.fixed(x, 1 if g.rank(x) == 4 else 0)
     one_image = [1, *sample] if g.rank(x) == 4 else list(sample)
     with net.as_clones():
-        answer = yield from _inside(net, module, "meanestimator", g.emit("Expand", np.ones((), np.float32), one_image))
+        answer = yield from _inside(net, module, "meanestimator", g.emit("Expand", np.ones((), module.dtype), one_image))
     coefficients = g.reshape(answer, one_image)
     # nn.Replicate puts its dimension in front of the estimate's one channel
     return g.emit("Div", shaped_like(g, module, estimate, x), coefficients, shape=g.shape(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import onnx_ir as ir
@@ -139,7 +139,12 @@ def spatial_sub_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Val
         raise module.error(f"it takes {planes} channels, but its input has shape {g.shape(x)}")
     out = output_sizes(g.fixed(batch, 2), kernel, strides, [0, 0], ceil=False, clip="never")
     total = pool(g, batch, "sum", kernel=kernel, strides=strides, pads=[0, 0], out=out)
-    weight = g.reshape(module.param("weight", module.tensor("weight", planes)), [planes, 1, 1])
+    stored = module.tensor("weight")
+    if stored.shape[0] != planes:
+        raise module.error(f"field 'weight' has shape {stored.shape}, expected {planes}")
+    if stored.ndim > 1:
+        g.warn(f"its weight has shape {stored.shape}, of which nn reads the first {planes} numbers, one a channel; so does the result")
+    weight = g.reshape(module.param("weight", stored.reshape(-1)[:planes]), [planes, 1, 1])
     bias = g.reshape(module.param("bias", module.tensor("bias", planes)), [planes, 1, 1])
     return _unbatch(g, g.emit("Add", g.emit("Mul", total, weight), bias), single)
 
@@ -220,14 +225,14 @@ def max_unpooling(net: Net, module: Module, x: Tensors) -> Tensors:
     sizes, count = g.fixed(source, 2), math.prod(g.fixed(batch, 2))
     flat = g.reshape(batch, [first, channels, count])
     places = g.reshape(indices, [first, channels, count])
-    zeros = _zeros(g, flat, channels, math.prod(sizes))
+    zeros = _zeros(g, flat, channels, math.prod(sizes), module.dtype)
     out = g.emit("ScatterElements", zeros, places, flat, axis=2)
     return Reference(_unbatch(g, g.reshape(out, [first, channels, *sizes]), single))
 
 
-def _zeros(g: GraphBuilder, flat: ir.Value, channels: int, plane: int) -> ir.Value:
+def _zeros(g: GraphBuilder, flat: ir.Value, channels: int, plane: int, dtype: np.dtype[Any]) -> ir.Value:
     batch = g.shape(flat)[0]
     if isinstance(batch, int):
-        return g.emit("Expand", np.zeros((), np.float32), [batch, channels, plane])
+        return g.emit("Expand", np.zeros((), dtype), [batch, channels, plane])
     target = g.emit("Concat", g.emit("Shape", flat, start=0, end=1), g.const(np.array([channels, plane], dtype=np.int64)), axis=0)
-    return g.emit("Expand", np.zeros((), np.float32), target, shape=[batch, channels, plane])
+    return g.emit("Expand", np.zeros((), dtype), target, shape=[batch, channels, plane])
