@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 from converters.packages import MissingPackageError
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from converters.evaluation.accuracy import Accuracy
+    from converters.evaluation.classes import Answer
+    from converters.evaluation.features import Features
+    from converters.evaluation.model import Source
     from converters.files import StrPath
     from converters.inspection import Inspection
     from converters.options import InputSpec
+    from converters.preprocessing import Preprocess as Preprocess
     from converters.strip import StripReport
     from converters.tensors.tensor import Weight
     from converters.verification.compare import Report
@@ -38,6 +43,11 @@ __all__ = [
     "strip_to_weights",
     # what is in a file
     "inspect",
+    # what the model says of images
+    "Preprocess",
+    "classify",
+    "evaluate",
+    "extract_features",
     # errors
     "ConversionError",
     "ConversionWarning",
@@ -200,3 +210,86 @@ def inspect(path: StrPath, key: str | None = None) -> Inspection:
     from converters.inspection import inspect as look
 
     return look(path, key)
+
+
+def classify(
+    model: Source,
+    images: Sequence[StrPath],
+    preprocess: Preprocess,
+    *,
+    labels: StrPath | None = None,
+    top: int = 5,
+    engine: Literal["onnxruntime", "torch"] = "onnxruntime",
+    trust: bool = False,
+) -> list[Answer]:
+    """The `top` most likely classes of each image file, in their order; folders stand for the images in them.
+
+    model: what `load` answered, or the model's one or two files, legacy or converted. preprocess: `Preprocess.recipe("fb-resnet-224")`,
+    or one's own fields. labels: a file with a class on each line. trust: let the .py beside a .pth run. An image that can't be read gets
+    an Answer with its error. Raises ConversionError.
+    """
+    from converters.evaluation import classify as answer
+    from converters.evaluation import open_model, read_labels
+    from converters.options import LoadOptions
+
+    running = open_model(model, LoadOptions(trust=trust), engine=engine)
+    return answer(running, images, preprocess, labels=None if labels is None else read_labels(labels), top=top)
+
+
+def evaluate(
+    model: Source,
+    images: StrPath,
+    preprocess: Preprocess,
+    *,
+    labels: StrPath | None = None,
+    root: StrPath | None = None,
+    batch: int = 32,
+    workers: int = 0,
+    resume: StrPath | None = None,
+    engine: Literal["onnxruntime", "torch"] = "onnxruntime",
+    trust: bool = False,
+) -> Accuracy:
+    """Top-1 and top-5 of a model over a folder FOLDER/CLASS/IMAGE, or over a list file of lines `path label`.
+
+    model, preprocess, engine, trust: as for `classify`. labels: a file of class names that the folders have; root: where a list's paths
+    lie. batch: images at once; workers: processes that decode; resume: a file that takes the answers, from which a stopped run goes on.
+    Raises ConversionError.
+    """
+    import os
+
+    from converters.evaluation import evaluate as measure
+    from converters.evaluation import open_model, read_labels
+    from converters.evaluation.images import read_folder, read_list
+    from converters.options import LoadOptions
+
+    numbers = None if labels is None else read_labels(labels).numbers
+    found = read_folder(images, numbers) if os.path.isdir(images) else read_list(images, root)
+    running = open_model(model, LoadOptions(trust=trust), engine=engine)
+    return measure(running, found, preprocess, batch=batch, workers=workers, resume=resume)
+
+
+def extract_features(
+    model: Source,
+    layers: Sequence[str],
+    images: Sequence[StrPath],
+    preprocess: Preprocess,
+    *,
+    batch: int = 32,
+    engine: Literal["onnxruntime", "torch"] = "onnxruntime",
+) -> Features:
+    """What layers, by their source's names, answer for each image: `.arrays[name]` of shape (images, ...), `.paths`, `.save("out.npz")`.
+
+    model, preprocess, engine: as for `classify`. Raises ConversionError, which lists the names there are.
+    """
+    from converters.evaluation import extract_features as extract
+    from converters.evaluation import open_model
+
+    return extract(open_model(model, engine=engine, layers=layers), layers, images, preprocess, batch=batch)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Preprocess":  # needs numpy, which an import of this package alone doesn't take
+        from converters.preprocessing import Preprocess
+
+        return Preprocess
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

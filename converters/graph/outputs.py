@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from converters.errors import ConversionError, printable
 from converters.graph.passes import remove_unused
+from converters.graph.provenance import original_name
 
 
 def cut(model: ir.Model, names: Sequence[str]) -> None:
@@ -19,9 +20,7 @@ def cut(model: ir.Model, names: Sequence[str]) -> None:
     """
     graph = model.graph
     values = [value for node in graph if node.op_type != "Constant" for value in node.outputs if value.name]
-    found: dict[str, ir.Value] = {
-        str(value.metadata_props["original_name"]): value for value in values if "original_name" in value.metadata_props
-    }
+    found: dict[str, ir.Value] = {original_name(value): value for value in values}
     found |= {str(value.name): value for value in values}
     chosen = []
     for name in names:

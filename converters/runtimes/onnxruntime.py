@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,22 @@ from converters.runtimes.compare import Array
 
 
 def run_onnx(path: StrPath, arrays: Mapping[str, Array], *, optimize: bool = False) -> list[Array]:
-    """The outputs of an ONNX file in onnxruntime on the CPU, in output order.
+    """The outputs of an ONNX file in onnxruntime on the CPU, in output order. Raises ConversionError where it refuses the file.
 
     optimize: let onnxruntime rewrite the graph first, as it does unless told not to; without it the very nodes of the file run.
     """
+    session = _session(path, optimize=optimize)
+    return _run(session, path, {given.name: arrays[given.name] for given in session.get_inputs()})
+
+
+def open_session(path: StrPath, *, threads: int | None = None) -> Callable[[Array], list[Array]]:
+    """A function that runs a model of one input, as often as it is called. threads: processor threads of one call, None for all."""
+    session = _session(path, optimize=True, threads=threads)
+    name = session.get_inputs()[0].name
+    return lambda array: _run(session, path, {name: array})
+
+
+def _session(path: StrPath, *, optimize: bool, threads: int | None = None) -> Any:
     packages.require("onnxruntime")
     import onnxruntime
 
@@ -25,11 +38,23 @@ def run_onnx(path: StrPath, arrays: Mapping[str, Array], *, optimize: bool = Fal
     options.log_severity_level = 3
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        names = [i.name for i in session.get_inputs()]
-        return [np.asarray(r) for r in session.run(None, {name: arrays[name] for name in names})]
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as problem:
-        if not type(problem).__module__.startswith("onnxruntime"):  # whose classes of errors have no base of their own
-            raise
-        raise ConversionError(f"onnxruntime refuses it: {printable(problem, 400)}", path=os.fspath(path)) from problem
+        raise _refusal(problem, path) from problem
+
+
+def _run(session: Any, path: StrPath, feed: Mapping[str, Array]) -> list[Array]:
+    try:
+        return [np.asarray(result) for result in session.run(None, dict(feed))]
+    except Exception as problem:
+        raise _refusal(problem, path) from problem
+
+
+def _refusal(problem: Exception, path: StrPath) -> Exception:
+    """onnxruntime's errors, whose classes have no base of their own, as ours; any other as it is."""
+    if not type(problem).__module__.startswith("onnxruntime"):
+        return problem
+    return ConversionError(f"onnxruntime refuses it: {printable(problem, 400)}", path=os.fspath(path))

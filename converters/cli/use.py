@@ -1,0 +1,184 @@
+"""classify, extract-features and evaluate: what a converted model, or the original, says of images."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from converters import formats, packages
+from converters.cli import terminal
+from converters.cli.arguments import UsageError, input_spec
+from converters.errors import printable
+from converters.options import LoadOptions
+
+if TYPE_CHECKING:
+    from converters.evaluation import Accuracy, RunningModel
+    from converters.preprocessing import Preprocess
+
+
+def add(commands: Any) -> None:
+    """Adds the commands to the parser."""
+    command = _add(commands, "classify", "MODEL IMAGE...: the most likely classes of images", _classify)
+    command.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes (default 5)")
+    command = _add(commands, "extract-features", "MODEL IMAGE|FOLDER...: what inner layers answer", _extract)
+    command.add_argument("--layer", action="append", required=True, metavar="NAME", help="a layer by its source's name; repeat it for more")
+    command.add_argument("--save", required=True, metavar="OUT", help="out.npz, out.safetensors or out.t7")
+    command.add_argument("--force", action="store_true", help="overwrite the target if it exists")
+    command = _add(commands, "evaluate", "MODEL FOLDER: top-1 and top-5 over FOLDER/CLASS/IMAGE, or over a list", _evaluate)
+    command.add_argument("--list", metavar="FILE", help="lines `path label` instead of a folder; labels count from 0")
+    command.add_argument("--root", metavar="DIR", help="where the paths of --list lie (default: beside it)")
+    command.add_argument(
+        "--labels", metavar="FILE", help="the classes, one a line: folders of these names or ImageNet ids get their numbers"
+    )
+    command.add_argument("--batch", type=int, default=32, metavar="N", help="images that the model gets at once (default 32)")
+    command.add_argument("--workers", type=int, metavar="N", help="processes that decode images (default: one for each core)")
+    command.add_argument(
+        "--resume", nargs="?", const="", metavar="FILE", help="write answers down as they come, and go on where a run stopped"
+    )
+
+
+def _add(commands: Any, name: str, words: str, run: Any) -> Any:
+    command = commands.add_parser(name, help=words)
+    command.add_argument("files", nargs="+", metavar="FILE", help="the model's one or two files, then images or folders")
+    command.add_argument("--preprocess", metavar="FILE.json", help="the preprocessing as JSON fields")
+    command.add_argument("--recipe", metavar="NAME", help="the preprocessing of a published model, by name")
+    command.add_argument(
+        "--input", action="append", default=[], type=input_spec, metavar="NAME=1x3x224x224", help="shape of the model's input"
+    )
+    command.add_argument("--output", metavar="NAME", help="which of several outputs")
+    command.add_argument("--key", help="where the model sits in a checkpoint")
+    command.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code")
+    command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
+    command.add_argument("--trust", action="store_true", help="let code that you name, or the .py beside a .pth, run")
+    command.add_argument("--engine", choices=("onnxruntime", "torch"), default="onnxruntime", help="what runs the model")
+    command.add_argument("--threads", type=int, metavar="N", help="processor threads of the engine")
+    command.add_argument("--json", action="store_true", help="print the answer, or the error, as JSON")
+    command.set_defaults(run=run)
+    return command
+
+
+def _split(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The model's files, told by their content, and the rest."""
+    first = formats.recognise(files[0])
+    row = formats.format_of(first)
+    second = row.files[1].kinds if row is not None and len(row.files) > 1 else ()
+    if len(files) > 1 and second and os.path.isfile(files[1]) and formats.recognise(files[1]).kind.name in second:
+        return list(files[:2]), list(files[2:])
+    return list(files[:1]), list(files[1:])
+
+
+def _open(asked: argparse.Namespace, paths: Sequence[str], layers: Sequence[str] = ()) -> tuple[RunningModel, Preprocess]:
+    packages.check("PIL", "onnxruntime" if asked.engine == "onnxruntime" else "torch", extra="images")
+    from converters.evaluation import open_model
+    from converters.preprocessing import Preprocess
+
+    if (asked.recipe is None) == (asked.preprocess is None):
+        raise UsageError("say how images are preprocessed: --recipe NAME or --preprocess FILE.json")
+    preprocess = Preprocess.recipe(asked.recipe) if asked.recipe else Preprocess.from_json(asked.preprocess)
+    options = LoadOptions(
+        inputs=dict(asked.input),
+        key=asked.key,
+        outputs=() if asked.output is None else (asked.output,),
+        code=asked.code,
+        factory=asked.model,
+        trust=asked.trust,
+        notify=terminal.say,
+    )
+    return open_model(paths, options, engine=asked.engine, threads=asked.threads, layers=layers), preprocess
+
+
+def _classify(asked: argparse.Namespace) -> int:
+    paths, images = _split(asked.files)
+    if not images:
+        raise UsageError("convert classify: give images behind the model")
+    model, preprocess = _open(asked, paths)
+    from converters.evaluation import classify, read_labels
+
+    labels = read_labels(asked.labels) if asked.labels else None
+    answers = classify(model, images, preprocess, labels=labels, top=asked.top, notify=terminal.say)
+    if asked.json:
+        terminal.tell_json({"images": [answer.as_dict() for answer in answers]})
+    else:
+        for answer in answers:
+            terminal.tell(f"{printable(answer.path, 400)}:" + (f" {answer.error}" if answer.error else ""))
+            for _, label, probability in answer.top:
+                terminal.tell(f"  {probability:.6f}  {printable(label)}")
+    return 0 if any(answer.top for answer in answers) else 1
+
+
+def _extract(asked: argparse.Namespace) -> int:
+    from converters.files import check_target
+
+    paths, images = _split(asked.files)
+    if not images:
+        raise UsageError("convert extract-features: give images behind the model")
+    check_target(asked.save, force=asked.force)
+    model, preprocess = _open(asked, paths, asked.layer)
+    from converters.evaluation import extract_features
+
+    found = extract_features(model, asked.layer, images, preprocess)
+    found.save(asked.save, force=asked.force)
+    facts = {"written": asked.save, "images": len(found.paths), "broken": found.broken}
+    shapes = {name: list(array.shape) for name, array in found.arrays.items()}
+    if asked.json:
+        terminal.tell_json({**facts, "layers": shapes})
+    else:
+        for path, words in found.broken.items():
+            terminal.say(f"left out: {printable(path, 400)}: {words}")
+        for name, shape in shapes.items():
+            terminal.tell(f"{printable(name)}: {'x'.join(map(str, shape))}")
+        terminal.tell(f"written: {printable(asked.save, 400)}")
+    return 0
+
+
+def _evaluate(asked: argparse.Namespace) -> int:
+    paths, rest = _split(asked.files)
+    if bool(rest) == bool(asked.list) or len(rest) > 1:
+        raise UsageError("convert evaluate: give one folder behind the model, or --list FILE")
+    model, preprocess = _open(asked, paths)
+    from converters.evaluation import evaluate, read_labels
+    from converters.evaluation.images import read_folder, read_list
+
+    numbers = read_labels(asked.labels).numbers if asked.labels else None
+    images = read_list(asked.list, asked.root) if asked.list else read_folder(rest[0], numbers)
+    workers = asked.workers if asked.workers is not None else (os.cpu_count() or 1)
+    shown = _progress(len(images)) if sys.stderr.isatty() else None
+    state = evaluate(
+        model, images, preprocess, batch=asked.batch, workers=workers if len(images) >= 200 else 0, resume=_record(asked), progress=shown
+    )
+    if asked.json:
+        terminal.tell_json(state.as_dict())
+    else:
+        for path, words in state.broken.items():
+            terminal.say(f"left out: {printable(path, 400)}: {words}")
+        terminal.tell(str(state))
+    return 0 if state.images else 1
+
+
+def _record(asked: argparse.Namespace) -> str | None:
+    """The file of --resume; without a name, one in this folder that belongs to the same words."""
+    if asked.resume != "":
+        return None if asked.resume is None else str(asked.resume)
+    words = repr([asked.files, asked.list, asked.labels, asked.recipe, asked.preprocess])
+    return f"evaluate-{hashlib.sha256(words.encode()).hexdigest()[:12]}.jsonl"
+
+
+def _progress(total: int) -> Any:
+    """Shows the state on one line of the terminal."""
+    import time
+
+    begun = time.perf_counter()
+
+    def show(state: Accuracy) -> None:
+        done = state.images + len(state.broken)
+        speed = done / max(time.perf_counter() - begun, 1e-9)
+        part = state.top1 / state.images if state.images else 0.0
+        sys.stderr.write(f"\r{done:,} of {total:,} images, {speed:,.0f} images/s, top-1 {part:.2%} " + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+    return show

@@ -1,0 +1,109 @@
+"""Which images there are, and their pixels: folders, list files, and workers that decode them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from converters.errors import ConversionError
+from converters.files import StrPath
+from converters.preprocessing import Preprocess
+
+SUFFIXES = frozenset(".bmp .gif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+"""Names of files in a folder that count as images; what they are is told by their content."""
+AHEAD = 4
+"""Batches that workers decode before they are asked for."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image file and its class, counted from 0."""
+
+    path: str
+    label: int
+
+
+def find_images(paths: Iterable[StrPath]) -> list[str]:
+    """Image files: those given, and those in folders that are given, sorted. Raises ConversionError for a folder without any."""
+    found: list[str] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(os.fspath(path))
+            continue
+        inside = sorted(str(file) for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not inside:
+            raise ConversionError("holds no images", path=os.fspath(path))
+        found += inside
+    return found
+
+
+def read_folder(folder: StrPath, classes: Mapping[str, int] | None = None) -> list[Labelled]:
+    """Images in ImageNet's layout, FOLDER/CLASS/IMAGE. A subfolder is the class of its name in `classes`, else they are counted in order.
+
+    Raises ConversionError where there are no subfolders, or `classes` has some of their names alone.
+    """
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ConversionError("holds no folders of images, one for each class", path=os.fspath(folder))
+    known = [name for name in names if name in (classes or {})]
+    if known and len(known) < len(names):
+        strange = next(name for name in names if name not in (classes or {}))
+        raise ConversionError(f"the folder '{strange}' is no class of the labels file, others are", path=os.fspath(folder))
+    numbers = dict(classes or {}) if known else {name: number for number, name in enumerate(names)}
+    return [
+        Labelled(str(file), numbers[name])
+        for name in names
+        for file in sorted(Path(folder, name).rglob("*"))
+        if file.suffix.lower() in SUFFIXES and file.is_file()
+    ]
+
+
+def read_list(path: StrPath, root: StrPath | None = None) -> list[Labelled]:
+    """A list file of lines `path label`, paths below `root` (default: the list's folder) even with a slash in front; they may hold blanks.
+
+    Raises ConversionError for a line without a label, which counts from 0.
+    """
+    base = Path(path).parent if root is None else Path(root)
+    found = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            name, _, label = line.strip().rpartition(" ")
+            if not name.strip() or not label.isdigit():
+                raise ConversionError("isn't `path label`", path=os.fspath(path), line=number, hint="labels are numbers from 0")
+            found.append(Labelled(str(base / name.strip().lstrip("/")), int(label)))
+    if not found:
+        raise ConversionError("the list holds no images", path=os.fspath(path))
+    return found
+
+
+def decode(preprocess: Preprocess, path: str) -> NDArray[Any] | str:
+    """The image as the model's input (crops, C, H, W); what is wrong with one that can't be read."""
+    try:
+        return preprocess(path)
+    except ConversionError as problem:
+        return problem.what + (f"; {problem.hint}" if problem.hint else "")
+
+
+def decoded(preprocess: Preprocess, paths: Sequence[str], *, workers: int = 0, ahead: int = 64) -> Iterator[tuple[int, NDArray[Any] | str]]:
+    """Position and pixels (or what is wrong) of each image, in order. workers: processes that decode, 0 for none."""
+    if workers < 1 or len(paths) < 2 * workers:
+        for position, path in enumerate(paths):
+            yield position, decode(preprocess, path)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting: list[Future[NDArray[Any] | str]] = []
+        asked = 0
+        for position in range(len(paths)):
+            while asked < len(paths) and asked - position < ahead:
+                waiting.append(pool.submit(decode, preprocess, paths[asked]))
+                asked += 1
+            yield position, waiting.pop(0).result()
