@@ -300,25 +300,41 @@ def _wrapper(cls: Global) -> Handler:
 
 
 def _build_wrapper(machine: Machine, stub: Stub, state: Any) -> None:
-    """The states of a tensor's or Parameter's __setstate__ over the years (torch/_tensor.py, torch/autograd/variable.py).
-
-    (requires_grad, volatile, hooks); (data, grad, hooks, requires_grad, volatile); (storage, offset, size, stride[, ...]).
-    """
-    if isinstance(state, tuple):
-        if state and isinstance(state[0], TypedStorage) and len(state) >= 4:
-            stub.data = make_tensor(*state[:4])
-        elif state and (isinstance(state[0], Stub) or as_weight(state[0]) is not None):
-            stub.data = state[0]
-    elif isinstance(state, dict):
-        stub.attributes.update(state)
-        if as_weight(state.get("data")) is not None:
-            stub.data = state["data"]
+    """A Parameter, Variable or typed tensor that is made first and filled then."""
+    data = _data_of(state)
+    if data is not None:
+        stub.data = data
 
 
 def _build_other(target: Any, state: Any) -> None:
-    """A state for a tensor: its Python attributes, which are no weights. Anything else has no state."""
+    """The same for a tensor that is there already: it becomes what the state says, wherever it was put before."""
     if not isinstance(target, Tensor | RebuiltTensor):
         raise FormatError(f"a state is given to a {type(target).__name__}")
+    data = as_weight(_data_of(state))
+    if data is None:
+        return
+    if not isinstance(target, Tensor) or not isinstance(data, Tensor) or data.torch_dtype != target.torch_dtype:
+        raise FormatError("a tensor is given another one's data of another type, which torch refuses as well")
+    if target.quantizer is not None or data.quantizer is not None or target.conj or target.neg:
+        raise UnsupportedError("a quantized or conjugated tensor is given other data after it is made")
+    target.storage, target.offset, target.shape, target.stride = data.storage, data.offset, data.shape, data.stride
+    target.conj, target.neg = data.conj, data.neg
+
+
+def _data_of(state: Any) -> Any:
+    """The data in a state of a tensor's or Parameter's __setstate__ over the years (torch/_tensor.py, torch/autograd/variable.py).
+
+    (requires_grad, volatile, hooks): none; (data, grad, hooks, requires_grad, volatile); (storage, offset, size, stride).
+    Raises FormatError for any other, as torch's weights_only does.
+    """
+    if isinstance(state, tuple):
+        if len(state) == 3 and isinstance(state[0], bool):
+            return None
+        if len(state) == 4 and isinstance(state[0], TypedStorage):
+            return make_tensor(*state)
+        if len(state) == 5 and (isinstance(state[0], Stub) or as_weight(state[0]) is not None):
+            return state[0]
+    raise FormatError("a tensor is given a state (BUILD) that is none of torch's, so that nobody can say what it becomes")
 
 
 # -- plain torch values

@@ -160,6 +160,8 @@ def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *
         element, untyped = storage_dtype(cls)
         total = count(numel, "a storage's length")
         if key in storages:
+            if element is not storages[key].element and not untyped and not storages[key].untyped:
+                raise FormatError(f"the storage '{printable(key)}' is used as {storages[key].element.name} and as {element.name}")
             return storages[key]
         entry = archive.entry(place(key))
         if entry.size != total * element.itemsize:

@@ -84,7 +84,9 @@ def read_stream(view: memoryview, budget: Budget, depth: int = 0) -> Legacy:
             total = count(numel, "a storage's length")
             storages[key] = TypedStorage(_Later(total * element.itemsize), element, total, untyped=untyped)
         else:
-            storage_dtype(cls)
+            element, untyped = storage_dtype(cls)
+            if element is not storages[key].element and not untyped and not storages[key].untyped:
+                raise FormatError(f"the storage '{printable(key)}' is used as {storages[key].element.name} and as {element.name}")
         window = more[0] if more else None
         return storages[key] if window is None else _window(views, storages[key], window)
 
