@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from converters.errors import about, printable
 from converters.files import StrPath
-from converters.formats import format_of, load_weights, recognise
+from converters.formats import format_of, read_weights, recognise
 from converters.options import LoadOptions
 
 
@@ -23,7 +23,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found. kind: what the file is, in words; format: which format reads it, None for none; nbytes: its size."""
+    """What `inspect` found.
+
+    kind: what the file is, in words; format: which format reads it, None for none; nbytes: its size; suspicious: harmful calls that
+    a pickle asks for, none of which ran.
+    """
 
     path: str
     kind: str
@@ -31,15 +35,19 @@ class Inspection:
     nbytes: int
     tensors: dict[str, TensorInfo] = field(default_factory=dict)
     hint: str | None = None
+    suspicious: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
         """The answer as plain data, for JSON."""
         tensors = {name: {"dtype": tensor.dtype, "shape": list(tensor.shape)} for name, tensor in self.tensors.items()}
-        return {"path": self.path, "kind": self.kind, "format": self.format, "bytes": self.nbytes, "hint": self.hint, "tensors": tensors}
+        plain: dict[str, object] = {"path": self.path, "kind": self.kind, "format": self.format, "bytes": self.nbytes, "hint": self.hint}
+        return plain | {"tensors": tensors, "suspicious": self.suspicious}
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
         lines = [f"{printable(self.path, 400)}: {self.kind}, {self.nbytes:,} bytes{hint}"]
+        if self.suspicious:
+            lines.append(f"  not run: {', '.join(self.suspicious[:20])}")
         return "\n".join([*lines, *(f"  {printable(name)}: {tensor}" for name, tensor in self.tensors.items())])
 
 
@@ -47,9 +55,11 @@ def inspect(path: StrPath, key: str | None = None) -> Inspection:
     """What a file is, and which tensors are in it. key: where the weights sit in a checkpoint. Raises ConversionError."""
     file = recognise(path)
     row = format_of(file)
-    tensors = {}
+    tensors: dict[str, TensorInfo] = {}
+    suspicious: list[str] = []
     if row is not None and file.kind.name in row.weights_kinds:
         with about(path):
-            weights = load_weights(file, LoadOptions(key=key))
-        tensors = {name: TensorInfo(weight.torch_dtype, tuple(weight.shape)) for name, weight in weights.items()}
-    return Inspection(file.path, file.kind.words, row.name if row else None, len(file.view), tensors, file.kind.hint or None)
+            state = read_weights(file, LoadOptions(key=key))
+        tensors = {name: TensorInfo(weight.torch_dtype, tuple(weight.shape)) for name, weight in state.tensors.items()}
+        suspicious = state.suspicious
+    return Inspection(file.path, file.kind.words, row.name if row else None, len(file.view), tensors, file.kind.hint or None, suspicious)

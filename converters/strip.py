@@ -22,11 +22,6 @@ from converters.tensors.tensor import Tensor, ties
 
 _TARGETS = (".pth", ".pt", ".bin", ".safetensors")
 _ENDINGS = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".model", ".t7", ".safetensors", ".params", ".caffemodel", ".h5", ".onnx")
-_SUSPECT = re.compile(
-    r"(os|posix|nt|subprocess|sys|socket|shutil|runpy|webbrowser|commands|pty|ctypes|importlib|pickle|marshal|pydoc|timeit|pdb)\.\w+|"
-    r"(code\.Interactive|multiprocessing\.|torch\.hub\.|torch\.serialization\.load|torch\.load)\w*"
-)
-_SUSPECT_CALLS = {"eval", "exec", "execfile", "compile", "open", "__import__", "map", "filter", "apply", "input", "setattr"}
 
 
 @dataclass(frozen=True)
@@ -200,12 +195,8 @@ def _report(origin: Path, goal: Path, state: StateDict, folded: list[str]) -> St
         classes[name] = classes.get(name, 0) + 1
     report = StripReport(origin, goal, state.form, state.key, len(state.tensors), parameters, dtypes, classes)
     report.tied, report.folded, report.left_out, report.unknown = ties(state.tensors), folded, state.left_out, state.unknown
-    report.suspicious = [name for name in state.called if _is_suspect(name)]
+    report.suspicious = state.suspicious
     return report
-
-
-def _is_suspect(name: str) -> bool:
-    return _SUSPECT.fullmatch(name) is not None or (name.startswith("builtins.") and name.removeprefix("builtins.") in _SUSPECT_CALLS)
 
 
 def _write_sources(sources: list[ClassSource], folder: Path, *, force: bool) -> list[Path]:

@@ -39,8 +39,8 @@ class StateDict:
 
     form: what the file is, in words ("zip checkpoint"). key: where in the file the weights sit. metadata: state_dict._metadata.
     classes: each module's path and class (empty where the file holds a bare dictionary). spectral_dims: the axis of a weight under
-    torch's old spectral_norm, where the file says it. left_out: what else the file holds. unknown: what
-    only the classes' code could say. called: what the file would have called; nothing of it ran. sources: the classes' source text.
+    torch's old spectral_norm, where the file says it. left_out: what else the file holds. unknown: what only the classes' code could
+    say. suspicious: harmful calls that the file asks for; nothing of it ran. sources: the classes' source text.
     """
 
     tensors: dict[str, Weight] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class StateDict:
     spectral_dims: dict[str, int] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    called: list[str] = field(default_factory=list)
+    suspicious: list[str] = field(default_factory=list)
     sources: list[ClassSource] = field(default_factory=list)
 
 

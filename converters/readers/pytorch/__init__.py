@@ -7,6 +7,7 @@ from converters.files import StrPath
 from converters.options import DEFAULTS, LoadOptions
 from converters.readers.pytorch.archives.archive import read_checkpoint
 from converters.readers.pytorch.choose import select
+from converters.readers.pytorch.pickles.suspects import naming
 from converters.tensors.state_dict import StateDict
 
 __all__ = ["read_weights"]
@@ -18,5 +19,5 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     The options give the key, a dotted path. Raises ConversionError where there are none, or several sets of which no key chooses one.
     """
     checkpoint = read_checkpoint(path)
-    with about(path):
+    with about(path), naming(checkpoint.called):
         return select(checkpoint, options.key)

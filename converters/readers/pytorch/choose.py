@@ -12,6 +12,7 @@ from converters.readers.pytorch.archives.archive import Checkpoint
 from converters.readers.pytorch.contents import AVERAGE, MAIN, OTHER, Weighing, parts
 from converters.readers.pytorch.modules import is_module, key_text, mapping_state, module_state, with_numbers
 from converters.readers.pytorch.pickles.stubs import Items, Stub
+from converters.readers.pytorch.pickles.suspects import suspects
 from converters.readers.pytorch.tensors import as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
@@ -47,7 +48,7 @@ def select(checkpoint: Checkpoint, key: str | None = None) -> StateDict:
     inner = [replace(entry, path=".".join((*steps, entry.path))) for entry in state.left_out]
     state.left_out = [*inner, *_rest(checkpoint.root, steps, state)]
     state.form = _FORMS.get(checkpoint.form, f"{checkpoint.form} checkpoint")
-    state.called, state.sources = checkpoint.called, checkpoint.sources
+    state.suspicious, state.sources = suspects(checkpoint.called), checkpoint.sources
     return state
 
 

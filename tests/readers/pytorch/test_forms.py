@@ -114,10 +114,54 @@ def test_big_endian_untyped_storage(tmp_path: Path) -> None:
     assert got["w"].dtype == torch.uint16 and got["w"].tolist() == [1, 2, 3]
 
 
-def test_first_class_of_a_storage_decides(tmp_path: Path) -> None:
+def test_a_storage_has_one_type(tmp_path: Path) -> None:
     index = dictionary({"a": tensor("0", 6, (6,), (1,)), "b": tensor("0", 6, (6,), (1,), kind="torch IntStorage")})
-    got = strip(zipped(tmp_path / "m.pth", index))
-    assert got["b"].dtype == torch.float32 and torch.equal(got["a"], got["b"])
+    for path in (zipped(tmp_path / "m.pth", index), stream(tmp_path / "n.pth", old_index(index), {"0": DATA["0"]})):
+        with pytest.raises(FormatError, match="the storage '0' is used as float32 and as int32"):
+            read_weights(path)
+
+
+SET = b"(" + storage("0", 6) + number(2) + numbers((2,)) + numbers((2,)) + b"tb"  # BUILD with (storage, offset, size, stride)
+STATES: dict[str, tuple[bytes, Any]] = {
+    "another view": (tensor("0", 6, (6,), (1,)) + SET, [2.0, 4.0]),
+    "requires_grad": (tensor("0", 6, (2,), (1,)) + b"(\x89\x89}tb", [0.0, 1.0]),
+    "a typed tensor": (b"ctorch\nFloatTensor\n)R" + SET, [2.0, 4.0]),
+    "a parameter": (b"ctorch.nn.parameter\nParameter\n" + tensor("0", 6, (6,), (1,)) + b"\x85R" + SET, [2.0, 4.0]),
+    "data of a variable": (b"ctorch.autograd\nVariable\n)R(" + tensor("0", 6, (2,), (1,)) + b"N}\x89\x89tb", [0.0, 1.0]),
+    "another type": (tensor("1", 3, (3,), (1,), kind="torch LongStorage") + SET, "another type"),
+    "a dictionary": (tensor("0", 6, (6,), (1,)) + b"}" + text("data") + number(1) + b"sb", "none of torch's"),
+    "one of two fields": (tensor("0", 6, (6,), (1,)) + b"(" + storage("0", 6) + number(2) + b"tb", "none of torch's"),
+    "a number": (tensor("0", 6, (6,), (1,)) + number(3) + b"b", "none of torch's"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_given_to_a_tensor(name: str, tmp_path: Path) -> None:
+    value, expected = STATES[name]
+    data = {"0": DATA["0"], "1": np.arange(3, dtype="<i8").tobytes()}
+    path = zipped(tmp_path / "m.pth", dictionary({"w": value}), data)
+    if isinstance(expected, str):
+        with pytest.raises(FormatError, match=expected):
+            read_weights(path)
+    else:
+        assert strip(path)["w"].tolist() == expected
+        if name in ("another view", "a typed tensor"):  # torch's weights_only takes these, torch itself all of them
+            assert torch.load(path, weights_only=True)["w"].tolist() == expected
+
+
+def test_several_checkpoints_in_one_file_are_refused(tmp_path: Path) -> None:
+    one, two = (
+        zipped(tmp_path / "1.pth", dictionary(HONEST)).read_bytes(),
+        stream(tmp_path / "2.pth", old_index(dictionary(HONEST))).read_bytes(),
+    )
+    path = tmp_path / "m.pth"
+    for content in (two + two, two + one, one + one, pickle.dumps({"a": np.ones(2)}) * 2):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match="one after the other"):
+            read_weights(path)
+    path.write_bytes(two + b"junk")
+    with pytest.warns(ConversionWarning, match="4 bytes after its end"):
+        compare(strip(path), WANT)
 
 
 def test_stream(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import struct
 import warnings
 import zipfile
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 
 from converters import strip_to_weights
 from converters.errors import ConversionError, ConversionWarning, FormatError
+from converters.inspection import inspect
 from converters.readers.pytorch import read_weights
 from converters.readers.pytorch.archives.archive import read_checkpoint
+from converters.readers.pytorch.pickles.interface import Budget
 from tests.readers.pytorch import classes
 from tests.readers.pytorch.files import DATA, HONEST, dictionary, number, numbers, old_index, storage, stream, tarred, tensor, text, zipped
 from tests.readers.pytorch.test_forms import json_script
@@ -291,7 +294,7 @@ STREAMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "storage nobody has": (lambda p: stream(p, old_index(dictionary({})), DATA), "nothing refers to"),
     "keys that are no list": (lambda p: stream(p, old_index(dictionary(HONEST)), keys=b"K\x01."), "isn't a list"),
     "another length": (lambda p: stream(p, old_index(dictionary(HONEST)), {"0": DATA["0"][:8], "1": DATA["1"]}), "2 elements"),
-    "another magic number": (lambda p: stream(p, old_index(dictionary(HONEST)), magic=b"\x80\x02K\x01."), "no weights"),
+    "another magic number": (lambda p: stream(p, old_index(dictionary(HONEST)), magic=b"\x80\x02K\x01."), "one after the other"),
     "view outside": (
         lambda p: stream(p, dictionary({"w": V2 + storage("0", 6, more=b"(" + text("v") + number(5) + number(3) + b"t") + number(0)}), {}),
         "view of 3 elements at 5",
@@ -416,7 +419,7 @@ def test_any_bytes_are_refused_or_read(data: bytes, start: bytes) -> None:
     from converters.readers.pytorch.archives.archive import _read
 
     try:
-        _read(memoryview(start + data), "m.pth", 0)
+        _read(memoryview(start + data), Budget(), "m.pth", 0)
     except ConversionError as problem:
         assert len(str(problem)) < 5000
 
@@ -428,5 +431,20 @@ def test_names_in_messages_are_made_safe(tmp_path: Path) -> None:
 
 def test_read_checkpoint_reports_the_file(tmp_path: Path) -> None:
     (tmp_path / "m.pth").write_bytes(io.BytesIO(b"\x80\x02K").getvalue())
-    with pytest.raises(FormatError, match=r"^m\.pth: "):
+    with pytest.raises(FormatError, match=re.escape(f"{tmp_path}/m.pth: ")):
         read_checkpoint(tmp_path / "m.pth")
+
+
+def test_calls_that_a_pickle_asks_for_are_named_wherever_it_is_looked_at(tmp_path: Path) -> None:
+    evil = b"cos\nsystem\n" + text("echo") + b"\x85R"
+    named = r"asks to call os\.system, which was not run"
+    path = tmp_path / "m.pth"
+    for content in (b"\x80\x02" + evil + b".", b"\x80\x02]" + evil + b"a\xff"):  # nothing that is a weight; broken after the call
+        path.write_bytes(content)
+        with pytest.raises(FormatError if content.endswith(b"\xff") else ConversionError, match=named):
+            read_weights(path)
+    zipped(path, dictionary({**HONEST, "note": evil}))
+    with pytest.warns(ConversionWarning, match=r"asks to call os\.system; nothing of it was run"):
+        assert strip_to_weights(path, tmp_path / "out.pth").suspicious == ["os.system"]
+    found = inspect(path)
+    assert found.suspicious == found.as_dict()["suspicious"] == ["os.system"] and "not run: os.system" in str(found)

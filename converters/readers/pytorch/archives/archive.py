@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConversionWarning, FormatError, about, printable
+from converters.errors import FormatError, about, printable, warn
 from converters.files import StrPath, map_file
 from converters.readers.pytorch.archives.stream import MAGIC, nested_storage, read_stream, read_tar, tar_members
 from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
@@ -18,6 +17,7 @@ from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
 from converters.readers.pytorch.modules import Script
 from converters.readers.pytorch.pickles.interface import Budget
 from converters.readers.pytorch.pickles.machine import Unpickler
+from converters.readers.pytorch.pickles.suspects import naming
 from converters.readers.pytorch.sizes import count
 from converters.readers.pytorch.tensors import TypedStorage, storage_dtype, tensor_rules
 from converters.tensors.state_dict import ClassSource
@@ -26,6 +26,9 @@ from converters.tensors.storage import Storage, SwappedStorage
 _NESTING = 2  # archives in archives
 _NAMES = 8  # of an archive's members, in a message
 _DAMAGED = "its storages were never written (torch's skip_data): there are no weights in it"
+
+
+_SEVERAL = "save each in a file of its own"
 
 
 @dataclass
@@ -37,7 +40,6 @@ class Checkpoint:
     by class (no buffers: a class of before 1.5, which doesn't list them).
     """
 
-    name: str
     form: str
     root: Any
     sources: list[ClassSource] = field(default_factory=list)
@@ -48,61 +50,70 @@ class Checkpoint:
 def read_checkpoint(path: StrPath) -> Checkpoint:
     """Reads a checkpoint's structure; its tensors stay views of the mapped file. Nothing in it is imported or called.
 
-    Raises FormatError for a file that is broken, hostile or something else, and says what it is.
+    Raises FormatError for a file that is broken, hostile or something else.
     """
-    name = os.fspath(path)
     view = map_file(path)
+    budget = Budget(len(view))
     collecting = gc.isenabled()
     gc.disable()  # a tree of a million objects is built and nothing is thrown away: looking for garbage takes most of the time
-    with about(path):
-        try:
-            return _read(view, name, 0)
-        except MemoryError as problem:
-            raise FormatError("needs more memory than there is: it is broken or hostile") from problem
-        finally:
-            if collecting:
-                gc.enable()
+    try:
+        with about(path), naming(budget.called):
+            checkpoint = _read(view, budget, os.fspath(path), 0)
+    except MemoryError as problem:
+        raise FormatError("needs more memory than there is: it is broken or hostile", path=os.fspath(path)) from problem
+    finally:
+        if collecting:
+            gc.enable()
+    checkpoint.called = list(budget.called)
+    return checkpoint
 
 
-def _read(view: memoryview, name: str, depth: int) -> Checkpoint:
-    head = bytes(view[:4096])
+def _read(view: memoryview, budget: Budget, name: str, depth: int) -> Checkpoint:
+    head = bytes(view[:512])
     if head.startswith(b"PK"):
-        return _read_zip(view, name, depth)
+        return _read_zip(view, budget, name, depth)
     if head[257:262] == b"ustar" or re.match(rb"(\./)?(sys_info|pickle|storages|tensors)\0", head):
-        return _read_tar_file(view, name, depth)
-    return _read_pickle(view, name, head)
+        return _read_tar_file(view, budget, name, depth)
+    return _read_pickle(view, budget, name, head)
 
 
-def _read_pickle(view: memoryview, name: str, head: bytes) -> Checkpoint:
+def _read_pickle(view: memoryview, budget: Budget, name: str, head: bytes) -> Checkpoint:
     """The stream of 0.4-1.5, whose first pickle is a magic number, or a plain pickle."""
-    budget = Budget(len(view))
     certain = re.match(rb"\x80[\x00-\x05]", head) is not None
+    strange = f"is no PyTorch checkpoint (its first bytes are {head[:8].hex(' ')})"
     if not certain and not re.match(rb"[(c\]}LI)lda]", head):
-        raise FormatError("is no PyTorch checkpoint")
+        raise FormatError(strange)
     first = Unpickler(view, tensor_rules(None, nested_storage(budget)), budget=budget)
     try:
         value = first.load()
     except FormatError:
         if certain:
             raise
-        raise FormatError("is no PyTorch checkpoint") from None
-    if isinstance(value, int) and value == MAGIC:
-        legacy = read_stream(view, Budget(len(view)))
-        if legacy.left:
-            words = f"{printable(name)}: {legacy.left} bytes after the last storage mean nothing and are left out"
-            warnings.warn(words, ConversionWarning, stacklevel=2)
-        return Checkpoint(name, "stream", legacy.root, legacy.sources, list(legacy.called))
-    return Checkpoint(name, "pickle", value, called=list(first.called))
+        raise FormatError(strange) from None
+    if not isinstance(value, int) or value != MAGIC:
+        _check_end(view, first.position, name)
+        return Checkpoint("pickle", value)
+    legacy = read_stream(view, budget)
+    _check_end(view, len(view) - legacy.left, name)
+    return Checkpoint("stream", legacy.root, legacy.sources)
 
 
-def _read_tar_file(view: memoryview, name: str, depth: int) -> Checkpoint:
+def _check_end(view: memoryview, end: int, name: str) -> None:
+    """What follows the checkpoint. Raises FormatError where that is another one, warns of anything else."""
+    if end < len(view):
+        if re.match(rb"\x80[\x00-\x05]|PK\x03\x04", bytes(view[end : end + 4])):
+            raise FormatError("holds several checkpoints one after the other, of which one alone would be read", hint=_SEVERAL)
+        warn(f"{printable(name)}: {len(view) - end} bytes after its end mean nothing and are left out")
+
+
+def _read_tar_file(view: memoryview, budget: Budget, name: str, depth: int) -> Checkpoint:
     members = tar_members(view)
     if "storages" in members or "tensors" in members or "sys_info" in members:
-        legacy = read_tar(members, Budget(len(view)))
-        return Checkpoint(name, "tar", legacy.root, legacy.sources, list(legacy.called))
+        legacy = read_tar(members, budget)
+        return Checkpoint("tar", legacy.root, legacy.sources)
     inside = [member for member in members if member.endswith((".pth", ".pt", ".bin", ".pkl", ".ckpt", ".model"))]
     if len(inside) == 1 and depth < _NESTING and len(members[inside[0]]):
-        return _read(members[inside[0]], name, depth + 1)
+        return _read(members[inside[0]], budget, name, depth + 1)
     raise FormatError(f"is a tar archive of {_listing(list(members))}; unpack it and give the checkpoint inside")
 
 
@@ -114,31 +125,27 @@ def _listing(names: list[str]) -> str:
 # -- zip
 
 
-def _read_zip(view: memoryview, name: str, depth: int) -> Checkpoint:
+def _read_zip(view: memoryview, budget: Budget, name: str, depth: int) -> Checkpoint:
     archive = ZipArchive(view)
     root = archive.first.partition("/")[0] + "/" if "/" in archive.first else ""
     if root + "data.pkl" not in archive.entries:
         indices = [entry for entry in archive.entries if entry == "data.pkl" or entry.endswith("/data.pkl")]
         if len(indices) != 1:
-            return _read_other_zip(archive, root, name, depth)
+            return _read_other_zip(archive, budget, root, name, depth)
         root = indices[0].removesuffix("data.pkl")
     checked = archive.checked(root + "data.pkl")
     if not checked:
-        warnings.warn(f"{printable(name)}: carries no valid checksums, so that damage can't be told", ConversionWarning, stacklevel=2)
+        warn(f"{printable(name)}: carries no valid checksums, so that damage can't be told")
     storages = _zip_storages(archive, root, lambda key: f"{root}data/{key}", checked=checked)
-    result = _load_index(archive, root + "data.pkl", storages)
-    checkpoint = Checkpoint(name, "zip", *result)
+    checkpoint = Checkpoint("zip", _load_index(archive, budget, root + "data.pkl", storages))
     if root + "constants.pkl" in archive.entries:
         checkpoint.form = "TorchScript"
         checkpoint.script = script_members(archive, root)
     return checkpoint
 
 
-def _load_index(archive: ZipArchive, index: str, storages: Callable[[Any], Any]) -> tuple[Any, list[ClassSource], list[str]]:
-    budget = Budget(len(archive.view))
-    machine = Unpickler(archive.read(index), tensor_rules(storages, nested_storage(budget)), budget=budget)
-    value = machine.load()
-    return value, [], list(machine.called)
+def _load_index(archive: ZipArchive, budget: Budget, index: str, storages: Callable[[Any], Any]) -> Any:
+    return Unpickler(archive.read(index), tensor_rules(storages, nested_storage(budget)), budget=budget).load()
 
 
 def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *, checked: bool) -> Callable[[Any], Any]:
@@ -184,7 +191,7 @@ def _all_zero(storage: Storage) -> bool:
     return not any(any(piece) if len(piece) < 4096 else bytes(piece).count(0) != len(piece) for piece in storage.chunks(0, storage.nbytes))
 
 
-def _read_other_zip(archive: ZipArchive, root: str, name: str, depth: int) -> Checkpoint:
+def _read_other_zip(archive: ZipArchive, budget: Budget, root: str, name: str, depth: int) -> Checkpoint:
     """A torch.package, or a zip that only looks like a checkpoint."""
     names = list(archive.entries)
     if any(entry.startswith(f"{root}.data/") for entry in names):
@@ -192,12 +199,12 @@ def _read_other_zip(archive: ZipArchive, root: str, name: str, depth: int) -> Ch
         if len(indices) != 1:
             raise FormatError(f"is a torch.package with {len(indices)} pickles ({_listing(indices)}); only a package of one is read")
         storages = _zip_storages(archive, root, lambda key: f"{root}.data/{key}.storage", checked=True)
-        return Checkpoint(name, "torch.package", *_load_index(archive, indices[0], storages))
+        return Checkpoint("torch.package", _load_index(archive, budget, indices[0], storages))
     if f"{root}model.json" in names:
-        return Checkpoint(name, "TorchScript", read_json_script(archive, f"{root}model.json"))
+        return Checkpoint("TorchScript", read_json_script(archive, f"{root}model.json"))
     if names and all(entry.endswith(".npy") for entry in names):
         raise FormatError("is a numpy archive (.npz), not a PyTorch checkpoint; np.load reads it")
     inside = [entry for entry in names if entry.endswith((".pth", ".pt", ".bin", ".ckpt"))]
     if len(inside) == 1 and depth < _NESTING and archive.entry(inside[0]).method == 0 and archive.entry(inside[0]).size:
-        return _read(archive.read(inside[0]), name, depth + 1)
+        return _read(archive.read(inside[0]), budget, name, depth + 1)
     raise FormatError(f"is a zip archive without one data.pkl, so no PyTorch checkpoint; it holds {_listing(names)}")

@@ -23,6 +23,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 _NESTING = 3
 _BLOCK = 512  # bytes of a tar's unit
+_LOOKED_AFTER = 1 << 20  # bytes after a tar's end that are searched for another one
 
 
 @dataclass
@@ -31,7 +32,6 @@ class Legacy:
 
     root: Any = None
     sources: list[ClassSource] = field(default_factory=list)
-    called: dict[str, None] = field(default_factory=dict)
     left: int = 0  # bytes after the last storage
 
 
@@ -54,9 +54,7 @@ def nested_storage(budget: Budget, depth: int = 0) -> Callable[[Machine, Any], A
             raise FormatError("checkpoints are nested in checkpoints, too deep")
         if not isinstance(raw, bytes | memoryview):
             return Stub(Global("torch.storage", "_load_from_bytes"), (raw,))
-        inner = read_stream(memoryview(raw), budget, depth + 1)
-        machine.called |= inner.called
-        return inner.root
+        return read_stream(memoryview(raw), budget, depth + 1).root
 
     return load
 
@@ -96,15 +94,12 @@ def read_stream(view: memoryview, budget: Budget, depth: int = 0) -> Legacy:
         machine = Unpickler(view, rules, position=at, budget=budget)
         value = machine.load()
         at = machine.position
-        result.called |= machine.called
         if expected is not None and (value != expected or isinstance(value, Stub)):
             raise FormatError("the file begins like a legacy checkpoint and isn't one of a version that is known")
     machine = Unpickler(view, rules, position=at, budget=budget)
     result.root = machine.load()
-    result.called |= machine.called
     keys_machine = Unpickler(view, rules, position=machine.position, budget=budget)
     keys = keys_machine.load()
-    result.called |= keys_machine.called
     result.left = len(view) - _fill(view, keys_machine.position, keys, storages)
     return result
 
@@ -188,6 +183,8 @@ def tar_members(view: memoryview) -> dict[str, memoryview]:
         at += size + -size % _BLOCK
         if len(members) > 100_000:
             raise FormatError("the tar archive has more than 100000 members")
+    if any(bytes(view[at + 257 : at + 262]) == b"ustar" for at in range(at, min(len(view), at + _LOOKED_AFTER), _BLOCK)):
+        raise FormatError("holds several tar archives one after the other, and programs differ on which ones count")
     return members
 
 
@@ -212,7 +209,6 @@ def read_tar(members: dict[str, memoryview], budget: Budget) -> Legacy:
     def load(view: memoryview, at: int) -> tuple[Any, int]:
         machine = Unpickler(view, plain, position=at, budget=budget)
         value = machine.load()
-        result.called |= machine.called
         return value, machine.position
 
     _read_storages(members["storages"], load, objects)
@@ -231,7 +227,6 @@ def read_tar(members: dict[str, memoryview], budget: Budget) -> Legacy:
 
     machine = Unpickler(members["pickle"], tensor_rules(persistent, nested_storage(budget)), budget=budget)
     result.root = machine.load()
-    result.called |= machine.called
     return result
 
 

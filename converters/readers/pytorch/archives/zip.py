@@ -15,7 +15,7 @@ from itertools import pairwise
 from converters.errors import ConversionWarning, FormatError, printable
 from converters.tensors.storage import CHUNK, Storage
 
-_END = b"PK\5\6"
+_LOCAL, _END = b"PK\3\4", b"PK\5\6"
 _LARGE = 0xFFFFFFFF
 _INDEX_LIMIT = 1 << 26  # bytes of an inflated index; a storage may be larger, as it is inflated piece by piece
 
@@ -93,6 +93,8 @@ class ZipArchive:
                         here = count = large[1]
                         size, start = large[2:]
                 if not disk and not first_disk and here == count and start + size == until and self._begins(start, count):
+                    if _LOCAL in bytes(view[at + 22 :]):
+                        raise FormatError("holds several zip archives one after the other, and programs differ on which one counts")
                     return start, size, count
             found = tail.rfind(_END, 0, found)
         raise FormatError("the zip archive's directory isn't where its end says: the file is cut short or broken")
@@ -137,6 +139,8 @@ class ZipArchive:
         if at != end:
             raise FormatError("the zip archive's directory is longer than its entries")
         spans.sort()
+        if spans and spans[0][0] and bytes(view[:4]) == _LOCAL:
+            raise FormatError("the zip archive begins with an entry that its directory doesn't list: there may be another archive in front")
         for (_, stop), (begin, _) in pairwise(spans):
             if begin < stop:
                 raise FormatError("two entries of the zip archive overlap: the file is broken or a bomb")

@@ -14,10 +14,11 @@ _COST_LEAST, _COST_MOST, _COST_BYTES = 4_000_000, 24_000_000, 3
 
 
 class Budget:
-    """How much may still be built, over all pickles of a file of so many bytes."""
+    """How much may still be built, over all pickles of a file of so many bytes; and what they asked to call, by name, in order."""
 
     def __init__(self, nbytes: int = 0, *, cost: int | None = None) -> None:
         self.left = min(max(_COST_LEAST, nbytes // _COST_BYTES), _COST_MOST) if cost is None else cost
+        self.called: dict[str, None] = {}
 
     def spend(self, cost: int) -> None:
         """Counts what is built. Raises FormatError once it is more than any honest file builds."""
@@ -30,7 +31,6 @@ class Machine(Protocol):
     """The machine as its handlers see it; `Unpickler` is the only one."""
 
     budget: Budget
-    called: dict[str, None]
     stack: list[Any]
     marks: list[list[Any]]
     memo: dict[int, Any]

@@ -51,7 +51,6 @@ class Unpickler:
         self.rules = rules or Rules()
         self.budget = budget or Budget()
         self.globals: dict[tuple[str, str], Global] = {}
-        self.called: dict[str, None] = {}  # names of what the file would have called, in order
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -168,8 +167,8 @@ class Unpickler:
 
     def _note(self, function: Any) -> None:
         """Remembers what the file would have called or made."""
-        if len(self.called) < 1000:
-            self.called.setdefault(printable(function if isinstance(function, Global) else getattr(function, "class_name", "?")))
+        if len(self.budget.called) < 1000:
+            self.budget.called.setdefault(printable(function if isinstance(function, Global) else getattr(function, "class_name", "?")))
 
     def _call_partial(self, partial: Stub, args: tuple[Any, ...]) -> Any:
         """Protocol 2 writes cls.__new__(cls, *args, **kwargs) as a functools.partial of it that is called without arguments."""
