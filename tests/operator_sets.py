@@ -24,6 +24,8 @@ from pathlib import Path
 from tests.conformance import FILES, Case, arrange, cases, faults
 
 OPSETS = (9, 11, 13, 15, 17, 19, 21)
+IR_VERSIONS = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 19: 9, 21: 10}
+"""Of the first ONNX release that has the set: what its runtimes read."""
 RUNTIMES = {"1.16.3": (["onnxruntime==1.16.3", "numpy<2"], 19), "newest": ([], 99)}
 NOT_BEFORE: dict[str, str] = {}
 """Operators that sets 11 or 13 can't say, with ONNX's reason."""

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
+import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
+from converters.graph.inference import drop_defaults
 from converters.graph.windows import divisors
 
 
@@ -36,6 +38,29 @@ def order_initializers(model: ir.Model) -> None:
     graph.initializers.clear()
     for value in [*ordered.values(), *rest.values()]:
         graph.initializers.add(value)
+
+
+def tidy(model: ir.Model) -> None:
+    """Writes what other readers of ONNX stumble over in its plain form, in subgraphs too.
+
+    No empty inputs at the end, no attribute that says what its absence says, every constant a whole tensor.
+    """
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    for node in model.graph.all_nodes():
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        count = len(node.inputs)
+        while count and node.inputs[count - 1] is None:
+            count -= 1
+        if count < len(node.inputs):
+            node.resize_inputs(count)
+        if node.op_type == "Constant" and "value" not in node.attributes and len(node.attributes) == 1:
+            tensor = ir.convenience.get_const_tensor(node.outputs[0])
+            if tensor is not None:
+                node.attributes.clear()
+                node.attributes["value"] = ir.AttrTensor("value", tensor)
+        elif node.attributes and not node.domain and onnx.defs.has(node.op_type, opset, ""):
+            drop_defaults(node, opset)
 
 
 def explicit_pooling(model: ir.Model) -> None:

@@ -18,7 +18,7 @@ from converters.errors import ConversionError, FormatError, Source, UnsupportedE
 from converters.files import StrPath, map_file
 from converters.graph.builder import INLINE_LIMIT
 from converters.graph.functions import attach, infer_shapes, rewrite
-from converters.graph.passes import order_initializers, remove_unused
+from converters.graph.passes import order_initializers, remove_unused, tidy
 from converters.graph.provenance import note_source
 from converters.options import LoadOptions
 from converters.readers.onnx.keys import rename_initializers
@@ -94,6 +94,7 @@ def from_model(model: ir.Model, file: str) -> ir.Model:
 
 def settle(model: ir.Model, file: str) -> None:
     """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
+    tidy(model)
     _note_sources(model, file)
     _settle_constants(model)
     remove_unused(model)

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
-from converters.graph.passes import explicit_pooling, separate_pads, separate_products
+from converters.graph.passes import explicit_pooling, separate_pads, separate_products, tidy
 from converters.tensors.storage import ArrayStorage
 from converters.version import __version__
 from converters.writers.onnx.opsets.translation import to_opset
@@ -50,6 +50,7 @@ def write_onnx(
         to_opset(written, opset)
     separate_pads(written)
     separate_products(written)
+    tidy(written)
     shell, tensors = _shell(written)
     bodies = [(tensor.name or "", tensor) for tensor in tensors]
     size = shell.ByteSize() + sum(tensor.nbytes + len(name) + 100 for name, tensor in bodies)
