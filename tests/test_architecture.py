@@ -1,0 +1,117 @@
+"""The floors of the house: a room imports only from floors below its own, rooms of one floor never import each other, no circles.
+
+Every import counts: those inside functions, those under TYPE_CHECKING, and names of modules that stand in a string for importlib.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "converters"
+
+FLOORS = (
+    ("errors", "schemas", "version"),
+    ("files", "packages", "registry"),
+    ("options", "trust"),
+    ("graph", "tensors", "recognition"),
+    (
+        "readers.caffe",
+        "readers.mxnet",
+        "readers.onnx",
+        "readers.pytorch",
+        "readers.safetensors",
+        "readers.torch7",
+        "writers",
+        "preprocessing",
+    ),
+    ("runtimes",),
+    ("tracing",),
+    ("formats",),
+    ("verification",),
+    ("strip", "matching", "evaluation", "inspection"),
+    ("migration",),
+    ("",),  # the library's face, __init__.py
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up; errors and the like are what everything on the ground speaks. A package named here is one room."""
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MOST_NAMES = 25
+MOST_FILES = 12
+TOPIC_FOLDERS = {"layers", "modules", "operators", "prelude", "opsets"}
+"""Folders with a file for each topic of their field; they may hold any number."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name without `converters.`; the package itself is the empty name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found["schemas"] = ROOT / "schemas" / "__init__.py"
+    return found
+
+
+MODULES = modules()
+
+
+def room_of(module: str) -> str:
+    """The room that a module lies in: the longest name of the table that it begins with."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        if (name := ".".join(parts[:length])) in FLOOR_OF:
+            return name
+    return "" if module in ("", "readers") else module
+
+
+def imported(path: Path, *, named: bool) -> Iterator[str]:
+    """The package's modules that a file imports, without `converters.`; named: those too whose name stands in a string."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif named and isinstance(node, ast.Constant) and isinstance(node.value, str):
+            name = node.value.partition(":")[0]
+            names = [name] if name.removeprefix("converters.") in MODULES and name.startswith("converters.") else []
+        for name in names:
+            if name == "converters" or name.startswith("converters."):
+                inner = name.removeprefix("converters").removeprefix(".")
+                while inner not in MODULES and inner:
+                    inner = inner.rpartition(".")[0]
+                yield inner
+
+
+IMPORTS = {name: set(imported(path, named=False)) - {name} for name, path in MODULES.items()}
+REACHES = {name: set(imported(path, named=True)) - {name} for name, path in MODULES.items()}
+
+
+def test_every_file_lies_in_a_room() -> None:
+    assert not {name: path for name, path in MODULES.items() if room_of(name) not in FLOOR_OF}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_arrows_point_down(name: str) -> None:
+    here = room_of(name)
+    wrong = [
+        other
+        for other in REACHES[name]
+        if room_of(other) != here and FLOOR_OF[room_of(other)] >= FLOOR_OF[here] and not (other == "" and here == "__main__")
+    ]
+    assert not wrong, f"{name} (floor {FLOOR_OF[here]}) imports {wrong}"
+
+
+def test_the_house_can_be_looked_over() -> None:
+    names = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(names) <= MOST_NAMES
+    for folder in PACKAGE.rglob("*/"):
+        if folder.name not in TOPIC_FOLDERS | {"__pycache__"} and folder.is_dir():
+            files = [path for path in folder.iterdir() if path.suffix == ".py"]
+            assert len(files) <= MOST_FILES + 1, f"{folder.relative_to(ROOT)} holds {len(files)} files"  # __init__.py beside them
