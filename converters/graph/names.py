@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
+import sys
 from collections.abc import Iterable
 
 # Attributes that a submodule of a generated class must not shadow: those of nn.Module, in any torch since 1.13. They are listed, so that
@@ -24,6 +25,12 @@ _RESERVED = frozenset(
     "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
     "state_dict to to_empty train training type xpu zero_grad self torch nn F math build".split()
 ) | frozenset(dir(builtins))
+# Modules that a file of the same name, in the folder that Python looks in first, would hide from torch: Python's and those torch needs.
+_MODULES = frozenset(sys.stdlib_module_names) | frozenset(
+    "converters cuda expecttest filelock fsspec functorch jinja2 markupsafe ml_dtypes mpmath networkx numpy nvidia onnx onnx_ir "
+    "onnxruntime onnxscript opt_einsum packaging pkg_resources psutil pytest scipy setuptools sympy torch torchgen torchvision triton "
+    "typing_extensions yaml".split()
+)
 _METHODS = frozenset({"compile", "eval", "float", "type"})  # builtins that nn.Module has too
 
 
@@ -46,6 +53,18 @@ def is_name(part: str) -> bool:
     return identifier(part) == part or (
         hasattr(builtins, part) and part not in _METHODS and not keyword.iskeyword(part) and part[:2] != "__"
     )
+
+
+def module_name(stem: str) -> str:
+    """A file's name without its suffix as that of a Python module that can be imported and hides no other.
+
+    >>> module_name("resnet-50.v2"), module_name("torch"), module_name("3d"), module_name("lenet")
+    ('resnet_50_v2', 'torch_', '_3d', 'lenet')
+    """
+    name = stem if stem.isidentifier() else re.sub(r"\W", "_", stem)
+    if not name.isidentifier():
+        name = f"_{name}"
+    return f"{name}_" if keyword.iskeyword(name) or name.lower() in _MODULES else name
 
 
 def mend_names(originals: Iterable[str]) -> dict[str, str]:

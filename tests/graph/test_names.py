@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from converters.graph.builder import GraphBuilder
-from converters.graph.names import identifier, is_name
+from converters.graph.names import identifier, is_name, module_name
 from converters.writers.source.writer import to_module
 
 TORCHS_OWN = sorted(name for name in dir(nn.Module()) if not name.startswith("__"))
@@ -39,3 +42,31 @@ def test_a_layer_of_any_name_runs(name):
     module = to_module(g.finish())
     assert list(module.state_dict()) == [f"{identifier(name)}.weight", f"{identifier(name)}_2.bias"]
     np.testing.assert_array_equal(module(torch.ones(1, 3)).detach().numpy(), [[1 + 0 + 1 + 2, 3 + 4 + 5 + 2]])
+
+
+def test_no_file_hides_a_module_that_torch_needs():
+    script = "import sys, torch, torch.export, torch._dynamo; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    own = {
+        name
+        for name in loaded
+        if name.startswith("__") or "editable" in name or name.startswith(("_distutils", "_cython", "cython")) or name == "sitecustomize"
+    }
+    assert "torch" in loaded and "numpy" in loaded
+    assert [name for name in sorted(set(loaded) - own) if module_name(name) == name] == []
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("lenet", "lenet"),
+        ("resnet-50.v2", "resnet_50_v2"),
+        ("torch", "torch_"),
+        ("Math", "Math_"),
+        ("class", "class_"),
+        ("3d", "_3d"),
+        ("réseau", "réseau"),
+    ],
+)
+def test_a_files_stem_as_a_module(stem, name):
+    assert module_name(stem) == name

@@ -16,32 +16,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
-_TOKEN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+REF_OPEN, REF_CLOSE = "\ue002", "\ue003"
+"""Around the number of a module whose expression is known when all modules are; see Modules.ref."""
+NOTE = "\ue004"
+"""Between a line and its comment."""
+TOKEN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 _SHORT = (("x", "y", "z"), ("u", "v", "w"), ("p", "q", "r"))
 """Names of tensors in the forward, in functions inside it, and in functions inside those: none hides another."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a statement comes from. comment: its source layer. path: the module that it belongs to (`4.0.1`)."""
+
+    comment: str = ""
+    path: str = ""
+
+
 @dataclass
 class Variable:
-    """A value of the forward. hint: the name it likes. kind: "tensor", "int" (a Python number), "argument" (never rebound)."""
+    """A value of the forward. hint: the name it must have. kind: "tensor", "int" (a Python number), "argument" (never rebound).
+
+    name: what its source calls it, which it gets where it outlives the next statement.
+    """
 
     number: int
     hint: str
     kind: str = "tensor"
+    name: str = ""
 
 
 @dataclass
 class Statement:
-    """`targets = text  # comment`, after the lines of `before` (functions that the text calls)."""
+    """`targets = text  # comment`, after the lines of `before` (functions that the text calls).
+
+    is_loop: the text is a value that goes through all layers of `self`, one after another.
+    """
 
     targets: list[Variable]
     text: str
-    comment: str = ""
+    origin: Origin
     before: tuple[str, ...] = ()
+    is_loop: bool = False
 
     @property
     def used(self) -> list[int]:
-        return _used("\n".join((*self.before, self.text)))
+        """Numbers of the variables that it reads."""
+        return used("\n".join((*self.before, self.text)))
 
 
 class Code:
@@ -51,34 +72,50 @@ class Code:
         self.reserved = set(reserved)
         self.variables: list[Variable] = [] if outer is None else outer.variables
         self.depth: int = 0 if outer is None else outer.depth + 1
-        self.first = len(self.variables)
         self.statements: list[Statement] = []
+        self.origin: Origin = Origin() if outer is None else outer.origin
+        """Of the statements that are written from now on."""
 
-    def variable(self, hint: str = "", kind: str = "tensor") -> str:
+    def variable(self, hint: str = "", kind: str = "tensor", name: str = "") -> str:
         """A new variable's token."""
-        self.variables.append(Variable(len(self.variables), hint, kind))
+        self.variables.append(Variable(len(self.variables), hint, kind, name))
         return f"{_OPEN}{len(self.variables) - 1}{_CLOSE}"
 
-    def call(self, before: Sequence[str], text: str, count: int, *, comment: str = "") -> list[str]:
+    def call(self, before: Sequence[str], text: str, count: int) -> list[str]:
         """Writes the lines `before`, then `a, b = text`; returns the tokens."""
         tokens = [self.variable() for _ in range(count)]
-        self.statements.append(Statement([self._of(token) for token in tokens], text, comment, tuple(before)))
+        self.statements.append(Statement([self._of(token) for token in tokens], text, self.origin, tuple(before)))
         return tokens
 
-    def let(self, text: str, *, hint: str = "", kind: str = "tensor", comment: str = "") -> str:
+    def let(self, text: str, *, hint: str = "", kind: str = "tensor", name: str = "") -> str:
         """Writes `variable = text`; returns the variable's token."""
-        return self.unpack(text, 1, hint=hint, kind=kind, comment=comment)[0]
+        token = self.variable(hint, kind, name)
+        self.statements.append(Statement([self._of(token)], text, self.origin))
+        return token
 
-    def unpack(self, text: str, count: int, *, hint: str = "", kind: str = "tensor", comment: str = "") -> list[str]:
-        """Writes `a, b = text`; returns the tokens."""
-        tokens = [self.variable(hint, kind) for _ in range(count)]
-        self.statements.append(Statement([self._of(token) for token in tokens], text, comment))
+    def unpack(self, text: str, names: Sequence[str]) -> list[str]:
+        """Writes `a, b = text`, of as many variables as there are names (which may be empty); returns the tokens."""
+        tokens = [self.variable(name=name) for name in names]
+        self.statements.append(Statement([self._of(token) for token in tokens], text, self.origin))
         return tokens
+
+    def drop_dead(self, results: Sequence[str]) -> None:
+        """Drops the statements that the results don't need."""
+        needed = set(used(" ".join(results)))
+        kept = []
+        for statement in reversed(self.statements):
+            if not statement.targets or any(v.number in needed for v in statement.targets):
+                needed.update(statement.used)
+                kept.append(statement)
+        self.statements = kept[::-1]
 
     def lines(self, results: Sequence[str], arguments: Sequence[str], unpack_always: bool = False) -> list[str]:
-        """The finished lines, the return statement last. arguments: tokens of forward's parameters, whose hints are their names."""
+        """The finished lines, the return statement last; what follows NOTE in a line is its comment.
+
+        arguments: tokens of forward's parameters, whose hints are their names.
+        """
         tail = "return " + ", ".join(results) + ("," if unpack_always and len(results) == 1 else "")
-        statements = [*self._alive(tail), Statement([], tail)]
+        statements = [*self.statements, Statement([], tail, Origin())]
         last: dict[int, int] = {}
         for position, statement in enumerate(statements):
             for number in statement.used:
@@ -90,8 +127,9 @@ class Code:
             names[variable.number] = variable.hint
             busy.add(variable.hint)
         result = []
+        before = Origin()
         for position, statement in enumerate(statements):
-            before = [self._named(line, names) for line in statement.before]
+            result += [self._named(line, names) for line in statement.before]
             text = self._named(statement.text, names)
             dying = [n for n in dict.fromkeys(statement.used) if n in names and last[n] == position and not self._kept(n)]
             for number in dying:
@@ -101,18 +139,23 @@ class Code:
                 if variable.number not in last:
                     names[variable.number] = "_"
                     continue
-                names[variable.number] = self._choose(variable, dead, busy)
+                names[variable.number] = self._choose(variable, dead, busy, last[variable.number] > position + 1)
                 busy.add(names[variable.number])
-            result += before
             left = ", ".join(names[v.number] for v in statement.targets)
-            line = f"{left} = {text}" if left else text
-            if line not in (f"{left} = {left}",):
-                result.append(line + (f"  # {statement.comment}" if statement.comment else ""))
+            if statement.is_loop:
+                result += [f"{left} = {text}"] if left != text else []
+                result += ["for layer in self:", f"    {left} = layer({left})"]
+            elif left != text:
+                # a line that calls a layer by its name needs no comment, nor does the next one of the same layer
+                is_said = statement.origin == before or statement.text.startswith(("self.", REF_OPEN))
+                note = "" if is_said or not statement.origin.comment else NOTE + statement.origin.comment
+                result.append((f"{left} = {text}" if left else text) + note)
+            before = statement.origin
         return result
 
     def _named(self, text: str, names: dict[int, str]) -> str:
         """With names for tokens; those of the function around stay, until it gets its names."""
-        return _TOKEN.sub(lambda match: names.get(int(match[1]), match[0]), text)
+        return TOKEN.sub(lambda match: names.get(int(match[1]), match[0]), text)
 
     def _of(self, token: str) -> Variable:
         return self.variables[int(token[1:-1])]
@@ -121,19 +164,10 @@ class Code:
         variable = self.variables[number]
         return variable.kind == "argument" and variable.hint != "x"
 
-    def _alive(self, tail: str) -> list[Statement]:
-        needed = set(_used(tail))
-        result = []
-        for statement in reversed(self.statements):
-            if not statement.targets or any(v.number in needed for v in statement.targets):
-                needed.update(statement.used)
-                result.append(statement)
-        return result[::-1]
-
-    def _choose(self, variable: Variable, dead: list[str], busy: set[str]) -> str:
-        if variable.kind == "int" or variable.hint:
-            hint = ("inner_" * self.depth) + (variable.hint or "size")
-            return next(name for name in _numbered(hint) if name not in busy)
+    def _choose(self, variable: Variable, dead: list[str], busy: set[str], lives_on: bool) -> str:
+        wanted = variable.hint or ("size" if variable.kind == "int" else variable.name if lives_on else "")
+        if wanted:
+            return next(name for name in _numbered("inner_" * self.depth + wanted) if name not in busy)
         short = _SHORT[self.depth]
         free = [name for name in dead if name not in busy and re.fullmatch(rf"[{''.join(short)}][0-9]*", name)]
         if len(free) == 1:
@@ -143,8 +177,9 @@ class Code:
         return free[0] if free else next(name for name in _short_names(short) if name not in busy)
 
 
-def _used(text: str) -> list[int]:
-    return [int(number) for number in _TOKEN.findall(text)]
+def used(text: str) -> list[int]:
+    """Numbers of the variables in a text."""
+    return [int(number) for number in TOKEN.findall(text)]
 
 
 def _numbered(base: str) -> Iterator[str]:

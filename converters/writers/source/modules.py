@@ -1,4 +1,8 @@
-"""Which submodules the generated class has: the names of the initializers, grouped by module path."""
+"""Which submodules the generated class has: the names of the initializers, grouped by module path.
+
+Expressions of modules are references (`ref`) until all modules are known: whether `4.0` is an nn.Sequential, an nn.ModuleList or a
+plain module shows in how it is reached, `self.features[4]` or `self.features.block`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,15 @@ import onnx_ir as ir
 
 from converters.graph.names import is_name
 from converters.graph.provenance import is_buffer
+from converters.writers.source.code import REF_CLOSE, REF_OPEN
 from converters.writers.source.dtypes import FLOATS, torch_dtype
 
 _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
+_CONTAINERS_OWN = frozenset("append clear extend insert items keys pop update values".split())
+"""Attributes that torch's containers have beyond those of every module."""
+_REF = re.compile(f"{REF_OPEN}([0-9]+){REF_CLOSE}")
+_DEEPEST = 6
+"""How deep constructors lie in one another; deeper containers are filled one by one."""
 
 
 @dataclass
@@ -21,8 +31,16 @@ class Holding:
 
     tensors: dict[str, ir.Value] = field(default_factory=dict)
     build: str = ""
-    claimed: frozenset[str] = frozenset()
     is_parent: bool = False
+
+
+@dataclass
+class Part:
+    """A module of the tree. kind: layer, sequential, list, dict or module (one with attributes)."""
+
+    children: dict[str, Part] = field(default_factory=dict)
+    build: str = ""
+    kind: str = "module"
 
 
 class Modules:
@@ -37,23 +55,39 @@ class Modules:
         for path in parents:
             if path in self._paths:
                 self._paths[path].is_parent = True
-        self._indexed = any(not is_name(part) for path in self._paths if path for part in path.split("."))
         self.used: dict[str, ir.Value] = {}
+        self.sequences: dict[str, dict[str, str]] = {}
+        """Paths that are nn.Sequential, each with the constructors of its layers by path; see converters.writers.source.sequential."""
+        self._refs: dict[str, int] = {}
+        self._root: Part | None = None
 
     @property
     def top_names(self) -> set[str]:
         """Names that the model's own attributes have."""
         return {path.split(".")[0] for path in self._paths if path} | set(self._paths.get("", Holding()).tensors)
 
+    def ref(self, path: str) -> str:
+        """The expression of a module, to be resolved at the end."""
+        return f"{REF_OPEN}{self._refs.setdefault(path, len(self._refs))}{REF_CLOSE}"
+
+    def layer_of(self, ref: str) -> tuple[str, str]:
+        """The path and constructor of the layer that a reference stands for; an empty constructor where it is none."""
+        path = list(self._refs)[int(ref[1:-1])]
+        return path, self._paths[path].build if path in self._paths else ""
+
+    def resolve(self, text: str) -> str:
+        """A text with expressions for references."""
+        paths = list(self._refs)
+        return _REF.sub(lambda match: self._access(paths[int(match[1])]), text)
+
     def tensor(self, key: str) -> str:
         """The expression of a parameter or buffer."""
         path, _, role = key.rpartition(".")
         holding = self._paths[path]
         self.used.setdefault(key, holding.tensors[role])
-        owner = self._access(path)
         if is_name(role):
-            return f"{owner}.{role}"
-        return f"{owner}._{'buffers' if self._is_buffer(role, holding.tensors[role]) else 'parameters'}[{role!r}]"
+            return f"{self.ref(path)}.{role}"
+        return f"{self.ref(path)}._{'buffers' if self._is_buffer(role, holding.tensors[role]) else 'parameters'}[{role!a}]"
 
     def layer(self, build: str, wanted: Mapping[str, ir.Value], buffers: frozenset[str]) -> str | None:
         """The expression of the layer if the tensors wanted are all that one path has, at the same roles; else None."""
@@ -78,34 +112,99 @@ class Modules:
         holding.build = build
         for role, value in holding.tensors.items():
             self.used.setdefault(f"{path}.{role}", value)
-        return self._access(path)
+        return self.ref(path)
+
+    # -- what the class is -------------------------------------------------------------------------------------------
+
+    def base(self) -> str:
+        """The class that the model's derives from."""
+        return {"module": "nn.Module", "sequential": "nn.Sequential", "list": "nn.ModuleList", "dict": "nn.ModuleDict"}[self._tree().kind]
 
     def lines(self) -> list[str]:
         """The body of __init__."""
-        result: list[str] = []
-        made: set[str] = {""}
-        used_paths = list(dict.fromkeys(key.rpartition(".")[0] for key in self.used))
-        for path in used_paths:
-            holding = self._paths[path]
-            parts = path.split(".")
-            for n in range(1, len(parts) + (0 if holding.build else 1)):
-                parent = ".".join(parts[:n])
-                if parent not in made:
-                    made.add(parent)
-                    result.append(f"{self._access(parent)} = {'Block' if self._indexed else 'nn.Module'}()")
-            if holding.build:
-                made.add(path)
-                result.append(f"{self._access(path)} = {holding.build}")
-                continue
-            for role, value in holding.tensors.items():
-                if f"{path}.{role}".lstrip(".") in self.used:
-                    result.append(self._hold(path, role, value))
-        return result
+        root = self._tree()
+        later: list[str] = []
+        if root.kind == "module":
+            self._fill("", root, 0, later)
+            return ["super().__init__()", *later]
+        held = self._held("")
+        return [f"super().__init__({self._arguments('', root, 0, later)})", *held, *later]
 
-    @property
-    def indexed(self) -> bool:
-        """Whether module names are numbers, so that the file needs the class Block."""
-        return self._indexed
+    def _tree(self) -> Part:
+        if self._root is None:
+            self._root = Part()
+            builds = {path: self._paths[path].build for path in dict.fromkeys(key.rpartition(".")[0] for key in self.used)}
+            for layers in self.sequences.values():
+                builds.update(layers)
+            for path, build in builds.items():
+                part = self._root
+                for name in path.split(".") if path else ():
+                    part = part.children.setdefault(name, Part())
+                part.build = build
+            self._classify("", self._root, False)
+        return self._root
+
+    def _classify(self, path: str, part: Part, is_inside: bool) -> None:
+        """Says what each part is; an nn.Sequential gets a layer that does nothing where the source has one without effect."""
+        is_sequential = is_inside or path in self.sequences
+        names = list(part.children)
+        roles = self._paths[path].tensors.keys() if path in self._paths else ()
+        if part.build:
+            part.kind = "layer"
+        elif is_sequential:
+            part.kind = "sequential"
+            numbers = range(max(int(name) for name in names) + 1)
+            part.children = {str(n): part.children.get(str(n)) or Part(build="nn.Identity()") for n in numbers}
+        elif names and all(map(is_index, names)) and not _CONTAINERS_OWN & set(roles):
+            part.children = {name: part.children[name] for name in sorted(names, key=int)}
+            part.kind = "list" if list(part.children) == [str(n) for n in range(len(names))] else "dict"
+        for name, child in part.children.items():
+            self._classify(f"{path}.{name}" if path else name, child, is_sequential)
+
+    def _construct(self, path: str, part: Part, depth: int, later: list[str]) -> str:
+        """The expression that makes the part; what can't be in it comes later."""
+        if part.kind == "layer":
+            return part.build
+        if part.kind == "module":
+            self._fill(path, part, depth, later)
+            return "nn.Module()"
+        later += self._held(path)
+        name = {"sequential": "nn.Sequential", "list": "nn.ModuleList", "dict": "nn.ModuleDict"}[part.kind]
+        if depth < _DEEPEST:
+            return f"{name}({self._arguments(path, part, depth, later)})"
+        for child_name, child in part.children.items():
+            afterwards: list[str] = []
+            made = self._construct(f"{path}.{child_name}", child, depth + 1, afterwards)
+            owner = self._access(path)
+            later.append(f'{owner}["{child_name}"] = {made}' if part.kind == "dict" else f"{owner}.append({made})")
+            later += afterwards
+        return f"{name}()"
+
+    def _arguments(self, path: str, part: Part, depth: int, later: list[str]) -> str:
+        made = {name: self._construct(f"{path}.{name}" if path else name, child, depth + 1, later) for name, child in part.children.items()}
+        if part.kind == "dict":
+            return "{" + ", ".join(f'"{name}": {child}' for name, child in made.items()) + "}"
+        return ", ".join(made.values()) if part.kind == "sequential" else f"[{', '.join(made.values())}]"
+
+    def _fill(self, path: str, part: Part, depth: int, later: list[str]) -> None:
+        """The lines that give a plain module its attributes."""
+        later += self._held(path)
+        owner = self._access(path)
+        for name, child in part.children.items():
+            afterwards: list[str] = []
+            made = self._construct(f"{path}.{name}" if path else name, child, 0 if not path else depth + 1, afterwards)
+            if is_name(name):
+                later.append(f"{owner}.{name} = {made}")
+            elif _is_free(name):
+                later.append(f"{owner}.add_module({name!a}, {made})")
+            else:
+                later.append(f"{owner}._modules[{name!a}] = {made}")
+            later += afterwards
+
+    def _held(self, path: str) -> list[str]:
+        """The lines that make the tensors that a module holds itself."""
+        tensors = self._paths[path].tensors if path in self._paths else {}
+        return [self._hold(path, role, value) for role, value in tensors.items() if f"{path}.{role}".lstrip(".") in self.used]
 
     def _hold(self, path: str, role: str, value: ir.Value) -> str:
         owner = self._access(path)
@@ -115,20 +214,33 @@ class Modules:
         empty = f"torch.empty({dims or '()'}{dtype})"
         is_buffer = self._is_buffer(role, value)
         if is_name(role):
-            return f"{owner}.register_buffer({role!r}, {empty})" if is_buffer else f"{owner}.{role} = nn.Parameter({empty})"
+            return f'{owner}.register_buffer("{role}", {empty})' if is_buffer else f"{owner}.{role} = nn.Parameter({empty})"
         # a name that nn.Module itself has, or that is none: past the checks of register_parameter
-        return f"{owner}._buffers[{role!r}] = {empty}" if is_buffer else f"{owner}._parameters[{role!r}] = nn.Parameter({empty})"
+        return f"{owner}._buffers[{role!a}] = {empty}" if is_buffer else f"{owner}._parameters[{role!a}] = nn.Parameter({empty})"
 
     def _is_buffer(self, role: str, value: ir.Value) -> bool:
         return role in _BUFFERS or value.dtype not in FLOATS or is_buffer(value)
 
     def _access(self, path: str) -> str:
-        text = "self"
-        for part in path.split(".") if path else ():
-            if is_name(part):
-                text += f".{part}"
-            elif re.fullmatch(r"0|[1-9][0-9]*", part, re.ASCII):
-                text += f"[{part}]"
+        text, part = "self", self._tree()
+        for name in path.split(".") if path else ():
+            if part.kind in ("sequential", "list"):
+                text += f"[{name}]"
+            elif part.kind == "dict":
+                text += f'["{name}"]'
+            elif is_name(name):
+                text += f".{name}"
             else:
-                text += f"[{part!r}]"
+                text = f"getattr({text}, {name!a})" if _is_free(name) else f"{text}._modules[{name!a}]"
+            part = part.children[name]
         return text
+
+
+def is_index(name: str) -> bool:
+    """Whether a part of a path counts layers, as `4` does and `04` doesn't."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,8}", name, re.ASCII) is not None
+
+
+def _is_free(name: str) -> bool:
+    """Whether nn.Module.add_module takes the name: it can't be that of an attribute."""
+    return bool(name) and not name.isidentifier()

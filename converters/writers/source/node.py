@@ -14,20 +14,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import printable
-from converters.registry import NoFacts, Registry
+from converters.registry import Registry
 from converters.writers.source.code import Code, Size, number
 from converters.writers.source.dtypes import FLOATS, UnwritableError, torch_dtype
 
 Written = str | list[str] | NDArray[Any]
 
-writes: Registry[Callable[[Node], Written], NoFacts] = Registry("ONNX operator", NoFacts, "converters.writers.source.operators")
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an operator beside its source.
+
+    unsigned: what it does with uint16, 32 and 64, which PyTorch stores but computes nothing with: "moves" them about; gives in int64
+    bits that are right at any width ("wraps"); gives numbers that are right where int64 holds them, so not of uint64 ("fits"); or,
+    empty, can't be written of them. float8: takes eight-bit floating-point numbers as they are.
+    """
+
+    unsigned: Literal["", "moves", "wraps", "fits"] = ""
+    float8: bool = False
+
+
+writes: Registry[Callable[[Node], Written], Facts] = Registry("ONNX operator", Facts, "converters.writers.source.operators")
 """The operators that PyTorch source is written for, by ONNX's spelling."""
 
 _WORD = re.compile(r"[A-Za-z0-9_ ,.>-]*")
@@ -58,9 +73,6 @@ class Forward(Protocol):
 
     def device(self) -> str:
         """The expression of the device that the model runs on."""
-
-    def comment(self, node: ir.Node) -> str:
-        """Where the node comes from."""
 
     def function_name(self, base: str) -> str:
         """A free name for a function inside the forward."""
@@ -212,6 +224,14 @@ class Node:
             return None
         return [d if isinstance(d, int) else None for d in value.shape]
 
+    def symbols(self, index: int = 0) -> list[str] | None:
+        """Names of the symbolic dimensions of an input, "" for the others; None where the rank is unknown."""
+        return _symbols(self.value(index))
+
+    def output_symbols(self, index: int = 0) -> list[str] | None:
+        """As `symbols`, of an output."""
+        return _symbols(self.ir.outputs[index])
+
     def output_dtype(self, index: int = 0) -> ir.DataType:
         dtype = self.ir.outputs[index].dtype
         if dtype is None:
@@ -234,10 +254,11 @@ class Node:
 
     def let(self, text: str, hint: str = "") -> str:
         """Writes a statement of its own before the result's; returns its variable."""
-        return self._forward.code.let(text, hint=hint, comment=self._forward.comment(self.ir))
+        return self._forward.code.let(text, hint=hint)
 
     def unpack(self, text: str, count: int) -> list[str]:
-        return self._forward.code.unpack(text, count, comment=self._forward.comment(self.ir))
+        """Writes `a, b = text`; returns the variables."""
+        return self._forward.code.unpack(text, [""] * count)
 
     def size(self, text: str, hint: str = "size") -> Size:
         """Writes `size = text`, a Python int >= 0."""
@@ -272,7 +293,7 @@ class Node:
 
     def call(self, before: Sequence[str], text: str) -> list[str]:
         """Writes the lines of inner functions, then the call of them; returns the outputs' variables."""
-        return self._forward.code.call(before, text, self.outputs, comment=self._forward.comment(self.ir))
+        return self._forward.code.call(before, text, self.outputs)
 
     def transposes_parameter(self, node: ir.Node) -> bool:
         """Whether a Transpose turns a matrix of the state_dict round."""
@@ -303,6 +324,12 @@ class Node:
                 return None
             wanted[role] = value
         return self._forward.layer(build, wanted, frozenset(buffers))
+
+
+def _symbols(value: ir.Value | None) -> list[str] | None:
+    if value is None or value.shape is None:
+        return None
+    return ["" if isinstance(d, int) else str(d.value or "") for d in value.shape]
 
 
 def arguments(*positional: Any, **named: Any) -> str:

@@ -6,14 +6,11 @@ file becomes code. `to_module` runs the very text that `write_source` returns, s
 
 from __future__ import annotations
 
-import ast
-import functools
 import keyword
 import linecache
 import re
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +23,13 @@ from converters import packages
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
-from converters.graph.provenance import SOURCE, source_of
-from converters.writers.source.code import Code, comment, literal, nesting_limit
+from converters.graph.provenance import SOURCE, path_of, source_of
+from converters.writers.source import sequential
+from converters.writers.source.code import Code, Origin, comment, literal, nesting_limit
 from converters.writers.source.dtypes import STORED_DTYPES, UnwritableError, torch_dtype
+from converters.writers.source.file import RESERVED, ModuleText, all_functions, class_name_of, file_text
 from converters.writers.source.modules import Modules
-from converters.writers.source.node import Node, writes
+from converters.writers.source.node import Facts, Node, writes
 from converters.writers.source.sizes import fold
 
 if TYPE_CHECKING:
@@ -39,13 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["state_dict", "to_module", "write_source"]
 
 
-def write_source(model: ir.Model, *, class_name: str = "Model") -> str:
+def write_source(model: ir.Model, *, class_name: str | None = None, weights: str = "NAME.pth") -> str:
     """The whole text of a Python file that defines the model in PyTorch.
 
-    Its `build()` gives the module, which loads `state_dict(model)` strictly. Raises UnsupportedError for all nodes that have no
-    PyTorch source, each by name; ValueError for a class name that is no identifier.
+    Its `build()` gives the module, which loads `state_dict(model)` strictly. class_name: the graph's name in CamelCase by default.
+    weights: the name of the .pth file beside it. Raises UnsupportedError for all nodes that have no PyTorch source, each by name;
+    ValueError for a class name that is no identifier.
     """
-    return Writer(model, class_name).text()
+    return Writer(model, class_name, weights).text()
 
 
 def state_dict(model: ir.Model) -> dict[str, ir.TensorProtocol]:
@@ -53,9 +53,9 @@ def state_dict(model: ir.Model) -> dict[str, ir.TensorProtocol]:
     return source_and_state(model)[1]
 
 
-def source_and_state(model: ir.Model) -> tuple[str, dict[str, ir.TensorProtocol]]:
+def source_and_state(model: ir.Model, weights: str = "NAME.pth") -> tuple[str, dict[str, ir.TensorProtocol]]:
     """`write_source` and `state_dict` in one walk over the graph."""
-    writer = Writer(model, "Model")
+    writer = Writer(model, None, weights)
     text = writer.text()
     tensors = {
         key: value.const_value
@@ -81,7 +81,7 @@ def to_module(model: ir.Model) -> torch.nn.Module:
                 return args[0] if args else kwargs["tensor"]
             return function(*args, **(kwargs or {}))
 
-    writer = Writer(model, "Model")
+    writer = Writer(model)
     text = writer.text()
     file = f"<model {id(model):x}>"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
@@ -120,13 +120,14 @@ def to_tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
 
 
 class Writer:
-    """One graph on its way to source."""
+    """One graph on its way to source; see converters.writers.source.node.Forward for what its nodes may ask."""
 
-    def __init__(self, model: ir.Model, class_name: str) -> None:
-        if not class_name.isascii() or not class_name.isidentifier() or keyword.iskeyword(class_name):
-            raise ValueError(f"{class_name!r} is no name for a Python class")
+    def __init__(self, model: ir.Model, class_name: str | None = None, weights: str = "NAME.pth") -> None:
         self.model = _expand(model)
-        self.class_name = class_name
+        self.class_name = class_name_of(self.model.graph.name or "") if class_name is None else class_name
+        if not self.class_name.isascii() or not self.class_name.isidentifier() or keyword.iskeyword(self.class_name):
+            raise ValueError(f"{class_name!r} is no name for a Python class")
+        self.weights = weights
         self.opset = int(self.model.graph.opset_imports.get("", self.model.graph.opset_imports.get("ai.onnx", 1)))
         self.functions: set[str] = set()
         self.modules = Modules(self.model.graph.initializers)
@@ -136,7 +137,7 @@ class Writer:
         self._tensors: dict[ir.Value, str] = {}
         self._text = ""
         self._inner_names: set[str] = set()
-        self.code = Code({"self", "torch", "nn", "F", "math", "build", class_name} | set(all_functions()) | set(keyword.kwlist))
+        self.code = Code(RESERVED | {"layer", self.class_name} | set(all_functions()) | set(keyword.kwlist))
         self._arguments = self._read_inputs()
 
     # -- what values are ---------------------------------------------------------------------------------------------
@@ -192,18 +193,16 @@ class Writer:
         """The expression of the device that the model runs on."""
         return f"{self._arguments[0]}.device" if self._arguments else '"cpu"'
 
-    def comment(self, node: ir.Node) -> str:
-        """Where the node comes from, for the end of its line."""
-        source = source_of(node)
-        return comment(source)
-
     # -- the file ----------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
+        """The whole file."""
         if not self._text:
             self._write_nodes()
             try:
                 results = [self.tensor(value) for value in self.model.graph.outputs]
+                self.code.drop_dead(results)
+                sequential.fold(self.code, self.modules, results)
                 self._text = self._file(self.code.lines(results, self._arguments))
             except UnwritableError as problem:
                 raise UnsupportedError(f"the model has no PyTorch source: {problem}") from problem
@@ -237,6 +236,7 @@ class Writer:
                 arguments.append(token)
             self._write_nodes(graph)
             results = [self.tensor(value) for value in graph.outputs]
+            self.code.drop_dead(results)
             lines = self.code.lines(results, arguments, unpack_always=True)
             header = ", ".join(self.code.variables[int(token[1:-1])].hint for token in arguments)
         finally:
@@ -285,20 +285,21 @@ class Writer:
             raise UnwritableError("no PyTorch source is registered for this operator")
         if node.domain in ("", "ai.onnx"):
             _check_attributes(node, self.opset)
-        clumsy = _check_types(node)
-        written = self._widened(node, key, clumsy) if clumsy else writes[key](Node(self, node))
+        unsigned = _check_types(node, writes.facts(key))
+        self.code.origin = Origin(comment(source_of(node)), path_of(node))
+        written = self._widened(node, key, unsigned) if unsigned else writes[key](Node(self, node))
         if isinstance(written, np.ndarray):
             self._known[node.outputs[0]] = written
         elif isinstance(written, str):
-            tokens = self.code.unpack(written, len(node.outputs), comment=self._comment_for(node, written))
+            tokens = self.code.unpack(written, [_variable_name(node, value) for value in node.outputs])
             self._tensors.update(zip(node.outputs, tokens, strict=True))
         else:
             for value, expression in zip(node.outputs, written, strict=False):
-                self._tensors[value] = self.code.let(expression, comment=self._comment_for(node, expression))
+                self._tensors[value] = self.code.let(expression, name=_variable_name(node, value))
 
-    def _widened(self, node: ir.Node, key: str, clumsy: set[ir.Value]) -> list[str]:
+    def _widened(self, node: ir.Node, key: str, unsigned: set[ir.Value]) -> list[str]:
         """An operator on unsigned integers that PyTorch only stores: computed in int64, which wraps round at the same places."""
-        before = {value: self.tensor(value) for value in clumsy}
+        before = {value: self.tensor(value) for value in unsigned}
         self._tensors.update((value, f"{text}.long()") for value, text in before.items())
         try:
             written = writes[key](Node(self, node))
@@ -308,81 +309,23 @@ class Writer:
             raise UnwritableError("of unsigned integers")
         parts = [written] if isinstance(written, str) else written
         if isinstance(written, str) and len(node.outputs) > 1:
-            parts = self.code.unpack(written, len(node.outputs))
+            parts = self.code.unpack(written, [""] * len(node.outputs))
         return [
-            f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in _CLUMSY else part
+            f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in _STORED_UNSIGNED else part
             for value, part in zip(node.outputs, parts, strict=False)
         ]
 
-    def _comment_for(self, node: ir.Node, text: str) -> str:
-        """The comment of a line that doesn't name its layer itself."""
-        return "" if text.startswith(("self.", "self[")) else self.comment(node)
-
     def _file(self, forward: list[str]) -> str:
-        name = comment(self.model.graph.name or "")
-        what = f"The model {name!r} in PyTorch" if name and re.fullmatch(r"[\w .:/+-]+", name) else "The model in PyTorch"
-        head = [
-            f'"""{what}.',
-            "",
-            "The weights are in the .pth file that was written beside this one, NAME.pth beside NAME.py:",
-            "",
-            "    model = build()",
-            '    model.load_state_dict(torch.load("NAME.pth", weights_only=True))',
-            "",
-            f"Inputs: {self._signature(self.model.graph.inputs)}. Outputs: {self._signature(self.model.graph.outputs)}.",
-            '"""',
-            "",
-        ]
-        functions, imports = extract_functions(self.functions)
-        body = "\n".join(forward) + functions
-        head += ["import math", ""] if re.search(r"\bmath\.", body) or "math" in imports else []
-        head += ["import torch"]
-        head += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
-        head += ["from torch import nn", "", ""]
-        base = "nn.Module"
-        if self.modules.indexed:
-            base = "Block"
-            head += [_BLOCK, "", ""]
-        if functions:
-            head += [functions, "", ""]
-        parameters = ", ".join(["self", *(self.code.variables[int(a[1:-1])].hint for a in self._arguments)])
-        init = self.modules.lines() + self._constant_lines
-        text = [*head, f"class {self.class_name}({base}):"]
-        if init:
-            text += ["    def __init__(self):", "        super().__init__()", *(f"        {line}" for line in init), ""]
-        text += [f"    def forward({parameters}):", *(f"        {line}" for line in forward), "", ""]
-        text += [
-            "def build():",
-            '    """The model in eval mode, its weights not yet loaded."""',
-            f"    return {self.class_name}().eval()",
-            "",
-        ]
-        return "\n".join(text)
-
-    def _signature(self, values: Any) -> str:
-        described = []
-        for value in values:
-            if value.name in self.model.graph.initializers:
-                continue
-            dims = (
-                "of any shape"
-                if value.shape is None
-                else "(" + ", ".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in value.shape) + ")"
-            )
-            described.append(f"{value.name} {dims}")
-        text = re.sub(r"[^\w .,;:/()?+-]", "_", "; ".join(described)[:1000], flags=re.ASCII)
-        return text or "none"
-
-
-_BLOCK = '''\
-class Block(nn.Module):
-    """A module whose parts may have numbers for names: self[4][0]."""
-
-    def __getitem__(self, name):
-        return self._modules[str(name)]
-
-    def __setitem__(self, name, module):
-        self._modules[str(name)] = module'''
+        inputs = [value for value in self.model.graph.inputs if value.name not in self.model.graph.initializers]
+        module = ModuleText(
+            name=self.class_name,
+            base=self.modules.base(),
+            init=self.modules.lines() + self._constant_lines,
+            arguments=[self.code.variables[int(token[1:-1])].hint for token in self._arguments],
+            outputs=len(self.model.graph.outputs),
+            forward=[self.modules.resolve(line) for line in forward],
+        )
+        return file_text(module, self.functions, self.model.graph.name or "", self.weights, inputs, self.model.graph.outputs)
 
 
 def _expand(model: ir.Model) -> ir.Model:
@@ -407,6 +350,14 @@ def _expand(model: ir.Model) -> ir.Model:
     return expanded
 
 
+def _variable_name(node: ir.Node, value: ir.Value) -> str:
+    """What the source calls a value: a Caffe blob, a layer; empty for the builder's own names and for what an exporter numbered."""
+    name = str(value.name or "").removesuffix("_output_0").replace("/", "_").replace(".", "_").strip("_")
+    is_made = re.fullmatch(rf"(.*_)?{re.escape(node.op_type)}(_[0-9]+)?", name) is not None
+    is_word = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,29}", name) is not None
+    return name if is_word and not is_made and mend_names([name])[name] == name else ""
+
+
 def _describe(node: ir.Node) -> str:
     source = source_of(node)
     if source:
@@ -429,36 +380,26 @@ def _check_attributes(node: ir.Node, opset: int) -> None:
             raise UnwritableError(f"attribute {printable(name)!r} is of the type {attribute.type.name}")
 
 
-_CLUMSY = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
-_MOVES = frozenset(
-    "Cast CastLike BitCast Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand QuantizeLinear DequantizeLinear Shape Size".split()
-)
-_WIDENED = frozenset(
-    "Add Sub Mul Equal BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where Concat Gather Slice Split Tile Pad Div Mod Less LessOrEqual "
-    "Greater GreaterOrEqual Max Min Sum BitShift Pow TopK ArgMax ArgMin Clip Sign ReduceSum ReduceMax ReduceMin ReduceProd".split()
-)
-_ALIKE_IN_64_BITS = frozenset("Add Sub Mul Equal BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where Concat Gather Slice Split Tile".split())
-"""Operators for which the sign of a 64-bit integer doesn't matter."""
+_STORED_UNSIGNED = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
+"""Types that PyTorch stores and moves, and computes nothing with."""
 
 
-def _check_types(node: ir.Node) -> set[ir.Value]:
+def _check_types(node: ir.Node, facts: Facts) -> set[ir.Value]:
     """The inputs of types that PyTorch only stores. Raises UnwritableError where nothing can be computed of the node's types."""
-    clumsy = set()
+    stored = set()
     for value in [*node.inputs, *node.outputs]:
         if value is None or value.type is None:
             continue
         if not isinstance(value.type, ir.TensorType):
             raise UnwritableError("sequences, optional and sparse values have no PyTorch source here")
-        if value.dtype in (None, ir.DataType.UNDEFINED):
-            continue
-        if value.dtype in STORED_DTYPES and node.op_type in ("Cast", "CastLike", "Identity"):
+        if value.dtype in (None, ir.DataType.UNDEFINED) or (value.dtype in STORED_DTYPES and facts.float8):
             continue
         torch_dtype(value.dtype)
-        if value.dtype in _CLUMSY and node.op_type not in _MOVES:
-            if node.op_type not in (_ALIKE_IN_64_BITS if value.dtype == ir.DataType.UINT64 else _WIDENED):
+        if value.dtype in _STORED_UNSIGNED and facts.unsigned != "moves":
+            if facts.unsigned not in (("wraps",) if value.dtype == ir.DataType.UINT64 else ("wraps", "fits")):
                 raise UnwritableError(f"PyTorch has no arithmetic for elements of type {value.dtype.name}")
-            clumsy.add(value)
-    return {value for value in clumsy if value in node.inputs}
+            stored.add(value)
+    return {value for value in stored if value in node.inputs}
 
 
 def _constant_value(node: ir.Node) -> NDArray[Any]:
@@ -471,40 +412,3 @@ def _constant_value(node: ir.Node) -> NDArray[Any]:
         if name in ("value_float", "value_floats"):
             return np.array(attribute.value, np.float32)
     raise UnwritableError("only constants of numbers have PyTorch source")
-
-
-# -- functions that the file carries along ---------------------------------------------------------------------------
-
-
-@functools.cache
-def all_functions() -> Mapping[str, tuple[str, frozenset[str], int]]:
-    """Every function of prelude: its text, the others that it calls, its position."""
-    texts: dict[str, str] = {}
-    trees: dict[str, ast.AST] = {}
-    for file in sorted((Path(__file__).parent / "prelude").glob("*.py")):
-        text = file.read_text("utf-8")
-        for item in ast.parse(text).body:
-            if isinstance(item, ast.FunctionDef | ast.ClassDef):
-                source = ast.get_source_segment(text, item)
-                texts[item.name] = source or ""
-                trees[item.name] = item
-    result = {}
-    for position, (name, tree) in enumerate(trees.items()):
-        called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & texts.keys() - {name}
-        result[name] = (texts[name], frozenset(called), position)
-    return result
-
-
-def extract_functions(names: set[str]) -> tuple[str, set[str]]:
-    """The text of these functions and of all that they call, and the modules that they need."""
-    known = all_functions()
-    needed: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting.extend(known[name][1])
-    ordered = sorted(needed, key=lambda name: known[name][2])
-    text = "\n\n\n".join(known[name][0] for name in ordered)
-    return text, ({"math"} if "math." in text else set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import onnx_ir as ir
 
@@ -20,8 +21,8 @@ def operands(n: Node) -> tuple[str, str]:
     return left, right
 
 
-def _binary(op_type: str, sign: str) -> None:
-    @writes(op_type)
+def _binary(op_type: str, sign: str, unsigned: str = "") -> None:
+    @writes(op_type, unsigned=unsigned)
     def binary(n: Node) -> str:
         left, right = operands(n)
         return f"{left} {sign} {right}"
@@ -29,54 +30,61 @@ def _binary(op_type: str, sign: str) -> None:
     binary.__doc__ = f"`x {sign} y`, with broadcasting."
 
 
-for _name, _sign in {"Add": "+", "Sub": "-", "Mul": "*", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">="}.items():
-    _binary(_name, _sign)
-for _name, _sign in {"Equal": "==", "And": "&", "Or": "|", "Xor": "^", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^"}.items():
-    _binary(_name, _sign)
+_binary("Add", "+", "wraps")
+_binary("Sub", "-", "wraps")
+_binary("Mul", "*", "wraps")
+_binary("Equal", "==", "wraps")
+_binary("Less", "<", "fits")
+_binary("LessOrEqual", "<=", "fits")
+_binary("Greater", ">", "fits")
+_binary("GreaterOrEqual", ">=", "fits")
+_binary("And", "&")
+_binary("Or", "|")
+_binary("Xor", "^")
+_binary("BitwiseAnd", "&", "wraps")
+_binary("BitwiseOr", "|", "wraps")
+_binary("BitwiseXor", "^", "wraps")
 
 
-def _unary(op_type: str, template: str, *, floats_only: bool = False) -> None:
-    @writes(op_type)
+def _unary(op_type: str, template: str, **facts: Any) -> None:
+    @writes(op_type, **facts)
     def unary(n: Node) -> str:
         return template.format(n[0])
 
     unary.__doc__ = f"`{template.format('x')}`."
 
 
-for _name, _template in {
-    "Abs": "{}.abs()",
-    "Neg": "-{}",
-    "Exp": "{}.exp()",
-    "Log": "{}.log()",
-    "Sqrt": "{}.sqrt()",
-    "Reciprocal": "1 / {}",
-    "Floor": "{}.floor()",
-    "Ceil": "{}.ceil()",
-    "Round": "{}.round()",
-    "Sign": "{}.sign()",
-    "Sin": "{}.sin()",
-    "Cos": "{}.cos()",
-    "Tan": "{}.tan()",
-    "Asin": "{}.asin()",
-    "Acos": "{}.acos()",
-    "Atan": "{}.atan()",
-    "Sinh": "{}.sinh()",
-    "Cosh": "{}.cosh()",
-    "Tanh": "{}.tanh()",
-    "Asinh": "{}.asinh()",
-    "Acosh": "{}.acosh()",
-    "Atanh": "{}.atanh()",
-    "Erf": "{}.erf()",
-    "Not": "~{}",
-    "BitwiseNot": "~{}",
-    "IsNaN": "{}.isnan()",
-    "Sigmoid": "{}.sigmoid()",
-    "Identity": "{}",
-}.items():
-    _unary(_name, _template)
+_unary("Abs", "{}.abs()")
+_unary("Neg", "-{}")
+_unary("Exp", "{}.exp()")
+_unary("Log", "{}.log()")
+_unary("Sqrt", "{}.sqrt()")
+_unary("Reciprocal", "1 / {}")
+_unary("Floor", "{}.floor()")
+_unary("Ceil", "{}.ceil()")
+_unary("Round", "{}.round()")
+_unary("Sign", "{}.sign()", unsigned="fits")
+_unary("Sin", "{}.sin()")
+_unary("Cos", "{}.cos()")
+_unary("Tan", "{}.tan()")
+_unary("Asin", "{}.asin()")
+_unary("Acos", "{}.acos()")
+_unary("Atan", "{}.atan()")
+_unary("Sinh", "{}.sinh()")
+_unary("Cosh", "{}.cosh()")
+_unary("Tanh", "torch.tanh({})")
+_unary("Asinh", "{}.asinh()")
+_unary("Acosh", "{}.acosh()")
+_unary("Atanh", "{}.atanh()")
+_unary("Erf", "{}.erf()")
+_unary("Not", "~{}")
+_unary("BitwiseNot", "~{}", unsigned="wraps")
+_unary("IsNaN", "{}.isnan()")
+_unary("Sigmoid", "torch.sigmoid({})")
+_unary("Identity", "{}", unsigned="moves", float8=True)
 
 
-@writes("Div")
+@writes("Div", unsigned="fits")
 def div(n: Node) -> str:
     """`x / y`; integers are divided towards zero."""
     left, right = operands(n)
@@ -85,13 +93,13 @@ def div(n: Node) -> str:
     return f'torch.div({left if not _is_literal(left) else n[0]}, {right}, rounding_mode="trunc")'
 
 
-@writes("Mod")
+@writes("Mod", unsigned="fits")
 def mod(n: Node) -> str:
     """torch.remainder (sign of the divisor), or torch.fmod (sign of the dividend)."""
     return f"torch.{'fmod' if n.attr('fmod', 0) else 'remainder'}({n[0]}, {n.operand(1, 0)})"
 
 
-@writes("Pow")
+@writes("Pow", unsigned="fits")
 def power(n: Node) -> str:
     """`x ** y`, in the base's type."""
     if n.dtype(0) != n.dtype(1):
@@ -112,7 +120,7 @@ def _fold(n: Node, join: Callable[[str, str], str]) -> str:
     return result
 
 
-@writes("Sum")
+@writes("Sum", unsigned="fits")
 def sums(n: Node) -> str:
     """`a + b + c`."""
     return _fold(n, lambda a, b: f"{a} + {b}")
@@ -124,19 +132,19 @@ def mean(n: Node) -> str:
     return f"({_fold(n, lambda a, b: f'{a} + {b}')}) / {len(n)}"
 
 
-@writes("Max")
+@writes("Max", unsigned="fits")
 def maximum(n: Node) -> str:
     """torch.maximum."""
     return _fold(n, lambda a, b: f"torch.maximum({a}, {b})")
 
 
-@writes("Min")
+@writes("Min", unsigned="fits")
 def minimum(n: Node) -> str:
     """torch.minimum."""
     return _fold(n, lambda a, b: f"torch.minimum({a}, {b})")
 
 
-@writes("Where")
+@writes("Where", unsigned="wraps")
 def where(n: Node) -> str:
     """torch.where."""
     if n.static(1) is not None and n.static(2) is not None:  # two Python numbers would lose the type
@@ -144,7 +152,7 @@ def where(n: Node) -> str:
     return f"torch.where({n[0]}, {n.operand(1, 2)}, {n.operand(2, 1)})"
 
 
-@writes("Cast")
+@writes("Cast", unsigned="moves", float8=True)
 def cast(n: Node) -> str:
     """x.to(dtype); numbers with a fraction are cut towards zero."""
     if n.attr("to") is None:
@@ -164,19 +172,19 @@ def _cast(n: Node, dtype: ir.DataType) -> str:
     return f"{n[0]}.to({n.torch_dtype(dtype)})"
 
 
-@writes("BitCast")
+@writes("BitCast", unsigned="moves")
 def bit_cast(n: Node) -> str:
     """x.view(dtype): the same bits as another type."""
     return f"{n[0]}.view({n.torch_dtype(ir.DataType(n.attr('to')))})"
 
 
-@writes("CastLike")
+@writes("CastLike", unsigned="moves", float8=True)
 def cast_like(n: Node) -> str:
     """x.to(y.dtype)."""
     return _cast(n, n.dtype(1))
 
 
-@writes("Clip")
+@writes("Clip", unsigned="fits")
 def clip(n: Node) -> str:
     """torch.clamp."""
     low = n.scalar(1) if n.has(1) else n.attr("min")
@@ -198,7 +206,7 @@ def is_inf(n: Node) -> str:
     return f"{n[0]}.isneginf()" if negative else f"torch.zeros_like({n[0]}, dtype=torch.bool)"
 
 
-@writes("BitShift")
+@writes("BitShift", unsigned="fits")
 def bit_shift(n: Node) -> str:
     """`x << y` or `x >> y`."""
     return f"{n[0]} {'<<' if n.attr('direction') == 'LEFT' else '>>'} {n[1]}"

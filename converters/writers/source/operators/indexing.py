@@ -10,7 +10,7 @@ from converters.writers.source.dtypes import torch_dtype
 from converters.writers.source.node import Node, writes
 
 
-@writes("Gather")
+@writes("Gather", unsigned="wraps")
 def gather(n: Node) -> str:
     """nn.Embedding for rows of a weight; else x[indices] along the axis."""
     axis = n.attr("axis", 0)

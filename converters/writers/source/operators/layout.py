@@ -19,7 +19,7 @@ def listed(parts: Any) -> str:
     return ", ".join(text_of(p) for p in parts)
 
 
-@writes("Shape")
+@writes("Shape", unsigned="moves")
 def shape(n: Node) -> Written:
     """x.shape, as Python numbers."""
     rank = n.rank()
@@ -34,7 +34,7 @@ def shape(n: Node) -> Written:
     return result if result.size else np.zeros(0, np.int64)
 
 
-@writes("Size")
+@writes("Size", unsigned="moves")
 def size(n: Node) -> Written:
     """x.numel(), as a Python number."""
     result = np.empty((), object)
@@ -42,9 +42,9 @@ def size(n: Node) -> Written:
     return result
 
 
-@writes("Reshape")
+@writes("Reshape", unsigned="moves")
 def reshape(n: Node) -> str:
-    """x.reshape, or x.flatten(1)."""
+    """torch.flatten, torch.unflatten or x.reshape; axes that stay are copied from x, so that no size changes them."""
     sizes = n.sizes(1) if n.has(1) else list(n.attr("shape"))
     zero_copies = not n.attr("allowzero", 0)
     if sizes is None:
@@ -52,40 +52,49 @@ def reshape(n: Node) -> str:
             return f"{n[0]}.reshape({n[1]}.tolist())"
         return f"{n.function('reshape')}({n[0]}, {n[1]}.tolist())"
     if zero_copies:
-        if (
-            len(sizes) >= 2
-            and sizes[-1] == -1
-            and all(s == 0 for s in sizes[:-1] if not isinstance(s, Size))
-            and not any(isinstance(s, Size) for s in sizes)
-        ):
-            rank = n.rank()
-            if rank is not None and rank >= len(sizes) - 1:
-                return f"{n[0]}.flatten({len(sizes) - 1})" if rank >= len(sizes) else f"{n[0]}.unsqueeze(-1)"
+        sizes = _kept(n, sizes)
+        kept = next((i for i, s in enumerate(sizes) if isinstance(s, Size) or s != 0), len(sizes))
+        rank, numbers = n.rank(), sizes[kept:]
+        if rank is not None and kept and numbers == [-1] and rank >= kept:
+            return f"torch.flatten({n[0]}, {kept})" if rank > kept else f"{n[0]}.unsqueeze(-1)"
+        if rank == kept + 1 and len(numbers) > 1 and all(not isinstance(s, Size) and s > 0 for s in numbers):
+            return f"torch.unflatten({n[0]}, {kept}, ({listed(numbers)}))"
         sizes = [Size(f"{n[0]}.shape[{i}]") if not isinstance(s, Size) and s == 0 else s for i, s in enumerate(sizes)]
     return f"{n[0]}.reshape({listed(sizes) or '()'})"
 
 
-@writes("Flatten")
+def _kept(n: Node, sizes: list[Any]) -> list[Any]:
+    """With 0 (copied) for -1 (whatever is left) where the graph says that this axis stays what it is: `N` stays `N`."""
+    before, after = n.symbols(), n.output_symbols()
+    if before is None or after is None or len(after) != len(sizes):
+        return sizes
+    return [
+        0 if not isinstance(s, Size) and s == -1 and i < len(before) and before[i] == after[i] != "" else s for i, s in enumerate(sizes)
+    ]
+
+
+@writes("Flatten", unsigned="moves")
 def flatten(n: Node) -> str:
-    """x.flatten into two axes."""
+    """torch.flatten into two axes."""
     axis, rank = n.attr("axis", 1), n.rank()
     if rank is not None and axis < 0:
         axis += rank
     if axis == 0:
         return f"{n[0]}.reshape(1, -1)"
-    if axis == 1 and rank is not None and rank >= 2:
-        return f"{n[0]}.flatten(1)"
-    return f"{n[0]}.reshape(math.prod({n[0]}.shape[:{axis}]), math.prod({n[0]}.shape[{axis}:]))"
+    if rank is None:
+        return f"{n[0]}.reshape(math.prod({n[0]}.shape[:{axis}]), math.prod({n[0]}.shape[{axis}:]))"
+    tail = f"torch.flatten({n[0]}, {axis})" if rank > axis + 1 else n[0] if rank > axis else f"{n[0]}.unsqueeze(-1)"
+    return tail if axis == 1 else f"torch.flatten({tail}, 0, {axis - 1})"
 
 
-@writes("Transpose")
+@writes("Transpose", unsigned="moves")
 def transpose(n: Node) -> str:
     """x.permute."""
     order = n.attr("perm") or tuple(reversed(range(n.known_rank())))
     return f"{n[0]}.permute({listed(order) or '()'})"
 
 
-@writes("Concat")
+@writes("Concat", unsigned="wraps")
 def concat(n: Node) -> str:
     """torch.cat."""
     if len(n) == 1:
@@ -93,7 +102,7 @@ def concat(n: Node) -> str:
     return f"torch.cat([{', '.join(n[i] for i in range(len(n)))}], {n.attr('axis', 1)})"
 
 
-@writes("Split")
+@writes("Split", unsigned="wraps")
 def split(n: Node) -> str | list[str]:
     """x.split; without sizes into equal parts, the last one smaller."""
     axis = n.attr("axis", 0)
@@ -115,7 +124,7 @@ def split(n: Node) -> str | list[str]:
     return [f"{parts}[0]"] if n.outputs == 1 else parts
 
 
-@writes("Slice")
+@writes("Slice", unsigned="wraps")
 def slices(n: Node) -> str:
     """`x[:, 1:3]`; flip for negative steps."""
     rank = n.rank()
@@ -140,7 +149,7 @@ def slices(n: Node) -> str:
     return f"{n[0]}[{', '.join(index)}]" if index else n[0]
 
 
-@writes("Squeeze")
+@writes("Squeeze", unsigned="moves")
 def squeeze(n: Node) -> str:
     """x.squeeze."""
     if n.has(1) and n.static(1) is None:
@@ -151,7 +160,7 @@ def squeeze(n: Node) -> str:
     return f"{n[0]}.squeeze({axes[0] if len(axes) == 1 else tuple(axes)})"
 
 
-@writes("Unsqueeze")
+@writes("Unsqueeze", unsigned="moves")
 def unsqueeze(n: Node) -> str:
     """x.unsqueeze, axis by axis."""
     if n.has(1) and n.static(1) is None:
@@ -165,7 +174,7 @@ def unsqueeze(n: Node) -> str:
     return n[0] + "".join(f".unsqueeze({axis})" for axis in sorted(axes))
 
 
-@writes("Expand")
+@writes("Expand", unsigned="moves")
 def expand(n: Node) -> str:
     """x broadcast to a shape, in both directions."""
     sizes = n.sizes(1)
@@ -180,7 +189,7 @@ def expand(n: Node) -> str:
     return f"{n.function('expand')}({n[0]}, {n.size_list(1)})"
 
 
-@writes("Tile")
+@writes("Tile", unsigned="wraps")
 def tile(n: Node) -> str:
     """x.tile."""
     sizes = n.sizes(1)
@@ -189,7 +198,7 @@ def tile(n: Node) -> str:
     return f"{n[0]}.tile({listed(sizes) or '()'})"
 
 
-@writes("Pad")
+@writes("Pad", unsigned="fits")
 def pad(n: Node) -> str:
     """F.pad; axes that it has no mode for one by one."""
     mode = n.attr("mode", "constant")

@@ -25,10 +25,9 @@ def batch_normalization(n: Node) -> list[str]:
     if rank in names and features is not None:
         build = arguments(features, eps=None if eps == "1e-05" else eps)
         layer = n.layer(
-            f"{names[rank]}({build}", {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}, ("running_mean", "running_var")
+            f"nn.{names[rank]}({build}", {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}, ("running_mean", "running_var")
         )
         if layer:
-            n.function(names[rank])
             return [f"{layer}({n[0]})"]
     return [f"F.batch_norm({arguments(n[0], n[3], n[4], n[1], n[2], eps=None if eps == '1e-05' else eps)})"]
 

@@ -14,7 +14,7 @@ _RANGES = {
 }
 
 
-@writes("QuantizeLinear")
+@writes("QuantizeLinear", unsigned="moves")
 def quantize_linear(n: Node) -> str:
     """round(x / scale) + zero_point, half to even, saturated."""
     dtype = n.output_dtype()
@@ -26,7 +26,7 @@ def quantize_linear(n: Node) -> str:
     return f"{n.function('quantize')}({call})"
 
 
-@writes("DequantizeLinear")
+@writes("DequantizeLinear", unsigned="moves")
 def dequantize_linear(n: Node) -> str:
     """(x - zero_point) * scale."""
     return f"{n.function('dequantize')}({n[0]}, {n[1]}, {n.get(2)}, {n.attr('axis', 1)}, {n.attr('block_size', 0)})"

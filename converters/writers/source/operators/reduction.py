@@ -24,8 +24,8 @@ _ELEMENTWISE = {
 }
 
 
-def _reduction(op_type: str) -> None:
-    @writes(op_type)
+def _reduction(op_type: str, unsigned: str = "") -> None:
+    @writes(op_type, unsigned=unsigned)
     def reduce(n: Node) -> str:
         return write_reduction(n, op_type)
 
@@ -53,17 +53,25 @@ def write_reduction(n: Node, op_type: str) -> str:
     return _REDUCTIONS[op_type].format(x=x, axes=shown, keep=keep).replace(", keepdim=False", "")
 
 
-for _name in _REDUCTIONS:
-    _reduction(_name)
+_reduction("ReduceSum", "fits")
+_reduction("ReduceMean")
+_reduction("ReduceMax", "fits")
+_reduction("ReduceMin", "fits")
+_reduction("ReduceL1")
+_reduction("ReduceL2")
+_reduction("ReduceSumSquare")
+_reduction("ReduceLogSum")
+_reduction("ReduceLogSumExp")
+_reduction("ReduceProd", "fits")
 
 
-@writes("ArgMax")
+@writes("ArgMax", unsigned="fits")
 def arg_max(n: Node) -> str:
     """x.argmax; the last of several maxima where that is asked for."""
     return _arg(n, "argmax")
 
 
-@writes("ArgMin")
+@writes("ArgMin", unsigned="fits")
 def arg_min(n: Node) -> str:
     """x.argmin; the last of several minima where that is asked for."""
     return _arg(n, "argmin")
@@ -99,7 +107,7 @@ def _cumulate(n: Node, name: str) -> str:
     return f"{x}.{name}({axis}, {options})"
 
 
-@writes("TopK")
+@writes("TopK", unsigned="fits")
 def top_k(n: Node) -> str:
     """x.topk."""
     count = n.scalar(1) if n.has(1) else str(n.attr("k"))

@@ -1,0 +1,130 @@
+"""The text of a written file: its docstring, imports, functions, the class, and build()."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from converters.graph.names import identifier
+from converters.writers.source.code import NOTE, comment
+from converters.writers.source.lines import WIDTH, wrapped
+
+RESERVED = frozenset({"self", "torch", "nn", "F", "math", "build"})
+"""Names that a written file uses itself."""
+
+
+@dataclass
+class ModuleText:
+    """The class of a written file. init and forward: the lines of the two methods."""
+
+    name: str
+    base: str
+    init: list[str]
+    arguments: list[str]
+    outputs: int
+    forward: list[str]
+
+
+def class_name_of(name: str) -> str:
+    """A net's name as that of a class: `resnet-50` is Resnet50, `VGG_ILSVRC_16_layers` VGGILSVRC16Layers.
+
+    >>> class_name_of("resnet-50"), class_name_of("CaffeNet"), class_name_of("3d net"), class_name_of("")
+    ('Resnet50', 'CaffeNet', 'Net3dNet', 'Model')
+    """
+    words = re.findall(r"[A-Za-z0-9]+", name)[:8]
+    camel = "".join(word[0].upper() + word[1:] for word in words)[:60]
+    camel = f"Net{camel}" if camel[:1].isdigit() else camel
+    if not camel or identifier(camel) != camel or camel in RESERVED | set(all_functions()):
+        camel = f"{camel}Model" if camel else "Model"
+    return camel
+
+
+def file_text(
+    module: ModuleText, functions: set[str], net: str, weights: str, inputs: Iterable[ir.Value], outputs: Iterable[ir.Value]
+) -> str:
+    """The whole file. net: the graph's name. weights: the file name of the state_dict."""
+    carried, imports = extract_functions(functions)
+    init = [line for text in module.init for line in wrapped(text, " " * 8)]
+    forward = [line for text in module.forward for line in wrapped(text, " " * 8)]
+    body = "\n".join(line.partition(NOTE)[0] for line in module.forward) + carried
+    weights = weights if re.fullmatch(r"[\w.+ -]+", weights, re.ASCII) else "NAME.pth"
+    head = _docstring(net, weights, _shapes(inputs), _shapes(outputs))
+    head += ["import math", ""] if re.search(r"\bmath\.", body) or "math" in imports else []
+    head += ["import torch"]
+    head += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
+    head += ["from torch import nn", "", ""]
+    head += [carried, "", ""] if carried else []
+    text = [*head, f"class {module.name}({module.base}):"]
+    if init != ["        super().__init__()"]:
+        text += ["    def __init__(self) -> None:", *init, ""]
+    typed = ", ".join(["self", *(f"{argument}: torch.Tensor" for argument in module.arguments)])
+    answer = "torch.Tensor" if module.outputs == 1 else f"tuple[{', '.join(['torch.Tensor'] * module.outputs)}]"
+    text += wrapped(f"def forward({typed}) -> {answer}:", " " * 4) + forward
+    text += ["", "", "def build(weights: str | None = None) -> " + module.name + ":"]
+    text += [f'    """The model in eval mode. weights: the file of its state_dict, such as "{weights}"."""']
+    text += [f"    model = {module.name}()", "    if weights is not None:"]
+    text += ["        model.load_state_dict(torch.load(weights, weights_only=True))", "    return model.eval()", ""]
+    return "\n".join(text)
+
+
+def _docstring(net: str, weights: str, inputs: str, outputs: str) -> list[str]:
+    name = comment(net)
+    what = f"The net '{name}' in PyTorch" if name and re.fullmatch(r"[\w .:/+-]+", name) else "A net in PyTorch"
+    shapes = textwrap.wrap(f"Inputs: {inputs}. Outputs: {outputs}.", WIDTH)
+    return [f'"""{what}; {weights} has its weights.', "", f'    model = build("{weights}")', "", *shapes, '"""', ""]
+
+
+def _shapes(values: Iterable[ir.Value]) -> str:
+    described = []
+    for value in values:
+        dims = (
+            "of any shape"
+            if value.shape is None
+            else "(" + ", ".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in value.shape) + ")"
+        )
+        described.append(f"{value.name} {dims}")
+    return re.sub(r"[^\w .,;:/()?+-]", "_", "; ".join(described)[:1000], flags=re.ASCII) or "none"
+
+
+# -- functions that the file carries along ---------------------------------------------------------------------------
+
+
+@functools.cache
+def all_functions() -> Mapping[str, tuple[str, frozenset[str], int]]:
+    """Every function of prelude: its text, the others that it calls, its position."""
+    texts: dict[str, str] = {}
+    trees: dict[str, ast.AST] = {}
+    for file in sorted((Path(__file__).parent / "prelude").glob("*.py")):
+        text = file.read_text("utf-8")
+        for item in ast.parse(text).body:
+            if isinstance(item, ast.FunctionDef | ast.ClassDef):
+                source = ast.get_source_segment(text, item)
+                texts[item.name] = source or ""
+                trees[item.name] = item
+    result = {}
+    for position, (name, tree) in enumerate(trees.items()):
+        called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & texts.keys() - {name}
+        result[name] = (texts[name], frozenset(called), position)
+    return result
+
+
+def extract_functions(names: set[str]) -> tuple[str, set[str]]:
+    """The text of these functions and of all that they call, and the modules that they need."""
+    known = all_functions()
+    needed: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting.extend(known[name][1])
+    ordered = sorted(needed, key=lambda name: known[name][2])
+    text = "\n\n\n".join(known[name][0] for name in ordered)
+    return text, ({"math"} if "math." in text else set())
