@@ -114,12 +114,13 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
 
 def _save_pth(model: onnx_ir.Model, path: Path, force: bool) -> None:
     from converters.files import check_target, together, writing
+    from converters.graph.names import module_name
     from converters.writers.pth import write_pth
     from converters.writers.source.writer import source_and_state
 
-    source = path.with_suffix(".py")
+    source = path.with_name(f"{module_name(path.stem)}.py")
     check_target(path, force=force)
-    text, tensors = source_and_state(model)
+    text, tensors = source_and_state(model, path.name)
     with together():
         with writing(source, force=force) as file:
             file.write(text.encode())

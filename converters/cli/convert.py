@@ -14,6 +14,7 @@ from converters.cli.arguments import UsageError, add_output_options, input_spec
 from converters.errors import ConversionError, printable
 from converters.files import check_target
 from converters.formats import FORMATS, Format
+from converters.graph.names import module_name
 from converters.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ def _convert(asked: argparse.Namespace) -> int:
     if again is not None:
         facts["read_again"] = str(again)
     if not asked.quiet:
+        source = _written(target)[-1]
+        if source.suffix == ".py" and source.stem != target.stem:
+            terminal.say(f"note: the source is {source.name}: Python can't import {target.stem}.py, or would find it instead of another")
         if asked.json:
             terminal.tell_json(facts)
         else:
@@ -146,7 +150,8 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
 
 def _written(target: Path) -> list[Path]:
     """The files that a conversion to this target writes."""
-    return [target, target.with_suffix(".py")] if target.suffix.lower() in (".pth", ".pt") else [target]
+    source = target.with_name(f"{module_name(target.stem)}.py")
+    return [target, source] if target.suffix.lower() in (".pth", ".pt") else [target]
 
 
 def _shape(value: onnx_ir.Value) -> list[int | str | None] | None:

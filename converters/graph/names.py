@@ -26,7 +26,7 @@ _RESERVED = frozenset(
     "state_dict to to_empty train training type xpu zero_grad self torch nn F math build".split()
 ) | frozenset(dir(builtins))
 # Modules that a file of the same name, in the folder that Python looks in first, would hide from torch: Python's and those torch needs.
-_MODULES = frozenset(sys.stdlib_module_names) | frozenset(
+_MODULES = frozenset(name.lower() for name in sys.stdlib_module_names) | frozenset(
     "converters cuda expecttest filelock fsspec functorch jinja2 markupsafe ml_dtypes mpmath networkx numpy nvidia onnx onnx_ir "
     "onnxruntime onnxscript opt_einsum packaging pkg_resources psutil pytest scipy setuptools sympy torch torchgen torchvision triton "
     "typing_extensions yaml".split()

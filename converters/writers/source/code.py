@@ -126,10 +126,11 @@ class Code:
             variable = self._of(token)
             names[variable.number] = variable.hint
             busy.add(variable.hint)
-        result = []
+        result: list[str] = []
         before = Origin()
         for position, statement in enumerate(statements):
-            result += [self._named(line, names) for line in statement.before]
+            if statement.before:
+                result += [*([""] if result else []), *(self._named(line, names) for line in statement.before), ""]
             text = self._named(statement.text, names)
             dying = [n for n in dict.fromkeys(statement.used) if n in names and last[n] == position and not self._kept(n)]
             for number in dying:
@@ -165,7 +166,7 @@ class Code:
         return variable.kind == "argument" and variable.hint != "x"
 
     def _choose(self, variable: Variable, dead: list[str], busy: set[str], lives_on: bool) -> str:
-        wanted = variable.hint or ("size" if variable.kind == "int" else variable.name if lives_on else "")
+        wanted = variable.hint or ("size" if variable.kind == "int" else variable.name if lives_on and not self.depth else "")
         if wanted:
             return next(name for name in _numbered("inner_" * self.depth + wanted) if name not in busy)
         short = _SHORT[self.depth]

@@ -126,5 +126,6 @@ def extract_functions(names: set[str]) -> tuple[str, set[str]]:
             needed.add(name)
             waiting.extend(known[name][1])
     ordered = sorted(needed, key=lambda name: known[name][2])
-    text = "\n\n\n".join(known[name][0] for name in ordered)
+    # torch.fx takes such a call as one step, so that it doesn't follow the function's own decisions
+    text = "\n\n\n".join(("@torch.fx.wrap\n" if name in names else "") + known[name][0] for name in ordered)
     return text, ({"math"} if "math." in text else set())

@@ -16,6 +16,8 @@ _OPERATOR = re.compile(r" (?=(?:[-+*/|&]|//) )")
 def wrapped(line: str, indent: str) -> list[str]:
     """One line of code, its comment behind a NOTE, as lines; a comment that doesn't fit behind the code goes before it."""
     text, _, comment = line.partition(NOTE)
+    if not text:
+        return [""]
     deeper = re.match(" *", text)
     indent += deeper[0] if deeper else ""
     text = _double_quoted(text.lstrip(" "))
@@ -62,7 +64,7 @@ def _filled(parts: list[str], indent: str) -> list[str]:
 
 
 def _at_operators(text: str, indent: str) -> list[str]:
-    """`x = a + b + c` with a line per term, in brackets; a text without operators stays as it is."""
+    """`x = a + b + c` with a line per term, in brackets, `return x, y` with one per value; a text of one word stays as it is."""
     left, sign, right = text.rpartition(" = ") if re.match(r"[\w., \[\]]+ = ", text) else ("", "", text)
     if text.startswith("return "):
         left, sign, right = "return", " ", text.removeprefix("return ")
@@ -71,7 +73,10 @@ def _at_operators(text: str, indent: str) -> list[str]:
     depths = _depths(right)
     places = [match.start() for match in _OPERATOR.finditer(right) if depths[match.start()] == 0]
     if not places:
-        return [indent + text]
+        parts = _split(right)
+        if len(parts) < 2:
+            return [indent + text]
+        return [f"{indent}{left}{sign}(", *(f"{indent}    {part}," for part in parts), f"{indent})"]
     terms = [right[a:b].strip() for a, b in zip([0, *places], [*places, len(right)], strict=True)]
     return [f"{indent}{left}{sign}(", *(line for term in terms for line in _broken(term, indent + "    ")), f"{indent}){comma}"]
 

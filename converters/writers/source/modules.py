@@ -58,6 +58,8 @@ class Modules:
         self.used: dict[str, ir.Value] = {}
         self.sequences: dict[str, dict[str, str]] = {}
         """Paths that are nn.Sequential, each with the constructors of its layers by path; see converters.writers.source.sequential."""
+        self.others: dict[str, str] = {}
+        """Constructors of further layers without parameters, by path."""
         self._refs: dict[str, int] = {}
         self._root: Part | None = None
 
@@ -136,6 +138,7 @@ class Modules:
             builds = {path: self._paths[path].build for path in dict.fromkeys(key.rpartition(".")[0] for key in self.used)}
             for layers in self.sequences.values():
                 builds.update(layers)
+            builds.update(self.others)
             for path, build in builds.items():
                 part = self._root
                 for name in path.split(".") if path else ():

@@ -99,6 +99,47 @@ def fold(code: Code, modules: Modules, results: Sequence[str]) -> None:
         dropped = {id(link.statement) for link in chain[:-1]}
         code.statements = [statement for statement in code.statements if id(statement) not in dropped]
         links = {p: link for p, s in enumerate(code.statements) if (link := _link(p, s, modules))}
+    for container, numbers in _lists(modules).items():
+        _complete(container, numbers, code, links, modules)
+
+
+def _lists(modules: Modules) -> dict[str, set[int]]:
+    """Paths whose children are all numbered layers and that are no chains, with those numbers."""
+    children: dict[str, set[str]] = {}
+    for path in {key.rpartition(".")[0] for key in modules.used} | set(modules.sequences):
+        parts = path.split(".") if path else []
+        for n, part in enumerate(parts):
+            children.setdefault(".".join(parts[:n]), set()).add(part)
+    free = (c for c in children if not any(c == chain or _is_under(c, chain) for chain in modules.sequences))
+    return {c: {int(name) for name in children[c]} for c in free if all(map(is_index, children[c]))}
+
+
+def _complete(container: str, numbers: set[int], code: Code, links: dict[int, Link], modules: Modules) -> None:
+    """Gives a list of layers those without parameters too, where each of them is one layer, so that its numbers have no gaps."""
+    ends = max(numbers) + 1
+    if ends > 2 * len(numbers) + _SPARE:
+        return
+    found: dict[int, Link | None] = {}
+    number = 0
+    while True:
+        path = f"{container}.{number}" if container else str(number)
+        inside = [p for p, s in enumerate(code.statements) if s.origin.path == path or _is_under(s.origin.path, path)]
+        only = links.get(inside[0]) if len(inside) == 1 else None
+        is_layer = only is not None and only.path == path
+        if number >= ends and not is_layer:
+            break
+        if number not in numbers:
+            if inside and not is_layer:
+                return
+            found[number] = only
+        number += 1
+    for number, link in found.items():
+        path = f"{container}.{number}" if container else str(number)
+        modules.others[path] = link.build if link else "nn.Identity()"
+        if link:
+            token = TOKEN.search(link.statement.text)
+            assert token is not None
+            link.statement.text = f"{modules.ref(path)}({token[0]})"
 
 
 def _containers(paths: set[str]) -> Iterator[str]:

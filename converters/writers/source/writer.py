@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx.checker
-import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -25,11 +24,12 @@ from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
 from converters.graph.provenance import SOURCE, path_of, source_of
 from converters.writers.source import sequential
-from converters.writers.source.code import Code, Origin, comment, literal, nesting_limit
-from converters.writers.source.dtypes import STORED_DTYPES, UnwritableError, torch_dtype
+from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
+from converters.writers.source.code import TOKEN, Code, Origin, comment, literal, nesting_limit
+from converters.writers.source.dtypes import UnwritableError, torch_dtype
 from converters.writers.source.file import RESERVED, ModuleText, all_functions, class_name_of, file_text
 from converters.writers.source.modules import Modules
-from converters.writers.source.node import Facts, Node, writes
+from converters.writers.source.node import Node, writes
 from converters.writers.source.sizes import fold
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class Writer:
 
     def _write_node(self, node: ir.Node) -> None:
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-            self._known[node.outputs[0]] = _constant_value(node)
+            self._known[node.outputs[0]] = constant_value(node)
             return
         folded = fold(node, self.known, self.opset) if node.domain in ("", "ai.onnx") else None
         if folded is not None:
@@ -284,18 +284,19 @@ class Writer:
         if key not in writes:
             raise UnwritableError("no PyTorch source is registered for this operator")
         if node.domain in ("", "ai.onnx"):
-            _check_attributes(node, self.opset)
-        unsigned = _check_types(node, writes.facts(key))
+            check_attributes(node, self.opset)
+        unsigned = check_types(node, writes.facts(key))
         self.code.origin = Origin(comment(source_of(node)), path_of(node))
         written = self._widened(node, key, unsigned) if unsigned else writes[key](Node(self, node))
         if isinstance(written, np.ndarray):
             self._known[node.outputs[0]] = written
-        elif isinstance(written, str):
+        elif isinstance(written, str) and len(node.outputs) > 1:
             tokens = self.code.unpack(written, [_variable_name(node, value) for value in node.outputs])
             self._tensors.update(zip(node.outputs, tokens, strict=True))
         else:
-            for value, expression in zip(node.outputs, written, strict=False):
-                self._tensors[value] = self.code.let(expression, name=_variable_name(node, value))
+            for value, expression in zip(node.outputs, [written] if isinstance(written, str) else written, strict=False):
+                is_variable = TOKEN.fullmatch(expression) is not None
+                self._tensors[value] = expression if is_variable else self.code.let(expression, name=_variable_name(node, value))
 
     def _widened(self, node: ir.Node, key: str, unsigned: set[ir.Value]) -> list[str]:
         """An operator on unsigned integers that PyTorch only stores: computed in int64, which wraps round at the same places."""
@@ -311,7 +312,7 @@ class Writer:
         if isinstance(written, str) and len(node.outputs) > 1:
             parts = self.code.unpack(written, [""] * len(node.outputs))
         return [
-            f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in _STORED_UNSIGNED else part
+            f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in STORED_UNSIGNED else part
             for value, part in zip(node.outputs, parts, strict=False)
         ]
 
@@ -364,51 +365,3 @@ def _describe(node: ir.Node) -> str:
         return f"{printable(source)}: ONNX operator {printable(node.op_type)}"
     name = node.name or (node.outputs[0].name if node.outputs else "")
     return f"operator '{printable(name)}' ({printable(node.op_type)})"
-
-
-def _check_attributes(node: ir.Node, opset: int) -> None:
-    """Raises UnwritableError for attributes that the operator doesn't have, or not of that type: they would be written as they are."""
-    try:
-        known = onnx.defs.get_schema(node.op_type, opset).attributes
-    except onnx.defs.SchemaError:
-        return
-    for name, attribute in node.attributes.items():
-        if name not in known:
-            raise UnwritableError(f"it has no attribute {printable(name)!r} in opset {opset}")
-        kind: Any = known[name].type  # an enumeration, of pybind's kind or of Python's
-        if not attribute.is_ref() and int(attribute.type) != int(getattr(kind, "value", kind)):
-            raise UnwritableError(f"attribute {printable(name)!r} is of the type {attribute.type.name}")
-
-
-_STORED_UNSIGNED = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
-"""Types that PyTorch stores and moves, and computes nothing with."""
-
-
-def _check_types(node: ir.Node, facts: Facts) -> set[ir.Value]:
-    """The inputs of types that PyTorch only stores. Raises UnwritableError where nothing can be computed of the node's types."""
-    stored = set()
-    for value in [*node.inputs, *node.outputs]:
-        if value is None or value.type is None:
-            continue
-        if not isinstance(value.type, ir.TensorType):
-            raise UnwritableError("sequences, optional and sparse values have no PyTorch source here")
-        if value.dtype in (None, ir.DataType.UNDEFINED) or (value.dtype in STORED_DTYPES and facts.float8):
-            continue
-        torch_dtype(value.dtype)
-        if value.dtype in _STORED_UNSIGNED and facts.unsigned != "moves":
-            if facts.unsigned not in (("wraps",) if value.dtype == ir.DataType.UINT64 else ("wraps", "fits")):
-                raise UnwritableError(f"PyTorch has no arithmetic for elements of type {value.dtype.name}")
-            stored.add(value)
-    return {value for value in stored if value in node.inputs}
-
-
-def _constant_value(node: ir.Node) -> NDArray[Any]:
-    for name, attribute in node.attributes.items():
-        if name == "value":
-            array: NDArray[Any] = attribute.as_tensor().numpy()
-            return array
-        if name in ("value_int", "value_ints"):
-            return np.array(attribute.value, np.int64)
-        if name in ("value_float", "value_floats"):
-            return np.array(attribute.value, np.float32)
-    raise UnwritableError("only constants of numbers have PyTorch source")

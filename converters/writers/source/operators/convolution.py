@@ -68,27 +68,15 @@ def conv(n: Node) -> str:
     return f"F.conv{dims}d({arguments(x, n[1], *([n[2]] if n.has(2) else []), **shared)})"
 
 
-@writes("ConvTranspose")
-def conv_transpose(n: Node) -> str:
-    """nn.ConvTranspose1d, 2d, 3d; uneven cropping comes after it."""
-    weight = n.shape(1)
-    if weight is None or None in weight:
-        raise n.error("the weight's shape is unknown")
-    dims = len(weight) - 2
-    if dims not in (1, 2, 3):
-        raise n.error(f"{dims} spatial axes; PyTorch has convolutions of 1 to 3")
-    kernel = [int(k or 0) for k in weight[2:]]
-    strides = list(n.attr("strides", [1] * dims))
-    dilations = list(n.attr("dilations", [1] * dims))
-    pads = list(n.attr("pads", [0] * 2 * dims))
-    extra = list(n.attr("output_padding", [0] * dims))
-    groups = n.attr("group", 1)
+def _cropping(n: Node, kernel: list[int], strides: list[int], dilations: list[int], pads: list[int], extra: list[int]) -> list[int]:
+    """What a transposed convolution cuts off its output, as pads: given, or told by auto_pad or the output's shape."""
+    dims = len(kernel)
     mode = n.attr("auto_pad", "NOTSET")
     shape = n.shape(0)
     wanted = n.attr("output_shape")
     if mode == "VALID":
-        pads = [0] * 2 * dims
-    elif wanted is not None or mode != "NOTSET":
+        return [0] * 2 * dims
+    if wanted is not None or mode != "NOTSET":
         spread = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
         if wanted is not None:
             if shape is None or None in shape[2:]:
@@ -105,6 +93,25 @@ def conv_transpose(n: Node) -> str:
         pads = large + small if mode == "SAME_LOWER" or (mode == "NOTSET") else small + large
         if mode == "SAME_UPPER":
             pads = small + large
+    return pads
+
+
+@writes("ConvTranspose")
+def conv_transpose(n: Node) -> str:
+    """nn.ConvTranspose1d, 2d, 3d; uneven cropping comes after it."""
+    weight = n.shape(1)
+    if weight is None or None in weight:
+        raise n.error("the weight's shape is unknown")
+    dims = len(weight) - 2
+    if dims not in (1, 2, 3):
+        raise n.error(f"{dims} spatial axes; PyTorch has convolutions of 1 to 3")
+    kernel = [int(k or 0) for k in weight[2:]]
+    strides = list(n.attr("strides", [1] * dims))
+    dilations = list(n.attr("dilations", [1] * dims))
+    pads = list(n.attr("pads", [0] * 2 * dims))
+    extra = list(n.attr("output_padding", [0] * dims))
+    groups = n.attr("group", 1)
+    pads = _cropping(n, kernel, strides, dilations, pads, extra)
     # Where the end is cropped less than the beginning, that is output padding; torch wants it below stride or dilation.
     begin, end = pads[:dims], pads[dims:]
     crop: list[int] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from converters.writers.source.node import Node, writes
 
 _REDUCTIONS = {
@@ -47,7 +49,7 @@ def write_reduction(n: Node, op_type: str) -> str:
         axes = list(range(rank))
     shape = n.shape(0)
     empty = shape is None or any(shape[axis] == 0 for axis in axes)
-    if op_type == "ReduceProd" or (op_type in ("ReduceMax", "ReduceMin") and empty) or not n.is_float() or n.rank() == 0:
+    if op_type == "ReduceProd" or (op_type in ("ReduceMax", "ReduceMin") and empty) or not _is_plain(n, op_type) or n.rank() == 0:
         return f"{n.function('reduce')}({x}, {axes}, {op_type!r}, {keep}, False)"
     shown = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
     return _REDUCTIONS[op_type].format(x=x, axes=shown, keep=keep).replace(", keepdim=False", "")
@@ -63,6 +65,11 @@ _reduction("ReduceSumSquare")
 _reduction("ReduceLogSum")
 _reduction("ReduceLogSumExp")
 _reduction("ReduceProd", "fits")
+
+
+def _is_plain(n: Node, op_type: str) -> bool:
+    """Whether torch's reduction of this element type answers the same type."""
+    return n.is_float() or (op_type == "ReduceSum" and n.dtype() == ir.DataType.INT64) or op_type in ("ReduceMax", "ReduceMin")
 
 
 @writes("ArgMax", unsigned="fits")

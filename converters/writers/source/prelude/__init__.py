@@ -1,5 +1,5 @@
-"""PyTorch functions that generated files carry along, each in full and only where it is used.
+"""Functions that written files may carry along: what torch has no single call for.
 
-They are read as text, not imported: a generated file imports nothing but torch. Each function may call others of this folder, and use
-`torch`, `nn`, `F` and `math`.
+They are read as text, not imported: a written file imports nothing but torch. Each may call others
+of this folder, and uses the names torch, nn, F and math alone. The types are TorchScript's.
 """

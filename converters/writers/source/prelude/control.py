@@ -1,8 +1,5 @@
 """Loops over functions that the forward defines."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-# ruff: noqa: B905
-
 from __future__ import annotations
 
 import torch
@@ -29,5 +26,8 @@ def scan(body, states, inputs, axes, backward, out_axes, out_backward):
         results = body(*states, *(x.select(axis, turn) for x, axis in zip(inputs, axes)))
         states = results[: len(states)]
         lines.append(results[len(states) :])
-    stacked = [torch.stack(line[::-1] if back else line, axis) for line, axis, back in zip(zip(*lines), out_axes, out_backward)]
+    stacked = [
+        torch.stack(line[::-1] if back else line, axis)
+        for line, axis, back in zip(zip(*lines), out_axes, out_backward)
+    ]
     return (*states, *stacked)

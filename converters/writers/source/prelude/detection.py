@@ -1,8 +1,5 @@
 """Regions and boxes."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-# ruff: noqa: B905
-
 from __future__ import annotations
 
 import math
@@ -48,7 +45,10 @@ def roi_samples(start, step, bins, grid, device):
 
 
 def roi_weights(places, length, dtype):
-    """A (samples, length) matrix of bilinear weights, and the (weights, indices) of the lower and of the upper neighbours."""
+    """A (samples, length) matrix of bilinear weights.
+
+    Also the (weights, indices) of the lower and of the upper neighbours.
+    """
     inside = (places >= -1) & (places <= length)
     places = places.clamp(0)
     low = places.floor().long()
@@ -72,9 +72,15 @@ def max_roi_pool(x, rois, size, scale):
         x1, y1, x2, y2 = (math.floor(abs(v * scale) + 0.5) * (1 if v >= 0 else -1) for v in roi)
         tall, wide = max(y2 - y1 + 1, 1) / size[0], max(x2 - x1 + 1, 1) / size[1]
         for i in range(size[0]):
-            top, bottom = (min(max(int(v) + y1, 0), height) for v in (math.floor(i * tall), math.ceil((i + 1) * tall)))
+            top, bottom = (
+                min(max(int(v) + y1, 0), height)
+                for v in (math.floor(i * tall), math.ceil((i + 1) * tall))
+            )
             for j in range(size[1]):
-                left, right = (min(max(int(v) + x1, 0), width) for v in (math.floor(j * wide), math.ceil((j + 1) * wide)))
+                left, right = (
+                    min(max(int(v) + x1, 0), width)
+                    for v in (math.floor(j * wide), math.ceil((j + 1) * wide))
+                )
                 if bottom > top and right > left:
                     result[number, :, i, j] = x[int(image), :, top:bottom, left:right].amax((1, 2))
     return result
@@ -99,7 +105,9 @@ def non_max_suppression(boxes, scores, limit, overlap, threshold, centred):
             while order.numel() and len(kept) < limit:
                 best, order = order[0], order[1:]
                 kept.append(int(best))
-                shared = torch.minimum(high[image, best], high[image, order]) - torch.maximum(low[image, best], low[image, order])
+                shared = torch.minimum(high[image, best], high[image, order]) - torch.maximum(
+                    low[image, best], low[image, order]
+                )
                 shared = shared.clamp(min=0).prod(-1)
                 union = area[image, best] + area[image, order] - shared
                 order = order[~((union > 0) & (shared > overlap * union))]

@@ -1,7 +1,5 @@
 """Picking and placing by index."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-
 from __future__ import annotations
 
 import math
@@ -9,13 +7,13 @@ import math
 import torch
 
 
-def wrapped(index, size):
+def wrapped(index: torch.Tensor, size: int) -> torch.Tensor:
     """Indices below zero count from the end."""
     index = index.long()
     return torch.where(index < 0, index + size, index)
 
 
-def gather_nd(x, indices, batch_dims):
+def gather_nd(x: torch.Tensor, indices: torch.Tensor, batch_dims: int) -> torch.Tensor:
     depth = indices.shape[-1]
     batch = x.shape[:batch_dims]
     count = math.prod(batch)
@@ -51,23 +49,27 @@ def one_hot(indices, depth, values, axis):
     return torch.where(hot, values[1], values[0]).movedim(-1, axis)
 
 
-def compress(x, condition, axis):
+def compress(x: torch.Tensor, condition: torch.Tensor, axis: int) -> torch.Tensor:
     picked = condition.nonzero().flatten()
     return x.index_select(axis, picked)
 
 
-def top_k(x, k, axis, largest):
+def top_k(x: torch.Tensor, k: int, axis: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Sorted; of equal values the one with the lower index comes first."""
     values, indices = x.sort(dim=axis, descending=largest, stable=True)
-    return values.narrow(axis, 0, int(k)), indices.narrow(axis, 0, int(k))
+    return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
 
 
 def unique(x, axis, in_order):
     """Values, first positions, inverse and counts; in order of size, or of first appearance."""
     flat = x.reshape(-1, 1) if axis is None else x.movedim(axis, 0)
-    rows, inverse, counts = torch.unique(flat.reshape(flat.shape[0], -1), dim=0, return_inverse=True, return_counts=True)
+    rows, inverse, counts = torch.unique(
+        flat.reshape(flat.shape[0], -1), dim=0, return_inverse=True, return_counts=True
+    )
     positions = torch.arange(flat.shape[0], device=x.device)
-    first = torch.full((rows.shape[0],), flat.shape[0], device=x.device).scatter_reduce(0, inverse, positions, "amin")
+    first = torch.full((rows.shape[0],), flat.shape[0], device=x.device).scatter_reduce(
+        0, inverse, positions, "amin"
+    )
     if not in_order:
         order = first.argsort()
         rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=x.device))
@@ -79,7 +81,11 @@ def unique(x, axis, in_order):
 def tensor_scatter(cache, update, starts, axis, circular):
     axis = axis % cache.dim()
     steps = torch.arange(update.shape[axis], device=cache.device)
-    starts = torch.zeros(cache.shape[0], dtype=torch.int64, device=cache.device) if starts is None else starts
+    starts = (
+        torch.zeros(cache.shape[0], dtype=torch.int64, device=cache.device)
+        if starts is None
+        else starts
+    )
     places = starts.view(-1, 1) + steps
     if circular:
         places = places % cache.shape[axis]

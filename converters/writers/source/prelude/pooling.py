@@ -1,24 +1,35 @@
 """Pooling with pads, dilations and counts that torch.nn.functional doesn't take."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-# ruff: noqa: B905
-
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
 
-def pooled_pads(x, kernel, stride, pads, dilation, ceil_mode):
-    """Pads for F.pad with which a pool without padding sees exactly the right windows, and the ends of the counted padding."""
+def pooled_pads(
+    x: torch.Tensor,
+    kernel: list[int],
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> tuple[list[int], list[int]]:
+    """Pads for F.pad with which a pool without padding sees exactly the right windows.
+
+    Also the ends of the padding that counts in an average.
+    """
     dims = len(kernel)
-    result, counted = [], []
-    for axis in reversed(range(dims)):
-        begin, end, size = pads[axis], pads[axis + dims], x.shape[axis - dims]
+    result: list[int] = []
+    counted: list[int] = []
+    for number in range(dims):
+        axis = dims - 1 - number
+        begin, end, size = pads[axis], pads[axis + dims], x.shape[2 + axis]
         span = dilation[axis] * (kernel[axis] - 1) + 1
         steps = size + begin + end - span
         count = (-(-steps // stride[axis]) if ceil_mode else steps // stride[axis]) + 1
-        if ceil_mode and (count - 1) * stride[axis] >= size + begin:  # a window that starts behind the data
+        if (
+            ceil_mode and (count - 1) * stride[axis] >= size + begin
+        ):  # it would start behind the data
             count -= 1
         last = (count - 1) * stride[axis] + span - begin - size
         result += [begin, last]
@@ -26,13 +37,24 @@ def pooled_pads(x, kernel, stride, pads, dilation, ceil_mode):
     return result, counted
 
 
-def max_pool(x, kernel, stride, pads, dilation, ceil_mode):
-    dims, dtype = len(kernel), x.dtype
+def max_pool(
+    x: torch.Tensor,
+    kernel: list[int],
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> torch.Tensor:
+    dtype = x.dtype
     if not x.is_floating_point():
         x = x.double()
     around, _ = pooled_pads(x, kernel, stride, pads, dilation, ceil_mode)
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dims - 1]
-    return pool(F.pad(x, around, value=-float("inf")), kernel, stride, 0, dilation).to(dtype)
+    x = F.pad(x, around, value=-float("inf"))
+    if len(kernel) == 1:
+        return F.max_pool1d(x, kernel, stride, 0, dilation).to(dtype)
+    if len(kernel) == 2:
+        return F.max_pool2d(x, kernel, stride, 0, dilation).to(dtype)
+    return F.max_pool3d(x, kernel, stride, 0, dilation).to(dtype)
 
 
 def max_pool_with_indices(x, kernel, stride, pads, dilation, ceil_mode, column_major):
@@ -58,14 +80,30 @@ def max_pool_with_indices(x, kernel, stride, pads, dilation, ceil_mode, column_m
     return values.to(dtype), position + planes.view(x.shape[:2] + (1,) * dims)
 
 
-def window_sums(x, kernel, stride, dilation):
+def window_sums(
+    x: torch.Tensor, kernel: list[int], stride: list[int], dilation: list[int]
+) -> torch.Tensor:
     """The sum of each window. x: (N, C, ...)."""
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(kernel) - 1]
-    sums = convolve(x.flatten(0, 1).unsqueeze(1), x.new_ones([1, 1, *kernel]), None, stride, 0, dilation)
-    return sums.squeeze(1).unflatten(0, x.shape[:2])
+    ones = torch.ones([1, 1] + kernel, dtype=x.dtype, device=x.device)
+    planes = x.flatten(0, 1).unsqueeze(1)
+    if len(kernel) == 1:
+        sums = F.conv1d(planes, ones, None, stride, 0, dilation)
+    elif len(kernel) == 2:
+        sums = F.conv2d(planes, ones, None, stride, 0, dilation)
+    else:
+        sums = F.conv3d(planes, ones, None, stride, 0, dilation)
+    return sums.squeeze(1).unflatten(0, (x.shape[0], x.shape[1]))
 
 
-def average_pool(x, kernel, stride, pads, dilation, ceil_mode, count_include_pad):
+def average_pool(
+    x: torch.Tensor,
+    kernel: list[int],
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> torch.Tensor:
     around, counted = pooled_pads(x, kernel, stride, pads, dilation, ceil_mode)
     ones = torch.ones_like(x[:1, :1])
     if count_include_pad:
@@ -77,6 +115,14 @@ def average_pool(x, kernel, stride, pads, dilation, ceil_mode, count_include_pad
     return window_sums(F.pad(x, around), kernel, stride, dilation) / counts
 
 
-def lp_pool(x, p, kernel, stride, pads, dilation, ceil_mode):
+def lp_pool(
+    x: torch.Tensor,
+    p: int,
+    kernel: list[int],
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> torch.Tensor:
     around, _ = pooled_pads(x, kernel, stride, pads, dilation, ceil_mode)
     return window_sums(F.pad(x.abs().pow(p), around), kernel, stride, dilation).pow(1 / p)

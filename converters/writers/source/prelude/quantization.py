@@ -1,7 +1,5 @@
 """Quantised numbers, computed in double precision where float32 couldn't hold them exactly."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-
 from __future__ import annotations
 
 import torch
@@ -9,7 +7,10 @@ import torch.nn.functional as F
 
 
 def spread_scale(scale, x, axis, block):
-    """A scale or zero point in a shape that goes with x: one for all, one per slice of the axis, or one per block."""
+    """A scale or zero point in a shape that goes with x.
+
+    There is one for all, one per slice of the axis, or one per block.
+    """
     if scale.numel() == 1 and not block:
         return scale.reshape(())
     if block:
@@ -43,7 +44,11 @@ def dynamic_quantize(x):
 def matmul_integer(a, b, a_zero, b_zero):
     a, b = a.long(), b.long()
     if a_zero is not None:
-        a = a - (a_zero.long() if a_zero.dim() != 1 or a_zero.numel() == 1 else a_zero.long().unsqueeze(-1))
+        a = a - (
+            a_zero.long()
+            if a_zero.dim() != 1 or a_zero.numel() == 1
+            else a_zero.long().unsqueeze(-1)
+        )
     if b_zero is not None:
         b = b - b_zero.long()
     return (a @ b).int()
@@ -57,23 +62,47 @@ def qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, scale, zero, low, hig
 
 
 def dequantized_zero(x, zero, axis):
-    """Integers without their zero point, one for all or one per slice (row of the left matrix, column of the right)."""
+    """Integers without their zero point, one for all or one per slice.
+
+    A slice is a row of the left matrix, a column of the right.
+    """
     if zero is None:
         return x.long()
     zero = zero.long()
-    return x.long() - (zero.unsqueeze(axis) if zero.dim() >= 1 and zero.numel() > 1 else zero.reshape(()))
+    return x.long() - (
+        zero.unsqueeze(axis) if zero.dim() >= 1 and zero.numel() > 1 else zero.reshape(())
+    )
 
 
 def conv_integer(x, weight, x_zero, w_zero, strides, pads, dilations, groups):
     dims = x.dim() - 2
     x = x.double() - (0 if x_zero is None else x_zero.double())
-    weight = weight.double() - (0 if w_zero is None else w_zero.double().reshape([-1] + [1] * (dims + 1)))
+    weight = weight.double() - (
+        0 if w_zero is None else w_zero.double().reshape([-1] + [1] * (dims + 1))
+    )
     around = [p for axis in reversed(range(dims)) for p in (pads[axis], pads[axis + dims])]
     convolve = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
     return convolve(F.pad(x, around), weight, None, strides, 0, dilations, groups)
 
 
-def qlinear_conv(x, x_scale, x_zero, w, w_scale, w_zero, scale, zero, bias, strides, pads, dilations, groups, low, high, dtype):
+def qlinear_conv(
+    x,
+    x_scale,
+    x_zero,
+    w,
+    w_scale,
+    w_zero,
+    scale,
+    zero,
+    bias,
+    strides,
+    pads,
+    dilations,
+    groups,
+    low,
+    high,
+    dtype,
+):
     result = conv_integer(x, w, x_zero, w_zero, strides, pads, dilations, groups)
     per_channel = [-1] + [1] * (x.dim() - 2)
     if bias is not None:

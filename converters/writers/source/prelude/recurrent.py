@@ -1,7 +1,4 @@
-"""Recurrent layers by ONNX's formulas: gates in ONNX's order, one stack of weights per direction."""
-
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-# ruff: noqa: B905
+"""Recurrent layers by ONNX's formulas, one stack of weights per direction."""
 
 from __future__ import annotations
 
@@ -18,8 +15,9 @@ def reverse_sequence(x, lengths, batch_axis, time_axis):
 
 
 def run_recurrent(step, x, states, direction, lengths, batch_first):
-    """Runs step(direction's number, gates' input, states) through time; all outputs (T, D, N, H) and the last states (D, N, H).
+    """Runs step(direction's number, gates' input, states) through time.
 
+    Answers all outputs (T, D, N, H) and the last states (D, N, H).
     x: one (T, N, G) per direction. states: a list of (D, N, H).
     """
     total, batch = x[0].shape[:2]
@@ -43,7 +41,9 @@ def run_recurrent(step, x, states, direction, lengths, batch_first):
         if backward and lengths is None:
             line.reverse()
         output = torch.stack(line) if line else x[0].new_zeros(0, batch, states[0].shape[2])
-        outputs.append(reverse_sequence(output, lengths, 1, 0) if lengths is not None and backward else output)
+        outputs.append(
+            reverse_sequence(output, lengths, 1, 0) if lengths is not None and backward else output
+        )
         finals.append(state)
     result = torch.stack(outputs, 1)
     last = [torch.stack(parts) for parts in zip(*finals)]
@@ -53,7 +53,11 @@ def run_recurrent(step, x, states, direction, lengths, batch_first):
 
 
 def recurrent_inputs(x, weight, recurrence, bias, gates, batch_first, states):
-    """Time first, the input's share of the gates (with its bias) per direction, the recurrence's bias, the initial states."""
+    """What the steps start from.
+
+    The input's share of the gates (with its bias) per direction, time first; the recurrence's bias;
+    the initial states.
+    """
     if batch_first:
         x = x.transpose(0, 1)
         states = [None if s is None else s.transpose(0, 1) for s in states]
@@ -67,11 +71,27 @@ def recurrent_inputs(x, weight, recurrence, bias, gates, batch_first, states):
 
 
 def lstm(
-    x, weight, recurrence, direction="forward", activations=None, bias=None, lengths=None, initial_h=None, initial_c=None,
-    peephole=None, clip=None, batch_first=False, input_forget=False,
-):  # fmt: skip
-    """x: (T, N, in), weight: (D, 4H, in), recurrence: (D, 4H, H), gates input, output, forget, cell."""
-    shares, behind, states = recurrent_inputs(x, weight, recurrence, bias, 4, batch_first, [initial_h, initial_c])
+    x,
+    weight,
+    recurrence,
+    direction="forward",
+    activations=None,
+    bias=None,
+    lengths=None,
+    initial_h=None,
+    initial_c=None,
+    peephole=None,
+    clip=None,
+    batch_first=False,
+    input_forget=False,
+):
+    """x: (T, N, in), weight: (D, 4H, in), recurrence: (D, 4H, H).
+
+    Gates: input, output, forget, cell.
+    """
+    shares, behind, states = recurrent_inputs(
+        x, weight, recurrence, bias, 4, batch_first, [initial_h, initial_c]
+    )
     functions = activations or [torch.sigmoid, torch.tanh, torch.tanh] * 2
     limit = (lambda v: v) if clip is None else (lambda v: v.clamp(-clip, clip))
 
@@ -90,11 +110,22 @@ def lstm(
 
 
 def gru(
-    x, weight, recurrence, direction="forward", activations=None, bias=None, lengths=None, initial_h=None, clip=None,
-    batch_first=False, linear_before_reset=False,
-):  # fmt: skip
+    x,
+    weight,
+    recurrence,
+    direction="forward",
+    activations=None,
+    bias=None,
+    lengths=None,
+    initial_h=None,
+    clip=None,
+    batch_first=False,
+    linear_before_reset=False,
+):
     """x: (T, N, in), weight: (D, 3H, in), recurrence: (D, 3H, H), gates update, reset, hidden."""
-    shares, behind, states = recurrent_inputs(x, weight, recurrence, bias, 3, batch_first, [initial_h])
+    shares, behind, states = recurrent_inputs(
+        x, weight, recurrence, bias, 3, batch_first, [initial_h]
+    )
     functions = activations or [torch.sigmoid, torch.tanh] * 2
     limit = (lambda v: v) if clip is None else (lambda v: v.clamp(-clip, clip))
 
@@ -116,14 +147,27 @@ def gru(
 
 
 def rnn(
-    x, weight, recurrence, direction="forward", activations=None, bias=None, lengths=None, initial_h=None, clip=None, batch_first=False
+    x,
+    weight,
+    recurrence,
+    direction="forward",
+    activations=None,
+    bias=None,
+    lengths=None,
+    initial_h=None,
+    clip=None,
+    batch_first=False,
 ):
     """x: (T, N, in), weight: (D, H, in), recurrence: (D, H, H)."""
-    shares, behind, states = recurrent_inputs(x, weight, recurrence, bias, 1, batch_first, [initial_h])
+    shares, behind, states = recurrent_inputs(
+        x, weight, recurrence, bias, 1, batch_first, [initial_h]
+    )
     functions = activations or [torch.tanh] * 2
     limit = (lambda v: v) if clip is None else (lambda v: v.clamp(-clip, clip))
 
     def step(number, share, state):
-        return [functions[number](limit(share + state[0] @ recurrence[number].t() + behind[number]))]
+        return [
+            functions[number](limit(share + state[0] @ recurrence[number].t() + behind[number]))
+        ]
 
     return run_recurrent(step, shares, states, direction, lengths, batch_first)

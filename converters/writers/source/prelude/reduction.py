@@ -1,7 +1,5 @@
 """Reductions of integers and over axes that are computed."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-
 from __future__ import annotations
 
 import math
@@ -12,7 +10,12 @@ import torch
 def reduce(x, axes, kind, keepdim, noop_with_empty_axes):
     dtype = x.dtype
     if not axes and noop_with_empty_axes:
-        simple = {"ReduceL1": x.abs, "ReduceL2": x.abs, "ReduceSumSquare": x.square, "ReduceLogSum": x.log}
+        simple = {
+            "ReduceL1": x.abs,
+            "ReduceL2": x.abs,
+            "ReduceSumSquare": x.square,
+            "ReduceLogSum": x.log,
+        }
         return simple[kind]() if kind in simple else x
     axes = sorted(axis % x.dim() for axis in axes) or list(range(x.dim()))
     if not axes:
@@ -25,12 +28,18 @@ def reduce(x, axes, kind, keepdim, noop_with_empty_axes):
         if dtype.is_floating_point:
             lowest, highest = -math.inf, math.inf
         else:
-            lowest, highest = (False, True) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+            lowest, highest = (
+                (False, True)
+                if dtype == torch.bool
+                else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+            )
         x = x.new_full(sizes, lowest if kind == "ReduceMax" else highest)
     elif kind in ("ReduceMax", "ReduceMin"):
         x = x.amax(axes, keepdim=True) if kind == "ReduceMax" else x.amin(axes, keepdim=True)
     elif kind in ("ReduceSum", "ReduceL1", "ReduceSumSquare"):
-        x = {"ReduceSum": x, "ReduceL1": x.abs(), "ReduceSumSquare": x * x}[kind].sum(axes, keepdim=True, dtype=dtype)
+        x = {"ReduceSum": x, "ReduceL1": x.abs(), "ReduceSumSquare": x * x}[kind].sum(
+            axes, keepdim=True, dtype=dtype
+        )
     elif kind == "ReduceMean" and not x.is_floating_point():
         count = math.prod(x.shape[axis] for axis in axes)
         x = torch.div(x.sum(axes, keepdim=True), count, rounding_mode="trunc")

@@ -1,8 +1,5 @@
 """Resizing by ONNX's formula, axis by axis."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-# ruff: noqa: B905
-
 from __future__ import annotations
 
 import math
@@ -11,9 +8,20 @@ import torch
 
 
 def resize(
-    x, scales=None, sizes=None, mode="nearest", transform="half_pixel", nearest_mode="round_prefer_floor", axes=None, cubic=-0.75,
-    antialias=False, exclude_outside=False, policy="stretch", roi=None, outside=0.0,
-):  # fmt: skip
+    x,
+    scales=None,
+    sizes=None,
+    mode="nearest",
+    transform="half_pixel",
+    nearest_mode="round_prefer_floor",
+    axes=None,
+    cubic=-0.75,
+    antialias=False,
+    exclude_outside=False,
+    policy="stretch",
+    roi=None,
+    outside=0.0,
+):
     """Each axis is a matrix of weights; an axis that keeps its size and place is left alone."""
     axes = list(range(x.dim())) if axes is None else axes
     dtype = x.dtype
@@ -35,7 +43,9 @@ def resize(
         if roi is not None:
             missing = (place < 0) | (place > length - 1)
             empty = empty | missing.view([-1 if i == axis else 1 for i in range(x.dim())])
-        weights = resize_weights(place, length, scale, mode, nearest_mode, cubic, antialias, exclude_outside)
+        weights = resize_weights(
+            place, length, scale, mode, nearest_mode, cubic, antialias, exclude_outside
+        )
         if mode == "nearest":
             x = x.index_select(axis, weights)
         else:
@@ -43,7 +53,13 @@ def resize(
             x = moved.movedim(-1, axis)
     if roi is not None:
         x = torch.where(empty, outside, x)
-    return x.to(dtype) if dtype.is_floating_point else x.round().to(dtype) if x.is_floating_point() else x
+    return (
+        x.to(dtype)
+        if dtype.is_floating_point
+        else x.round().to(dtype)
+        if x.is_floating_point()
+        else x
+    )
 
 
 def resize_places(length, size, scale, transform, region, device):
@@ -87,9 +103,15 @@ def resize_weights(place, length, scale, mode, nearest_mode, cubic, antialias, e
     else:
         near = ((cubic + 2) * distance - (cubic + 3)) * distance**2 + 1
         far = ((cubic * distance - 5 * cubic) * distance + 8 * cubic) * distance - 4 * cubic
-        weight = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
+        weight = torch.where(
+            distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far))
+        )
     if exclude_outside or antialias:
-        weight = torch.where((index < 0) | (index >= length), torch.zeros_like(weight), weight) if exclude_outside else weight
+        weight = (
+            torch.where((index < 0) | (index >= length), torch.zeros_like(weight), weight)
+            if exclude_outside
+            else weight
+        )
         weight = weight / weight.sum(1, keepdim=True)
     matrix = torch.zeros(len(place), length, dtype=torch.float64, device=place.device)
     return matrix.scatter_add_(1, index.clamp(0, length - 1), weight)

@@ -1,8 +1,5 @@
 """Transforms of signals, and patches put back."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, disable-error-code="var-annotated"
-# ruff: noqa: B905
-
 from __future__ import annotations
 
 import math
@@ -17,7 +14,11 @@ def dft(x, axis, length, inverse, onesided):
     dtype = x.dtype
     wide = x.float() if dtype in (torch.float16, torch.bfloat16) else x
     if inverse and onesided:  # half of a spectrum, back to a real signal
-        return torch.fft.irfft(torch.view_as_complex(wide.contiguous()), length, axis).unsqueeze(-1).to(dtype)
+        return (
+            torch.fft.irfft(torch.view_as_complex(wide.contiguous()), length, axis)
+            .unsqueeze(-1)
+            .to(dtype)
+        )
     if x.shape[-1] == 1:
         signal = wide[..., 0]
         if onesided:
@@ -25,7 +26,9 @@ def dft(x, axis, length, inverse, onesided):
         signal = torch.complex(signal, torch.zeros_like(signal))
     else:
         signal = torch.view_as_complex(wide.contiguous())
-    result = torch.fft.ifft(signal, length, axis) if inverse else torch.fft.fft(signal, length, axis)
+    result = (
+        torch.fft.ifft(signal, length, axis) if inverse else torch.fft.fft(signal, length, axis)
+    )
     result = torch.view_as_real(result)
     if onesided:
         result = result.narrow(axis, 0, result.shape[axis] // 2 + 1)
@@ -48,20 +51,35 @@ def col2im(x, image, block, dilations, pads, strides):
     dilations, strides = dilations or [1] * dims, strides or [1] * dims
     pads = pads or [0] * 2 * dims
     padded = [size + pads[i] + pads[i + dims] for i, size in enumerate(image)]
-    counts = [(size - d * (k - 1) - 1) // s + 1 for size, d, k, s in zip(padded, dilations, block, strides)]
+    counts = [
+        (size - d * (k - 1) - 1) // s + 1
+        for size, d, k, s in zip(padded, dilations, block, strides)
+    ]
     patches = x.reshape(x.shape[0], -1, math.prod(block), *counts)
     result = x.new_zeros(x.shape[0], patches.shape[1], *padded)
     for number in range(math.prod(block)):
         tap = [number // math.prod(block[axis + 1 :]) % block[axis] for axis in range(dims)]
-        place = [slice(t * d, t * d + s * (c - 1) + 1, s) for t, d, s, c in zip(tap, dilations, strides, counts)]
+        place = [
+            slice(t * d, t * d + s * (c - 1) + 1, s)
+            for t, d, s, c in zip(tap, dilations, strides, counts)
+        ]
         result[(slice(None), slice(None), *place)] += patches[:, :, number]
-    return result[(slice(None), slice(None), *(slice(pads[i], pads[i] + size) for i, size in enumerate(image)))]
+    return result[
+        (
+            slice(None),
+            slice(None),
+            *(slice(pads[i], pads[i] + size) for i, size in enumerate(image)),
+        )
+    ]
 
 
 def max_unpool(x, indices, kernel, strides, pads, size):
     """indices count through the whole pooled tensor's input, (N, C, ...)."""
     dims = len(kernel)
-    inferred = [(n - 1) * s + k - pads[i] - pads[i + dims] for i, (n, s, k) in enumerate(zip(x.shape[2:], strides, kernel))]
+    inferred = [
+        (n - 1) * s + k - pads[i] - pads[i + dims]
+        for i, (n, s, k) in enumerate(zip(x.shape[2:], strides, kernel))
+    ]
     first = list(x.shape[:2]) + inferred
     flat = x.new_zeros(math.prod(first)).scatter(0, indices.flatten(), x.flatten()).reshape(first)
     if size is None:
@@ -71,7 +89,9 @@ def max_unpool(x, indices, kernel, strides, pads, size):
     return result
 
 
-def deform_conv(x, weight, offset, kernel, bias, mask, strides, pads, dilations, groups, offset_groups):
+def deform_conv(
+    x, weight, offset, kernel, bias, mask, strides, pads, dilations, groups, offset_groups
+):
     """x: (N, C, H, W), offset: (N, 2 * offset_groups * taps, H', W')."""
     n, channels, height, width = x.shape
     rows, columns = offset.shape[2:]
@@ -84,7 +104,9 @@ def deform_conv(x, weight, offset, kernel, bias, mask, strides, pads, dilations,
         y = step_y + tap // kernel[1] * dilations[0] + offset[:, :, tap, 0]
         z = step_x + tap % kernel[1] * dilations[1] + offset[:, :, tap, 1]
         grid = torch.stack([(2 * z + 1) / width - 1, (2 * y + 1) / height - 1], -1).flatten(0, 1)
-        part = F.grid_sample(x.reshape(n * offset_groups, -1, height, width), grid, align_corners=False)
+        part = F.grid_sample(
+            x.reshape(n * offset_groups, -1, height, width), grid, align_corners=False
+        )
         part = part.reshape(n, offset_groups, channels // offset_groups, rows, columns)
         if mask is not None:
             part = part * mask.reshape(n, offset_groups, taps, 1, rows, columns)[:, :, tap]
