@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ConversionError, ConversionWarning, about, printable
+from converters.errors import ConversionError, about, printable, warn
 from converters.files import StrPath, check_target, writing
 from converters.formats import read_weights
 from converters.options import LoadOptions
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
-from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, strip_prefix, unwrap
+from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, prefix_hint, strip_prefix, unwrap
 from converters.tensors.storage import ConvertedStorage
 from converters.tensors.tensor import Tensor, ties
 
@@ -49,8 +48,8 @@ class StripReport:
     """What strip-to-weights found and wrote to `path`.
 
     classes: the modules' class names, how many of each. parameters: elements of all tensors, tied ones once. tied: names of the same
-    elements. left_out: what else the file holds. unknown: what only the class's code could say. suspicious: what the
-    file would have run. sources: the files with the classes' source text.
+    elements. unwrapped: wrappers' levels that were taken away. left_out: what else the file holds. unknown: what only the class's code
+    could say. suspicious: what the file would have run. hint: what to do about a prefix. sources: the files with the classes' source.
     """
 
     source: Path
@@ -65,7 +64,9 @@ class StripReport:
     left_out: list[LeftOut] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     suspicious: list[str] = field(default_factory=list)
+    unwrapped: list[str] = field(default_factory=list)
     folded: list[str] = field(default_factory=list)
+    hint: str = ""
     sources: list[Path] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,6 +87,8 @@ class StripReport:
             lines.append("classes:   " + _listed([f"{printable(name)} x{total}" for name, total in self.classes.items()], 12))
         if self.tied:
             lines.append("tied:      " + _listed([" = ".join(printable(name) for name in group[:4]) for group in self.tied], 6))
+        if self.unwrapped:
+            lines.append("unwrapped: " + _listed([printable(path) for path in self.unwrapped], 6))
         if self.folded:
             lines.append("folded:    " + _listed([printable(name) for name in self.folded], 6))
         if self.left_out:
@@ -93,6 +96,8 @@ class StripReport:
         lines.extend(f"not known: {words}" for words in self.unknown)
         if self.suspicious:
             lines.append("not run:   " + _listed(self.suspicious, 6))
+        if self.hint:
+            lines.append(f"hint:      {self.hint}")
         lines.extend(f"source:    {path}" for path in self.sources[:20])
         lines.append(f"written:   {printable(self.path, 400)}")
         return "\n".join(lines)
@@ -134,31 +139,31 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
         raise ConversionError(f"{goal.name}: the target's suffix says its form: .pth or .safetensors")
     state = read_weights(origin, LoadOptions(key=options.key))
     with about(source):
-        folded, converted = _apply(state, options)
+        unwrapped, folded, converted = _apply(state, options)
         _write(goal, state, force=options.force)
     if overflowed := sum(storage.overflowed for storage in converted):
         words = f"{overflowed} number{'s' if overflowed > 1 else ''} too large for {options.dtype} became infinite"
-        warnings.warn(f"{printable(origin.name)}: {words}", ConversionWarning, stacklevel=2)
-    report = _report(origin, goal, state, folded)
+        warn(f"{printable(origin.name)}: {words}")
+    report = _report(origin, goal, state)
+    report.unwrapped, report.folded = unwrapped, folded
     if options.source_dir is not None:
         report.sources = _write_sources(state.sources, Path(options.source_dir), force=options.force)
     if report.suspicious:
         words = f"the file asks to call {_listed(report.suspicious, 6)}; nothing of it was run. Don't load it by other means"
-        warnings.warn(f"{printable(origin.name)}: {words}", ConversionWarning, stacklevel=2)
+        warn(f"{printable(origin.name)}: {words}")
     return report
 
 
-def _apply(state: StateDict, options: StripOptions) -> tuple[list[str], list[ConvertedStorage]]:
-    """Does to the weights what the options say; answers the folded names and the storages that change their type."""
-    if options.unwrap:
-        unwrap(state)
+def _apply(state: StateDict, options: StripOptions) -> tuple[list[str], list[str], list[ConvertedStorage]]:
+    """Does to the weights what the options say; answers the levels taken away, the folded names and the storages that change type."""
+    unwrapped = unwrap(state) if options.unwrap else []
     if options.strip_prefix is not None:
         strip_prefix(state, options.strip_prefix)
     folded = fold(state) if options.fold else []
     converted = cast(state, options.dtype) if options.dtype is not None else []
     if options.contiguous:
         make_contiguous(state)
-    return folded, converted
+    return unwrapped, folded, converted
 
 
 def default_target(source: Path) -> Path:
@@ -180,7 +185,7 @@ def _write(goal: Path, state: StateDict, *, force: bool) -> None:
         write_pth(goal, state.tensors, metadata=state.metadata, force=force)
 
 
-def _report(origin: Path, goal: Path, state: StateDict, folded: list[str]) -> StripReport:
+def _report(origin: Path, goal: Path, state: StateDict) -> StripReport:
     dtypes: dict[str, int] = {}
     parameters = 0
     counted = set()
@@ -194,7 +199,8 @@ def _report(origin: Path, goal: Path, state: StateDict, folded: list[str]) -> St
     for name in state.classes.values():
         classes[name] = classes.get(name, 0) + 1
     report = StripReport(origin, goal, state.form, state.key, len(state.tensors), parameters, dtypes, classes)
-    report.tied, report.folded, report.left_out, report.unknown = ties(state.tensors), folded, state.left_out, state.unknown
+    report.tied, report.left_out, report.unknown = ties(state.tensors), state.left_out, state.unknown
+    report.hint = prefix_hint(state)
     report.suspicious = state.suspicious
     return report
 
@@ -202,7 +208,7 @@ def _report(origin: Path, goal: Path, state: StateDict, folded: list[str]) -> St
 def _write_sources(sources: list[ClassSource], folder: Path, *, force: bool) -> list[Path]:
     """The classes' source text, one file for each, for reading: never imported, and named by us, not by the file."""
     if not sources:
-        warnings.warn("the file embeds no source (only streams and tars of torch before 1.6 do)", ConversionWarning, stacklevel=3)
+        warn("the file embeds no source (only streams and tars of torch before 1.6 do)")
         return []
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []

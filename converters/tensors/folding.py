@@ -5,14 +5,13 @@ The weight is the one that eval mode uses. Sources: torch/nn/utils/spectral_norm
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.errors import ConversionWarning, UnsupportedError, printable
+from converters.errors import UnsupportedError, printable, warn
 from converters.tensors.state_dict import StateDict
 from converters.tensors.storage import ArrayStorage, Storage
 from converters.tensors.tensor import Tensor, Weight
@@ -160,7 +159,7 @@ def _axis_by_size(plain: str, weight: Weight, u: Weight, v: Weight) -> int:
     best = max(range(len(fitting)), key=lambda i: agreement[i])
     if agreement[best] - max(value for i, value in enumerate(agreement) if i != best) < 0.01:
         words = f"{printable(plain)}: spectral_norm along axis 0 or {fitting[1]} (transposed convolution) both fit; 0 is taken"
-        warnings.warn(words, ConversionWarning, stacklevel=2)
+        warn(words)
         return fitting[0]
     return fitting[best]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConversionError, ConversionWarning, printable
+from converters.errors import ConversionError, printable, warn
 from converters.tensors.tensor import Weight
 
-WRAPPERS = ("DataParallel", "DistributedDataParallel", "DistributedDataParallelCPU", "OptimizedModule")
-"""Classes of torch's own that hold another module and compute what it computes."""
+WRAPPERS = {
+    **dict.fromkeys(("DataParallel", "DistributedDataParallel", "DistributedDataParallelCPU"), "module"),
+    "OptimizedModule": "_orig_mod",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "CheckpointWrapper": "_checkpoint_wrapped_module",
+}
+"""Classes of torch's own that hold another module and compute what it computes, and what they call it."""
+_WRAPPED = frozenset(WRAPPERS.values())
 
 
 @dataclass(frozen=True)
@@ -77,35 +82,46 @@ def _moved(known: Iterable[str], paths: Mapping[str, str | None]) -> list[tuple[
     return [(path, new) for path, new in pairs if new is not None]
 
 
-def unwrap(state: StateDict) -> None:
-    """Takes wrappers' level away: by the wrapper's node where the file has modules, else by a leading `module.`."""
-    if state.classes:
-        wrappers = {}
-        for path, name in state.classes.items():
-            inner = "_orig_mod" if name.endswith(".OptimizedModule") else "module"
-            if name.rpartition(".")[2] in WRAPPERS:
-                wrappers[path] = f"{path}.{inner}" if path else inner
-        if not wrappers:
-            warnings.warn("there is no DataParallel or other wrapper to take away", ConversionWarning, stacklevel=3)
-        names = {name: _shorten(name, wrappers) for name in (*state.tensors, *state.spectral_dims)}
-        paths: dict[str, str | None] = {path: None if path in wrappers else _shorten(path, wrappers) for path in state.classes}
-    else:
-        names = {name: name.removeprefix("module.") for name in state.tensors}
-        if all(name == goal for name, goal in names.items()):
-            warnings.warn("no name begins with 'module.', so that there is no wrapper to take away", ConversionWarning, stacklevel=3)
-            return
-        paths = _without_prefix(state, "module.")
+def unwrap(state: StateDict) -> list[str]:
+    """Takes wrappers' levels away, wherever they stand and however often; answers the paths of those levels, in the names they had.
+
+    Where the file has modules their classes tell which are wrappers, else the wrappers' own words do: `module.`, `_orig_mod.`,
+    `_fsdp_wrapped_module.`, `_checkpoint_wrapped_module.`. Raises ConversionError where two names would become one.
+    """
+    levels = _wrapper_levels(state)
+    taken: dict[str, None] = {}
+
+    def shorten(name: str) -> str:
+        parts = name.split(".")
+        kept = []
+        for i, part in enumerate(parts):
+            path = ".".join(parts[: i + 1])
+            if path in levels:
+                taken.setdefault(path)
+            else:
+                kept.append(part)
+        return ".".join(kept)
+
+    names = {name: shorten(name) for name in (*state.tensors, *state.spectral_dims)}
+    wrappers = {level.rpartition(".")[0] for level in levels}
+    paths: dict[str, str | None] = {path: None if path in wrappers else shorten(path) for path in {**state.metadata, **state.classes}}
+    if not taken:
+        warn("there is no wrapper to take away: no DataParallel, no name with 'module.' or '_orig_mod.' in it")
     rename(state, names, paths)
+    return list(taken)
 
 
-def _shorten(name: str, wrappers: Mapping[str, str]) -> str:
-    """The name without the level below each wrapper, the innermost first."""
-    for path, inner in sorted(wrappers.items(), key=lambda item: -len(item[0])):
-        if name == inner:
-            name = path
-        elif name.startswith(inner + "."):
-            name = f"{path}.{name[len(inner) + 1 :]}" if path else name[len(inner) + 1 :]
-    return name
+def _wrapper_levels(state: StateDict) -> set[str]:
+    """The paths that wrappers give to what they hold: by class where the file has modules, else by their words."""
+    if state.classes:
+        found = set()
+        for path, cls in state.classes.items():
+            name = cls.rpartition(".")[2]
+            if name in WRAPPERS:
+                found.add(f"{path}.{WRAPPERS[name]}" if path else WRAPPERS[name])
+        return found
+    parents = [name.rpartition(".")[0].split(".") for name in state.tensors]
+    return {".".join(parts[: i + 1]) for parts in parents for i, part in enumerate(parts) if part in _WRAPPED}
 
 
 def _without_prefix(state: StateDict, prefix: str) -> dict[str, str | None]:
@@ -120,9 +136,31 @@ def _without_prefix(state: StateDict, prefix: str) -> dict[str, str | None]:
 
 
 def strip_prefix(state: StateDict, prefix: str) -> None:
-    """Takes a prefix off the names that have it, in place. Raises ConversionError where none has."""
+    """Takes a prefix off the names that have it, in place; the dot after a module's whole name is part of it, given or not.
+
+    Raises ConversionError where no name begins with it, or where one would be empty.
+    """
+    if not prefix.endswith(".") and any(name.startswith(f"{prefix}.") for name in state.tensors):
+        prefix = f"{prefix}."
     if not any(name.startswith(prefix) for name in state.tensors):
         first = next(iter(state.tensors), "")
         raise ConversionError(f"no name begins with '{printable(prefix)}'; the first is '{printable(first)}'")
+    if prefix in state.tensors:
+        raise ConversionError(f"without the prefix '{printable(prefix)}' the tensor of that name would have none")
     paths = _without_prefix(state, prefix) if prefix.endswith(".") else {}
     rename(state, {name: name.removeprefix(prefix) for name in (*state.tensors, *state.spectral_dims)}, paths)
+
+
+def prefix_hint(state: StateDict) -> str:
+    """What to do about a wrapper's word in the names, or a prefix that all of them have; "" where there is neither."""
+    levels = sorted(_wrapper_levels(state), key=len)
+    names = list(state.tensors)
+    if levels:
+        shown = printable(levels[0])
+        every = all(name.startswith(f"{levels[0]}.") for name in names)
+        return f"{'every name begins' if every else 'names begin'} with '{shown}.', a wrapper's; --unwrap takes it away"
+    first = names[0].split(".")[0] + "." if names else ""
+    inner = [name[len(first) :] for name in names]
+    if len(names) > 1 and all(name.startswith(first) for name in names) and any("." in name for name in inner):
+        return f"every name begins with '{printable(first)}'; --strip-prefix {printable(first)} takes it off"
+    return ""

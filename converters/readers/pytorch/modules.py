@@ -5,11 +5,10 @@ Source: torch/nn/modules/module.py, `Module.state_dict` and `_save_to_state_dict
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError, printable
+from converters.errors import ConversionError, FormatError, UnsupportedError, printable, warn
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
@@ -235,12 +234,12 @@ def mapping_state(mapping: Mapping[Any, Any], attributes: Mapping[str, Any] | No
             state.left_out.append(LeftOut(name, what))
             if name.endswith("_extra_state"):
                 words = "is no tensor and is left out; load_state_dict will miss it unless strict=False"
-                warnings.warn(f"'{printable(name)}' {words}", ConversionWarning, stacklevel=2)
+                warn(f"'{printable(name)}' {words}")
     state.metadata = _metadata((attributes or {}).get("_metadata"))
     if strange := [key for key in mapping if not isinstance(key, str | int) or isinstance(key, bool)]:
         shown = ", ".join(printable(repr(key), 40) for key in strange[:4])
         words = f"{len(strange)} of its keys aren't text ({shown}); they are written as names"
-        warnings.warn(words, ConversionWarning, stacklevel=2)
+        warn(words)
     return state
 
 

@@ -137,15 +137,58 @@ def test_unwrap_without_a_wrapper_warns(tmp_path: Path) -> None:
             assert "conv.weight" in strip(save(thing, tmp_path / "m.pth"), unwrap=True)
 
 
+UNWRAPPED: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "twice": (["module.module.a.w", "module.module.b"], ["a.w", "b"], ["module", "module.module"]),
+    "a part": (["head.w", "body.module.0.w"], ["head.w", "body.0.w"], ["body.module"]),
+    "compiled": (["module._orig_mod.w"], ["w"], ["module", "module._orig_mod"]),
+    "sharded": (
+        ["_fsdp_wrapped_module.a._fsdp_wrapped_module.w", "_fsdp_wrapped_module.b._checkpoint_wrapped_module.w"],
+        ["a.w", "b.w"],
+        ["_fsdp_wrapped_module", "_fsdp_wrapped_module.a._fsdp_wrapped_module", "_fsdp_wrapped_module.b._checkpoint_wrapped_module"],
+    ),
+    "a tensor called module": (["module.w", "x.module"], ["w", "x.module"], ["module"]),
+}
+
+
+@pytest.mark.parametrize("name", UNWRAPPED)
+def test_unwrap_of_bare_dictionaries(name: str, tmp_path: Path) -> None:
+    names, expected, levels = UNWRAPPED[name]
+    path = save({name: torch.full((2,), float(i)) for i, name in enumerate(names)}, tmp_path / "m.pth")
+    report = strip_to_weights(path, tmp_path / "out.pth", unwrap=True)
+    got = torch.load(report.path, weights_only=True)
+    assert list(got) == expected and [int(tensor[0]) for tensor in got.values()] == list(range(len(names)))
+    assert report.unwrapped == levels and f"unwrapped: {levels[0]}" in str(report)
+
+
+def test_unwrap_refuses_names_that_meet(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="would both be called 'w'"):
+        strip(save({"module.w": A["w"], "w": A["w"]}, tmp_path / "m.pth"), unwrap=True)
+
+
+def test_prefixes_are_pointed_out(tmp_path: Path) -> None:
+    def hint(names: list[str], **options: Any) -> str:
+        return strip_to_weights(save(dict.fromkeys(names, A["w"]), tmp_path / "m.pth"), force=True, **options).hint
+
+    assert hint(["module.a.w", "module.b"]) == "every name begins with 'module.', a wrapper's; --unwrap takes it away"
+    assert hint(["a.w", "b.module.w"]) == "names begin with 'b.module.', a wrapper's; --unwrap takes it away"
+    assert hint(["model.a.w", "model.b"]) == "every name begins with 'model.'; --strip-prefix model. takes it off"
+    assert not hint(["model.a.w", "model.b"], strip_prefix="model")
+    assert not hint(["a.w", "b.w"]) and not hint(["fc.weight", "fc.bias"]) and not hint(["module.w"], unwrap=True)
+
+
 def test_strip_prefix(tmp_path: Path) -> None:
     model = classes.Net()
     outer = nn.Sequential(OrderedDict(model=model))
     path = save(outer.state_dict(), tmp_path / "m.pth")
     compare(strip(path, strip_prefix="model."), model.state_dict())
+    compare(strip(path, strip_prefix="model"), model.state_dict())
+    assert list(strip(save({"enc_w": A["w"], "b": A["b"]}, tmp_path / "t.pth"), strip_prefix="enc_")) == ["w", "b"]
     with pytest.raises(ConversionError, match="no name begins with"):
         strip(path, strip_prefix="net.")
     with pytest.raises(ConversionError, match="both be called 'w'"):
         strip(save({"a.w": A["w"], "w": A["w"]}, tmp_path / "c.pth"), strip_prefix="a.")
+    with pytest.raises(ConversionError, match="would have none"):
+        strip(save({"w": A["w"], "v": A["w"]}, tmp_path / "d.pth"), strip_prefix="w")
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])

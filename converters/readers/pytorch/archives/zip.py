@@ -6,13 +6,12 @@ Format: PKWARE's APPNOTE.TXT; torch/serialization.py; caffe2/serialize/inline_co
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from converters.errors import ConversionWarning, FormatError, printable
+from converters.errors import FormatError, printable, warn
 from converters.tensors.storage import CHUNK, Storage
 
 _LOCAL, _END = b"PK\3\4", b"PK\5\6"
@@ -213,7 +212,7 @@ class ZipArchive:
         words = "its checksum doesn't match: these weights may not be what was saved"
         if len(self.damaged) > 3:
             words = "and perhaps others have checksums that don't match, too"
-        warnings.warn(f"{printable(entry.name)}: {words}", ConversionWarning, stacklevel=2)
+        warn(f"{printable(entry.name)}: {words}")
 
     def checked(self, name: str) -> bool:
         """Whether an entry's CRC is that of its content."""
