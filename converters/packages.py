@@ -21,7 +21,13 @@ EXTRAS = {
     "onnxscript": "torch2onnx",
     "PIL": "images",
 }
-"""Import name -> the extra that brings it. All others come with the package itself."""
+"""Import name -> the extra that brings it."""
+
+BASE = ("numpy", "google.protobuf", "onnx", "onnx_ir", "ml_dtypes", "h5py")
+"""Import names of what comes with the package itself."""
+
+DISTRIBUTIONS = {"google.protobuf": "protobuf", "onnx_ir": "onnx-ir", "PIL": "Pillow"}
+"""Import name -> what the package is called on the index, where that is another word."""
 
 
 class MissingPackageError(ConversionError):
@@ -37,12 +43,7 @@ def check(*packages: str, extra: str | None = None) -> None:
     """
     missing = [name for name in packages if not _installed(name)]
     if missing:
-        extra = extra or EXTRAS.get(missing[0])
-        wanted = f'"{DISTRIBUTION}[{extra}]"' if extra else DISTRIBUTION
-        names = [name.rpartition(".")[2] for name in missing]
-        are = "isn't" if len(names) == 1 else "aren't"
-        listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-        raise MissingPackageError(f"{listed} {are} installed, and needed here: pip install {wanted}")
+        raise _missing(missing, extra or EXTRAS.get(missing[0]))
 
 
 def require(*packages: str, extra: str | None = None) -> None:
@@ -54,6 +55,19 @@ def require(*packages: str, extra: str | None = None) -> None:
         except (ImportError, OSError) as problem:
             first = (str(problem).splitlines() or [type(problem).__name__])[0]
             raise MissingPackageError(f"{name} is installed but can't be imported: {first}; install it again") from problem
+
+
+def explain(problem: ImportError) -> MissingPackageError | None:
+    """The error that `check` would have raised, for an import that failed because one of these packages isn't installed."""
+    name = next((known for known in (*EXTRAS, *BASE) if f"{problem.name}.".startswith(f"{known}.")), None)
+    return None if name is None or _installed(name) else _missing([name], EXTRAS.get(name))
+
+
+def _missing(packages: list[str], extra: str | None) -> MissingPackageError:
+    names = [DISTRIBUTIONS.get(name, name) for name in packages]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    wanted = f'"{DISTRIBUTION}[{extra}]"' if extra else DISTRIBUTION
+    return MissingPackageError(f"{listed} {'are' if len(names) > 1 else 'is'}n't installed, and needed here: pip install {wanted}")
 
 
 def _installed(name: str) -> bool:

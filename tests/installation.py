@@ -1,6 +1,6 @@
 """What an installation with one extra alone can do, tried in a virtual environment of its own.
 
-python tests/installation.py [base | verify | torch2onnx | all | sdist] [--python PYTHON]
+python tests/installation.py [base | verify | torch2onnx | images | all | sdist] [--python PYTHON]
 
 Installs the package from this checkout, runs every command that the extra is for with the installed `convert`, and checks that a command
 of another extra answers with one line that names it. `base` also measures the size and puts a user's own package `schemas` beside it;
@@ -45,7 +45,13 @@ VERIFY = (
     "verify caffe.onnx caffe.onnx",
 )
 TRACE = (f"torch2onnx {WHOLE} traced.onnx --input 1x1x16x16 --code {DIGITS}/pytorch --trust",)
-COMMANDS = {"base": BASE, "verify": BASE + VERIFY, "torch2onnx": BASE + VERIFY + TRACE, "all": BASE + VERIFY + TRACE}
+COMMANDS = {
+    "base": BASE,
+    "verify": BASE + VERIFY,
+    "torch2onnx": BASE + VERIFY + TRACE,
+    "images": BASE + VERIFY,
+    "all": BASE + VERIFY + TRACE,
+}
 
 
 def megabytes(folder: Path) -> float:

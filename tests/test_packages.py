@@ -36,9 +36,12 @@ def run(missing: str, words: list[str], folder) -> subprocess.CompletedProcess[s
     [
         (BEYOND_NUMPY, ["strip-to-weights", *PTH, "out.pth"]),
         (BEYOND_NUMPY, ["strip-to-weights", *PTH, "out.safetensors"]),
+        (BEYOND_NUMPY, ["strip-to-weights", *LUA, "out.pth"]),
+        (BEYOND_NUMPY, ["strip-to-weights", *PARAMS, "out.safetensors"]),
         (BEYOND_NUMPY, ["inspect", *PTH]),
         (BEYOND_NUMPY, ["inspect", *LUA]),
         (BEYOND_NUMPY, ["inspect", *PARAMS]),
+        (BEYOND_NUMPY, ["verify", *LUA, *LUA]),
         (BEYOND_BASE, ["caffe2torch", *CAFFE, "out.pth"]),
         (BEYOND_BASE, ["caffe2onnx", *CAFFE, "out.onnx"]),
         (BEYOND_BASE, ["lua2torch", *LUA, "out.pth", "--input", "2x1x16x16"]),
@@ -65,7 +68,7 @@ def test_the_rest_is_not_needed(missing, words, tmp_path):
         ("onnxscript", ["torch2onnx", *PTH, "out.onnx", "--input", "1x1x16x16"], "onnxscript isn't installed, {}[torch2onnx]\""),
         ("google.protobuf", ["inspect", CAFFE[1]], "protobuf isn't installed, {}"),
         ("h5py", ["inspect", str(DIGITS / "caffe/digits.caffemodel.h5")], "h5py isn't installed, {}"),
-        ("onnx onnx_ir", ["lua2onnx", *LUA, "out.onnx", "--input", "2x1x16x16"], "onnx and onnx_ir aren't installed, {}"),
+        ("onnx onnx_ir", ["lua2onnx", *LUA, "out.onnx", "--input", "2x1x16x16"], "onnx and onnx-ir aren't installed, {}"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -77,6 +80,16 @@ def test_one_line_names_the_extra(missing, words, line, tmp_path):
     assert done.stderr.startswith(f"error: {start.rstrip()}"), done.stderr
     assert done.stderr.rstrip().endswith(packages.DISTRIBUTION + end), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_an_import_at_the_head_of_a_file_is_explained():
+    absent = packages.explain(ModuleNotFoundError("No module named 'tor'", name="tor"))
+    assert absent is None  # not one of these packages: a fault of ours
+    assert packages.explain(ModuleNotFoundError("No module named 'numpy.nothing'", name="numpy.nothing")) is None  # numpy is there
+    code = "import sys; sys.modules['onnx_ir'] = None; from converters import packages\ntry:\n import onnx_ir\n"
+    code += "except ImportError as problem: print(packages.explain(problem))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "onnx-ir isn't installed, and needed here: pip install checkpoint-converters\n"
 
 
 def test_a_broken_package_says_why(tmp_path, monkeypatch):
@@ -94,4 +107,6 @@ def test_the_extras_bring_what_they_are_named_for():
     assert settings["metadata"]["name"] == packages.DISTRIBUTION
     for package, extra in packages.EXTRAS.items():
         brought = extras[extra].replace("checkpoint-converters[verify]", extras["verify"])
-        assert package in brought, (package, extra)
+        assert packages.DISTRIBUTIONS.get(package, package) in brought, (package, extra)
+    needed = settings["options"]["install_requires"]
+    assert [name for name in packages.BASE if packages.DISTRIBUTIONS.get(name, name) not in needed] == []

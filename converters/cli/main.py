@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from converters import packages
 from converters.cli import terminal
 from converters.cli.arguments import Parser, UsageError
 from converters.cli.signals import Stopped, answered
@@ -56,6 +57,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _answer(problem: BaseException, words: Sequence[str], as_json: bool) -> int:
     """Says what went wrong; returns the exit status."""
+    if isinstance(problem, ImportError):  # of a file that imports a package at its head
+        problem = packages.explain(problem) or problem
     if isinstance(problem, UsageError):
         return terminal.fail(problem, as_json, status=2)
     if isinstance(problem, ConversionError):

@@ -5,9 +5,12 @@ Each key is a string in `metadata_props`, which ONNX files keep.
 
 from __future__ import annotations
 
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
 from converters.errors import Source
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 SOURCE = "converters.source"
 """Of a node: the layer, module or operator that it was made for, "net.prototxt:112 pool5 (Pooling)"."""
