@@ -96,7 +96,8 @@ def check(case: Case, folder: Path) -> None:
         ("onnxruntime with open sizes", _session(_opened(proto)), True),
     ]
     for trial in _trials(case, model):
-        inputs = draw(case.id, trial.shapes, *case.span)
+        drawn = zip(draw(case.id, trial.shapes, *case.span), model.graph.inputs, strict=True)
+        inputs = [array.astype(value.dtype.numpy()) if value.dtype is not None else array for array, value in drawn]
         wanted = _reference(case, inputs, trial)
         for runtime, run, takes_other_sizes in runs:
             if not trial.must_run and not takes_other_sizes:

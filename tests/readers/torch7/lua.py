@@ -146,6 +146,8 @@ class Writer:
             if value.version is not None:
                 self.string(f"V {value.version}")
             self.string(value.typename)
+            if value.typename == "nn.GPU":  # which writes a header of its own: nn/GPU.lua
+                self.write({"_type": "torch.FloatTensor", "_device": 1})
             self.write(value.fields)
 
     def _tensor(self, value: Tensor, dtype: Any) -> None:

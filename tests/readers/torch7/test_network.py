@@ -15,8 +15,8 @@ from converters.errors import ConversionError, ConversionWarning, FormatError, U
 from converters.options import LoadOptions
 from converters.readers.torch7 import load, lowering, lowers, parameters
 from tests.readers.torch7.lua import Function, Object, Storage, Tensor, dumps, module, sizes
+from tests.readers.torch7.module_case import rand
 from tests.readers.torch7.running import check
-from tests.readers.torch7.test_modules import rand
 
 W, B = rand(4, 4), rand(4)
 

@@ -10,8 +10,8 @@ import pytest
 from converters.errors import ConversionError
 from converters.readers.torch7 import load
 from tests.readers.torch7.lua import Object, Pairs, dumps, module
+from tests.readers.torch7.module_case import rand
 from tests.readers.torch7.running import check, convert
-from tests.readers.torch7.test_modules import rand
 
 
 class Graph:
@@ -48,7 +48,7 @@ class Graph:
         return module("nn.gModule", *modules, **fields)
 
 
-A, B = rand(3, 4), rand(3, 4)
+A, B = rand(3, 4), rand(3, 4, seed=1)
 W, C = rand(4, 4), rand(4)
 
 

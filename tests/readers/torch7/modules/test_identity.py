@@ -1,0 +1,32 @@
+"""Rows of identity: formulas in numpy, written from Torch7's sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench import check
+from tests.readers.torch7.lua import module
+from tests.readers.torch7.module_case import ModuleCase
+
+CASES = [
+    ModuleCase("Dropout_v1", module("nn.Dropout", p=0.4), (3, 7), lambda x: x * 0.6),
+    ModuleCase("Dropout_v2", module("nn.Dropout", p=0.4, v2=True), (3, 7), lambda x: x),
+    ModuleCase("VolumetricDropout", module("nn.VolumetricDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6),
+    ModuleCase("WhiteNoise", module("nn.WhiteNoise", mean=0.5, std=3), (3, 7), lambda x: x + 0.5),
+    *[
+        ModuleCase(name, module(f"nn.{name}"), (3, 7), lambda x: x)
+        for name in ("L1Penalty", "PrintSize", "ActivityRegularizer", "Contiguous", "GradientReversal", "ZeroGrad", "Copy")
+    ],
+    *[
+        ModuleCase(name, module(f"nn.{name}"), (2, 3, 5, 6), lambda x: x)
+        for name in ("TVLoss", "ContentLoss", "StyleLoss", "DeepDreamLoss", "TotalDropout", "TotalVariation")
+    ],
+    ModuleCase("SpatialDropout", module("nn.SpatialDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_module(case: ModuleCase, tmp_path: Path) -> None:
+    check(case, tmp_path)
