@@ -5,6 +5,7 @@ The public API. Heavy libraries are imported when a call needs them, not before:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 from converters.packages import MissingPackageError
 from converters.version import __version__ as __version__
+
+if not os.path.isdir(os.path.join(__path__[0], "schemas")):  # in a checkout schemas/ lies beside this folder, not in it
+    __path__.append(os.path.dirname(__path__[0]))
 
 if TYPE_CHECKING:
     import numpy as np

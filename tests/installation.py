@@ -102,6 +102,8 @@ def try_extra(extra: str, python: str, folder: Path) -> None:
                 assert refused.stderr.rstrip().endswith(f'pip install "checkpoint-converters[{owner}]"'), refused.stderr
     second = subprocess.run([environment.programs / "converters", "--version"], capture_output=True, text=True, check=True)
     assert second.stdout.startswith("converters "), second.stdout
+    from_checkout = f"import converters; converters.load({str(DIGITS / 'caffe/deploy.prototxt')!r}, {CAFFE.split()[1]!r}); print('read')"
+    assert environment.python(from_checkout, ROOT) == "read"
     try_schemas(environment, folder / "mine")
 
 

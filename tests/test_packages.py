@@ -92,6 +92,15 @@ def test_an_import_at_the_head_of_a_file_is_explained():
     assert done.stdout == "onnx-ir isn't installed, and needed here: pip install checkpoint-converters\n"
 
 
+def test_a_checkout_needs_no_installation_to_find_its_schemas(tmp_path):
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; sys.path.insert(0, sys.argv[1])\n"
+    )
+    code += "import converters.schemas.caffe_pb2 as p; print(p.__file__)"
+    done = subprocess.run([sys.executable, "-c", code, str(FIXTURES.parent)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str(FIXTURES.parent / "schemas/caffe_pb2.py"), done.stderr
+
+
 def test_a_broken_package_says_why(tmp_path, monkeypatch):
     (tmp_path / "torchfile.py").write_text("raise OSError('libfoo.so: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
