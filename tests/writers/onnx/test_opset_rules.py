@@ -396,7 +396,12 @@ def test_every_change_of_a_signature_has_a_rule_or_is_known_to_need_none(rules, 
 def run(proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        if "under development" in str(problem):
+            pytest.skip(f"onnxruntime {onnxruntime.__version__} doesn't have this operator set")
+        raise
     return session.run(None, feed)
 
 
