@@ -66,6 +66,7 @@ def load(
     *paths: StrPath,
     inputs: Mapping[str, InputSpec] | None = None,
     key: str | None = None,
+    dynamic: Mapping[tuple[str, int], str] | None = None,
     outputs: Sequence[str] = (),
     code: StrPath | None = None,
     factory: str | None = None,
@@ -77,7 +78,8 @@ def load(
 
     paths: Caffe `deploy.prototxt, model.caffemodel`; Lua Torch `model.t7`; MXNet `net-symbol.json, net-0000.params`; `model.onnx`; a
     whole-model `.pth`. inputs: shapes by input name, or (shape, dtype), where the file doesn't have them; the first axis stays
-    symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). outputs: inner values
+    symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). dynamic: labels of axes that
+    stay open besides the first, {("data", 2): "height"}. outputs: inner values
     that the graph ends in, instead of its own outputs. code: the folder of a PyTorch model's own classes; factory: "module:function"
     in it, which builds the model for a checkpoint of weights. plugin: a Python file that registers lowerings. trust: let these, and
     TorchScript programs, run; without it nothing does. dtype: "float64" keeps the doubles of a Lua Torch model, which otherwise become
@@ -87,7 +89,15 @@ def load(
     from converters.options import LoadOptions
 
     options = LoadOptions(
-        inputs=inputs or {}, key=key, outputs=tuple(outputs), code=code, factory=factory, plugin=plugin, trust=trust, dtype=dtype
+        inputs=inputs or {},
+        key=key,
+        dynamic=dynamic or {},
+        outputs=tuple(outputs),
+        code=code,
+        factory=factory,
+        plugin=plugin,
+        trust=trust,
+        dtype=dtype,
     )
     return load_files(paths, options)
 

@@ -84,6 +84,25 @@ def about(path: str | os.PathLike[str]) -> Iterator[None]:
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
+_LIBRARIES = frozenset({"contextlib", "google", "ml_dtypes", "numpy", "onnx", "onnx_ir"})
+"""What lowerings of this package call: an exception that comes through these alone is no user's."""
+
+
+def user_code(problem: BaseException) -> str | None:
+    """The line, `plugin.py:7`, of code outside this package that an exception came through last, called by this package; None for none."""
+    found = None
+    trace = problem.__traceback__
+    inside = False
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            inside = True
+        elif inside and str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _LIBRARIES:
+            found = f"{printable(frame.f_code.co_filename, 400)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
 def warn(message: str) -> None:
     """Issues a ConversionWarning that points at the line outside this package that called into it."""
     level, frame = 2, sys._getframe(1)

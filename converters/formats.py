@@ -205,6 +205,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
     for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
         warn(message)
     _check_dtypes(model, options, files[0])
+    _check_dynamic(model, options, files[0])
     if options.outputs:
         from converters.graph.outputs import cut
 
@@ -305,3 +306,17 @@ def _check_dtypes(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFi
         got = "unknown" if value is None or value.dtype is None else value.dtype.numpy().name
         if got != dtype:
             raise ConversionError(f"input '{printable(name)}' is {got} in this model, not {dtype}", path=file.path)
+
+
+def _check_dynamic(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFile) -> None:
+    """Raises ConversionError where an axis that was to stay open isn't: a wrong name or axis, or a model that fixes it."""
+    values = {str(value.name): value for value in model.graph.inputs}
+    for (name, axis), label in options.dynamic.items():
+        value = values.get(name) if name or len(values) != 1 else next(iter(values.values()))
+        shown = printable(name or "the input")
+        if value is None or value.shape is None:
+            raise ConversionError(f"there is no input '{shown}' to leave open", path=file.path, hint=f"the inputs are {', '.join(values)}")
+        if not 0 <= axis < len(value.shape):
+            raise ConversionError(f"input '{shown}' has {len(value.shape)} axes, no axis {axis}", path=file.path)
+        if isinstance(value.shape[axis], int):
+            raise ConversionError(f"axis {axis} of '{shown}' can't be left open as '{printable(label)}'", path=file.path)

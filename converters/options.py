@@ -21,15 +21,17 @@ class LoadOptions:
     """How a model is read.
 
     inputs: shapes by input name ("" for the only one), or (shape, dtype), where the file doesn't have them. key: where the model sits
-    in a checkpoint. outputs: inner values that the graph shall end in, instead of its own outputs. code: the folder of a PyTorch
-    model's own classes; factory: "module:function" in it, which builds the model. plugin: a Python file that registers lowerings.
-    trust: let code, factory, plugin and TorchScript programs run; without it nothing does. fillers: layers without stored weights
-    get what their fillers say. dtype: of a Lua Torch model: "float64" keeps its doubles, which otherwise become float32.
-    notify: called with a line that says what is about to run.
+    in a checkpoint. dynamic: labels of axes that stay open besides the first, by input name ("" for the only one) and axis. outputs:
+    inner values that the graph shall end in, instead of its own outputs. code: the folder of a PyTorch model's own classes; factory:
+    "module:function" in it, which builds the model. plugin: a Python file that registers lowerings. trust: let code, factory, plugin
+    and TorchScript programs run; without it nothing does. fillers: layers without stored weights get what their fillers say. dtype: of
+    a Lua Torch model: "float64" keeps its doubles, which otherwise become float32. notify: called with a line that says what is about
+    to run.
     """
 
     inputs: Mapping[str, InputSpec] = field(default_factory=lambda: MappingProxyType({}))
     key: str | None = None
+    dynamic: Mapping[tuple[str, int], str] = field(default_factory=lambda: MappingProxyType({}))
     outputs: Sequence[str] = ()
     code: StrPath | None = None
     factory: str | None = None

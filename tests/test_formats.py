@@ -264,3 +264,58 @@ def test_a_plugin_that_fails_says_where(plugin):
 def test_arrays_of_the_weights_are_views_by_name():
     weights = converters.load_weights(FILES["caffe"][1])
     assert all(np.asarray(weight).flags.writeable is False for weight in weights.values())
+
+
+# -- axes that stay open ---------------------------------------------------------------------------------------------------
+
+ALONE = """
+name: "net"
+input: "data"
+input_dim: 1 input_dim: 1 input_dim: 4 input_dim: 4
+layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+"""
+
+
+def relu_of(framework: str, folder: Path) -> tuple[list[Path], dict[str, object]]:
+    """A net without weights in a framework's files, and what loading it takes."""
+    import torch
+
+    if framework == "caffe":
+        (folder / "net.prototxt").write_text(ALONE)
+        return [folder / "net.prototxt"], {}
+    if framework == "mxnet":
+        nodes = '[{"op": "null", "name": "data", "inputs": []}, {"op": "relu", "name": "r", "inputs": [[0, 0, 0]]}]'
+        (folder / "net.json").write_text(f'{{"nodes": {nodes}, "arg_nodes": [0], "heads": [[1, 0, 0]]}}')
+        return [folder / "net.json"], {"inputs": {"": (1, 1, 4, 4)}}
+    if framework == "torch7":
+        (folder / "m.t7").write_bytes(b"4\n1\n3\nV 1\n7\nnn.ReLU\n3\n2\n0\n")
+        return [folder / "m.t7"], {"inputs": {"": (1, 1, 4, 4)}}
+    if framework == "onnx":
+        values = [oh.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1, 4, 4]) for name in ("data", "out")]
+        graph = oh.make_graph([oh.make_node("Relu", ["data"], ["out"])], "g", values[:1], values[1:])
+        onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9), folder / "m.onnx")
+        return [folder / "m.onnx"], {}
+    torch.save(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.MaxPool2d(2)), folder / "m.pth")
+    return [folder / "m.pth"], {"inputs": {"": (2, 1, 4, 4)}}
+
+
+@pytest.mark.parametrize("framework", ["caffe", "torch7", "mxnet", "onnx", "pytorch"])
+def test_an_axis_stays_open(framework, tmp_path):
+    import torch
+
+    paths, options = relu_of(framework, tmp_path)
+    model = converters.load(*paths, dynamic={("", 2): "height"}, **options)
+    assert [str(d) for d in model.graph.inputs[0].shape][2:] == ["height", "4"]
+    rows = converters.to_module(model)(torch.ones(1, 1, 10, 4)).shape[2]
+    assert rows == (5 if framework == "pytorch" else 10)
+
+
+def test_an_axis_that_cannot_stay_open_is_an_error(tmp_path, capsys):
+    with pytest.raises(converters.ConversionError, match="input 'data' has 4 axes, no axis 7"):
+        paths, _ = relu_of("caffe", tmp_path)
+        converters.load(*paths, dynamic={("data", 7): "x"})
+    with pytest.raises(converters.ConversionError, match="no input 'dta' to leave open; the inputs are data"):
+        converters.load(*paths, dynamic={("dta", 2): "x"})
+    status, said = run(capsys, "caffe2onnx", *FILES["caffe"], tmp_path / "out.onnx", "--dynamic", "data:2=height")
+    assert status == 1 and "layer '" in said and "height" in said
+    assert run(capsys, "caffe2onnx", *FILES["caffe"], tmp_path / "out.onnx", "--dynamic", "data=height")[0] == 2

@@ -37,6 +37,14 @@ def input_spec(word: str) -> tuple[str, InputSpec]:
     return name, (shape, match[2])
 
 
+def dynamic_axis(word: str) -> tuple[tuple[str, int], str]:
+    """`NAME:AXIS=LABEL`, or `AXIS=LABEL` for the only input -> (name, axis), label."""
+    match = re.fullmatch(r"(?:(.*):)?([0-9]{1,3})=([A-Za-z_]\w*)", word)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{word}: write NAME:AXIS=LABEL, data:2=height")
+    return (match[1] or "", int(match[2])), match[3]
+
+
 def add_output_options(command: argparse.ArgumentParser, result: str) -> None:
     """--force, --quiet and --json, of all commands that write a file."""
     command.add_argument("--force", action="store_true", help="overwrite the target if it exists")

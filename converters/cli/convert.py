@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters import packages
 from converters.cli import terminal
-from converters.cli.arguments import UsageError, add_output_options, input_spec
+from converters.cli.arguments import UsageError, add_output_options, dynamic_axis, input_spec
 from converters.errors import ConversionError, printable
 from converters.files import check_target
 from converters.formats import FORMATS, Format
@@ -49,6 +49,14 @@ def _add(commands: Any, row: Format, kind: str) -> None:
         type=input_spec,
         metavar="NAME=1x3x224x224[:DTYPE]",
         help="shape of an input, where the file doesn't have it; the name may be left out where there is one input; repeat it for more",
+    )
+    command.add_argument(
+        "--dynamic",
+        action="append",
+        default=[],
+        type=dynamic_axis,
+        metavar="NAME:AXIS=LABEL",
+        help="leave an axis of an input open besides the first (data:2=height); repeat it for more",
     )
     command.add_argument(
         "--output", action="append", default=[], metavar="NAME", help="end in this inner value instead; repeat it for more"
@@ -138,6 +146,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
     return LoadOptions(
         inputs=dict(asked.input),
         key=asked.key,
+        dynamic=dict(asked.dynamic),
         outputs=tuple(asked.output),
         code=getattr(asked, "code", None),
         factory=getattr(asked, "model", None),

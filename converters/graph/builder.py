@@ -26,7 +26,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.errors import ConversionError, Source
+from converters.errors import ConversionError, Source, printable, user_code
 from converters.graph.inference import attribute, check_channels, data_type, drop_defaults, infer
 from converters.graph.names import Names, identifier
 from converters.graph.passes import order_initializers, remove_unused
@@ -110,6 +110,13 @@ class GraphBuilder:
         self._source, self._path = source, path
         try:
             yield
+        except (ConversionError, SymbolicDimensionError):
+            raise
+        except Exception as problem:
+            place = user_code(problem)
+            if place is None:  # a mistake of this package
+                raise
+            raise self.error(f"its lowering fails in {place}: {type(problem).__name__}: {printable(problem, 300)}") from problem
         finally:
             self._source, self._path = before
 
@@ -140,7 +147,7 @@ class GraphBuilder:
             if self.symbolic_batch:
                 dims[0] = "N" if dims[0] == self._batch else f"N_{identifier(name)}"
         for axis, size in enumerate(shape):
-            dims[axis] = self._dynamic.get((name, axis), dims[axis])
+            dims[axis] = self._dynamic.get((name, axis), self._dynamic.get(("", axis), dims[axis]))
             symbol = dims[axis]
             if isinstance(symbol, str) and isinstance(size, int):
                 self.given[symbol] = size

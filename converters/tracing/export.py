@@ -66,7 +66,7 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
             module = run_script(path, trust=options.trust, notify=options.notify)
         else:
             module = _whole(checkpoint, file, options, code)
-        return export_module(module, options.shapes, file)
+        return export_module(module, options.shapes, file, options.dynamic)
 
 
 def _tell(options: LoadOptions, line: str) -> None:
@@ -142,16 +142,20 @@ def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
 # -- from the module to the graph ---------------------------------------------------------------------------------------
 
 
-def export_module(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> onnx_ir.Model:
+def export_module(
+    module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str, dynamic: Mapping[tuple[str, int], str] | None = None
+) -> onnx_ir.Model:
     """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can.
 
-    file: where the module comes from, for messages. Raises ConversionError.
+    file: where the module comes from, for messages. dynamic: labels of axes that stay open besides the first. Raises ConversionError.
     """
     with about(file):
-        return _export(module, inputs, file)
+        return _export(module, inputs, file, dynamic or {})
 
 
-def _export(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> onnx_ir.Model:
+def _export(
+    module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str, dynamic: Mapping[tuple[str, int], str]
+) -> onnx_ir.Model:
     import torch
 
     module = _without_random_slopes(module.eval())
@@ -176,11 +180,11 @@ def _export(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: 
                 "give the right shape with --input"
             ) from trouble
         try:
-            model = _program(module, names, arrays, symbolic)
+            model = _program(module, names, arrays, _open_axes(names, dynamic, symbolic))
         except ConversionError as trouble:
             problem = trouble
             continue
-        model = _finish(model, file)
+        model = _finish(model, file, dynamic)
         _check(model, arrays, expected, file)
         return model
     raise ConversionError(f"{printable(_line(problem), 400)}") from problem
@@ -246,14 +250,20 @@ def _arguments(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], fil
     return names, [[int(d) for d in given[name]] for name in names]
 
 
-def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tensor], symbolic: bool) -> onnx_ir.Model:
+def _open_axes(names: list[str], dynamic: Mapping[tuple[str, int], str], symbolic: bool) -> list[set[int]]:
+    """The axes of each input that stay open: the first, where it can, and those that were asked for."""
+    asked = [{axis for name, axis in dynamic if name == given or (not name and len(names) == 1)} for given in names]
+    return [axes | ({0} if symbolic else set()) for axes in asked]
+
+
+def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
     """torch.onnx's program of the module."""
     import torch
 
     packages.require("torch", "onnxscript", extra="torch2onnx")
     import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
 
-    shapes: Any = tuple({0: torch.export.Dim.DYNAMIC} for _ in arrays) if symbolic else None
+    shapes: Any = tuple(dict.fromkeys(sorted(open_axes), torch.export.Dim.DYNAMIC) for open_axes in axes) if any(axes) else None
     quiet = logging.getLogger("torch.onnx")
     before = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -261,7 +271,7 @@ def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tenso
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             if isinstance(module, torch.jit.ScriptModule):
-                return _legacy_program(module, names, arrays, symbolic)
+                return _legacy_program(module, names, arrays, axes)
             program = torch.onnx.export(
                 module,
                 tuple(arrays),
@@ -288,20 +298,33 @@ def _program(module: torch.nn.Module, names: list[str], arrays: list[torch.Tenso
     return model
 
 
-def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], symbolic: bool) -> onnx_ir.Model:
+def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
     """TorchScript goes through torch.onnx's own walk over its graph."""
     import onnx
     import onnx_ir as ir
     import torch
 
     target: Any = io.BytesIO()
-    axes = {name: {0: "N"} for name in names} if symbolic else None
-    torch.onnx.export(module, tuple(arrays), target, dynamo=False, opset_version=OPSET, input_names=names, dynamic_axes=axes, verbose=False)
+    labels = {
+        name: {axis: f"{name}_{axis}" if axis else "N" for axis in open_axes}
+        for name, open_axes in zip(names, axes, strict=True)
+        if open_axes
+    }
+    torch.onnx.export(
+        module,
+        tuple(arrays),
+        target,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=names,
+        dynamic_axes={name: found for name, found in labels.items() if found} or None,
+        verbose=False,
+    )
     model: onnx_ir.Model = ir.from_proto(onnx.ModelProto.FromString(target.getvalue()))
     return model
 
 
-def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
+def _finish(model: onnx_ir.Model, file: str, dynamic: Mapping[tuple[str, int], str]) -> onnx_ir.Model:
     """Makes the exporter's graph one of ours: keys, symbolic batch, sources, constants."""
     import onnx_ir as ir
 
@@ -313,6 +336,11 @@ def _finish(model: onnx_ir.Model, file: str) -> onnx_ir.Model:
         first = value.shape[0] if value.shape else None
         if isinstance(first, ir.SymbolicDim) and first.value is not None:
             rename[first.value] = "N" if not rename else f"N_{len(rename)}"
+    for value in model.graph.inputs:
+        for (name, axis), label in dynamic.items():
+            size = value.shape[axis] if value.shape is not None and name in ("", value.name) and axis < len(value.shape) else None
+            if isinstance(size, ir.SymbolicDim) and size.value is not None:
+                rename[size.value] = label
     for node in model.graph:
         for output in node.outputs:
             _rename_dims(output, rename)

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ from converters.options import DEFAULTS, LoadOptions
 if TYPE_CHECKING:
     import onnx_ir
 
-    from converters.readers.caffe.lowering import lowers
+    from converters.readers.caffe.layer import Layer
+    from converters.readers.caffe.registry import lowers
 
-__all__ = ["load", "load_weights", "lowers"]
+__all__ = ["Layer", "load", "load_weights", "lowers"]
+
+_WHERE = {"Layer": "converters.readers.caffe.layer", "lowers": "converters.readers.caffe.registry"}
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -45,8 +49,7 @@ def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, An
 
 
 def __getattr__(name: str) -> Any:
-    if name == "lowers":  # imported with all built-in layers, so that a name that is taken is found out at once
-        from converters.readers.caffe.lowering import lowers
-
-        return lowers
+    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import functools
 import inspect
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -57,7 +57,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     weights.check_match()
 
     try:
-        model = with_open_batch(lambda closed: _NetLowering(net, weights, options.shapes, closed).model())
+        model = with_open_batch(lambda closed: _NetLowering(net, weights, options, closed).model())
     except MemoryError as problem:
         raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
     weights.warn()
@@ -86,9 +86,9 @@ def _is_known(kind: str) -> bool:
 class _NetLowering:
     """One pass over the layers, with a graph builder."""
 
-    def __init__(self, net: Net, weights: Weights, inputs: Mapping[str, Sequence[int]], closed: SymbolicDimensionError | None) -> None:
+    def __init__(self, net: Net, weights: Weights, options: LoadOptions, closed: SymbolicDimensionError | None) -> None:
         self.net, self.weights = net, weights
-        self.g = GraphBuilder(net.name or "net", symbolic_batch=True, closed=closed)
+        self.g = GraphBuilder(net.name or "net", symbolic_batch=True, closed=closed, dynamic=options.dynamic)
         self.blobs: dict[str, ir.Value] = {}
         self.memory: dict[str, str] = {}  # the blob whose memory a blob's present version lies in
         self.awaited: Counter[str] = Counter(name for layer in net.layers for name in layer.bottoms)
@@ -97,7 +97,7 @@ class _NetLowering:
         self.left_out: dict[str, Layer] = {}  # tops of losses that are left out
         self.declared: set[str] = set()  # inputs that the net itself declares, not a data layer
         self.inputs: list[str] = []
-        self.data = DataShapes(net, weights, inputs)
+        self.data = DataShapes(net, weights, options.shapes)
         self.dropped: list[Layer] = []
         weights.start()
         self.paths = _module_paths(net)

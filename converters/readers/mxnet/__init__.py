@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,18 @@ from converters.options import DEFAULTS, LoadOptions
 if TYPE_CHECKING:
     import onnx_ir
 
+    from converters.readers.mxnet.builder import OperatorBuilder
+    from converters.readers.mxnet.parameter import Parameter
     from converters.readers.mxnet.params import Params
-    from converters.readers.mxnet.signature import lowers as lowers
+    from converters.readers.mxnet.signature import lowers
 
-__all__ = ["load", "load_params", "lowers"]
+__all__ = ["OperatorBuilder", "Parameter", "load", "load_params", "lowers"]
+
+_WHERE = {
+    "OperatorBuilder": "converters.readers.mxnet.builder",
+    "Parameter": "converters.readers.mxnet.parameter",
+    "lowers": "converters.readers.mxnet.signature",
+}
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -29,7 +38,7 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
     options.no_key(files[0], "an MXNet symbol")
     symbol = read_symbol(files[0])
     params = read_params(files[1]) if len(files) == 2 else Params("(no .params file)")
-    return lower_symbol(symbol, params, options.shapes)
+    return lower_symbol(symbol, params, options)
 
 
 def load_params(path: StrPath, options: LoadOptions = DEFAULTS) -> Params:
@@ -41,8 +50,7 @@ def load_params(path: StrPath, options: LoadOptions = DEFAULTS) -> Params:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "lowers":  # with the built-in operators, so that a second registration is noticed at once
-        from converters.readers.mxnet.signature import lowers
-
-        return lowers
-    raise AttributeError(name)
+    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,15 @@ LARGEST_CONSTANT = 1 << 26
 class OperatorBuilder(GraphBuilder):
     """The graph being built, and the release that wrote the symbol."""
 
-    def __init__(self, name: str, *, version: int, closed: SymbolicDimensionError | None = None) -> None:
-        super().__init__(name, symbolic_batch=True, closed=closed)
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        closed: SymbolicDimensionError | None = None,
+        dynamic: Mapping[tuple[str, int], str] | None = None,
+    ) -> None:
+        super().__init__(name, symbolic_batch=True, closed=closed, dynamic=dynamic)
         self.version = version
         """The release that wrote the symbol: 10000 major + 100 minor + patch."""
         self.open_values: set[ir.Value] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from converters.errors import printable
 from converters.graph.builder import SymbolicDimensionError, with_open_batch
 from converters.graph.names import Names
+from converters.options import LoadOptions
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Label, Parameter
 from converters.readers.mxnet.params import TYPES, Params, numpy_type
@@ -21,22 +22,22 @@ from converters.readers.mxnet.symbol import Node, Symbol
 Operand = ir.Value | Parameter | None
 
 
-def lower_symbol(symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[int]] | None) -> ir.Model:
-    """The graph of a symbol. inputs: shapes by name.
+def lower_symbol(symbol: Symbol, params: Params, options: LoadOptions) -> ir.Model:
+    """The graph of a symbol. The options give inputs: shapes by name.
 
     Raises ConversionError for operators nobody knows (all at once), parameters or shapes that are missing, and whatever doesn't fit.
     """
-    plan = Plan(symbol, params, inputs)
-    return with_open_batch(lambda closed: _Walk(plan, closed).model())
+    plan = Plan(symbol, params, options.shapes)
+    return with_open_batch(lambda closed: _Walk(plan, closed, options.dynamic).model())
 
 
 class _Walk:
     """One lowering of the net, with a symbolic batch or a fixed one."""
 
-    def __init__(self, plan: Plan, closed: SymbolicDimensionError | None) -> None:
+    def __init__(self, plan: Plan, closed: SymbolicDimensionError | None, dynamic: Mapping[tuple[str, int], str]) -> None:
         self.plan = plan
         name = printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol"))
-        self.g = OperatorBuilder(name, version=plan.symbol.version, closed=closed)
+        self.g = OperatorBuilder(name, version=plan.symbol.version, closed=closed, dynamic=dynamic)
         self.values: dict[int, list[ir.Value]] = {}
         """The outputs of each node, and of each variable that is an input of the net."""
         self.names: dict[int, list[str]] = {}

@@ -46,7 +46,7 @@ def read(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         raise FormatError(f"{file}: no ONNX model: {printable(problem)}") from problem
     del light
     try:
-        return build(proto, places, view, Folder(path), inputs=options.shapes)
+        return build(proto, places, view, Folder(path), inputs=options.shapes, dynamic=options.dynamic)
     except UnicodeDecodeError as problem:
         raise FormatError(f"{file}: a name in it isn't UTF-8") from problem
 
@@ -63,6 +63,7 @@ def build(
     folder: Folder,
     *,
     inputs: Mapping[str, Sequence[int]] | None = None,
+    dynamic: Mapping[tuple[str, int], str] | None = None,
 ) -> ir.Model:
     """The graph of a parsed model whose large tensors lie in `view` at `places`."""
     file = folder.file
@@ -71,7 +72,7 @@ def build(
     tensors = _detach(proto, places, view, folder)
     for tensor in _attribute_tensors(proto):
         check_tensor(tensor, file)
-    _set_shapes(proto, inputs or {}, file)
+    _set_shapes(proto, inputs or {}, dynamic or {}, file)
     _check_model(proto, file)
     _check_numbers(proto, file)
     proto = _write_out_functions(proto, file)
@@ -220,10 +221,13 @@ def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                     yield from graph.initializer
 
 
-def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], file: str) -> None:
+def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], dynamic: Mapping[tuple[str, int], str], file: str) -> None:
+    """Puts the given shapes and the labels of open axes into the inputs; "" is the only one."""
     initializers = {tensor.name for tensor in proto.graph.initializer}
     named = {value.name: value for value in proto.graph.input if value.name not in initializers}
+    only = next(iter(named)) if len(named) == 1 else ""
     for name, shape in inputs.items():
+        name = name or only
         if name not in named:
             raise ConversionError(f"{file}: no input is named {printable(name)!r}; there are {', '.join(map(printable, named))}")
         dims = named[name].type.tensor_type.shape.dim
@@ -238,6 +242,10 @@ def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], fil
                 dim.Clear()  # both are meant to work
             elif not dim.HasField("dim_value") and not dim.dim_param:
                 dim.dim_value = int(size)
+    for (name, axis), label in dynamic.items():
+        found = named.get(name or only)
+        if found is not None and axis < len(found.type.tensor_type.shape.dim):
+            found.type.tensor_type.shape.dim[axis].dim_param = label
 
 
 def _write_out_functions(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ def my_layer(g, module, x):
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
     import onnx_ir
 
     from converters.files import StrPath
+    from converters.readers.torch7.module import Module, lowers
+    from converters.readers.torch7.weights import parameters
 
-__all__ = ["load", "lowers", "parameters"]
+__all__ = ["Module", "load", "lowers", "parameters"]
+
+_WHERE = {
+    "Module": "converters.readers.torch7.module",
+    "lowers": "converters.readers.torch7.module",
+    "parameters": "converters.readers.torch7.weights",
+}
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -33,13 +42,7 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
 
 
 def __getattr__(name: str) -> Any:
-    """`lowers` is filled when it is asked for, so that importing this package stays cheap."""
-    if name == "lowers":
-        from converters.readers.torch7.module import lowers
-
-        return lowers
-    if name == "parameters":
-        from converters.readers.torch7.weights import parameters
-
-        return parameters
+    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -179,8 +179,8 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         shapes = given_shapes(options.shapes) if options.inputs else inferred_shape(made, file)
         try:
             if is_open(shapes):
-                return _lower_model(made, file, shapes, None, options.dtype)
-            return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed, options.dtype))
+                return _lower_model(made, file, shapes, None, options)
+            return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed, options))
         except SymbolicDimensionError as problem:
             place = f"{problem.source.noun} '{printable(problem.source.name)}' {problem}; " if problem.source else ""
             raise ConversionError(f"{place}the input's whole shape must be known here", hint=advice(shapes)) from problem
@@ -189,10 +189,10 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
 
 
 def _lower_model(
-    made: t7.TorchObject, file: str, shapes: Nested[InputShape], closed: SymbolicDimensionError | None, dtype: str | None
+    made: t7.TorchObject, file: str, shapes: Nested[InputShape], closed: SymbolicDimensionError | None, options: LoadOptions
 ) -> ir.Model:
-    g = GraphBuilder(identifier(Path(file).stem), symbolic_batch=True, closed=closed)
-    out = Walk(g, file, dtype).run(made, _inputs(g, shapes, dtype))
+    g = GraphBuilder(identifier(Path(file).stem), symbolic_batch=True, closed=closed, dynamic=options.dynamic)
+    out = Walk(g, file, options.dtype).run(made, _inputs(g, shapes, options.dtype))
     for count, (label, value) in enumerate(_outputs(values(out), "output")):
         if count == MAX_OUTPUTS:
             raise ConversionError(f"the model answers more than {MAX_OUTPUTS} tensors")

@@ -1,0 +1,118 @@
+"""Lowerings of one's own: typed, and told where they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import converters
+from converters.readers.caffe import lowers
+
+NET = """
+name: "net"
+input: "data"
+input_dim: 1 input_dim: 2 input_dim: 1 input_dim: 1
+layer { name: "mine" type: "Mine" bottom: "data" top: "mine" my_param { alpha: 2.0 } }
+"""
+
+
+@pytest.fixture
+def lower(tmp_path):
+    """Registers a lowering for the layer `mine` and loads a net that has it."""
+
+    def load(function):
+        lowers("Mine")(function)
+        (tmp_path / "net.prototxt").write_text(NET)
+        return converters.load(tmp_path / "net.prototxt")
+
+    yield load
+    if "Mine" in lowers:
+        lowers.remove("Mine")
+
+
+def unknown_operator(g, layer, x):
+    "An operator that ONNX doesn't have."
+    return g.emit("Reluu", x)
+
+
+def unknown_attribute(g, layer, x):
+    "An attribute that ONNX's operator doesn't have."
+    return g.emit("Softmax", x, axes=1)
+
+
+def unknown_parameter(g, layer, x):
+    "A parameter that the file doesn't have."
+    return g.emit("Mul", x, layer.extra["my_param"]["beta"])
+
+
+def own_mistake(g, layer, x):
+    "A mistake of the user's."
+    return x.nothing
+
+
+@pytest.mark.parametrize("function", [unknown_operator, unknown_attribute, unknown_parameter, own_mistake])
+def test_a_mistake_in_a_hook_says_file_line_and_layer(function, lower):
+    with pytest.raises(converters.ConversionError) as caught:
+        lower(function)
+    problem = caught.value
+    assert problem.path.endswith("net.prototxt") and problem.line == 5 and problem.layer == "mine"
+    assert str(problem).startswith(f"{problem.path}:5: layer 'mine' (Mine): ")
+    words = {"unknown_operator": "'Reluu'", "unknown_attribute": "axes", "unknown_parameter": "beta", "own_mistake": "test_hooks.py:"}
+    assert words[function.__name__] in str(problem)
+
+
+def test_a_mistake_of_this_package_stays_one(lower, monkeypatch):
+    import converters.graph.builder as builder
+
+    monkeypatch.setattr(builder, "infer", builder.identifier)
+    with pytest.raises(TypeError):
+        converters.load(*[str(path) for path in _digits()])
+
+
+def _digits():
+    from tests.conformance import FIXTURES
+
+    return [FIXTURES / "digits" / "caffe" / name for name in ("deploy.prototxt", "digits.caffemodel")]
+
+
+TYPED = '''
+import onnx_ir
+
+from converters.graph.builder import GraphBuilder
+from converters.readers import caffe, mxnet, torch7
+
+
+@caffe.lowers("MyScaledReLU")
+def my_scaled_relu(g: GraphBuilder, layer: caffe.Layer, x: onnx_ir.Value) -> onnx_ir.Value:
+    """ReLU times two. x: any shape."""
+    return g.emit("Mul", g.emit("Relu", x), 2.0)
+
+
+@torch7.lowers("nn.MyLayer")
+def my_module(g: GraphBuilder, module: torch7.Module, x: onnx_ir.Value) -> onnx_ir.Value:
+    """Times a number of its own."""
+    return g.emit("Mul", x, module.number("scale", 1.0))
+
+
+@mxnet.lowers("my_op")
+def my_operator(g: mxnet.OperatorBuilder, data: onnx_ir.Value, *, scale: float = 1.0) -> onnx_ir.Value:
+    """Times an attribute."""
+    return g.emit("Mul", data, scale)
+'''
+
+
+def test_typed_hooks_pass_mypy_strict(tmp_path):
+    pytest.importorskip("mypy")
+    (tmp_path / "mine.py").write_text(TYPED)
+    package = Path(converters.__file__).parent
+    staged = tmp_path / "stage" / "converters"  # as it is installed: mypy doesn't follow an editable installation
+    staged.mkdir(parents=True)
+    for entry in [*package.iterdir(), package.parent / "schemas"]:
+        (staged / entry.name).symlink_to(entry)
+    words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), "mine.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(tmp_path / "stage")})
+    assert done.returncode == 0, done.stdout
