@@ -64,52 +64,62 @@ def roi_weights(places, length, dtype):
     return matrix, (near, low), (far, high)
 
 
-def max_roi_pool(x, rois, size, scale):
+def max_roi_pool(
+    x: torch.Tensor, rois: torch.Tensor, size: tuple[int, int], scale: float
+) -> torch.Tensor:
     """x: (N, C, H, W), rois: (R, 5) as image, x1, y1, x2, y2."""
-    result = x.new_zeros(len(rois), x.shape[1], *size)
-    height, width = x.shape[2:]
-    for number, (image, *roi) in enumerate(rois.tolist()):
-        x1, y1, x2, y2 = (math.floor(abs(v * scale) + 0.5) * (1 if v >= 0 else -1) for v in roi)
+    result = torch.zeros(
+        [rois.shape[0], x.shape[1], size[0], size[1]], dtype=x.dtype, device=x.device
+    )
+    height, width = x.shape[2], x.shape[3]
+    for number in range(rois.shape[0]):
+        image = int(rois[number, 0])
+        corners = rois[number, 1:].double() * scale
+        corners = (corners.abs() + 0.5).floor() * torch.where(corners >= 0, 1, -1)
+        x1, y1, x2, y2 = int(corners[0]), int(corners[1]), int(corners[2]), int(corners[3])
         tall, wide = max(y2 - y1 + 1, 1) / size[0], max(x2 - x1 + 1, 1) / size[1]
         for i in range(size[0]):
-            top, bottom = (
-                min(max(int(v) + y1, 0), height)
-                for v in (math.floor(i * tall), math.ceil((i + 1) * tall))
-            )
+            top = min(max(int(math.floor(i * tall)) + y1, 0), height)
+            bottom = min(max(int(math.ceil((i + 1) * tall)) + y1, 0), height)
             for j in range(size[1]):
-                left, right = (
-                    min(max(int(v) + x1, 0), width)
-                    for v in (math.floor(j * wide), math.ceil((j + 1) * wide))
-                )
+                left = min(max(int(math.floor(j * wide)) + x1, 0), width)
+                right = min(max(int(math.ceil((j + 1) * wide)) + x1, 0), width)
                 if bottom > top and right > left:
-                    result[number, :, i, j] = x[int(image), :, top:bottom, left:right].amax((1, 2))
+                    window = x[image, :, top:bottom, left:right]
+                    result[number, :, i, j] = window.flatten(1).amax(1)
     return result
 
 
-def non_max_suppression(boxes, scores, limit, overlap, threshold, centred):
+def non_max_suppression(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    limit: int,
+    overlap: float,
+    threshold: float | None,
+    centred: bool,
+) -> torch.Tensor:
     """(K, 3): image, class, box. boxes: (N, B, 4), scores: (N, classes, B)."""
     if centred:
-        x, y, w, h = boxes.unbind(-1)
+        x, y, w, h = boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
         boxes = torch.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], -1)
     low = torch.minimum(boxes[..., :2], boxes[..., 2:])
     high = torch.maximum(boxes[..., :2], boxes[..., 2:])
     area = (high - low).prod(-1)
-    chosen = []
+    chosen: list[list[int]] = []
     for image in range(scores.shape[0]):
         for category in range(scores.shape[1]):
             score = scores[image, category]
             order = score.argsort(descending=True, stable=True)
             if threshold is not None:
                 order = order[score[order] > threshold]
-            kept = []
-            while order.numel() and len(kept) < limit:
-                best, order = order[0], order[1:]
-                kept.append(int(best))
-                shared = torch.minimum(high[image, best], high[image, order]) - torch.maximum(
-                    low[image, best], low[image, order]
-                )
-                shared = shared.clamp(min=0).prod(-1)
+            count = 0
+            while order.numel() > 0 and count < limit:
+                best, order = int(order[0]), order[1:]
+                chosen.append([image, category, best])
+                count += 1
+                top = torch.minimum(high[image, best], high[image, order])
+                bottom = torch.maximum(low[image, best], low[image, order])
+                shared = (top - bottom).clamp(min=0).prod(-1)
                 union = area[image, best] + area[image, order] - shared
                 order = order[~((union > 0) & (shared > overlap * union))]
-            chosen += [[image, category, box] for box in kept]
     return torch.tensor(chosen, dtype=torch.int64, device=boxes.device).reshape(-1, 3)

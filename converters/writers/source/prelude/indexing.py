@@ -24,14 +24,19 @@ def gather_nd(x: torch.Tensor, indices: torch.Tensor, batch_dims: int) -> torch.
     return picked.reshape(*indices.shape[:-1], *x.shape[batch_dims + depth :])
 
 
-def scatter_nd(x, indices, updates, reduction):
+def scatter_nd(
+    x: torch.Tensor, indices: torch.Tensor, updates: torch.Tensor, reduction: str
+) -> torch.Tensor:
     depth = indices.shape[-1]
     places = indices.long().reshape(-1, depth)
     flat_index = torch.zeros(places.shape[0], dtype=torch.int64, device=x.device)
     for axis in range(depth):
         flat_index = flat_index * x.shape[axis] + wrapped(places[:, axis], x.shape[axis])
-    flat = x.reshape(math.prod(x.shape[:depth]), -1)
-    values = updates.reshape(places.shape[0], flat.shape[1])
+    rows, columns = 1, 1
+    for axis, size in enumerate(x.shape):
+        rows, columns = (rows * size, columns) if axis < depth else (rows, columns * size)
+    flat = x.reshape(rows, columns)
+    values = updates.reshape(places.shape[0], columns)
     index = flat_index.unsqueeze(1).expand_as(values)
     if reduction == "none":
         result = flat.scatter(0, index, values)

@@ -76,11 +76,11 @@ def pad(
 
 def depth_to_space(x: torch.Tensor, block: int) -> torch.Tensor:
     n, c, h, w = x.shape
-    x = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
-    return x.reshape(n, c // block**2, h * block, w * block)
+    x = x.reshape(n, block, block, c // (block * block), h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(n, c // (block * block), h * block, w * block)
 
 
 def space_to_depth(x: torch.Tensor, block: int) -> torch.Tensor:
     n, c, h, w = x.shape
     x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
-    return x.reshape(n, c * block**2, h // block, w // block)
+    return x.reshape(n, c * block * block, h // block, w // block)

@@ -57,27 +57,40 @@ def max_pool(
     return F.max_pool3d(x, kernel, stride, 0, dilation).to(dtype)
 
 
-def max_pool_with_indices(x, kernel, stride, pads, dilation, ceil_mode, column_major):
+def max_pool_with_indices(
+    x: torch.Tensor,
+    kernel: list[int],
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+    column_major: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Maxima and their positions in x, counted through the whole tensor."""
-    dims, dtype, sizes = len(kernel), x.dtype, x.shape[2:]
+    dims, dtype, sizes = len(kernel), x.dtype, list(x.shape)
     if not x.is_floating_point():
         x = x.double()
     around, _ = pooled_pads(x, kernel, stride, pads, dilation, ceil_mode)
     padded = F.pad(x, around, value=-float("inf"))
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dims - 1]
-    values, indices = pool(padded, kernel, stride, 0, dilation, return_indices=True)
+    if dims == 1:
+        values, indices = F.max_pool1d_with_indices(padded, kernel, stride, [0] * dims, dilation)
+    elif dims == 2:
+        values, indices = F.max_pool2d_with_indices(padded, kernel, stride, [0] * dims, dilation)
+    else:
+        values, indices = F.max_pool3d_with_indices(padded, kernel, stride, [0] * dims, dilation)
+    places: list[torch.Tensor] = []
+    for number in range(dims):
+        length = padded.shape[dims + 1 - number]
+        places.insert(0, indices % length - around[2 * number])
+        indices = torch.div(indices, length, rounding_mode="floor")
     position = torch.zeros_like(indices)
     factor = 1
-    places = []
-    for axis in reversed(range(dims)):
-        length = padded.shape[axis + 2]
-        places.insert(0, indices % length - around[2 * (dims - 1 - axis)])
-        indices = indices // length
-    for axis in range(dims) if column_major else reversed(range(dims)):
-        position += places[axis] * factor
-        factor *= sizes[axis]
-    planes = torch.arange(x.shape[0] * x.shape[1], device=x.device) * factor
-    return values.to(dtype), position + planes.view(x.shape[:2] + (1,) * dims)
+    for number in range(dims):
+        axis = number if column_major else dims - 1 - number
+        position = position + places[axis] * factor
+        factor *= sizes[axis + 2]
+    planes = torch.arange(sizes[0] * sizes[1], device=x.device) * factor
+    return values.to(dtype), position + planes.view([sizes[0], sizes[1]] + [1] * dims)
 
 
 def window_sums(

@@ -7,52 +7,60 @@ import math
 import torch
 
 
-def reduce(x, axes, kind, keepdim, noop_with_empty_axes):
+def reduce(
+    x: torch.Tensor, axes: list[int], kind: str, keepdim: bool, noop_with_empty_axes: bool
+) -> torch.Tensor:
+    """kind: the name of ONNX's operator. No axes are all axes, or none where that is asked for."""
     dtype = x.dtype
-    if not axes and noop_with_empty_axes:
-        simple = {
-            "ReduceL1": x.abs,
-            "ReduceL2": x.abs,
-            "ReduceSumSquare": x.square,
-            "ReduceLogSum": x.log,
-        }
-        return simple[kind]() if kind in simple else x
-    axes = sorted(axis % x.dim() for axis in axes) or list(range(x.dim()))
-    if not axes:
-        return reduce(x.reshape(1), [0], kind, False, False)
+    if len(axes) == 0 and noop_with_empty_axes:
+        if kind == "ReduceL1" or kind == "ReduceL2":
+            return x.abs()
+        if kind == "ReduceSumSquare":
+            return x.square()
+        return x.log() if kind == "ReduceLogSum" else x
+    if x.dim() == 0:
+        x, axes, keepdim = x.reshape(1), [0], False
+    rank = x.dim()
+    axes = sorted([axis % rank for axis in axes]) if len(axes) > 0 else list(range(rank))
+    wide = x if x.is_floating_point() else x.double()
     if kind == "ReduceProd":
         for axis in axes:
             x = x.prod(axis, keepdim=True, dtype=dtype)
-    elif kind in ("ReduceMax", "ReduceMin") and x.numel() == 0:
+    elif (kind == "ReduceMax" or kind == "ReduceMin") and x.numel() == 0:
         sizes = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
-        if dtype.is_floating_point:
-            lowest, highest = -math.inf, math.inf
+        if x.is_floating_point():
+            x = x.new_full(sizes, -math.inf if kind == "ReduceMax" else math.inf)
+        elif dtype == torch.bool:
+            x = x.new_full(sizes, kind == "ReduceMin")
         else:
-            lowest, highest = (
-                (False, True)
-                if dtype == torch.bool
-                else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
-            )
-        x = x.new_full(sizes, lowest if kind == "ReduceMax" else highest)
-    elif kind in ("ReduceMax", "ReduceMin"):
-        x = x.amax(axes, keepdim=True) if kind == "ReduceMax" else x.amin(axes, keepdim=True)
-    elif kind in ("ReduceSum", "ReduceL1", "ReduceSumSquare"):
-        x = {"ReduceSum": x, "ReduceL1": x.abs(), "ReduceSumSquare": x * x}[kind].sum(
-            axes, keepdim=True, dtype=dtype
-        )
+            unsigned = dtype == torch.uint8
+            half = (1 << (8 * x.element_size() - 2)) - 1  # half of what a signed number reaches
+            highest = 255 if unsigned else 2 * half + 1
+            lowest = 0 if unsigned else -highest - 1
+            x = x.new_full(sizes, lowest if kind == "ReduceMax" else highest)
+    elif kind == "ReduceMax":
+        x = x.amax(axes, keepdim=True)
+    elif kind == "ReduceMin":
+        x = x.amin(axes, keepdim=True)
+    elif kind == "ReduceSum":
+        x = x.sum(axes, keepdim=True, dtype=dtype)
+    elif kind == "ReduceL1":
+        x = x.abs().sum(axes, keepdim=True, dtype=dtype)
+    elif kind == "ReduceSumSquare":
+        x = (x * x).sum(axes, keepdim=True, dtype=dtype)
     elif kind == "ReduceMean" and not x.is_floating_point():
-        count = math.prod(x.shape[axis] for axis in axes)
+        count = 1
+        for axis in axes:
+            count *= x.shape[axis]
         x = torch.div(x.sum(axes, keepdim=True), count, rounding_mode="trunc")
+    elif kind == "ReduceMean":
+        x = wide.mean(axes, keepdim=True)
+    elif kind == "ReduceL2":
+        x = wide.square().sum(axes, keepdim=True).sqrt()
+    elif kind == "ReduceLogSum":
+        x = wide.sum(axes, keepdim=True).log()
     else:
-        wide = x if x.is_floating_point() else x.double()
-        if kind == "ReduceMean":
-            x = wide.mean(axes, keepdim=True)
-        elif kind == "ReduceL2":
-            x = wide.square().sum(axes, keepdim=True).sqrt()
-        elif kind == "ReduceLogSum":
-            x = wide.sum(axes, keepdim=True).log()
-        else:
-            x = wide.logsumexp(axes, keepdim=True)
+        x = wide.logsumexp(axes, keepdim=True)
     x = x.to(dtype)
     return x if keepdim else x.squeeze(axes)
 

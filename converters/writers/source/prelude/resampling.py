@@ -8,61 +8,66 @@ import torch
 
 
 def resize(
-    x,
-    scales=None,
-    sizes=None,
-    mode="nearest",
-    transform="half_pixel",
-    nearest_mode="round_prefer_floor",
-    axes=None,
-    cubic=-0.75,
-    antialias=False,
-    exclude_outside=False,
-    policy="stretch",
-    roi=None,
-    outside=0.0,
-):
+    x: torch.Tensor,
+    scales: list[float] | None = None,
+    sizes: list[int] | None = None,
+    mode: str = "nearest",
+    transform: str = "half_pixel",
+    nearest_mode: str = "round_prefer_floor",
+    axes: list[int] | None = None,
+    cubic: float = -0.75,
+    antialias: bool = False,
+    exclude_outside: bool = False,
+    policy: str = "stretch",
+    roi: list[float] | None = None,
+    outside: float = 0.0,
+) -> torch.Tensor:
     """Each axis is a matrix of weights; an axis that keeps its size and place is left alone."""
     axes = list(range(x.dim())) if axes is None else axes
     dtype = x.dtype
+    is_floating = x.is_floating_point()
     if sizes is not None:
-        scales = [size / x.shape[axis] for size, axis in zip(sizes, axes)]
+        factors = [size / x.shape[axis] for size, axis in zip(sizes, axes)]
+        wanted = sizes
         if policy != "stretch":
-            scale = min(scales) if policy == "not_larger" else max(scales)
-            scales = [scale] * len(axes)
-            sizes = [int(math.floor(x.shape[axis] * scale + 0.5)) for axis in axes]
+            factor = min(factors) if policy == "not_larger" else max(factors)
+            factors = [factor for _ in axes]
+            wanted = [int(math.floor(x.shape[axis] * factor + 0.5)) for axis in axes]
     else:
-        sizes = [int(math.floor(x.shape[axis] * scale)) for scale, axis in zip(scales, axes)]
-    empty = torch.zeros((), dtype=torch.bool, device=x.device)
-    for position, (axis, size, scale) in enumerate(zip(axes, sizes, scales)):
-        length = x.shape[axis]
-        region = (0.0, 1.0) if roi is None else (roi[position], roi[position + len(axes)])
-        if size == length and scale == 1 and roi is None:
+        assert scales is not None
+        factors = scales
+        wanted = [int(math.floor(x.shape[axis] * factor)) for factor, axis in zip(factors, axes)]
+    empty = torch.zeros([1] * x.dim(), dtype=torch.bool, device=x.device)
+    for position, axis in enumerate(axes):
+        length, size, scale = x.shape[axis], wanted[position], factors[position]
+        start, end = 0.0, 1.0
+        if roi is not None:
+            start, end = roi[position], roi[position + len(axes)]
+        elif size == length and scale == 1:
             continue
-        place = resize_places(length, size, scale, transform, region, x.device)
+        place = resize_places(length, size, scale, transform, start, end, x.device)
         if roi is not None:
             missing = (place < 0) | (place > length - 1)
             empty = empty | missing.view([-1 if i == axis else 1 for i in range(x.dim())])
-        weights = resize_weights(
-            place, length, scale, mode, nearest_mode, cubic, antialias, exclude_outside
-        )
         if mode == "nearest":
-            x = x.index_select(axis, weights)
+            x = x.index_select(axis, resize_indices(place, length, nearest_mode))
         else:
-            moved = x.movedim(axis, -1).double() @ weights.t()
-            x = moved.movedim(-1, axis)
+            weights = resize_weights(place, length, scale, mode, cubic, antialias, exclude_outside)
+            x = (x.movedim(axis, -1).double() @ weights.t()).movedim(-1, axis)
     if roi is not None:
-        x = torch.where(empty, outside, x)
-    return (
-        x.to(dtype)
-        if dtype.is_floating_point
-        else x.round().to(dtype)
-        if x.is_floating_point()
-        else x
-    )
+        x = torch.where(empty, torch.tensor(outside, dtype=x.dtype, device=x.device), x)
+    return x.to(dtype) if is_floating or not x.is_floating_point() else x.round().to(dtype)
 
 
-def resize_places(length, size, scale, transform, region, device):
+def resize_places(
+    length: int,
+    size: int,
+    scale: float,
+    transform: str,
+    start: float,
+    end: float,
+    device: torch.device,
+) -> torch.Tensor:
     """Where each output element lies in the input."""
     out = torch.arange(size, dtype=torch.float64, device=device)
     if transform == "align_corners":
@@ -70,7 +75,6 @@ def resize_places(length, size, scale, transform, region, device):
     if transform == "asymmetric":
         return out / scale
     if transform == "tf_crop_and_resize":
-        start, end = region
         if size > 1:
             return start * (length - 1) + out * ((end - start) * (length - 1) / (size - 1))
         return out * 0 + 0.5 * (start + end) * (length - 1)
@@ -83,18 +87,29 @@ def resize_places(length, size, scale, transform, region, device):
     return (out + 0.5) / scale - 0.5
 
 
-def resize_weights(place, length, scale, mode, nearest_mode, cubic, antialias, exclude_outside):
-    """(out, in) weights; for mode nearest the indices themselves."""
-    if mode == "nearest":
-        if nearest_mode == "round_prefer_floor":
-            index = (place - 0.5).ceil()
-        elif nearest_mode == "round_prefer_ceil":
-            index = (place + 0.5).floor()
-        else:
-            index = place.floor() if nearest_mode == "floor" else place.ceil()
-        return index.clamp(0, length - 1).long()
+def resize_indices(place: torch.Tensor, length: int, nearest_mode: str) -> torch.Tensor:
+    """The nearest input elements."""
+    if nearest_mode == "round_prefer_floor":
+        index = (place - 0.5).ceil()
+    elif nearest_mode == "round_prefer_ceil":
+        index = (place + 0.5).floor()
+    else:
+        index = place.floor() if nearest_mode == "floor" else place.ceil()
+    return index.clamp(0, length - 1).long()
+
+
+def resize_weights(
+    place: torch.Tensor,
+    length: int,
+    scale: float,
+    mode: str,
+    cubic: float,
+    antialias: bool,
+    exclude_outside: bool,
+) -> torch.Tensor:
+    """An (out, in) matrix of weights."""
     stretch = min(scale, 1.0) if antialias else 1.0
-    reach = int(math.ceil((2 if mode == "cubic" else 1) / stretch))
+    reach = int(math.ceil((2.0 if mode == "cubic" else 1.0) / stretch))
     taps = torch.arange(-reach, reach + 1, device=place.device)
     index = place.floor().long().unsqueeze(1) + taps
     distance = ((index - place.unsqueeze(1)) * stretch).abs()
@@ -113,5 +128,5 @@ def resize_weights(place, length, scale, mode, nearest_mode, cubic, antialias, e
             else weight
         )
         weight = weight / weight.sum(1, keepdim=True)
-    matrix = torch.zeros(len(place), length, dtype=torch.float64, device=place.device)
+    matrix = torch.zeros([place.shape[0], length], dtype=torch.float64, device=place.device)
     return matrix.scatter_add_(1, index.clamp(0, length - 1), weight)
