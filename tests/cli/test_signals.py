@@ -1,0 +1,81 @@
+"""Whatever stops a command leaves nothing half written, and is said in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.writers.pth import write_pth
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX signals")
+
+WAITING = """
+import os, sys, time
+if {named!r} and hasattr(os, "O_TMPFILE"):
+    del os.O_TMPFILE
+import converters.files as files
+
+class Slow(files._Output):
+    def finish(self, *, sync):
+        print("writing", flush=True)
+        {action}
+        super().finish(sync=sync)
+
+files._Output = Slow
+from converters.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "big.pth"
+    write_pth(path, {"w": np.arange(1 << 18, dtype=np.float32)})
+    return path
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_nothing(name, status, named, checkpoint, tmp_path):
+    code = WAITING.format(named=named, action="time.sleep(60)")
+    words = [sys.executable, "-c", code, "strip-to-weights", str(checkpoint), str(tmp_path / "out.pth")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "writing\n"
+        assert [path.suffix for path in tmp_path.iterdir()] == ([".part"] if named or not hasattr(os, "O_TMPFILE") else [])
+        time.sleep(0.1)
+        child.send_signal(getattr(signal, name))
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == status and said.count("\n") == 1 and "nothing was written" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="SIGBUS")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_source_that_is_cut_short_is_one_line(as_json, checkpoint, tmp_path):
+    source = tmp_path / "cut.pth"
+    source.write_bytes(Path(checkpoint).read_bytes())
+    code = """
+import os, sys
+import converters.files as files
+real = files._map
+def mapped(path):
+    view = real(path)
+    os.truncate(path, 100)
+    bytes(view[-100:])
+    return view
+files._map = mapped
+from converters.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    words = [sys.executable, "-c", code, "strip-to-weights", str(source), str(tmp_path / "out.pth"), *(["--json"] if as_json else [])]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    said = done.stdout if as_json else done.stderr
+    assert done.returncode == 1 and said.count("\n") == 1 and f"{source}: was cut short by another program" in said
+    assert list(tmp_path.iterdir()) == [source]
