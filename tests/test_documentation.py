@@ -12,8 +12,10 @@ import pytest
 
 from tests import documentation, support_table
 from tests.documentation import PAGES, ROOT
+from tests.test_architecture import FLOOR_OF
 
 README = ROOT / "README.md"
+ROOMS = {room.split(".")[0] or "__init__": floor for room, floor in FLOOR_OF.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -67,3 +69,13 @@ def test_the_contents_list_every_page():
     contents = re.findall(r"```{toctree}(.*?)```", (ROOT / "docs/index.md").read_text(), re.DOTALL)
     listed = re.findall(r"^[a-z_]+$", "".join(contents), re.MULTILINE)
     assert sorted([*listed, "index"]) == sorted(Path(page).stem for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_page_on_architecture_has_every_room_on_its_floor():
+    table = (ROOT / "docs/architecture.md").read_text().split("| floor | rooms |")[1].split("\n\n")[0]
+    rows = [set(re.findall(r"`(\w+)`", row)) & ROOMS.keys() for row in table.splitlines()]
+    there = {path.stem for path in (ROOT / "converters").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert set().union(*rows) == (there & ROOMS.keys()) | {"schemas"}
+    for number, row in enumerate(rows):
+        for room in row:
+            assert all(ROOMS[room] >= ROOMS[below] for lower in rows[number + 1 :] for below in lower), room
