@@ -9,7 +9,8 @@ from typing import Any
 from converters.errors import ConversionError, FormatError
 from converters.readers.pytorch.modules import children, is_module, own_tensors
 from converters.readers.pytorch.pickles.stubs import Stub
-from converters.readers.pytorch.tensors import TypedStorage, as_weight
+from converters.readers.pytorch.storages import TypedStorage
+from converters.readers.pytorch.tensors import as_weight
 from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
 
 DEEP = 64  # levels below which nobody keeps weights

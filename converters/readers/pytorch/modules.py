@@ -10,7 +10,8 @@ from typing import Any
 
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable, warn
 from converters.readers.pytorch.pickles.stubs import Global, Stub
-from converters.readers.pytorch.tensors import TENSOR_CLASSES, TypedStorage, as_weight
+from converters.readers.pytorch.storages import TypedStorage
+from converters.readers.pytorch.tensors import TENSOR_CLASSES, as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import RebuiltTensor, Weight
 

@@ -19,7 +19,8 @@ from converters.readers.pytorch.pickles.interface import Budget
 from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.pickles.suspects import naming
 from converters.readers.pytorch.sizes import count
-from converters.readers.pytorch.tensors import TypedStorage, storage_dtype, tensor_rules
+from converters.readers.pytorch.storages import TypedStorage, storage_dtype
+from converters.readers.pytorch.tensors import tensor_rules
 from converters.tensors.state_dict import ClassSource
 from converters.tensors.storage import Storage, SwappedStorage
 

@@ -14,7 +14,8 @@ from converters.readers.pytorch.pickles.interface import Budget, Machine
 from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import count
-from converters.readers.pytorch.tensors import TypedStorage, make_old_tensor, storage_dtype, tensor_rules
+from converters.readers.pytorch.storages import TypedStorage, make_old_tensor, storage_dtype
+from converters.readers.pytorch.tensors import tensor_rules
 from converters.tensors.state_dict import ClassSource
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor

@@ -15,7 +15,7 @@ from converters.readers.pytorch.pickles.interface import Budget
 from converters.readers.pytorch.pickles.machine import Unpickler
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import count
-from converters.readers.pytorch.tensors import TypedStorage, make_tensor
+from converters.readers.pytorch.storages import TypedStorage, make_tensor
 from converters.tensors.dtypes import DTYPES
 from converters.tensors.tensor import Tensor
 
