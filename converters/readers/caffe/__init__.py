@@ -41,7 +41,7 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
 
 
 def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Any]:
-    """A weights file's arrays by `LAYER.INDEX`, without a prototxt. Raises ConversionError."""
+    """A weights file's arrays by the keys that the graph would give, without a prototxt. Raises ConversionError."""
     from converters.readers.caffe.weights import load_weights as read
 
     options.no_key(path, "a Caffe file")

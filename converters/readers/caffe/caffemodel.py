@@ -61,11 +61,13 @@ class Blob:
 
 @dataclass
 class StoredLayer:
-    """A layer of a weights file: name, type ("" where the file doesn't say) and blobs."""
+    """A layer of a weights file: name, type ("" where the file doesn't say), blobs, and the names of what it takes and gives."""
 
     name: str
     type: str
     blobs: list[Blob] = field(default_factory=list)
+    bottoms: list[str] = field(default_factory=list)
+    tops: list[str] = field(default_factory=list)
 
 
 class _Message:
@@ -150,6 +152,7 @@ def read_caffemodel(path: StrPath) -> list[StoredLayer]:
 
 def _layer(message: _Message, old: bool) -> StoredLayer:
     name_field, blobs_field = (4, 6) if old else (1, 7)
+    bottom_field, top_field = (2, 3) if old else (3, 4)
     layer = StoredLayer("", "")
     found: list[_Message] = []
     for number, wire, start, end in message.fields():
@@ -158,6 +161,10 @@ def _layer(message: _Message, old: bool) -> StoredLayer:
                 layer.name = message.text(start, end)
             elif number == blobs_field:
                 found.append(message.inner(start, end))
+            elif number == bottom_field:
+                layer.bottoms.append(message.text(start, end))
+            elif number == top_field:
+                layer.tops.append(message.text(start, end))
             elif old and number == 1:
                 for inner, kind, first, last in message.inner(start, end).fields():  # V0: the layer is within the layer
                     if kind == _BYTES and inner == 1:

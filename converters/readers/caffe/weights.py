@@ -39,8 +39,10 @@ def read_weights(path: StrPath) -> list[StoredLayer]:
 
 
 def load_weights(path: StrPath) -> dict[str, Array]:
-    """A weights file's arrays by `LAYER.INDEX`, in file order, as views."""
-    return {f"{layer.name}.{blob.index}": blob.array() for layer in read_weights(path) for blob in layer.blobs}
+    """A weights file's arrays, in file order, under the keys of the graph where the file tells the layers' types."""
+    from converters.readers.caffe.keys import by_key
+
+    return by_key(read_weights(path))
 
 
 class Weights:

@@ -89,7 +89,7 @@ def scale(g: GraphBuilder, layer: Layer, x: ir.Value, factor: ir.Value | None = 
     return y
 
 
-@lowers("Bias")
+@lowers("Bias", blobs=("bias",))
 def bias(g: GraphBuilder, layer: Layer, x: ir.Value, addend: ir.Value | None = None) -> ir.Value:
     """x plus an addend that covers num_axes axes from `axis` on: learned, or a second bottom. x: (N, C, ...)."""
     p = layer.params.bias_param

@@ -34,7 +34,7 @@ def _has_stored_statistics(layer: Layer) -> bool:
     return bool(p.use_global_stats) if p.HasField("use_global_stats") else not is_in_training(layer)
 
 
-@lowers("BatchNorm")
+@lowers("BatchNorm", blobs=("running_mean", "running_var", "factor"))
 def batch_norm(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Batch normalization with stored statistics; the Scale behind it is taken in; scale and shift of its own in the
     forks of NVIDIA and Intel. x: (N, C, ...)."""
@@ -139,7 +139,7 @@ def _batch_statistics(g: GraphBuilder, layer: Layer, x: ir.Value, channels: int)
     return g.emit("Div", centred, g.emit("Sqrt", g.emit("Add", variance, p.eps)))
 
 
-@lowers("BN")
+@lowers("BN", blobs=("weight", "bias", "running_mean?", "running_var?"))
 def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Batch normalization of the forks: yjxiong's and PSPNet's (slope, bias, mean, variance), SegNet's (scale, shift;
     INFERENCE only). x: (N, C, ...)."""

@@ -72,7 +72,7 @@ class _Sequence:
         return apart[0] if len(apart) == 1 else self.g.emit("Concat", *apart, axis=0)
 
 
-@lowers("LSTM")
+@lowers("LSTM", blobs=("weight_ih", "bias_ih", "weight_static?", "weight_hh"))
 def lstm(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.Value) -> list[ir.Value]:
     """Long short-term memory with gates i, f, o, g. x: (T, N, ...), cont: (T, N), a static input (N, ...), the state
     (1, N, D) where expose_hidden makes it an input; to (T, N, D)."""
@@ -95,7 +95,7 @@ def lstm(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.V
     return [run.stack(outputs), *exposed]
 
 
-@lowers("RNN")
+@lowers("RNN", blobs=("weight_ih", "bias_ih", "weight_static?", "weight_hh", "weight_ho", "bias_ho"))
 def rnn(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.Value) -> list[ir.Value]:
     """Simple recurrent network: h = tanh(W_hh h + W_xh x + b), o = tanh(W_ho h + b_o). Shapes as for LSTM."""
     run = _Sequence(g, layer, [x, cont, *more], gates=1, states=1, others=3)

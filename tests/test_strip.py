@@ -1,0 +1,59 @@
+"""strip-to-weights of every family, to .pth and .safetensors, against the framework's numbers as each reader gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import converters
+from converters.errors import ConversionError
+from tests.conformance import FIXTURES
+
+DIGITS = FIXTURES / "digits"
+FILES = {
+    "Caffe": (DIGITS / "caffe" / "digits.caffemodel", "file of Caffe weights"),
+    "Caffe, HDF5": (DIGITS / "caffe" / "digits.caffemodel.h5", "file of Caffe weights"),
+    "Lua Torch": (DIGITS / "torch7" / "digits.t7", "Lua Torch file"),
+    "MXNet": (DIGITS / "mxnet" / "digits-0010.params", "file of MXNet parameters"),
+    "PyTorch": (DIGITS / "pytorch" / "digits_whole.pth", "zip checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_family(name: str, tmp_path: Path) -> None:
+    path, form = FILES[name]
+    want = {name: np.asarray(weight) for name, weight in converters.load_weights(path).items()}
+    for target in ("out.pth", "out.safetensors"):
+        report = converters.strip_to_weights(path, tmp_path / target)
+        assert report.path == tmp_path / target and report.form == form and form in str(report)
+        again = report.path.suffix == ".safetensors"
+        got = safetensors.torch.load_file(report.path) if again else torch.load(report.path, weights_only=True)
+        assert sorted(got) == sorted(want)
+        for key, array in want.items():
+            np.testing.assert_array_equal(got[key].numpy(), array)
+    back = converters.strip_to_weights(tmp_path / "out.safetensors", tmp_path / "back.pth")
+    assert back.form == "safetensors file" and sorted(torch.load(back.path, weights_only=True)) == sorted(want)
+
+
+def test_onnx_gives_the_keys_of_its_graph(tmp_path: Path) -> None:
+    model = converters.load(DIGITS / "caffe" / "deploy.prototxt", DIGITS / "caffe" / "digits.caffemodel")
+    converters.save(model, tmp_path / "net.onnx")
+    report = converters.strip_to_weights(tmp_path / "net.onnx")
+    assert report.path == tmp_path / "net_weights.pth" and report.form == "ONNX model"
+    got = torch.load(report.path, weights_only=True)
+    want = converters.load_weights(DIGITS / "caffe" / "digits.caffemodel")
+    assert sorted(got) == sorted(want)
+    for key, weight in want.items():
+        np.testing.assert_array_equal(got[key].numpy(), np.asarray(weight).reshape(got[key].shape))
+
+
+def test_a_frozen_graph_is_refused_by_name(tmp_path: Path) -> None:
+    node = b"\x0a\x01w\x12\x05Const"  # GraphDef: node { name: "w" op: "Const" }
+    (tmp_path / "frozen.pb").write_bytes(b"\x0a" + bytes([len(node)]) + node + b"\x22\x02\x08\x1b")
+    with pytest.raises(ConversionError, match=r"frozen\.pb: this is a TensorFlow graph.*tf2onnx"):
+        converters.strip_to_weights(tmp_path / "frozen.pb", tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
