@@ -15,6 +15,7 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,6 +47,29 @@ WARNINGS = "converters.warnings"
 Dim = int | str | None
 Operand = ir.Value | NDArray[Any] | float | int | Sequence[int] | None
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The length n of a value's axis as it is when the net runs, for `reshape` and `sizes`: another image size has another.
+
+    Or what follows from it: (n + before) // over * times + plus.
+    """
+
+    value: ir.Value
+    axis: int
+    before: int = 0
+    over: int = 1
+    times: int = 1
+    plus: int = 0
+
+    def of(self, length: int) -> int:
+        """The number for an axis of this length."""
+        return (length + self.before) // self.over * self.times + self.plus
+
+    def beside(self, other: object, steps: int) -> bool:
+        """Whether another one is the same of an axis so many steps further on."""
+        return other == replace(self, axis=self.axis + steps)
 
 
 class SymbolicDimensionError(Exception):
@@ -251,27 +275,87 @@ class GraphBuilder:
         self._graph.append(node)
         return values
 
-    def reshape(self, x: ir.Value, dims: Sequence[Dim]) -> ir.Value:
-        """x in another shape: numbers, symbols of x's shape, and None for one dimension that is whatever is left.
+    def reshape(self, x: ir.Value, dims: Sequence[Dim | Extent], *, absolute: bool = False) -> ir.Value:
+        """x in another shape: numbers, extents, symbols of x's shape, and None for one dimension that is whatever is left.
 
-        A symbol that stays where it is is copied, and what flattens all but the first axis is a Flatten, so that another batch or size
-        gives the right answer or the runtime's own error, never another batch. Raises SymbolicDimensionError where that can't be said
-        without numbers.
+        What stays where it is is copied, and what flattens all but the first axis is a Flatten, so that another batch or size gives the
+        right answer or the runtime's own error, never another batch. absolute: numbers mean just these, whatever the size of x will be.
+        Raises SymbolicDimensionError where that can't be said without numbers.
         """
         before = self.shape(x)
-        if tuple(dims) == before and None not in dims:
+        shape = _with_rest(before, [self._length(d) for d in dims])
+        if shape == before and None not in shape and not absolute:
             return x
-        if len(dims) == 2 and len(before) > 2 and dims[0] == before[0] is not None and dims[1] == self._count(before[1:]):
-            return self.emit("Flatten", x, axis=1, shape=dims)
-        entries = [d if isinstance(d, int) else 0 if d is not None and before[i : i + 1] == (d,) else -1 for i, d in enumerate(dims)]
+        entries: list[int | Extent] = []
+        for axis, (dim, length) in enumerate(zip(dims, shape, strict=True)):
+            stays = dim == Extent(x, axis) if isinstance(dim, Extent) else isinstance(length, str) and before[axis : axis + 1] == (length,)
+            entries.append(0 if stays else dim if isinstance(dim, int | Extent) else -1)
+        if (
+            len(entries) == 2
+            and len(before) > 2
+            and entries[0] == 0
+            and (entries[1] == -1 or (shape[1] == _count(before[1:]) and not absolute))
+        ):
+            return self.emit("Flatten", x, axis=1, shape=shape)
         if entries.count(-1) > 1:
             self.fixed(x)
-        return self.emit("Reshape", x, entries, shape=dims)
+        return self.emit("Reshape", x, self.sizes(entries), shape=shape)
 
-    @staticmethod
-    def _count(dims: Sequence[Dim]) -> Dim:
-        """Elements of a shape; None where a dimension is symbolic."""
-        return math.prod(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+    def flatten(self, x: ir.Value, axis: int) -> ir.Value:
+        """x as a matrix: the axes before `axis` by those from it on, whatever their lengths."""
+        before = self.shape(x)
+        if len(before) == 2 and axis == 1:
+            return x
+        rows: Dim = before[0] if axis == 1 else _count(before[:axis])
+        return self.emit("Flatten", x, axis=axis, shape=[rows, _count(before[axis:])])
+
+    def extents(self, x: ir.Value, start: int = 0, stop: int | None = None) -> list[Extent]:
+        """The lengths of x's axes start..stop, as they are when the net runs."""
+        return [Extent(x, axis) for axis in range(self.rank(x))[start:stop]]
+
+    def sizes(self, dims: Sequence[int | Extent]) -> ir.Value | list[int]:
+        """Numbers and extents as one int64 operand: a constant, or joined from the shapes that they are part of."""
+        numbers = [d for d in dims if isinstance(d, int)]
+        if len(numbers) == len(dims):
+            return numbers
+        parts: list[ir.Value] = []
+        at = 0
+        while at < len(dims):
+            first, end = dims[at], at + 1
+            if isinstance(first, Extent):
+                while end < len(dims) and first.beside(dims[end], end - at):
+                    end += 1
+                parts.append(self._lengths(first, end - at))
+            else:
+                while end < len(dims) and not isinstance(dims[end], Extent):
+                    end += 1
+                parts.append(self.const(np.array(dims[at:end], np.int64)))
+            at = end
+        return parts[0] if len(parts) == 1 else self.emit("Concat", *parts, axis=0)
+
+    def _lengths(self, extent: Extent, count: int) -> ir.Value:
+        """An extent and those of the next axes, as one int64 value."""
+        y = self.emit("Shape", extent.value, start=extent.axis, end=extent.axis + count)
+        for op_type, number, nothing in (
+            ("Add", extent.before, 0),
+            ("Div", extent.over, 1),
+            ("Mul", extent.times, 1),
+            ("Add", extent.plus, 0),
+        ):
+            y = self.emit(op_type, y, number) if number != nothing else y
+        return y
+
+    def pin(self, x: ir.Value, start: int = 2) -> ir.Value:
+        """x, whose axes from `start` on must be as long as they are here when the net runs: runtimes refuse others. Costs a copy."""
+        for axis, size in enumerate(self.fixed(x, start), start):
+            x = self.emit("Split", x, [size], axis=axis)
+        return x
+
+    def _length(self, dim: Dim | Extent) -> Dim:
+        if not isinstance(dim, Extent):
+            return dim
+        length = self.shape(dim.value)[dim.axis]
+        return dim.of(length) if isinstance(length, int) else length if dim == Extent(dim.value, dim.axis) else None
 
     def bind(self, value: ir.Value, name: str) -> None:
         """Gives a value its source's name (Caffe: the blob's). The last value of a name has it; a value that has one keeps that."""
@@ -376,3 +460,26 @@ class GraphBuilder:
 
 def _dims(shape: Sequence[Dim]) -> str:
     return "x".join("?" if d is None else str(d) for d in shape)
+
+
+def _count(dims: Sequence[Dim]) -> Dim:
+    """Elements of a shape; None where a dimension is symbolic."""
+    return math.prod(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+
+
+def _with_rest(before: Sequence[Dim], shape: Sequence[Dim]) -> tuple[Dim, ...]:
+    """A shape whose one None is what is left of `before`, where that is a number or a symbol."""
+    if list(shape).count(None) != 1 or None in before:
+        return tuple(shape)
+    symbols = [d for d in before if isinstance(d, str)]
+    for kept in (d for d in shape if isinstance(d, str)):
+        if kept not in symbols:
+            return tuple(shape)
+        symbols.remove(kept)
+    total, part = (math.prod(d for d in dims if isinstance(d, int)) for dims in (before, shape))
+    rest: Dim = None
+    if not symbols and part > 0 and total % part == 0:
+        rest = total // part
+    elif len(symbols) == 1 and total == part:
+        rest = symbols[0]
+    return tuple(rest if d is None else d for d in shape)

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import GraphBuilder
+from converters.graph.builder import GraphBuilder, Operand
 from converters.graph.windows import Ints, divisors, output_sizes
 
 
@@ -38,15 +38,20 @@ def pool(
     out: Ints,
     dilations: Ints | None = None,
     divisor: Literal["padded", "real", "kernel"] = "padded",
+    ceil: bool | None = None,
 ) -> ir.Value:
     """Pools x (N, C, *spatial) into (N, C, *out), whatever number of windows `out` asks for.
 
     pads: before each axis; behind it the image is extended as `out` needs, and that overhang never counts. A window that holds
     no pixel gives the lowest finite number (max), 0 (sum), or 0 over its divisor (average). divisor of an average: "padded" counts
     the pixels and the pads (`pads` on both sides), "real" the pixels alone, "kernel" is always the whole kernel.
+    ceil: how another image size is counted, as Caffe and Torch7 do (output_sizes with clip="padded"): such a size gets its own number of
+    windows, or an error when the net runs. None: the windows are those of this size, whatever comes.
     Raises ConversionError for a kernel, stride, pad or output size that makes no sense.
     """
-    windows = _windows(g, x, kernel, strides, pads, out, dilations)
+    windows = _windows(g, x, kernel, strides, pads, out, dilations, ceil)
+    if ceil is not None and not (windows.follows and (mode == "max" or (mode == "average" and divisor != "kernel"))):
+        x = g.pin(x)
     if mode == "max":
         return _surround(g, windows, windows.node(g, "MaxPool", x)[0], _lowest(x))
     if mode == "average" and windows.ceil_mode is not None and (divisor != "kernel" or (not any(pads) and not windows.ceil_mode)):
@@ -66,15 +71,28 @@ def pool(
 
 
 def max_pool_with_indices(
-    g: GraphBuilder, x: ir.Value, *, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None = None
+    g: GraphBuilder,
+    x: ir.Value,
+    *,
+    kernel: Ints,
+    strides: Ints,
+    pads: Ints,
+    out: Ints,
+    dilations: Ints | None = None,
+    ceil: bool | None = None,
 ) -> tuple[ir.Value, ir.Value]:
     """Max pooling of x (N, C, *spatial), and for each window the row-major index in its plane of its first maximum.
 
-    The indices are int64 from 0, -1 for a window without a pixel.
+    The indices are int64 from 0, -1 for a window without a pixel. ceil: as for `pool`.
     """
-    windows = _windows(g, x, kernel, strides, pads, out, dilations)
+    windows = _windows(g, x, kernel, strides, pads, out, dilations, ceil)
+    if ceil is not None and not windows.follows:
+        x = g.pin(x)
     values, flat = windows.node(g, "MaxPool", x, outputs=2)
-    indices = g.emit("Mod", flat, math.prod(windows.sizes))
+    plane: Operand = math.prod(windows.sizes)
+    if ceil is not None and windows.follows:
+        plane = g.emit("ReduceProd", g.emit("Shape", x, start=2), keepdims=0)
+    indices = g.emit("Mod", flat, plane)
     return _surround(g, windows, values, _lowest(x)), _surround(g, windows, indices, -1)
 
 
@@ -92,6 +110,7 @@ class _Windows:
     kept: list[int]
     before: list[int]
     behind: list[int]
+    follows: bool  # ceil_mode counts the windows of any other size too
 
     def node(
         self, g: GraphBuilder, op_type: str, x: ir.Value, *, outputs: int = 1, ceil: bool = True, count_include_pad: int | None = None
@@ -118,7 +137,9 @@ class _Windows:
         )
 
 
-def _windows(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None) -> _Windows:
+def _windows(
+    g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None, ceil: bool | None
+) -> _Windows:
     """Checks that everything fits, and sorts the windows. Raises ConversionError."""
     rank = len(kernel)
     if g.rank(x) != rank + 2:
@@ -144,10 +165,18 @@ def _windows(g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: In
         back.append(max(0, (stop - 1) * s - p + extent - size))
     ceil_mode = None
     if kept == list(out) and all(size + 2 * p >= k for size, p, k in zip(sizes, pads, kernel, strict=True)):
-        fits = (c for c in (0, 1) if output_sizes(sizes, kernel, strides, pads, ceil=bool(c), clip="never", dilations=dilations) == kept)
+        fits = (
+            c
+            for c in ((1, 0) if ceil else (0, 1))
+            if output_sizes(sizes, kernel, strides, pads, ceil=bool(c), clip="never", dilations=dilations) == kept
+        )
         ceil_mode = next(fits, None)
     behind = [o - b - n for o, b, n in zip(out, before, kept, strict=True)]
-    return _Windows(sizes, kernel, strides, dilations, ceil_mode, [*pads, *pads], front + back, kept, before, behind)
+    # ONNX drops a last window that starts behind the image on each axis, Caffe only where some axis is padded; one can start there where
+    # a stride is longer than its kernel.
+    same = not ceil or all(s <= k for s, k in zip(strides, kernel, strict=True))
+    follows = ceil is not None and ceil_mode == int(ceil) and same
+    return _Windows(sizes, kernel, strides, dilations, ceil_mode, [*pads, *pads], front + back, kept, before, behind, follows)
 
 
 def pad_lowest(g: GraphBuilder, x: ir.Value, pads: Ints) -> ir.Value:

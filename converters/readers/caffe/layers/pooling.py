@@ -74,7 +74,7 @@ def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> Any:
     if p.pool == p.MAX:
         if len(layer.tops) < 2:
             return pool_windows(g, x, "max", **window)  # type: ignore[arg-type]
-        values, indices = max_pool_with_indices(g, x, **window)
+        values, indices = max_pool_with_indices(g, x, **window)  # type: ignore[arg-type]
         return values, g.emit("Cast", indices, to=ir.DataType.FLOAT)
     if p.pool == p.AVE:
         divisor = "padded" if p.avg_include_pad else "real"
