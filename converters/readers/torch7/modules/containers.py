@@ -10,7 +10,7 @@ import onnx_ir as ir
 from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Call, Module, Net, Steps, lowers
-from converters.readers.torch7.modules.shape import reshaped_view, select
+from converters.readers.torch7.modules.shape import reshaped_view, slices
 from converters.readers.torch7.modules.tables import join
 from converters.readers.torch7.references import Reference, Tensors
 
@@ -109,8 +109,8 @@ def parallel(net: Net, module: Module, x: Tensors) -> Steps:
     if count > len(made) or not made:
         raise module.error(f"it holds {len(made)} modules for {count} slices")
     outputs = []
-    for position in range(count):
-        outputs.append((yield net.call(module, made[position], select(net.g, given, axis, position), position)))
+    for position, part in enumerate(slices(net.g, given, axis, range(count))):
+        outputs.append((yield net.call(module, made[position], part, position)))
     values = _tensors(module, outputs)
     return Reference(join(net.g, values, _dimension(net.g, module, values[0], "outputDimension")))
 
@@ -143,14 +143,14 @@ def bottle(net: Net, module: Module, x: Tensors) -> Steps:
     first = math.prod(d for d in shape[:lead] if isinstance(d, int))
     symbols = [d for d in shape[:lead] if not isinstance(d, int)]
     joined: Dim = first if not symbols else symbols[0] if first == 1 and len(symbols) == 1 else "*".join([str(first), *map(str, symbols)])
-    bottled = reshaped_view(g, given, [joined, *shape[lead:]])
+    bottled = reshaped_view(g, given, [joined, *g.extents(given.get(), lead)])
     out = module.one_reference((yield net.call(module, inner, bottled, 0)))
     after = g.shape(out.get())
     dims_out = dims if dims_out is None else dims_out
     if len(after) != dims_out:
         raise module.error(f"its module answers {len(after)} dimensions, but nOutputDim is {dims_out}")
     if after[0] == joined:
-        return reshaped_view(g, out, [*shape[:lead], *after[1:]])
+        return reshaped_view(g, out, [*g.extents(given.get(), 0, lead), *after[1:]])
     outer = math.prod(g.fixed(given.get(), 0, lead - 1))  # of another size, its first dimension takes the place of the last joined one
     return reshaped_view(g, out, [*shape[: lead - 1], g.fixed(out.get(), 0, 1)[0] // outer, *after[1:]])
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import Dim, GraphBuilder
+from converters.graph.builder import Dim, Extent, GraphBuilder
 from converters.readers.torch7.module import Array, Module, lowers
 from converters.readers.torch7.references import Values
 
@@ -153,7 +153,8 @@ def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: ir.Value)
     if height != width:
         message = f"nn takes the height for the width of an image that isn't square (its input has shape {g.shape(x)}); so does the result"
         g.warn(message)
-        batch = g.reshape(batch, [g.shape(batch)[0], inputs, width, height])
+    turned = [g.shape(batch)[0], inputs, Extent(batch, 3), Extent(batch, 2)]
+    batch = g.reshape(batch, turned, absolute=True)
     out = g.emit(
         "Conv",
         batch,
@@ -229,15 +230,29 @@ def deconvolve(
     return unbatched(g, out, single)
 
 
-def _adjustment(
-    g: GraphBuilder, module: Module, x: Values, axes: str, strides: Sequence[int], kernel: Sequence[int], pads: Sequence[int]
-) -> tuple[ir.Value, list[int]]:
-    """The image, and adj of the fields or, for a table {image, reference}, as makes the output the reference's size."""
+def _deconvolve_to(g: GraphBuilder, module: Module, x: Values, axes: str, weight: Array, pads: Sequence[int], groups: int) -> ir.Value:
+    """Transposed convolution with adj of the fields or, for a table {image, reference}, as nn derives it from the reference's size."""
+    strides, kernel = strides_and_kernel(module, axes)
     if not isinstance(x, Sequence):
-        return x, [module.integer(f"adj{axis}", 0, least=0) for axis in axes]
+        adjust = [module.integer(f"adj{axis}", 0, least=0) for axis in axes]
+        return deconvolve(g, module, x, weight, strides=strides, pads=pads, adjust=adjust, groups=groups)
     image, reference = module.tensors(x, 2)
-    sizes = g.fixed(reference, -len(axes))
-    return image, [(size + 2 * p - k) % s for size, p, k, s in zip(sizes, pads, kernel, strides, strict=True)]
+    # with the largest adj, of which the reference's size says how much stays
+    most = [s - 1 for s in strides]
+    out = deconvolve(g, module, image, weight, strides=strides, pads=pads, adjust=most, groups=groups)
+    wanted, given, count = g.fixed(reference, -len(axes)), g.fixed(image, -len(axes)), g.rank(reference) - len(axes)
+    fixed = [k - 2 * p for k, p in zip(kernel, pads, strict=True)]
+    adjust = [(size - f) % s for size, f, s in zip(wanted, fixed, strides, strict=True)]
+    sizes = [(n - 1) * s + f + a for n, s, f, a in zip(given, strides, fixed, adjust, strict=True)]
+    left = g.emit("Mod", g.emit("Add", g.emit("Shape", reference, start=count), [-f for f in fixed]), list(strides))
+    least = g.emit(
+        "Add",
+        g.emit("Mul", g.emit("Shape", image, start=g.rank(image) - len(axes)), list(strides)),
+        [f - s for f, s in zip(fixed, strides, strict=True)],
+    )
+    lead = g.shape(out)[: g.rank(out) - len(axes)]
+    ends, zeros = g.emit("Add", least, left), [0] * len(axes)
+    return g.emit("Slice", out, zeros, ends, list(range(len(lead), g.rank(out))), shape=[*lead, *sizes])
 
 
 def _full_weight(module: Module, kernel: Sequence[int], groups: int = 1, *, outputs_first: bool = False) -> Array:
@@ -258,25 +273,20 @@ def _full_weight(module: Module, kernel: Sequence[int], groups: int = 1, *, outp
 def spatial_full_convolution(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """Transposed convolution of (N, C, H, W), or of {image, reference} to the reference's size. Source: nn/SpatialFullConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
-    strides, kernel = strides_and_kernel(module, "HW")
-    pads = pads_of(module, "HW")
-    image, adjust = _adjustment(g, module, x, "HW", strides, kernel, pads)
-    weight = _full_weight(module, kernel, groups)
-    return deconvolve(g, module, image, weight, strides=strides, pads=pads, adjust=adjust, groups=groups)
+    kernel = strides_and_kernel(module, "HW")[1]
+    return _deconvolve_to(g, module, x, "HW", _full_weight(module, kernel, groups), pads_of(module, "HW"), groups)
 
 
 @lowers("nn.VolumetricFullConvolution", "cudnn.VolumetricFullConvolution", tables=True)
 def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     """Transposed convolution of (N, C, T, H, W); old files hold the weight transposed. Source: nn/VolumetricFullConvolution.lua."""
     groups = module.integer("groups", 1, least=1) if module.type.startswith("cudnn.") else 1
-    strides, kernel = strides_and_kernel(module, "THW")
+    kernel = strides_and_kernel(module, "THW")[1]
     old = "adjW" not in module and module.type.startswith("nn.")
     pads = pads_of(module, "THW")
     if old:
         pads = [module.integer(f"p{axis}", pad, least=0) for axis, pad in zip("THW", pads, strict=True)]
-    image, adjust = _adjustment(g, module, x, "THW", strides, kernel, pads)
-    weight = _full_weight(module, kernel, groups, outputs_first=old)
-    return deconvolve(g, module, image, weight, strides=strides, pads=pads, adjust=adjust, groups=groups)
+    return _deconvolve_to(g, module, x, "THW", _full_weight(module, kernel, groups, outputs_first=old), pads, groups)
 
 
 @lowers("nn.SpatialConvolutionLocal")

@@ -78,15 +78,16 @@ def narrow(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     axis = _axis(module, "dimension", g.rank(x))
     (size,) = g.fixed(x, axis, axis + 1)
     index, length = module.integer("index"), module.integer("length", 1)
+    end = None  # counted from the end
     if length < 0:
-        length = size - index + length + 2
+        end, length = length + 1, size - index + length + 2
     if index < 0:
-        index, length = 1, size - length
+        end, index, length = -length, 1, size - length
     if index < 1 or length < 1 or index + length - 1 > size:
         raise module.error(
             f"index {module.integer('index')} and length {module.integer('length', 1)} don't fit its input of shape {g.shape(x)}"
         )
-    return g.emit("Slice", x, [index - 1], [index - 1 + length], [axis])
+    return g.emit("Slice", x, [index - 1], [index - 1 + length if end is None else end or (1 << 63) - 1], [axis])
 
 
 @lowers("nn.Select")

@@ -150,9 +150,11 @@ def gram_matrix(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     if rank not in (3, 4):
         raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")
     channels, height, width = g.fixed(x, rank - 3)
-    flat = g.reshape(x, [*g.shape(x)[: rank - 3], channels, height * width])
+    normalizes = module.flag("normalize", True)
+    x = g.pin(x, rank - 2) if normalizes else x
+    flat = g.reshape(x, [*g.shape(x)[: rank - 3], channels, None])
     out = g.emit("MatMul", flat, g.emit("Transpose", flat, perm=[0, 2, 1] if rank == 4 else [1, 0]))
-    return g.emit("Div", out, float(channels * height * width)) if module.flag("normalize", True) else out
+    return g.emit("Div", out, float(channels * height * width)) if normalizes else out
 
 
 @lowers("nn.SparseLinear", tables=True)

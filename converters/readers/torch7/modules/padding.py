@@ -9,6 +9,9 @@ import onnx_ir as ir
 from converters.graph.builder import GraphBuilder
 from converters.readers.torch7.module import Module, lowers
 
+_END = (1 << 63) - 1
+"""Behind the last entry of any axis, for Slice."""
+
 
 @lowers("nn.Padding")
 def padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
@@ -30,9 +33,10 @@ def padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
         raise module.error(f"index {index} doesn't fit its input of shape {g.shape(x)}")
     amounts[axis if at == 1 else rank + axis] = abs(pad)
     if at in (1, size + 1):
-        return g.emit("Pad", x, amounts, value)
-    first = g.emit("Slice", x, [0], [at - 1], [axis])
-    second = g.emit("Slice", x, [at - 1], [size], [axis])
+        return g.emit("Pad", g.pin(x, axis), amounts, value)
+    place = 1 - index if pad > 0 else index - 1  # counted from the end, or from the start
+    first = g.emit("Slice", x, [0], [place], [axis])
+    second = g.emit("Slice", x, [place], [_END], [axis])
     return g.emit("Concat", g.emit("Pad", first, amounts, value), second, axis=axis)
 
 
@@ -75,7 +79,7 @@ def _pad_space(
         ends = [size + min(0, n) for size, n in zip(sizes, last, strict=True)]
         if any(end <= start for start, end in zip(starts, ends, strict=True)):
             raise module.error(f"pads {first} and {last} leave nothing of its input of shape {g.shape(x)}")
-        x = g.emit("Slice", x, starts, ends, axes)
+        x = g.emit("Slice", x, starts, [n if n < 0 else _END for n in last], axes)
     first, last = [max(0, n) for n in first], [max(0, n) for n in last]
     if mode == "reflect":
         sizes = g.fixed(x, axes[0])
@@ -93,7 +97,6 @@ def shave_image(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     size = module.integer("size", least=0)
     if g.rank(x) != 4:
         raise module.error(f"its input must be (N, C, H, W), but has shape {g.shape(x)}")
-    height, width = g.fixed(x, 2)
-    if min(height, width) <= 2 * size:
+    if min(g.fixed(x, 2)) <= 2 * size:
         raise module.error(f"{size} pixels at each edge leave nothing of {g.shape(x)}")
-    return g.emit("Slice", x, [size, size], [height - size, width - size], [2, 3])
+    return g.emit("Slice", x, [size, size], [-size, -size], [2, 3]) if size else x

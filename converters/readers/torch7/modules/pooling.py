@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import onnx_ir as ir
@@ -39,6 +39,7 @@ class _Geometry(TypedDict):
     pads: list[int]
     out: list[int]
     dilations: list[int]
+    ceil: bool | None
 
 
 def _max_geometry(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> _Geometry:
@@ -52,7 +53,16 @@ def _max_geometry(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> _G
     if not cudnn and any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
     out = output_sizes(g.fixed(x, 2), kernel, strides, pads, ceil=ceil, clip="never" if cudnn else "padded", dilations=dilations)
-    return {"kernel": kernel, "strides": strides, "pads": pads, "out": _checked(module, g.shape(x), out), "dilations": dilations}
+    out = _checked(module, g.shape(x), out)
+    # cudnn counts windows behind the image too, which no operator follows to another size
+    return {
+        "kernel": kernel,
+        "strides": strides,
+        "pads": pads,
+        "out": out,
+        "dilations": dilations,
+        "ceil": None if cudnn and ceil else ceil,
+    }
 
 
 def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
@@ -63,7 +73,9 @@ def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
 
 def _max_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir.Value:
     batch, single = _batch(g, module, x, len(axes) + 2)
-    return _unbatch(g, pool(g, batch, "max", **_max_geometry(g, module, batch, axes)), single)
+    geometry = _max_geometry(g, module, batch, axes)
+    batch = g.pin(batch) if geometry["ceil"] is None else batch
+    return _unbatch(g, pool(g, batch, "max", **geometry), single)
 
 
 @lowers("nn.SpatialMaxPooling", "cudnn.SpatialMaxPooling", remembered=True, keeps_channels=True)
@@ -90,9 +102,13 @@ def _average_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir
             if module.get("divide") is False:
                 raise module.error("divide is false, which cudnn.torch refuses too; set it to true, or make it an nn.SpatialAveragePooling")
             pads = pads if module.get("ceil_mode") is not None else [0, 0]  # a file of before padding
-        out = output_sizes(sizes, kernel, strides, pads, ceil=module.flag("ceil_mode"), clip="never")
-        _checked(module, g.shape(x), out)
-        return _unbatch(g, pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"), single)
+        ceil = module.flag("ceil_mode")
+        out = _checked(module, g.shape(x), output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="never"))
+        if ceil:
+            result = pool(g, g.pin(batch), "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel")
+        else:  # no window reaches over the pads
+            result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded", ceil=False)
+        return _unbatch(g, result, single)
     if module.get("ceil_mode") is None:  # a file of before padding: nn/SpatialAveragePooling.lua, backward compatibility
         ceil, include, pads = False, True, [0] * len(axes)
     else:
@@ -101,7 +117,9 @@ def _average_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
     out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
     _checked(module, g.shape(x), out)
-    result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if include else "real")
+    result = pool(
+        g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if include else "real", ceil=ceil
+    )
     if len(axes) == 2 and module.get("divide") is None:
         message = "its file is older than the field 'divide', without which nn multiplies by the kernel's size; so does the result"
         g.warn(message)
@@ -138,7 +156,7 @@ def spatial_sub_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Val
     if g.fixed(batch, 1, 2) != (planes,):
         raise module.error(f"it takes {planes} channels, but its input has shape {g.shape(x)}")
     out = output_sizes(g.fixed(batch, 2), kernel, strides, [0, 0], ceil=False, clip="never")
-    total = pool(g, batch, "sum", kernel=kernel, strides=strides, pads=[0, 0], out=out)
+    total = pool(g, batch, "sum", kernel=kernel, strides=strides, pads=[0, 0], out=out, ceil=False)
     stored = module.tensor("weight")
     if stored.shape[0] != planes:
         raise module.error(f"field 'weight' has shape {stored.shape}, expected {planes}")
@@ -170,17 +188,19 @@ def feature_lp_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value
 # -- adaptive pooling --------------------------------------------------------------------------------------------------
 
 
-def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, op_type: str) -> ir.Value:
+def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, op_type: str, mode: Literal["max", "average"]) -> ir.Value:
     """Window i of an axis covers floor(i * in / out) to ceil((i + 1) * in / out). Source: THNN/generic/SpatialAdaptive*Pooling.c."""
     batch, single = _batch(g, module, x, 4)
     sizes = g.fixed(batch, 2)
     out = [module.integer("H", least=1), module.integer("W", least=1)]
-    if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
-        kernel = [size // o for size, o in zip(sizes, out, strict=True)]
-        mode = "max" if op_type == "ReduceMax" else "average"
-        return _unbatch(g, pool(g, batch, mode, kernel=kernel, strides=kernel, pads=[0, 0], out=out), single)  # type: ignore[arg-type]
+    if out == [1, 1]:
+        return _unbatch(g, g.emit("GlobalMaxPool" if op_type == "ReduceMax" else "GlobalAveragePool", batch), single)
     if max(out) > 1024:
         raise module.error(f"an adaptive pooling to {tuple(out)} of an input of shape {g.shape(x)} would need too many operators")
+    batch = g.pin(batch)  # its windows are others for every size
+    if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
+        kernel = [size // o for size, o in zip(sizes, out, strict=True)]
+        return _unbatch(g, pool(g, batch, mode, kernel=kernel, strides=kernel, pads=[0, 0], out=out), single)
     for axis, (size, count) in enumerate(zip(sizes, out, strict=True), 2):
         parts = []
         for i in range(count):
@@ -193,13 +213,13 @@ def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, op_type: str) -> ir.
 @lowers("nn.SpatialAdaptiveMaxPooling")
 def spatial_adaptive_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maxima of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveMaxPooling.c."""
-    return _adaptive(g, module, x, "ReduceMax")
+    return _adaptive(g, module, x, "ReduceMax", "max")
 
 
 @lowers("nn.SpatialAdaptiveAveragePooling")
 def spatial_adaptive_average_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Averages of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveAveragePooling.c."""
-    return _adaptive(g, module, x, "ReduceMean")
+    return _adaptive(g, module, x, "ReduceMean", "average")
 
 
 # -- unpooling ---------------------------------------------------------------------------------------------------------
@@ -217,6 +237,7 @@ def max_unpooling(net: Net, module: Module, x: Tensors) -> Tensors:
     if pooled is None:
         raise module.error("the pooling module that it holds doesn't run before it in this model, so its indices aren't known")
     source, _ = _batch(g, pooling, pooled, len(axes) + 2)
+    source = g.pin(source)
     _, indices = max_pool_with_indices(g, source, **_max_geometry(g, pooling, source, axes))
     batch, single = _batch(g, module, module.one_reference(x).get(), len(axes) + 2)
     if g.shape(indices)[2:] != g.shape(batch)[2:]:

@@ -28,19 +28,16 @@ def _nearest(g: GraphBuilder, module: Module, batch: ir.Value) -> ir.Value:
 def _linear(g: GraphBuilder, module: Module, batch: ir.Value, fields: tuple[str, ...]) -> ir.Value:
     """Interpolation between corners that stay corners. Source: THNN/generic/*UpSampling*linear.c."""
     axes = list(range(2, g.rank(batch)))
-    sizes = g.fixed(batch, 2)
-    if "scale_factor" in module:
-        sizes = tuple(size * module.integer("scale_factor", least=1) for size in sizes)
-    else:
-        sizes = tuple(module.integer(field, least=1) for field in fields)
+    scale = module.integer("scale_factor", least=1) if "scale_factor" in module else None
+    sizes = tuple(size * scale for size in g.fixed(batch, 2)) if scale else tuple(module.integer(field, least=1) for field in fields)
     if max(sizes) > 1 << 20:
         raise module.error(f"its output would have size {sizes}")
     return g.emit(
         "Resize",
         batch,
         None,
-        None,
-        list(sizes),
+        np.array([scale] * len(axes), dtype=np.float32) if scale else None,
+        None if scale else list(sizes),
         mode="linear",
         coordinate_transformation_mode="align_corners",
         axes=axes,

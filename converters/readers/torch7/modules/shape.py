@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import Dim, GraphBuilder
+from converters.graph.builder import Dim, Extent, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Module, Net, lowers
 from converters.readers.torch7.references import Reference, Tensors
 
 
-def reshaped_view(g: GraphBuilder, x: Reference, shape: Sequence[Dim]) -> Reference:
-    """A view of x's storage in another shape."""
-    return x.view(lambda base: g.reshape(base, shape), lambda base, new: g.reshape(new, g.shape(base)))
+def reshaped_view(g: GraphBuilder, x: Reference, shape: Sequence[Dim | Extent]) -> Reference:
+    """A view of x's storage in another shape, whose numbers hold for any size of x."""
+    return x.view(lambda base: g.reshape(base, shape, absolute=True), lambda base, new: g.reshape(new, g.extents(base)))
 
 
-def reshaped(g: GraphBuilder, x: Reference, shape: Sequence[Dim]) -> Reference:
+def reshaped(g: GraphBuilder, x: Reference, shape: Sequence[Dim | Extent]) -> Reference:
     """As reshaped_view, but a copy where x isn't contiguous."""
-    return reshaped_view(g, x, shape) if x.contiguous else Reference(g.reshape(x.get(), shape))
+    return reshaped_view(g, x, shape) if x.contiguous else Reference(g.reshape(x.get(), shape, absolute=True))
 
 
 def _refuse_batch_of_one(g: GraphBuilder, dims: Sequence[Dim]) -> None:
@@ -63,13 +63,12 @@ def view(net: Net, module: Module, x: Tensors) -> Tensors:
     lead_count, lead_symbol = _product(g, given.get(), shape[: len(shape) - inner])
     target: list[Dim]
     if -1 in size:  # it takes all that is left of the inner dimensions
-        target, batch = [rest if n == -1 else n for n in size], _dimension(lead_count, lead_symbol)
+        batch = _dimension(lead_count, lead_symbol)
+        target = [n if n != -1 else rest if batch is None else None for n in size]
     else:
         target, batch = list(size), _dimension(count // elements * lead_count, symbol or lead_symbol)
     if batch != 1 or (dims is not None and len(shape) > dims):
         target = [batch, *target]
-    if sum(not isinstance(d, int) for d in target) > 1:
-        g.fixed(given.get())
     return reshaped_view(g, given, target)
 
 
@@ -111,7 +110,7 @@ def collapse(net: Net, module: Module, x: Tensors) -> Tensors:
     dims = module.integer("nInputDim", least=1)
     shape = g.shape(given.get())
     if len(shape) > dims:
-        return reshaped(g, given, [shape[0], math.prod(g.fixed(given.get(), 1))])
+        return reshaped(g, given, [shape[0], None])
     return reshaped(g, given, [math.prod(g.fixed(given.get()))])
 
 
@@ -125,15 +124,17 @@ def squeeze(net: Net, module: Module, x: Tensors) -> Tensors:
     dims = module.integer("numInputDims", None)
     batched = dims is not None and len(shape) == dims + 1
     dim = module.integer("dim", None, least=1)
-    kept: list[Dim]
     if dim is not None:
         dim += batched
         if dim > len(shape):
             raise module.error(f"it can't drop dimension {dim} of its input of shape {shape}")
-        kept = [d for axis, d in enumerate(shape, 1) if axis != dim or d != 1] if len(shape) > 1 else list(shape)
+        dropped = [dim - 1] if shape[dim - 1] == 1 and len(shape) > 1 else []
     else:
-        kept = [d for axis, d in enumerate(shape) if d != 1 or (batched and axis == 0)] or [1]
-    return reshaped_view(g, given, kept)
+        dropped = [axis for axis, d in enumerate(shape) if d == 1 and not (batched and axis == 0)]
+        dropped = dropped if len(dropped) < len(shape) else dropped[1:]  # of nothing but ones, one stays
+    if not dropped:
+        return given.alias()
+    return given.view(lambda base: g.emit("Squeeze", base, dropped), lambda base, new: g.emit("Unsqueeze", new, dropped))
 
 
 @lowers("nn.Unsqueeze", on_tensors=True)
@@ -179,14 +180,27 @@ def split_table(net: Net, module: Module, x: Tensors) -> Tensors:
     (count,) = g.fixed(given.get(), axis, axis + 1)
     if count > 10_000:
         raise module.error(f"it would make a table of {count} tensors")
-    return [select(g, given, axis, position) for position in range(count)]
+    return slices(g, given, axis, range(count))
 
 
-def select(g: GraphBuilder, given: Reference, axis: int, position: int) -> Reference:
+def slices(g: GraphBuilder, given: Reference, axis: int, positions: Iterable[int]) -> list[Reference]:
+    """The slices at these positions along an axis of just this length, as views: another length is refused when the net runs."""
+    checked: dict[ir.Value, ir.Value] = {}
+    (size,) = g.fixed(given.get(), axis, axis + 1)
+
+    def whole(base: ir.Value) -> ir.Value:
+        if base not in checked:
+            checked[base] = g.emit("Split", base, [size], axis=axis)
+        return checked[base]
+
+    return [_select(g, given, axis, position, whole) for position in positions]
+
+
+def _select(g: GraphBuilder, given: Reference, axis: int, position: int, whole: Callable[[ir.Value], ir.Value]) -> Reference:
     """The slice at a position along an axis, without that axis, as a view."""
 
     def forward(base: ir.Value) -> ir.Value:
-        return g.emit("Gather", base, g.const(np.array(position, dtype=np.int64)), axis=axis)
+        return g.emit("Gather", whole(base), g.const(np.array(position, dtype=np.int64)), axis=axis)
 
     def backward(base: ir.Value, new: ir.Value) -> ir.Value:
         (size,) = g.fixed(base, axis, axis + 1)

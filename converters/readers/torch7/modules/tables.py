@@ -139,6 +139,7 @@ def mixture_table(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     dim = module.integer("dim", gate_rank, least=1)
     if dim > rank or g.fixed(experts, dim - 1, dim) != (count,) or (gate_rank == 2 and dim == 1):
         raise module.error(f"the experts of shape {g.shape(experts)} don't fit {count} gates along dimension {dim}")
+    experts = g.emit("Split", experts, [count], axis=dim - 1)  # one expert more or less is refused, not spread
     shape: list[Dim] = [1] * rank
     shape[dim - 1] = count
     if gate_rank == 2:

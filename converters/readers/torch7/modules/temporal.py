@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -84,8 +85,8 @@ def _pooled(g: GraphBuilder, module: Module, x: ir.Value, channels: int | None) 
     stride = module.integer("dW", kernel if channels is None else 1, least=1)
     given, single = _channels_first(g, module, x, channels)
     out = output_sizes(g.fixed(given, 2), [kernel], [stride], [0], ceil=False, clip="never")
-    mode = "max" if channels is None else "sum"
-    return _back(g, pool(g, given, mode, kernel=[kernel], strides=[stride], pads=[0], out=out), single)  # type: ignore[arg-type]
+    mode: Literal["max", "sum"] = "max" if channels is None else "sum"
+    return _back(g, pool(g, given, mode, kernel=[kernel], strides=[stride], pads=[0], out=out, ceil=False), single)
 
 
 @lowers("nn.TemporalDynamicKMaxPooling")
@@ -97,7 +98,9 @@ def temporal_dynamic_k_max_pooling(g: GraphBuilder, module: Module, x: ir.Value)
     axis = rank - 2
     (steps,) = g.fixed(x, axis, axis + 1)
     least = module.integer("minK", least=1)
-    count = max(least, math.ceil(module.number("factor", 0.0) * steps))
+    factor = module.number("factor", 0.0)
+    count = max(least, math.ceil(factor * steps))
+    x = g.pin(x, axis) if factor else x
     if count > steps:
         raise module.error(f"its input of shape {g.shape(x)} is shorter than the {count} steps to keep")
     k = np.array([count], dtype=np.int64)
