@@ -38,13 +38,18 @@ CASES = [
     ModuleCase("RReLU", module("nn.RReLU", lower=0.1, upper=0.4, train=True), (3, 7), lambda x: np.where(x >= 0, x, 0.25 * x)),
     ModuleCase("ELU", module("nn.ELU", alpha=0.7), (3, 7), lambda x: np.where(x > 0, x, 0.7 * (np.exp(x) - 1))),
     ModuleCase(
-        "PReLU_one", module("nn.PReLU", nOutputPlane=0, weight=np.float32([0.3])), (2, 3, 5, 6), lambda x: np.where(x > 0, x, 0.3 * x)
+        "PReLU_one",
+        module("nn.PReLU", nOutputPlane=0, weight=np.float32([0.3])),
+        (2, 3, 5, 6),
+        lambda x: np.where(x > 0, x, 0.3 * x),
+        grows=True,
     ),
     ModuleCase(
         "PReLU_4d",
         module("nn.PReLU", nOutputPlane=3, weight=np.float32([0.1, -0.2, 0.3])),
         (2, 3, 5, 6),
         lambda x: np.where(x > 0, x, np.float32([0.1, -0.2, 0.3]).reshape(3, 1, 1) * x),
+        grows=True,
     ),
     ModuleCase(
         "PReLU_1d",
@@ -82,20 +87,26 @@ CASES = [
     ModuleCase("TanhShrink", module("nn.TanhShrink"), (3, 7), lambda x: x - np.tanh(x)),
     ModuleCase("GatedLinearUnit_4d", module("nn.GatedLinearUnit", dim=4), (2, 3, 5, 6), lambda x: x[..., :3] * sigmoid(x[..., 3:])),
     ModuleCase("GatedLinearUnit_default", module("nn.GatedLinearUnit"), (3, 4), lambda x: x[:, :2] * sigmoid(x[:, 2:])),
-    ModuleCase("CReLU_4d", module("nn.CReLU", nInputDims=3), (2, 3, 5, 6), lambda x: np.maximum(np.concatenate([x, -x], 1), 0)),
+    ModuleCase("CReLU_4d", module("nn.CReLU", nInputDims=3), (2, 3, 5, 6), lambda x: np.maximum(np.concatenate([x, -x], 1), 0), grows=True),
     ModuleCase("CReLU_3d", module("nn.CReLU", nInputDims=3), X4[0], lambda x: np.maximum(np.concatenate([x, -x], 0), 0)),
     ModuleCase("SoftMax_1d", module("nn.SoftMax"), X2[0], lambda x: soft(x, 0)),
     ModuleCase("SoftMax_2d", module("nn.SoftMax"), (3, 7), lambda x: soft(x, 1)),
-    ModuleCase("SoftMax_3d", module("nn.SoftMax"), (3, 4, 5), lambda x: soft(x, 0)),
-    ModuleCase("SoftMax_4d", module("nn.SoftMax"), (2, 3, 5, 6), lambda x: soft(x, 1)),
-    ModuleCase("LogSoftMax_3d", module("nn.LogSoftMax"), (3, 4, 5), lambda x: np.log(soft(x, 0))),
-    ModuleCase("SoftMin_3d", module("nn.SoftMin"), (3, 4, 5), lambda x: soft(-x, 0)),
-    ModuleCase("SpatialSoftMax_3d", module("nn.SpatialSoftMax"), (3, 4, 5), lambda x: soft(x, 0)),
-    ModuleCase("cudnn.SoftMax_4d", module("cudnn.SoftMax"), (2, 3, 5, 6), lambda x: soft(x.reshape(len(x), -1), 1).reshape(x.shape)),
+    ModuleCase("SoftMax_3d", module("nn.SoftMax"), (3, 4, 5), lambda x: soft(x, 0), grows=True),
+    ModuleCase("SoftMax_4d", module("nn.SoftMax"), (2, 3, 5, 6), lambda x: soft(x, 1), grows=True),
+    ModuleCase("LogSoftMax_3d", module("nn.LogSoftMax"), (3, 4, 5), lambda x: np.log(soft(x, 0)), grows=True),
+    ModuleCase("SoftMin_3d", module("nn.SoftMin"), (3, 4, 5), lambda x: soft(-x, 0), grows=True),
+    ModuleCase("SpatialSoftMax_3d", module("nn.SpatialSoftMax"), (3, 4, 5), lambda x: soft(x, 0), grows=True),
+    ModuleCase(
+        "cudnn.SoftMax_4d", module("cudnn.SoftMax"), (2, 3, 5, 6), lambda x: soft(x.reshape(len(x), -1), 1).reshape(x.shape), grows=True
+    ),
     ModuleCase("cudnn.SoftMax_3d", module("cudnn.SoftMax"), (3, 4, 5), lambda x: soft(x.reshape(1, -1), 1).reshape(x.shape), fixed=True),
     ModuleCase("cudnn.LogSoftMax_2d", module("cudnn.LogSoftMax"), (3, 7), lambda x: np.log(soft(x, 1))),
     ModuleCase(
-        "cudnn.SpatialSoftMax_4d", module("cudnn.SpatialSoftMax", mode="CUDNN_SOFTMAX_MODE_CHANNEL"), (2, 3, 5, 6), lambda x: soft(x, 1)
+        "cudnn.SpatialSoftMax_4d",
+        module("cudnn.SpatialSoftMax", mode="CUDNN_SOFTMAX_MODE_CHANNEL"),
+        (2, 3, 5, 6),
+        lambda x: soft(x, 1),
+        grows=True,
     ),
     ModuleCase("w2nn.LeakyReLU", module("w2nn.LeakyReLU", negative_scale=0.1), (3, 7), lambda x: np.where(x > 0, x, 0.1 * x)),
     *[

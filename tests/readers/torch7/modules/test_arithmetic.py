@@ -16,23 +16,29 @@ A34 = rand(3, 4)
 CASES = [
     ModuleCase("Add_one", module("nn.Add", bias=np.float32([2])), (5,), lambda x: x + 2),
     ModuleCase(
-        "Add", module("nn.Add", bias=rand(20) * 0 + np.arange(20, dtype="f4")), (3, 4, 5), lambda x: x + np.arange(20).reshape(4, 5)
+        "Add",
+        module("nn.Add", bias=rand(20) * 0 + np.arange(20, dtype="f4")),
+        (3, 4, 5),
+        lambda x: x + np.arange(20).reshape(4, 5),
+        grows=True,
     ),
-    ModuleCase("Add_scalar", module("nn.Add", bias=np.float32([2.5]), scalar=True), (3, 4, 5), lambda x: x + 2.5),
-    ModuleCase("Mul", module("nn.Mul", weight=np.float32([2.5])), (3, 4, 5), lambda x: x * 2.5),
+    ModuleCase("Add_scalar", module("nn.Add", bias=np.float32([2.5]), scalar=True), (3, 4, 5), lambda x: x + 2.5, grows=True),
+    ModuleCase("Mul", module("nn.Mul", weight=np.float32([2.5])), (3, 4, 5), lambda x: x * 2.5, grows=True),
     ModuleCase(
         "CMul_per_sample",
         module("nn.CMul", weight=np.arange(20, dtype="f4"), size=sizes(20)),
         (3, 4, 5),
         lambda x: x * np.arange(20).reshape(4, 5),
+        grows=True,
     ),
     ModuleCase(
         "CMul_same_rank",
         module("nn.CMul", weight=np.arange(4, dtype="f4").reshape(1, 4, 1)),
         (3, 4, 5),
         lambda x: x * np.arange(4).reshape(4, 1),
+        grows=True,
     ),
-    ModuleCase("CMul_one", module("nn.CMul", weight=np.float32([3])), (3, 4, 5), lambda x: 3 * x),
+    ModuleCase("CMul_one", module("nn.CMul", weight=np.float32([3])), (3, 4, 5), lambda x: 3 * x, grows=True),
     ModuleCase(
         "CMul_whole",
         module("nn.CMul", weight=np.arange(60, dtype="f4")),
@@ -63,7 +69,7 @@ CASES = [
     ModuleCase("CMaxTable", module("nn.CMaxTable"), [(3, 4), -A34], lambda x: np.maximum(*x)),
     ModuleCase("CMinTable", module("nn.CMinTable"), [(3, 4), -A34, A34 * 0 - 0.1], lambda x: np.minimum(np.minimum(x[0], x[1]), x[2])),
     ModuleCase("CAddTensorTable", module("nn.CAddTensorTable"), [(3, 4), [(3, 4), -A34]], lambda x: [x[0] + x[1][0], x[0] + x[1][1]]),
-    ModuleCase("w2nn.ScaleTable", module("w2nn.ScaleTable"), [(2, 3, 5, 6), (2, 3, 1, 1)], lambda x: x[0] * x[1]),
+    ModuleCase("w2nn.ScaleTable", module("w2nn.ScaleTable"), [(2, 3, 5, 6), (2, 3, 1, 1)], lambda x: x[0] * x[1], grows=True),
 ]
 
 

@@ -71,6 +71,7 @@ CASES = [
         ),
         (2, 3, 5, 6),
         lambda x: np.concatenate([x, np.pad(x[:, :, :-1, 1:-2], [(0, 0), (0, 0), (0, 1), (1, 2)])], 1),
+        grows=True,
     ),
     ModuleCase(
         "MapTable",
@@ -83,6 +84,7 @@ CASES = [
         module("nn.Bottle", module("nn.Linear", weight=W75, bias=B5), nInputDim=2, nOutputDim=2),
         (2, 3, 7),
         lambda x: x @ W75.T + B5,
+        grows=True,
     ),
     ModuleCase(
         "Bottle_first_changed",

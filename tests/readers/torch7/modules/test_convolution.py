@@ -61,6 +61,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: conv(x, W, B, (2, 1), (0, 1)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialConvolutionMM_2d",
@@ -68,6 +69,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: conv(x, W, B, p=(2, 2)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialDilatedConvolution",
@@ -75,6 +77,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: conv(x, W, dil=(2, 3), p=(1, 0)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialDilatedConvolution_padding",
@@ -82,6 +85,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: conv(x, W, p=(1, 0)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "cudnn_groups",
@@ -96,6 +100,7 @@ CASES = [
         (2, 4, 5, 5),
         lambda x: conv(x, W[:, :2], B, groups=2),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "VolumetricConvolution",
@@ -103,6 +108,7 @@ CASES = [
         (2, 3, 4, 5, 6),
         lambda x: conv(x, WV, B, (1, 2, 1), (1, 0, 2)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialFullConvolution",
@@ -110,6 +116,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: full_conv(x, FULL, B, (3, 2), (1, 0), (2, 1)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialFullConvolution_table",
@@ -138,6 +145,7 @@ CASES = [
         (2, 3, 4, 5, 6),
         lambda x: full_conv(x, FULL_V, B, (2, 1, 2), (1, 0, 1), (1, 0, 1)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "VolumetricFullConvolution_old",
@@ -145,6 +153,7 @@ CASES = [
         (2, 3, 4, 5, 6),
         lambda x: full_conv(x, FULL_V, B, (2, 1, 2), (1, 0, 1), (0, 0, 0)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialDepthWiseConvolution",
@@ -164,6 +173,7 @@ CASES = [
         (2, 3, 7, 8),
         depthwise,
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialConvolutionMap",
@@ -171,6 +181,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: conv(x, dense(), MAP_B, (1, 2)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialFullConvolutionMap",
@@ -180,6 +191,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: full_conv(x, dense().swapaxes(0, 1), MAP_B, (1, 2), (0, 0), (0, 0)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "SpatialConvolutionLocal",
@@ -203,6 +215,7 @@ CASES = [
         (2, 3, 7, 8),
         local,
         tolerance=5e-5,
+        grows=True,
     ),
     *[
         ModuleCase(name, module(name, weight=W, bias=B, **CONV), (2, 3, 7, 8), lambda x: conv(x, W, B), tolerance=5e-5, grows=True)

@@ -13,7 +13,7 @@ from tests.readers.torch7.module_case import ModuleCase
 CASES = [
     ModuleCase("Dropout_v1", module("nn.Dropout", p=0.4), (3, 7), lambda x: x * 0.6),
     ModuleCase("Dropout_v2", module("nn.Dropout", p=0.4, v2=True), (3, 7), lambda x: x),
-    ModuleCase("VolumetricDropout", module("nn.VolumetricDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6),
+    ModuleCase("VolumetricDropout", module("nn.VolumetricDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6, grows=True),
     ModuleCase("WhiteNoise", module("nn.WhiteNoise", mean=0.5, std=3), (3, 7), lambda x: x + 0.5),
     *[
         ModuleCase(name, module(f"nn.{name}"), (3, 7), lambda x: x)
@@ -23,7 +23,7 @@ CASES = [
         ModuleCase(name, module(f"nn.{name}"), (2, 3, 5, 6), lambda x: x)
         for name in ("TVLoss", "ContentLoss", "StyleLoss", "DeepDreamLoss", "TotalDropout", "TotalVariation")
     ],
-    ModuleCase("SpatialDropout", module("nn.SpatialDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6),
+    ModuleCase("SpatialDropout", module("nn.SpatialDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6, grows=True),
 ]
 
 

@@ -30,12 +30,12 @@ CASES = [
         lambda x: renormed(TABLE, 1, 1)[x - 1],
     ),
     ModuleCase("OneHot", module("nn.OneHot", outputSize=5), np.array([[1, 5], [3, 2]]), lambda x: np.eye(5)[x - 1]),
-    ModuleCase("Index_2", module("nn.Index", dimension=2), [(3, 4, 5), np.array([4, 1, 1])], lambda x: x[0][:, x[1] - 1]),
+    ModuleCase("Index_2", module("nn.Index", dimension=2), [(3, 4, 5), np.array([4, 1, 1])], lambda x: x[0][:, x[1] - 1], grows=True),
     ModuleCase("MaskedSelect", module("nn.MaskedSelect"), [(3, 7), (X2 > 0.3).astype("f4")], lambda x: x[0][x[1] != 0]),
-    ModuleCase("Narrow_rest", module("nn.Narrow", dimension=2, index=2, length=-1), (3, 4, 5), lambda x: x[:, 1:]),
-    ModuleCase("Narrow_shorter_rest", module("nn.Narrow", dimension=3, index=2, length=-2), (3, 4, 5), lambda x: x[:, :, 1:-1]),
-    ModuleCase("Select_first", module("nn.Select", dimension=2, index=1), (3, 4, 5), lambda x: x[:, 0]),
-    ModuleCase("Select_batch", module("nn.Select", dimension=1, index=-1), (3, 4, 5), lambda x: x[-1]),
+    ModuleCase("Narrow_rest", module("nn.Narrow", dimension=2, index=2, length=-1), (3, 4, 5), lambda x: x[:, 1:], grows=True),
+    ModuleCase("Narrow_shorter_rest", module("nn.Narrow", dimension=3, index=2, length=-2), (3, 4, 5), lambda x: x[:, :, 1:-1], grows=True),
+    ModuleCase("Select_first", module("nn.Select", dimension=2, index=1), (3, 4, 5), lambda x: x[:, 0], grows=True),
+    ModuleCase("Select_batch", module("nn.Select", dimension=1, index=-1), (3, 4, 5), lambda x: x[-1], grows=True),
     ModuleCase("ArgMax", module("nn.ArgMax", dim=1, nInputDim=1, asLong=False), (3, 7), lambda x: x.argmax(1) + 1),
 ]
 

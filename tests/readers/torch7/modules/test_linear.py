@@ -67,10 +67,16 @@ CASES = [
         [(2, 3), (2, 7)],
         lambda x: (x[0].sum(1) * x[1].sum(1))[:, None],
     ),
-    ModuleCase("MM_transposed", module("nn.MM", transA=True, transB=True), [(2, 4, 3), (2, 5, 4)], lambda x: np.einsum("bki,bjk->bij", *x)),
+    ModuleCase(
+        "MM_transposed",
+        module("nn.MM", transA=True, transB=True),
+        [(2, 4, 3), (2, 5, 4)],
+        lambda x: np.einsum("bki,bjk->bij", *x),
+        grows=True,
+    ),
     ModuleCase("MM_2d", module("nn.MM"), [(4, 3), rand(3, 4)], lambda x: x[0] @ x[1]),
     ModuleCase("MV_trans_one", module("nn.MV", trans=True), [(3, 2), (3,)], lambda x: x[0].T @ x[1]),
-    ModuleCase("MV_trans", module("nn.MV", trans=True), [(2, 4, 3), (2, 4)], lambda x: np.einsum("bki,bk->bi", *x)),
+    ModuleCase("MV_trans", module("nn.MV", trans=True), [(2, 4, 3), (2, 4)], lambda x: np.einsum("bki,bk->bi", *x), grows=True),
     ModuleCase(
         "PartialLinear",
         module(
@@ -108,7 +114,9 @@ CASES = [
         [[np.array([2, 6]), np.array([1])], [np.float32([0.2, -9]), np.float32([0.5])]],
         lambda x: np.stack([index_linear(k, v) for k, v in zip(*x, strict=True)]),
     ),
-    ModuleCase("GramMatrix", module("nn.GramMatrix", normalize=True), (2, 3, 5, 6), lambda x: np.einsum("nchw,ndhw->ncd", x, x) / 90),
+    ModuleCase(
+        "GramMatrix", module("nn.GramMatrix", normalize=True), (2, 3, 5, 6), lambda x: np.einsum("nchw,ndhw->ncd", x, x) / 90, grows=True
+    ),
 ]
 
 

@@ -132,13 +132,16 @@ CASES = [
         (3, 7),
         lambda x: x @ (V * G / np.sqrt((V * V).sum(1, keepdims=True) + 0.0001)).T + B5,
     ),
-    ModuleCase("SpatialBatchNormalization", bn(M3, S3, W3, B3, eps=0.001, train=True), (2, 3, 5, 6), lambda x: normed(x, 0.001)),
+    ModuleCase(
+        "SpatialBatchNormalization", bn(M3, S3, W3, B3, eps=0.001, train=True), (2, 3, 5, 6), lambda x: normed(x, 0.001), grows=True
+    ),
     ModuleCase("SpatialBatchNormalization_3d", bn(M3, S3, W3, B3, eps=0.001), X4[0], lambda x: normed(x[None], 0.001)),
     ModuleCase(
         "SpatialBatchNormalization_v1",
         module("nn.SpatialBatchNormalization", running_mean=M3, running_std=(S3 + 1e-05) ** (-0.5), weight=W3, bias=B3, eps=1e-05),
         (2, 3, 5, 6),
         normed,
+        grows=True,
     ),
     ModuleCase(
         "BatchNormalization_no_bias",
@@ -157,30 +160,35 @@ CASES = [
         module("nn.InstanceNormalization", weight=W3, bias=B3, eps=1e-05),
         (2, 3, 5, 6),
         lambda x: (x - x.mean((2, 3), keepdims=True)) / np.sqrt(x.var((2, 3), keepdims=True) + 1e-05) * channels(W3) + channels(B3),
+        grows=True,
     ),
     ModuleCase(
         "SpatialCrossMapLRN",
         module("nn.SpatialCrossMapLRN", size=5, alpha=0.8, beta=0.6, k=2),
         (2, 7, 2, 3),
         lambda x: lrn(x, 5, 0.8, 0.6, 2),
+        grows=True,
     ),
     ModuleCase(
         "SpatialCrossMapLRN_3d",
         module("nn.SpatialCrossMapLRN", size=9, alpha=0.8, beta=0.6, k=1),
         (4, 2, 3),
         lambda x: lrn(x[None], 9, 0.8, 0.6, 1)[0],
+        grows=True,
     ),
     ModuleCase(
         "cudnn.LRN_K",
         module("cudnn.SpatialCrossMapLRN", size=3, alpha=0.8, beta=0.6, K=2, k=1),
         (2, 4, 2, 3),
         lambda x: lrn(x, 3, 0.8, 0.6, 2),
+        grows=True,
     ),
     ModuleCase(
         "SpatialFeatNormalization",
         module("nn.SpatialFeatNormalization", mean=M3, std=S3),
         (2, 3, 5, 6),
         lambda x: (x - channels(M3)) / channels(S3),
+        grows=True,
     ),
     ModuleCase(
         "WeightNorm_full",
@@ -195,16 +203,18 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: full_conv(x, FULL * (B / np.sqrt((FULL**2).sum((0, 2, 3)) + 0.0001)).reshape(1, 4, 1, 1), B, (1, 1), (0, 0), (0, 0)),
         tolerance=5e-5,
+        grows=True,
     ),
-    ModuleCase("subtractive", SUBTRACTIVE, (2, 3, 7, 8), subtractive, tolerance=5e-5),
+    ModuleCase("subtractive", SUBTRACTIVE, (2, 3, 7, 8), subtractive, tolerance=5e-5, grows=True),
     ModuleCase("subtractive_3d", SUBTRACTIVE, X[0], lambda x: subtractive(x[None])[0], tolerance=5e-5),
-    ModuleCase("divisive", DIVISIVE, (2, 3, 7, 8), divisive, tolerance=5e-5),
+    ModuleCase("divisive", DIVISIVE, (2, 3, 7, 8), divisive, tolerance=5e-5, grows=True),
     ModuleCase(
         "contrastive",
         module("nn.SpatialContrastiveNormalization", normalizer=module("nn.Sequential", SUBTRACTIVE, DIVISIVE)),
         (2, 3, 7, 8),
         lambda x: divisive(subtractive(x)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "cudnn.BatchNormalization",
@@ -221,6 +231,7 @@ CASES = [
         module("fbnn.SpatialBatchNormalization", running_mean=M3, running_std=(S3 + 1e-5) ** -0.5, weight=W3, bias=B3, eps=1e-5),
         (2, 3, 5, 6),
         normed,
+        grows=True,
     ),
     ModuleCase(
         "cudnn.VolumetricBatchNormalization",

@@ -19,9 +19,14 @@ CASES = [
         module("nn.Padding", dim=1, pad=-2, nInputDim=2, value=7, index=1),
         (3, 4, 5),
         lambda x: np.pad(x, [(0, 0), (2, 0), (0, 0)], constant_values=7),
+        grows=True,
     ),
     ModuleCase(
-        "Padding_behind", module("nn.Padding", dim=2, pad=2, value=0, index=1), (3, 4, 5), lambda x: np.pad(x, [(0, 0), (0, 2), (0, 0)])
+        "Padding_behind",
+        module("nn.Padding", dim=2, pad=2, value=0, index=1),
+        (3, 4, 5),
+        lambda x: np.pad(x, [(0, 0), (0, 2), (0, 0)]),
+        grows=True,
     ),
     ModuleCase(
         "Padding_inner",
@@ -34,12 +39,14 @@ CASES = [
         module("nn.SpatialZeroPadding", pad_l=1, pad_r=-2, pad_t=-1, pad_b=3),
         (2, 3, 5, 6),
         lambda x: np.pad(x[:, :, 1:, :-2], [(0, 0), (0, 0), (0, 3), (1, 0)]),
+        grows=True,
     ),
     ModuleCase(
         "SpatialReflectionPadding",
         module("nn.SpatialReflectionPadding", pad_l=2, pad_r=1, pad_t=3, pad_b=0),
         (2, 3, 5, 6),
         lambda x: np.pad(x, [(0, 0), (0, 0), (3, 0), (2, 1)], mode="reflect"),
+        grows=True,
     ),
     ModuleCase(
         "SpatialReplicationPadding_3d",
@@ -52,8 +59,9 @@ CASES = [
         module("nn.VolumetricReplicationPadding", pleft=2, pright=1, ptop=3, pbottom=0, pfront=1, pback=2),
         (1, 2, 2, 3, 4),
         lambda x: np.pad(x, [(0, 0), (0, 0), (1, 2), (3, 0), (2, 1)], mode="edge"),
+        grows=True,
     ),
-    ModuleCase("ShaveImage", module("nn.ShaveImage", size=1), (2, 3, 5, 6), lambda x: x[:, :, 1:-1, 1:-1]),
+    ModuleCase("ShaveImage", module("nn.ShaveImage", size=1), (2, 3, 5, 6), lambda x: x[:, :, 1:-1, 1:-1], grows=True),
 ]
 
 

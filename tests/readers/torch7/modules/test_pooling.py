@@ -45,6 +45,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 2), (2, 3), (1, 0), True),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "max_window_outside",
@@ -52,6 +53,7 @@ CASES = [
         (2, 3, 5, 6),
         lambda x: pooled(x, (1, 2), (3, 3), (0, 0), True),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "max_unpadded_3d",
@@ -66,6 +68,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (2, 3), (2, 1), (1, 1), True, dil=(3, 2)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "cudnn_max_ceil",
@@ -73,6 +76,7 @@ CASES = [
         (2, 3, 6, 8),
         lambda x: pooled(x, (3, 3), (2, 2), (1, 1), True, clip=False),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "volumetric_max",
@@ -80,6 +84,7 @@ CASES = [
         (2, 3, 4, 5, 6),
         lambda x: pooled(x, (2, 3, 2), (1, 2, 2), (1, 0, 1), True),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "volumetric_max_v1",
@@ -87,6 +92,7 @@ CASES = [
         (2, 3, 4, 5, 6),
         lambda x: pooled(x, (2, 3, 2), (1, 2, 2), (0, 0, 0)),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average",
@@ -94,6 +100,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 2), (2, 2), (1, 1), kind="include"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average_ceil",
@@ -101,6 +108,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 3), (2, 3), (1, 1), True, "include"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average_ceil_exclude",
@@ -108,6 +116,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 3), (2, 3), (1, 1), True, "exclude"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average_window_outside",
@@ -115,6 +124,7 @@ CASES = [
         (2, 3, 5, 6),
         lambda x: pooled(x, (1, 2), (3, 3), (0, 0), True, "include"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average_no_divide_field",
@@ -122,6 +132,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (2, 2), (1, 2), (0, 0), kind="sum"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average_no_ceil_field",
@@ -129,6 +140,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (2, 2), (2, 2), (0, 0), kind="include"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "average_undivided_clipped",
@@ -136,6 +148,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 3), (2, 2), (0, 0), True, "include") * 9,
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "cudnn_average_no_ceil_field",
@@ -143,6 +156,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (2, 2), (2, 2), (0, 0), kind="include"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "cudnn_average_ceil",
@@ -150,6 +164,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 3), (2, 2), (1, 1), True, "kernel", clip=False),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "volumetric_average",
@@ -157,6 +172,7 @@ CASES = [
         (2, 3, 4, 5, 6),
         lambda x: pooled(x, (2, 3, 2), (1, 2, 2), (0, 0, 0), kind="include"),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "sub_sampling",
@@ -164,6 +180,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: pooled(x, (3, 2), (1, 2), (0, 0), kind="sum") * B[:3].reshape(3, 1, 1) + B[1:].reshape(3, 1, 1),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "feature_lp",
@@ -171,6 +188,7 @@ CASES = [
         (2, 8, 3),
         lambda x: feature_lp(x, 3, 2, 2, 1),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "feature_lp_3",
@@ -180,7 +198,12 @@ CASES = [
         tolerance=5e-5,
     ),
     ModuleCase(
-        "adaptive_max", module("nn.SpatialAdaptiveMaxPooling", W=3, H=4), (2, 3, 7, 8), lambda x: adaptive(x, 4, 3, np.max), tolerance=5e-5
+        "adaptive_max",
+        module("nn.SpatialAdaptiveMaxPooling", W=3, H=4),
+        (2, 3, 7, 8),
+        lambda x: adaptive(x, 4, 3, np.max),
+        tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "adaptive_average_3d",
@@ -195,6 +218,7 @@ CASES = [
         (2, 3, 7, 8),
         lambda x: adaptive(x, 1, 4, np.mean),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "VolumetricDilatedMaxPooling",

@@ -14,12 +14,18 @@ from tests.readers.torch7.module_case import ModuleCase, rand
 X2 = rand(3, 7)
 
 CASES = [
-    ModuleCase("Sum_last", module("nn.Sum", dimension=-1), (3, 4, 5), lambda x: x.sum(2)),
-    ModuleCase("Sum_batch", module("nn.Sum", dimension=1, nInputDims=2), (3, 4, 5), lambda x: x.sum(1)),
+    ModuleCase("Sum_last", module("nn.Sum", dimension=-1), (3, 4, 5), lambda x: x.sum(2), grows=True),
+    ModuleCase("Sum_batch", module("nn.Sum", dimension=1, nInputDims=2), (3, 4, 5), lambda x: x.sum(1), grows=True),
     ModuleCase("Mean_1d", module("nn.Mean", dimension=1, sizeAverage=True), X2[0], lambda x: x.mean(keepdims=True)),
-    ModuleCase("Sum_keep", module("nn.Sum", dimension=2, squeeze=False, sizeAverage=True), (3, 4, 5), lambda x: x.mean(1, keepdims=True)),
-    ModuleCase("Max", module("nn.Max", dimension=3), (3, 4, 5), lambda x: x.max(2)),
-    ModuleCase("Min_dims", module("nn.Min", dimension=1, nInputDims=2), (3, 4, 5), lambda x: x.min(1)),
+    ModuleCase(
+        "Sum_keep",
+        module("nn.Sum", dimension=2, squeeze=False, sizeAverage=True),
+        (3, 4, 5),
+        lambda x: x.mean(1, keepdims=True),
+        grows=True,
+    ),
+    ModuleCase("Max", module("nn.Max", dimension=3), (3, 4, 5), lambda x: x.max(2), grows=True),
+    ModuleCase("Min_dims", module("nn.Min", dimension=1, nInputDims=2), (3, 4, 5), lambda x: x.min(1), grows=True),
     ModuleCase(
         "Normalize_3", module("nn.Normalize", p=3, eps=0.1), (3, 7), lambda x: x / ((abs(x) ** 3).sum(1, keepdims=True) + 0.1) ** (1 / 3)
     ),

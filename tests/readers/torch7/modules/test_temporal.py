@@ -37,6 +37,7 @@ CASES = [
         (2, 9, 4),
         lambda x: temporal(x, 2),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "cudnn.TemporalConvolution",
@@ -56,6 +57,7 @@ CASES = [
         (2, 9, 4),
         lambda x: temporal(x, 2),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "TemporalRowConvolution",
@@ -63,6 +65,7 @@ CASES = [
         (2, 9, 4),
         lambda x: conv(x.swapaxes(1, 2), ROW, d=(2,), groups=4).swapaxes(1, 2),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "TemporalRowConvolution_featFirst",
@@ -77,6 +80,7 @@ CASES = [
         (2, 9, 4),
         lambda x: np.stack([x[:, t : t + 3].max(1) for t in range(0, 7, 2)], 1),
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "temporal_sub_sampling",
@@ -84,6 +88,7 @@ CASES = [
         (2, 9, 4),
         lambda x: np.stack([x[:, t : t + 3].sum(1) for t in range(0, 7, 2)], 1) * B + B5[:4],
         tolerance=5e-5,
+        grows=True,
     ),
     ModuleCase(
         "dynamic_k_max",
@@ -91,6 +96,7 @@ CASES = [
         (2, 9, 4),
         lambda x: np.take_along_axis(x, np.sort(np.argsort(-x, axis=1)[:, :5], axis=1), 1),
         tolerance=5e-5,
+        grows=True,
     ),
 ]
 
