@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from converters import packages
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 from converters.packages import MissingPackageError
 from converters.version import __version__ as __version__
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from converters.evaluation.model import Source
     from converters.files import StrPath
     from converters.inspection import Inspection
+    from converters.matching import Match
     from converters.options import InputSpec
     from converters.preprocessing import Preprocess as Preprocess
     from converters.strip import StripReport
@@ -52,6 +54,8 @@ __all__ = [
     "classify",
     "evaluate",
     "extract_features",
+    # the weights in a class of one's own
+    "match",
     # errors
     "ConversionError",
     "ConversionWarning",
@@ -300,6 +304,19 @@ def extract_features(
     from converters.evaluation import open_model
 
     return extract(open_model(model, engine=engine, layers=layers), layers, images, preprocess, batch=batch)
+
+
+def match(source: onnx_ir.Model | Mapping[str, Any], module: torch.nn.Module) -> Match:
+    """Finds where each weight of a model belongs in a module of one's own, whatever its names, order and nesting are.
+
+    source: what `load` answered, whose values are followed through both, so that the match is proven; or `load_weights`' mapping, by
+    names, order and shapes. The Match's `.keys` maps the module's keys to the source's, `.apply()` is the state_dict that loads strictly.
+    Raises ConversionError, which names the first layer where the two part, or what is ambiguous.
+    """
+    packages.require("torch")
+    from converters.matching import match as find
+
+    return find(source, module)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,108 @@
+"""The layers of a graph that have weights, and what each was given and answered when the graph ran once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+
+from converters.graph.provenance import source_of
+from converters.writers.source.writer import to_module
+
+Array = NDArray[Any]
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+_TAIL = frozenset({"Softmax", "LogSoftmax", "Identity", "Flatten", "Reshape", "Squeeze"})
+
+
+@dataclass(eq=False)
+class Layer:
+    """A stretch of nodes that share a module path: arrays are (key, array) by role; given, answer: the values at its ends.
+
+    first, last: positions of its nodes in the graph. transposed: it multiplies by its weight from the right.
+    """
+
+    path: str
+    source: str
+    first: int
+    last: int
+    given: ir.Value
+    answer: ir.Value
+    transposed: bool = False
+    arrays: dict[str, tuple[str, Array]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.source})" if self.source else self.path
+
+
+def find_layers(model: ir.Model) -> list[Layer]:
+    """The layers with weights, in the order in which they run; one that runs twice is there twice."""
+    graph = model.graph
+    layers: list[Layer] = []
+    for position, node in enumerate(graph):
+        held = {i: v for i, v in enumerate(node.inputs) if v is not None and graph.initializers.get(str(v.name)) is v}
+        given = next((v for v in node.inputs if v is not None and v not in held.values() and v.const_value is None), None)
+        if not held or given is None:
+            continue
+        path = str(next(iter(held.values())).name).rpartition(".")[0] or str(next(iter(held.values())).name)
+        roles = {str(v.name).rpartition(".")[2]: v for v in held.values()}
+        open_layer = layers[-1] if layers and layers[-1].path == path and not roles.keys() & layers[-1].arrays.keys() else None
+        if open_layer is None:
+            open_layer = Layer(path, source_of(node), position, position, given, node.outputs[0])
+            layers.append(open_layer)
+        open_layer.last, open_layer.answer = position, node.outputs[0]
+        open_layer.transposed |= node.op_type == "MatMul" and 1 in held
+        for role, value in roles.items():
+            if value.const_value is not None:
+                open_layer.arrays[role] = (str(value.name), np.asarray(value.const_value.numpy()))
+        if node.op_type == "BatchNormalization":  # what is constant there is made, and has no key
+            for role, fixed in zip(_BATCH_NORM, node.inputs[1:5], strict=False):
+                if fixed is not None and fixed not in held.values() and fixed.const_value is not None:
+                    open_layer.arrays[role] = ("", np.asarray(fixed.const_value.numpy()))
+    return layers
+
+
+def run_all(model: ir.Model, inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    """Every value of the graph by name, computed once in PyTorch, in float64 where the graph allows."""
+    opened = model.clone()
+    values = [
+        v for node in opened.graph if node.op_type != "Constant" for v in node.outputs if (v.name and v.uses()) or v.is_graph_output()
+    ]
+    opened.graph.outputs.clear()
+    opened.graph.outputs.extend(values)
+    names = [str(value.name) for value in values]
+    module = to_module(opened)
+    for convert in (torch.float64, torch.float32):
+        try:
+            answers = call(module.to(convert), [_tensor(array, convert) for array in inputs.values()])
+        except (RuntimeError, TypeError):
+            if convert is torch.float32:
+                raise
+            continue  # a written constant of float32 met a double
+        found = dict(zip(names, answers, strict=True))
+        return {name: _tensor(array, convert) for name, array in inputs.items()} | found
+    raise AssertionError("unreachable")
+
+
+def _tensor(array: Array, kind: torch.dtype) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.to(kind) if tensor.is_floating_point() else tensor
+
+
+def call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The module's answers as a flat list."""
+    with torch.no_grad():
+        answer = module(*tensors)
+    return list(answer) if isinstance(answer, tuple | list) else [answer]
+
+
+def before_tail(value: ir.Value) -> list[ir.Value]:
+    """The output, and what stands before a softmax at the end, which classes for training leave out."""
+    found = [value]
+    while (producer := found[-1].producer()) is not None and producer.op_type in _TAIL and producer.inputs[0] is not None:
+        found.append(producer.inputs[0])
+    return found

@@ -1,0 +1,64 @@
+"""match: the keys of a file's weights for a module of the user's own, and the state_dict that loads strictly into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+
+from converters.errors import ConversionError
+from converters.matching.fitting import Placed
+from converters.matching.following import follow
+from converters.matching.names import match_names
+from converters.tensors.tensor import as_tensors
+
+
+@dataclass
+class Match:
+    """Which source key (or keys, where a value is made of several) each of the module's keys takes.
+
+    proven: both were run on one input and gave the same outputs; without a graph nothing can be run. notes: what was done to values.
+    """
+
+    keys: dict[str, str | list[str]]
+    proven: bool
+    notes: list[str] = field(default_factory=list)
+    _arrays: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    _module: torch.nn.Module | None = field(default=None, repr=False)
+
+    def apply(self) -> dict[str, torch.Tensor]:
+        """The state_dict that loads strictly into the module, in its order and types; num_batches_tracked stays the module's own."""
+        assert self._module is not None
+        state: dict[str, torch.Tensor] = {}
+        for name, own in self._module.state_dict().items():
+            array = self._arrays.get(name)
+            state[name] = own.clone() if array is None else torch.from_numpy(np.array(array)).to(own.dtype).reshape(own.shape)
+        return state
+
+
+def match(source: ir.Model | Mapping[str, Any], module: torch.nn.Module) -> Match:
+    """Finds where each weight of a model belongs in a module of another naming, order or nesting.
+
+    source: a graph, whose values are followed through both (proven), or weights alone, by names, order and shapes. The module is left as
+    it is. Raises ConversionError, which names the first layer where the two part, or what is ambiguous.
+    """
+    placed: dict[str, Placed]
+    if isinstance(source, ir.Model):
+        placed, proven = follow(source, module), True
+    elif isinstance(source, Mapping):
+        placed, proven = match_names(as_tensors(source), module), False
+    else:
+        raise ConversionError("match takes what load or load_weights answers")
+    keys: dict[str, str | list[str]] = {}
+    notes = []
+    for name, found in placed.items():
+        if found.keys:
+            keys[name] = found.keys[0] if len(found.keys) == 1 else list(found.keys)
+        if found.note:
+            notes.append(f"{name}: {found.note}")
+    return Match(keys, proven, notes, {name: found.array for name, found in placed.items()}, module)

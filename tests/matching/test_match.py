@@ -1,0 +1,197 @@
+"""Weights onto classes of other names, order and nesting: what matches gives the same outputs, what doesn't is refused by name."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import converters
+from converters.errors import ConversionError
+from tests.readers.caffe import wire
+
+RNG = np.random.default_rng(3)
+NET = """
+name: "small"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "left" type: "Convolution" bottom: "data" top: "left" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "right" type: "Convolution" bottom: "data" top: "right" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "both" type: "Concat" bottom: "left" bottom: "right" top: "both" }
+layer { name: "act" type: "ReLU" bottom: "both" top: "act" relu_param { negative_slope: 0.1 } }
+layer { name: "bn" type: "BatchNorm" bottom: "act" top: "bn" batch_norm_param { eps: 0.001 } }
+layer { name: "bn_scale" type: "Scale" bottom: "bn" top: "bn" scale_param { bias_term: true } }
+layer { name: "pool" type: "Pooling" bottom: "bn" top: "pool" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "fc" type: "InnerProduct" bottom: "pool" top: "fc" inner_product_param { num_output: 5 } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
+
+
+def draw(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+BLOBS = {
+    "left": [draw(4, 3, 3, 3), draw(4)],
+    "right": [draw(4, 3, 3, 3), draw(4)],
+    "bn": [draw(8), np.abs(draw(8)) + 0.5, np.ones(1, np.float32)],
+    "bn_scale": [draw(8), draw(8)],
+    "fc": [draw(5, 128), draw(5)],
+}
+KEYS = {
+    "head.weight": "fc.weight",
+    "head.bias": "fc.bias",
+    "norm.weight": "bn.weight",
+    "norm.bias": "bn.bias",
+    "norm.running_mean": "bn.running_mean",
+    "norm.running_var": "bn.running_var",
+    "first.weight": "left.weight",
+    "first.bias": "left.bias",
+    "second.weight": "right.weight",
+    "second.bias": "right.bias",
+}
+
+
+class Net(nn.Module):
+    """The net of the file in other words; each option makes it another one."""
+
+    def __init__(self, *, swapped: bool = False, slope: float = 0.1, eps: float = 1e-3, classes: int = 5, average: bool = False) -> None:
+        super().__init__()
+        self.head = nn.Linear(128, classes)  # registered before what runs before it
+        self.norm = nn.BatchNorm2d(8, eps=eps)
+        self.second, self.first = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.squeeze = nn.AvgPool2d(2) if average else nn.MaxPool2d(2)
+        self.leaky = nn.LeakyReLU(slope)
+        self.swapped = swapped
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.swapped:  # runs its branches the other way round, and joins them as the file does
+            right = self.second(x)
+            both = torch.cat([self.first(x), right], 1)
+        else:
+            both = torch.cat([self.first(x), self.second(x)], 1)
+        return self.head(torch.flatten(self.squeeze(self.norm(self.leaky(both))), 1))
+
+
+class Scale(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gamma.view(-1, 1, 1) + self.beta.view(-1, 1, 1)
+
+
+class Apart(Net):
+    """Caffe's pair: a BatchNorm without parameters, and a Scale of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.Sequential(nn.BatchNorm2d(8, eps=1e-3, affine=False), Scale(8))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ir.Model:
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "net.caffemodel").write_bytes(wire.caffemodel(BLOBS))
+    return converters.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+
+
+def logits(x: np.ndarray) -> np.ndarray:
+    """The file's net in plain torch functions, up to the softmax."""
+    blobs = {name: [torch.from_numpy(array) for array in arrays] for name, arrays in BLOBS.items()}
+    t = torch.from_numpy(x)
+    t = torch.cat([F.conv2d(t, *blobs[name], padding=1) for name in ("left", "right")], 1)
+    t = F.batch_norm(F.leaky_relu(t, 0.1), *blobs["bn"][:2], *blobs["bn_scale"], eps=1e-3)
+    return F.linear(torch.flatten(F.max_pool2d(t, 2), 1), *blobs["fc"]).numpy()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_other_names_and_order(model: ir.Model, swapped: bool) -> None:
+    module = Net(swapped=swapped).eval()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    found = converters.match(model, module)
+    assert found.proven and found.keys == KEYS
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())  # it is left as it was
+    module.load_state_dict(found.apply(), strict=True)
+    x = draw(3, 3, 8, 8)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(x)).numpy(), logits(x), rtol=1e-4, atol=1e-4)
+
+
+def test_batch_norm_and_scale_apart(model: ir.Model) -> None:
+    module = Apart().eval()
+    found = converters.match(model, module)
+    assert found.keys["norm.1.gamma"] == "bn.weight" and found.keys["norm.0.running_var"] == "bn.running_var"
+    module.load_state_dict(found.apply(), strict=True)
+    x = draw(2, 3, 8, 8)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(x)).numpy(), logits(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"slope": 0.01}, ["act (ReLU)", "leaky"]),
+        ({"eps": 1e-5}, ["bn", "norm"]),
+        ({"classes": 7}, ["fc", "head", "(5, 128)"]),
+        ({"average": True}, ["pool (Pooling)", "squeeze"]),
+    ],
+)
+def test_classes_that_compute_something_else(model: ir.Model, options: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConversionError) as caught:
+        converters.match(model, Net(**options))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_class_that_stops_early(model: ir.Model) -> None:
+    class Features(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Identity()  # type: ignore[assignment]
+
+    with pytest.raises(ConversionError, match="has no place for fc"):
+        converters.match(model, Features())
+
+
+class Stack(nn.Module):
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+
+
+def test_weights_alone_by_their_shapes() -> None:
+    weights = {
+        f"module.fc{i}.{role}": draw(*shape)
+        for i, (a, b) in enumerate([(3, 4), (4, 5)])
+        for role, shape in (("weight", (b, a)), ("bias", (b,)))
+    }
+    found = converters.match(weights, Stack(3, 4, 5))
+    assert not found.proven
+    assert found.keys == {f"layers.{i}.{role}": f"module.fc{i}.{role}" for i in (0, 1) for role in ("weight", "bias")}
+    np.testing.assert_array_equal(found.apply()["layers.1.weight"].numpy(), weights["module.fc1.weight"])
+
+
+def test_weights_alone_with_the_same_names() -> None:
+    module = Stack(4, 4, 4)
+    weights = {f"module.{name}": tensor.numpy() for name, tensor in module.state_dict().items()}
+    assert converters.match(weights, module).keys == {name: f"module.{name}" for name in module.state_dict()}
+
+
+def test_weights_alone_that_are_ambiguous() -> None:
+    weights = {f"fc{i}.{role}": draw(*shape) for i in (0, 1) for role, shape in (("weight", (4, 4)), ("bias", (4,)))}
+    with pytest.raises(ConversionError, match=r"layers\.0, layers\.1 of your class and fc0, fc1 of the file have the same shapes"):
+        converters.match(weights, Stack(4, 4, 4))
+
+
+def test_weights_of_another_class() -> None:
+    with pytest.raises(
+        ConversionError, match=r"'layers\.0' of your class \(bias 4, weight 4x3\)|'layers\.0' of your class \(weight 4x3, bias 4\)"
+    ):
+        converters.match({"fc.weight": draw(9, 9)}, Stack(3, 4))
