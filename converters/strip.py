@@ -112,16 +112,18 @@ def _listed(names: list[str], most: int) -> str:
 
 
 def _grouped(left_out: Sequence[LeftOut]) -> list[str]:
-    """What was left out in a few words: tensors by the path that all of a top-level entry's have in common."""
-    groups: dict[str, list[list[str]]] = {}
+    """What was left out in a few words: tensors of one type by the path that all of a top-level entry's have in common."""
+    groups: dict[tuple[str, str], list[list[str]]] = {}
     for entry in left_out:
         parts = entry.path.split(".")
-        groups.setdefault(parts[0] if entry.shape is not None else entry.path, []).append(parts if entry.shape is not None else [])
+        if entry.shape is None:
+            groups[entry.path, ""] = []
+        else:
+            groups.setdefault((parts[0], entry.type), []).append(parts)
     words = []
-    for first, paths in groups.items():
-        tensors = [parts for parts in paths if parts]
-        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*tensors, strict=False))
-        words.append(printable(".".join(parts[0] for parts in shared) or first) + (f": {len(tensors)} tensors" if len(tensors) > 1 else ""))
+    for (first, kind), paths in groups.items():
+        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+        words.append(printable(".".join(parts[0] for parts in shared) or first) + (f": {len(paths)} {kind}s" if len(paths) > 1 else ""))
     return words
 
 

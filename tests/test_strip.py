@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import converters
 from converters.errors import ConversionError
 from tests.conformance import FIXTURES
+from tests.readers.torch7.lua import dumps, module
 
 DIGITS = FIXTURES / "digits"
 FILES = {
@@ -57,3 +59,22 @@ def test_a_frozen_graph_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"frozen\.pb: this is a TensorFlow graph.*tf2onnx"):
         converters.strip_to_weights(tmp_path / "frozen.pb", tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_what_a_t7_holds_beside_its_weights_is_named(tmp_path: Path) -> None:
+    def tensor(*values: float) -> Any:
+        return np.array(values, np.float32)
+
+    linear = module("nn.Linear", weight=tensor(1, 2), gradWeight=tensor(3, 4), output=tensor(5), gradInput=tensor())
+    model = module("nn.Sequential", linear, output=tensor(6))
+    path = tmp_path / "m.t7"
+    path.write_bytes(dumps({"model": model, "optimState": {"dfdx": tensor(7, 8), "step": 3}}))
+    report = converters.strip_to_weights(path)
+    assert list(torch.load(report.path, weights_only=True)) == ["0.weight"]
+    assert {(entry.path, entry.type, entry.shape) for entry in report.left_out} == {
+        ("model.modules[1].gradWeight", "gradient", (2,)),
+        ("model.modules[1].output", "buffer", (1,)),
+        ("model.output", "buffer", (1,)),
+        ("optimState.dfdx", "tensor", (2,)),
+    }
+    assert "model.modules[1].gradWeight" in str(report) and "model: 2 buffers" in str(report) and "optimState.dfdx" in str(report)

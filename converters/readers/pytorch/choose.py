@@ -167,7 +167,7 @@ def _own_state(value: Any, own: dict[Any, Any]) -> StateDict:
         raise ConversionError(f"there are no weights in it: it holds an optimizer's moments ({', '.join(map(printable, moments[:5]))})")
     for name in moments:
         weight = state.tensors.pop(name)
-        state.left_out.append(LeftOut(name, "an optimizer's moment", weight.torch_dtype, weight.shape))
+        state.left_out.append(LeftOut(name, "moment", weight.torch_dtype, weight.shape))
     return state
 
 

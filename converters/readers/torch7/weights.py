@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,23 @@ from converters.files import StrPath
 from converters.options import DEFAULTS, LoadOptions
 from converters.readers.torch7 import t7
 from converters.readers.torch7.checkpoint import at_key, candidates_in, child_key, describe, find_model, inner_modules, is_module
+from converters.tensors.dtypes import torch_name
+from converters.tensors.state_dict import LeftOut, StateDict
+from converters.tensors.tensor import as_tensors
 
 Array = np.ndarray[Any, Any]
+_PATH = 1000  # characters of a key
 
 _ROLES = ("weight", "bias", "running_mean", "running_var", "running_std", "v", "g", "diagCov", "value", "mean", "std")
 """Fields that hold what a module has learnt or been given; all other tensors are buffers, gradients and outputs."""
+
+
+def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
+    """As parameters, with every other tensor of the file as left out: gradients, outputs and buffers, what stands beside the model."""
+    with about(path):
+        root = t7.read(path)
+        found, written = _weights(root, options)
+        return StateDict(as_tensors(found), form="Lua Torch file", key=options.key or "", left_out=list(_left_out(root, written)))
 
 
 def parameters(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Array]:
@@ -25,13 +38,19 @@ def parameters(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Arra
     that its running_std stands for. Raises ConversionError.
     """
     with about(path):
-        root = t7.read(path)
-        at = at_key(root, options.key) if options.key else root
-        if not is_module(at):
-            if not candidates_in(at):
-                return _tensors(at)
-            at = find_model(at, None)
+        return _weights(t7.read(path), options)[0]
+
+
+def _weights(root: Any, options: LoadOptions) -> tuple[dict[str, Array], list[t7.Tensor]]:
+    """The arrays by name, and the file's tensors that they are."""
+    at = at_key(root, options.key) if options.key else root
+    if not is_module(at):
+        if not candidates_in(at):
+            tensors = _tensors(at)
+            return {name: tensor.array for name, tensor in tensors.items()}, list(tensors.values())
+        at = find_model(at, None)
     found: dict[str, Array] = {}
+    written: list[t7.Tensor] = []
     for made, where in inner_modules(at):
         for role in _ROLES:
             value = made.get(role)
@@ -42,7 +61,43 @@ def parameters(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Arra
                 else:
                     array = value.array
                 found[name] = array
-    return found
+                written.append(value)
+    return found, written
+
+
+def _left_out(root: Any, written: list[t7.Tensor]) -> Iterator[LeftOut]:
+    """Every tensor with elements that isn't written, by its path in the file's tables and modules."""
+    places = {_place(tensor) for tensor in written}
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any, str]] = [("", root, "tensor")]
+    while waiting:
+        where, value, kind = waiting.pop()
+        if isinstance(value, t7.TorchObject):
+            inside = value.payload
+        elif isinstance(value, t7.Table):
+            inside = value
+        elif isinstance(value, t7.Tensor) and value.elements and _place(value) not in places:
+            yield LeftOut(where or "tensor", kind, torch_name(value.dtype), value.size)
+            continue
+        else:
+            continue
+        if id(value) in seen or len(where) > _PATH or not isinstance(inside, t7.Table):
+            continue
+        seen.add(id(value))
+        module = isinstance(value, t7.TorchObject)
+        items = [(name, item) for name, item in inside.items() if isinstance(item, t7.TorchObject | t7.Table | t7.Tensor)]
+        entries = [(child_key(where, name), name, item) for name, item in items]
+        waiting += reversed([(label, item, _kind(name, module)) for label, name, item in entries if label is not None])
+
+
+def _kind(name: Any, module: bool) -> str:
+    if not module or not isinstance(name, str) or name in _ROLES:
+        return "tensor"
+    return "gradient" if name.startswith("grad") else "buffer"
+
+
+def _place(tensor: t7.Tensor) -> tuple[Any, ...]:
+    return id(tensor.storage), tensor.offset, tensor.size, tensor.stride
 
 
 def _variance(made: t7.TorchObject, inverse: t7.Tensor) -> Array:
@@ -53,16 +108,16 @@ def _variance(made: t7.TorchObject, inverse: t7.Tensor) -> Array:
     return variance.astype(inverse.dtype)
 
 
-def _tensors(root: Any) -> dict[str, Array]:
+def _tensors(root: Any) -> dict[str, t7.Tensor]:
     """All tensors in a table and the tables within it, by their keys."""
-    found: dict[str, Array] = {}
+    found: dict[str, t7.Tensor] = {}
     seen: set[int] = set()
     waiting = [("", root)]
     while waiting:
         where, value = waiting.pop()
         if isinstance(value, t7.Tensor):
-            found[where or "tensor"] = value.array
-        elif isinstance(value, t7.Table) and id(value) not in seen and len(where) < 1000:
+            found[where or "tensor"] = value
+        elif isinstance(value, t7.Table) and id(value) not in seen and len(where) < _PATH:
             seen.add(id(value))
             inside = [(label, item) for name, item in value.items() if (label := child_key(where, name)) is not None]
             waiting += reversed(inside)
