@@ -76,18 +76,19 @@ def load(
     factory: str | None = None,
     plugin: StrPath | None = None,
     trust: bool = False,
+    fillers: bool = False,
     dtype: str | None = None,
 ) -> onnx_ir.Model:
     """Reads a model of any supported format, told by its content, into the common graph.
 
     paths: Caffe `deploy.prototxt, model.caffemodel`; Lua Torch `model.t7`; MXNet `net-symbol.json, net-0000.params`; `model.onnx`; a
     whole-model `.pth`. inputs: shapes by input name, or (shape, dtype), where the file doesn't have them; the first axis stays
-    symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). dynamic: labels of axes that
-    stay open besides the first, {("data", 2): "height"}. outputs: inner values
-    that the graph ends in, instead of its own outputs. code: the folder of a PyTorch model's own classes; factory: "module:function"
-    in it, which builds the model for a checkpoint of weights. plugin: a Python file that registers lowerings. trust: let these, and
-    TorchScript programs, run; without it nothing does. dtype: "float64" keeps the doubles of a Lua Torch model, which otherwise become
-    float32. Raises ConversionError, which says what is wrong, where, and what to do.
+    symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). dynamic: labels of axes
+    that stay open besides the first, {("data", 2): "height"}. outputs: inner values that the graph ends in, instead of its own outputs.
+    code: the folder of a PyTorch model's own classes; factory: "module:function" in it, which builds the model for a checkpoint of
+    weights. plugin: a Python file that registers lowerings. trust: let these, and TorchScript programs, run; without it nothing does.
+    fillers: layers of a Caffe net without stored weights get what their fillers say. dtype: "float64" keeps the doubles of a Lua Torch
+    model, which otherwise become float32. Raises ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files
     from converters.options import LoadOptions
@@ -101,6 +102,7 @@ def load(
         factory=factory,
         plugin=plugin,
         trust=trust,
+        fillers=fillers,
         dtype=dtype,
     )
     return load_files(paths, options)

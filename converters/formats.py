@@ -165,12 +165,10 @@ FORMATS = (
     ),
 )
 
-_EXTRA_KINDS = tuple(kind for row in FORMATS for kind in row.kinds)
-
 
 def recognise(path: StrPath) -> RecognisedFile:
     """The file, mapped and recognised; one that is already is returned as it is. Raises ConversionError where it can't be read."""
-    return path if isinstance(path, RecognisedFile) else RecognisedFile(path, _EXTRA_KINDS)
+    return path if isinstance(path, RecognisedFile) else RecognisedFile(path, [kind for row in FORMATS for kind in row.kinds])
 
 
 def format_of(file: RecognisedFile) -> Format | None:

@@ -319,3 +319,51 @@ def test_an_axis_that_cannot_stay_open_is_an_error(tmp_path, capsys):
     status, said = run(capsys, "caffe2onnx", *FILES["caffe"], tmp_path / "out.onnx", "--dynamic", "data:2=height")
     assert status == 1 and "layer '" in said and "height" in said
     assert run(capsys, "caffe2onnx", *FILES["caffe"], tmp_path / "out.onnx", "--dynamic", "data=height")[0] == 2
+
+
+# -- a format of one's own -------------------------------------------------------------------------------------------------
+
+
+def read_toy(files, options):
+    """One number, which the net multiplies by."""
+    from converters.files import map_file
+    from converters.graph.builder import GraphBuilder
+
+    g = GraphBuilder("toy", symbolic_batch=True)
+    x = g.input("x", options.shapes.get("x", (1, 2)))
+    g.output(g.emit("Mul", x, float(bytes(map_file(files[0])[4:]))), "y")
+    return g.finish()
+
+
+def test_a_new_format_is_one_row_and_what_reads_it(tmp_path, capsys, monkeypatch):
+    from converters.recognition import Kind
+
+    row = formats.Format(
+        name="toy",
+        title="Toy",
+        word="toy",
+        noun="step",
+        files=(formats.FileRole("toy", "model.toy", ("toy",)),),
+        reader="tests.test_formats:read_toy",
+        kinds=(Kind("toy", "a toy", starts=(b"TOY1",)),),
+    )
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, row))
+    path = tmp_path / "model.toy"
+    path.write_bytes(b"TOY13.5")
+    assert run(capsys, "toy2onnx", path, tmp_path / "out.onnx", "--verify")[0] == 0
+    assert run(capsys, "toy2torch", path, tmp_path / "out.pth", "--input", "x=2x3")[0] == 0
+    status, said = run(capsys, "lua2torch", path, tmp_path / "other.pth")
+    assert status == 1 and "this is a toy, not a Lua Torch model; use convert toy2torch" in said
+    assert "Toy: toy2torch, toy2onnx" in run(capsys, "formats")[1]
+    import torch
+
+    assert converters.to_module(converters.load(path))(torch.ones(1, 2)).tolist() == [[3.5, 3.5]]
+
+
+def test_integers_go_into_a_torch_model(tmp_path):
+    import torch
+
+    torch.save(torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.ReLU()), tmp_path / "m.pth")
+    model = converters.load(tmp_path / "m.pth", inputs={"": ((2, 4), "int64")})
+    assert model.graph.inputs[0].dtype.name == "INT64"
+    assert converters.to_module(model)(torch.tensor([[0, 4, 1]])).shape == (1, 3, 3)

@@ -105,9 +105,31 @@ def my_operator(g: mxnet.OperatorBuilder, data: onnx_ir.Value, *, scale: float =
 '''
 
 
-def test_typed_hooks_pass_mypy_strict(tmp_path):
+LIBRARY = """
+import numpy as np
+import onnx_ir
+
+import converters
+
+model: onnx_ir.Model = converters.load("deploy.prototxt", "model.caffemodel", inputs={"data": (1, 3, 224, 224)})
+report = converters.verify(model)
+assert report.ok, report
+converters.save(model, "model.onnx")
+weights = converters.load_weights("model.t7")
+conv1 = np.asarray(weights["0.weight"])
+stripped = converters.strip_to_weights("model.pth", dtype="float16")
+print(stripped.path.name, stripped.tensors, converters.inspect("model.pth").tensors["0.weight"].shape)
+try:
+    converters.load("net.prototxt")
+except converters.ConversionError as problem:
+    print(problem.path, problem.line, problem.layer, problem.hint)
+"""
+
+
+@pytest.mark.parametrize("code", [TYPED, LIBRARY], ids=["hooks", "library"])
+def test_code_that_uses_this_passes_mypy_strict(code, tmp_path):
     pytest.importorskip("mypy")
-    (tmp_path / "mine.py").write_text(TYPED)
+    (tmp_path / "mine.py").write_text(code)
     package = Path(converters.__file__).parent
     staged = tmp_path / "stage" / "converters"  # as it is installed: mypy doesn't follow an editable installation
     staged.mkdir(parents=True)

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters import packages
+from converters import formats, packages
 from converters.cli import terminal
 from converters.cli.arguments import UsageError, add_output_options, dynamic_axis, input_spec
 from converters.errors import ConversionError, printable
 from converters.files import check_target
-from converters.formats import FORMATS, Format
+from converters.formats import Format
 from converters.graph.names import module_name
 from converters.options import LoadOptions
 
@@ -30,7 +30,7 @@ _TARGETS = {
 
 def add(commands: Any) -> None:
     """Adds the commands to the parser."""
-    for row in FORMATS:
+    for row in formats.FORMATS:
         for kind in _TARGETS:
             if row.word and row.word != kind:
                 _add(commands, row, kind)
@@ -76,12 +76,13 @@ def _add(commands: Any, row: Format, kind: str) -> None:
         command.add_argument(
             "--dtype", choices=("float32", "float64"), help="float64 keeps the file's doubles, which otherwise become float32"
         )
+    if "fillers" in row.options:
+        command.add_argument("--allow-fillers", action="store_true", help="layers without stored weights get what their fillers say")
     add_output_options(command, "result")
     command.set_defaults(run=_convert, format=row, kind=kind)
 
 
 def _convert(asked: argparse.Namespace) -> int:
-    from converters import formats
     from converters.verification.torchfile import read_again
 
     begun = time.perf_counter()
@@ -152,6 +153,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         factory=getattr(asked, "model", None),
         plugin=asked.plugin,
         trust=asked.trust,
+        fillers=getattr(asked, "allow_fillers", False),
         dtype=getattr(asked, "dtype", None),
         notify=terminal.say,
     )

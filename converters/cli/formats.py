@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
 
 
 def _formats(asked: argparse.Namespace) -> int:
-    from converters.formats import FORMATS
+    from converters import formats
 
     rows = [
         {
@@ -25,7 +25,7 @@ def _formats(asked: argparse.Namespace) -> int:
             "files": {role.name: role.help for role in row.files},
             "commands": [f"{row.word}2{kind}" for kind in ("torch", "onnx") if row.word and row.word != kind] or ["strip-to-weights"],
         }
-        for row in FORMATS
+        for row in formats.FORMATS
     ]
     if asked.json:
         terminal.tell_json(rows)

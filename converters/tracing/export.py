@@ -66,7 +66,7 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
             module = run_script(path, trust=options.trust, notify=options.notify)
         else:
             module = _whole(checkpoint, file, options, code)
-        return export_module(module, options.shapes, file, options.dynamic)
+        return export_module(module, options.shapes, file, options.dynamic, options.dtypes)
 
 
 def _tell(options: LoadOptions, line: str) -> None:
@@ -143,18 +143,27 @@ def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
 
 
 def export_module(
-    module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str, dynamic: Mapping[tuple[str, int], str] | None = None
+    module: torch.nn.Module,
+    inputs: Mapping[str, Sequence[int]],
+    file: str,
+    dynamic: Mapping[tuple[str, int], str] | None = None,
+    dtypes: Mapping[str, str] | None = None,
 ) -> onnx_ir.Model:
     """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can.
 
-    file: where the module comes from, for messages. dynamic: labels of axes that stay open besides the first. Raises ConversionError.
+    file: where the module comes from, for messages. dynamic: labels of axes that stay open besides the first. dtypes: the types
+    of inputs that aren't the weights'. Raises ConversionError.
     """
     with about(file):
-        return _export(module, inputs, file, dynamic or {})
+        return _export(module, inputs, file, dynamic or {}, dtypes or {})
 
 
 def _export(
-    module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str, dynamic: Mapping[tuple[str, int], str]
+    module: torch.nn.Module,
+    inputs: Mapping[str, Sequence[int]],
+    file: str,
+    dynamic: Mapping[tuple[str, int], str],
+    dtypes: Mapping[str, str],
 ) -> onnx_ir.Model:
     import torch
 
@@ -162,12 +171,16 @@ def _export(
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     names, shapes = _arguments(module, inputs, file)
-    dtype = next((p.dtype for p in [*module.parameters(), *module.buffers()] if p.is_floating_point()), torch.float32)
+    usual = next((p.dtype for p in [*module.parameters(), *module.buffers()] if p.is_floating_point()), torch.float32)
+    types = [
+        getattr(torch, word) if (word := dtypes.get(name) or (dtypes.get("") if len(names) == 1 else None)) else usual for name in names
+    ]
     problem: Exception | None = None
     for symbolic in (True, False):
         if symbolic and not all(shapes):
             continue
-        arrays = [_sample([max(shape[0], 2), *shape[1:]] if symbolic else shape, dtype) for shape in shapes]
+        samples = [[max(shape[0], 2), *shape[1:]] if symbolic else shape for shape in shapes]
+        arrays = [_sample(shape, dtype) for shape, dtype in zip(samples, types, strict=True)]
         try:
             with torch.no_grad():
                 expected = module(*arrays)
@@ -212,8 +225,10 @@ def _line(problem: BaseException | None) -> str:
 def _sample(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     import torch
 
-    array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(np.float32)
-    return torch.from_numpy(array).to(dtype)
+    generator = np.random.default_rng(0)
+    if not dtype.is_floating_point:  # 0 and 1 are indices of any table
+        return torch.from_numpy(generator.integers(0, 2, tuple(shape))).to(dtype)
+    return torch.from_numpy(generator.standard_normal(tuple(shape)).astype(np.float32)).to(dtype)
 
 
 def _arguments(module: torch.nn.Module, inputs: Mapping[str, Sequence[int]], file: str) -> tuple[list[str], list[list[int]]]:

@@ -126,7 +126,7 @@ class Plan:
             shapes[target] = _checked(target, given[""])
             unshaped = [node for node in unshaped if node.name != target]
         if unshaped:
-            raise self._unshaped(unshaped)
+            raise self._unshaped(unshaped, [name for name in given if name in self.stored])
         return {node.name: shapes[node.name] for node in self.variables if node.name in shapes}
 
     def _only_input(self, unshaped: Sequence[Node], shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -159,13 +159,14 @@ class Plan:
             hint=f"is it the file that belongs to {self.symbol.base}? (it holds {_names(self.params)})",
         )
 
-    def _unshaped(self, nodes: Sequence[Node]) -> ConversionError:
+    def _unshaped(self, nodes: Sequence[Node], parameters: Sequence[str]) -> ConversionError:
         wanted = [printable(node.name) for node in nodes]
         example = self._example_shape(nodes[0])
         return ConversionError(
             f"an MXNet symbol doesn't say the shapes of its inputs: give them for {', '.join(map(repr, wanted))}: "
             f"inputs={{'{wanted[0]}': {example}}}, or --input {wanted[0]}={'x'.join(map(str, example))}",
             path=self.symbol.path,
+            hint=f"'{printable(parameters[0])}', for which one is given, is a parameter in {self.params.base}" if parameters else None,
         )
 
     def _example_shape(self, node: Node) -> tuple[int, ...]:

@@ -202,3 +202,11 @@ def test_float_bits_are_kept(tmp_path: Path) -> None:
     bits = struct.pack("<4I", 0x7FC00001, 0x00000001, 0xFF800000, 0x80000000)
     (stored,) = read(tmp_path, layer("a", "", [chunk(7, chunk(1, b"\x04")) + chunk(5, bits)]))
     assert stored.blobs[0].array().tobytes() == bits
+
+
+def test_an_empty_array_of_an_impossible_shape(tmp_path: Path) -> None:
+    shape = chunk(7, chunk(1, varint(0) + varint(1 << 62)))
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(layer("a", "", [shape]))
+    with pytest.raises(FormatError, match="impossible shape"):
+        load_weights(path)
