@@ -15,8 +15,12 @@ from tests.writers.tools import TOOLS, try_tool, written
 
 EVERY = 1 if os.environ.get("CONVERTERS_SWEEP") else 50
 
+BOXES = "how many boxes are left is seen in the data"
+REGIONS = "where a region begins and ends is seen in the data"
 LOOP = "its recurrent layer takes its activations as functions, which TorchScript doesn't know"
 REFUSED = {
+    "export": {"mxnet-box_nms": BOXES, "mxnet-multibox_detection": BOXES, "mxnet-roipooling_scale": REGIONS},
+    "compile": {"mxnet-box_nms": BOXES, "mxnet-multibox_detection": BOXES, "mxnet-roipooling_scale": REGIONS},
     "script": {
         "mxnet-net_crnn_ocr": LOOP,
         "mxnet-rnn_gru_2l": LOOP,

@@ -24,7 +24,7 @@ from converters.options import LoadOptions
 from converters.readers.onnx.keys import rename_initializers
 from converters.readers.onnx.operators import OPERATORS, Operator
 from converters.readers.onnx.tensors import Folder, check_tensor, read_tensor
-from converters.readers.onnx.wire import Place, take_apart
+from converters.readers.onnx.wire import Place, split_tensors
 
 OLDEST_OPSET = 6
 _EXPANSION_LIMIT = 200_000
@@ -39,7 +39,7 @@ def read(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     file = os.path.basename(path)
     options.no_key(path, "an ONNX file")
     view = map_file(path)
-    light, places = take_apart(view, file)
+    light, places = split_tensors(view, file)
     try:
         proto = onnx.ModelProto.FromString(light)
     except (google.protobuf.message.DecodeError, RuntimeError) as problem:
@@ -82,22 +82,22 @@ def build(
     except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as problem:
         raise FormatError(f"{file}: not a valid ONNX model: {_first_line(problem)}") from problem
     attach(model, tensors)
-    settle(model, file)
+    prepare(model, file)
     return model
 
 
 def from_model(model: ir.Model, file: str) -> ir.Model:
     """Another exporter's graph as one of ours: functions written out, types and shapes inferred. Its tensors are kept as they are."""
     made = rewrite(model, lambda proto: _write_out_functions(proto, file))
-    settle(made, file)
+    prepare(made, file)
     return made
 
 
-def settle(model: ir.Model, file: str) -> None:
+def prepare(model: ir.Model, file: str) -> None:
     """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
     tidy(model)
     _note_sources(model, file)
-    _settle_constants(model)
+    _separate_constants(model)
     remove_unused(model)
     rename_initializers(model)
     order_initializers(model)
@@ -281,7 +281,7 @@ def _note_sources(model: ir.Model, file: str) -> None:
         note_source(node, Source(file, "operator", name, node.op_type))
 
 
-def _settle_constants(model: ir.Model) -> None:
+def _separate_constants(model: ir.Model) -> None:
     """Small integers and scalars are constants; large Constant nodes are initializers. So the state_dict holds what was learnt."""
     graph = model.graph
     for node in list(graph):
@@ -295,7 +295,7 @@ def _settle_constants(model: ir.Model) -> None:
                 output.replace_all_uses_with(value)
                 graph.remove(node, safe=True)
                 graph.register_initializer(value)
-    settled: list[ir.Node] = []
+    constants: list[ir.Node] = []
     for name, value in list(graph.initializers.items()):
         const = value.const_value
         if const is None or value.is_graph_output() or not _is_setting(value, const):
@@ -303,10 +303,10 @@ def _settle_constants(model: ir.Model) -> None:
         del graph.initializers[name]
         output = ir.Value(name=name, shape=ir.Shape(const.shape.numpy()), type=ir.TensorType(const.dtype), const_value=const)
         value.replace_all_uses_with(output)
-        settled.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", const)], outputs=[output], name=f"{name}_constant"))
+        constants.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", const)], outputs=[output], name=f"{name}_constant"))
     first = next(iter(graph), None)
-    if first is not None and settled:
-        graph.insert_before(first, settled)
+    if first is not None and constants:
+        graph.insert_before(first, constants)
 
 
 def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:

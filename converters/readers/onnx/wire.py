@@ -82,7 +82,7 @@ def _field(number: int, parts: list[bytes | memoryview]) -> list[bytes | memoryv
     return [bytes(head), *parts]
 
 
-def take_apart(view: memoryview, file: str) -> tuple[bytes, list[Place | None]]:
+def split_tensors(view: memoryview, file: str) -> tuple[bytes, list[Place | None]]:
     """The model without the data of its large initializers, and where that data lies, per initializer."""
     places: list[Place | None] = []
     light: list[bytes | memoryview] = []

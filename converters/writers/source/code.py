@@ -65,10 +65,10 @@ class Statement:
         return used("\n".join((*self.before, self.text)))
 
 
-class Code:
+class Body:
     """The statements of one forward, or of a function inside it (`outer`), which shares its variables."""
 
-    def __init__(self, reserved: Iterable[str], outer: Code | None = None) -> None:
+    def __init__(self, reserved: Iterable[str], outer: Body | None = None) -> None:
         self.reserved = set(reserved)
         self.variables: list[Variable] = [] if outer is None else outer.variables
         self.depth: int = 0 if outer is None else outer.depth + 1
@@ -87,7 +87,7 @@ class Code:
         self.statements.append(Statement([self._of(token) for token in tokens], text, self.origin, tuple(before)))
         return tokens
 
-    def let(self, text: str, *, hint: str = "", kind: str = "tensor", name: str = "") -> str:
+    def assign(self, text: str, *, hint: str = "", kind: str = "tensor", name: str = "") -> str:
         """Writes `variable = text`; returns the variable's token."""
         token = self.variable(hint, kind, name)
         self.statements.append(Statement([self._of(token)], text, self.origin))

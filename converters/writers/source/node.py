@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from converters.errors import printable
 from converters.registry import Registry
-from converters.writers.source.code import Code, Size, number
+from converters.writers.source.code import Body, Size, number
 from converters.writers.source.dtypes import FLOATS, UnwritableError, torch_dtype
 
 Written = str | list[str] | NDArray[Any]
@@ -53,7 +53,7 @@ class Forward(Protocol):
     """What a node asks of the forward that it becomes part of; converters.writers.source.writer.Writer is one."""
 
     opset: int
-    code: Code
+    body: Body
     functions: set[str]
 
     def tensor(self, value: ir.Value) -> str:
@@ -252,17 +252,17 @@ class Node:
 
     # -- the forward -------------------------------------------------------------------------------------------------
 
-    def let(self, text: str, hint: str = "") -> str:
+    def assign(self, text: str, hint: str = "") -> str:
         """Writes a statement of its own before the result's; returns its variable."""
-        return self._forward.code.let(text, hint=hint)
+        return self._forward.body.assign(text, hint=hint)
 
     def unpack(self, text: str, count: int) -> list[str]:
         """Writes `a, b = text`; returns the variables."""
-        return self._forward.code.unpack(text, [""] * count)
+        return self._forward.body.unpack(text, [""] * count)
 
     def size(self, text: str, hint: str = "size") -> Size:
         """Writes `size = text`, a Python int >= 0."""
-        return Size(self._forward.code.let(text, hint=hint, kind="int"))
+        return Size(self._forward.body.assign(text, hint=hint, kind="int"))
 
     def function(self, name: str) -> str:
         """Puts a function of converters/writers/source/prelude into the file; returns its name."""
@@ -293,7 +293,7 @@ class Node:
 
     def call(self, before: Sequence[str], text: str) -> list[str]:
         """Writes the lines of inner functions, then the call of them; returns the outputs' variables."""
-        return self._forward.code.call(before, text, self.outputs)
+        return self._forward.body.call(before, text, self.outputs)
 
     def transposes_parameter(self, node: ir.Node) -> bool:
         """Whether a Transpose turns a matrix of the state_dict round."""

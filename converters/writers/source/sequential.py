@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from converters.writers.source.code import REF_CLOSE, REF_OPEN, TOKEN, Code, Statement, used
+from converters.writers.source.code import REF_CLOSE, REF_OPEN, TOKEN, Body, Statement, used
 from converters.writers.source.modules import Modules, is_index
 
 _DEEPEST = 30
@@ -56,7 +56,6 @@ _LAYER_CALL = re.compile(rf"({REF_OPEN}[0-9]+{REF_CLOSE})\({TOKEN.pattern}\)")
 class Link:
     """A statement that is one layer. path: where it is in the tree of modules. build: its constructor."""
 
-    position: int
     statement: Statement
     path: str
     build: str
@@ -77,30 +76,47 @@ class Link:
         return tuple(int(part) for part in parts) if all(map(is_index, parts)) else ()
 
 
-def fold(code: Code, modules: Modules, results: Sequence[str]) -> None:
+def fold(body: Body, modules: Modules, results: Sequence[str]) -> None:
     """Makes every container that is a chain an nn.Sequential, the outermost first, and its statements one."""
-    uses = Counter(number for statement in code.statements for number in statement.used)
+    uses = Counter(number for statement in body.statements for number in statement.used)
     uses.update(used(" ".join(results)))
-    links = {position: link for position, statement in enumerate(code.statements) if (link := _link(position, statement, modules))}
-    paths = {statement.origin.path for statement in code.statements} | {link.path for link in links.values()}
-    for container in _containers(paths):
-        if any(_is_under(container, folded) for folded in modules.sequences):
+    links = {id(statement): link for statement in body.statements if (link := _link(statement, modules))}
+    inside: dict[str, list[Statement]] = {}
+    for statement in body.statements:
+        path = links[id(statement)].path if id(statement) in links else statement.origin.path
+        for container in _containers_of(path):
+            inside.setdefault(container, []).append(statement)
+    dropped: set[int] = set()
+    for container in sorted(inside, key=lambda path: (path.count(".") if path else -1, path)):
+        chain = [links[id(statement)] for statement in inside[container] if id(statement) in links]
+        if any(above in modules.sequences for above in _containers_of(container)) or len(chain) != len(inside[container]):
             continue
-        members = [p for p, s in enumerate(code.statements) if _is_under(links[p].path if p in links else s.origin.path, container)]
-        chain = [links[p] for p in members if p in links]
-        if len(chain) != len(members) or not _is_chain(chain, container, uses, modules):
+        if not _is_chain(chain, container, uses, modules):
             continue
         modules.sequences[container] = {link.path: link.build for link in chain}
-        first, last = chain[0].statement, chain[-1].statement
-        token = TOKEN.search(first.text)
+        token = TOKEN.search(chain[0].statement.text)
         assert token is not None
+        last = chain[-1].statement
         last.text = f"{modules.ref(container)}({token[0]})" if container else token[0]
         last.is_loop = not container
-        dropped = {id(link.statement) for link in chain[:-1]}
-        code.statements = [statement for statement in code.statements if id(statement) not in dropped]
-        links = {p: link for p, s in enumerate(code.statements) if (link := _link(p, s, modules))}
+        dropped.update(id(link.statement) for link in chain[:-1])
+    body.statements = [statement for statement in body.statements if id(statement) not in dropped]
+    single = {path: statements[0] for path, statements in _by_path(body).items() if len(statements) == 1}
+    alone = {path: links[id(statement)] for path, statement in single.items() if id(statement) in links}
     for container, numbers in _lists(modules).items():
-        _complete(container, numbers, code, links, modules)
+        _complete(container, numbers, inside, alone, modules)
+
+
+def _by_path(body: Body) -> dict[str, list[Statement]]:
+    found: dict[str, list[Statement]] = {}
+    for statement in body.statements:
+        found.setdefault(statement.origin.path, []).append(statement)
+    return found
+
+
+def _containers_of(path: str) -> list[str]:
+    """The paths above one, the outermost first: `4.0.1` is in the model itself, `4` and `4.0`."""
+    return ["", *(path[:at] for at in range(len(path)) if path[at] == ".")] if path else []
 
 
 def _lists(modules: Modules) -> dict[str, set[int]]:
@@ -110,31 +126,28 @@ def _lists(modules: Modules) -> dict[str, set[int]]:
         parts = path.split(".") if path else []
         for n, part in enumerate(parts):
             children.setdefault(".".join(parts[:n]), set()).add(part)
-    free = (c for c in children if not any(c == chain or _is_under(c, chain) for chain in modules.sequences))
+    free = (c for c in children if not any(above in modules.sequences for above in [*_containers_of(c), c]))
     return {c: {int(name) for name in children[c]} for c in free if all(map(is_index, children[c]))}
 
 
-def _complete(container: str, numbers: set[int], code: Code, links: dict[int, Link], modules: Modules) -> None:
+def _complete(container: str, numbers: set[int], inside: dict[str, list[Statement]], alone: dict[str, Link], modules: Modules) -> None:
     """Gives a list of layers those without parameters too, where each of them is one layer, so that its numbers have no gaps."""
-    ends = max(numbers) + 1
-    if ends > 2 * len(numbers) + _SPARE:
+    if max(numbers) + 1 > 2 * len(numbers) + _SPARE:
         return
-    found: dict[int, Link | None] = {}
+    written = {_child(statement.origin.path, container) for statement in inside.get(container, ())}
+    found: dict[str, Link | None] = {}
     number = 0
     while True:
         path = f"{container}.{number}" if container else str(number)
-        inside = [p for p, s in enumerate(code.statements) if s.origin.path == path or _is_under(s.origin.path, path)]
-        only = links.get(inside[0]) if len(inside) == 1 else None
-        is_layer = only is not None and only.path == path
-        if number >= ends and not is_layer:
-            break
+        link = alone.get(path) if path not in inside else None
         if number not in numbers:
-            if inside and not is_layer:
-                return
-            found[number] = only
+            if link is None and (number > max(numbers) or path in written):
+                break
+            found[path] = link
         number += 1
-    for number, link in found.items():
-        path = f"{container}.{number}" if container else str(number)
+    if number <= max(numbers):
+        return  # a gap that no layer fills
+    for path, link in found.items():
         modules.others[path] = link.build if link else "nn.Identity()"
         if link:
             token = TOKEN.search(link.statement.text)
@@ -142,10 +155,11 @@ def _complete(container: str, numbers: set[int], code: Code, links: dict[int, Li
             link.statement.text = f"{modules.ref(path)}({token[0]})"
 
 
-def _containers(paths: set[str]) -> Iterator[str]:
-    """Paths that have numbered layers, the outermost first."""
-    found = {path[:at] for path in paths for at in range(len(path)) if path[at] == "."} | ({""} if any(paths) else set())
-    yield from sorted(found, key=lambda path: (path.count(".") if path else -1, path))
+def _child(path: str, container: str) -> str:
+    """The path of the layer of a container that a path is, or is in."""
+    start = len(container) + 1 if container else 0
+    end = path.find(".", start)
+    return path if end < 0 else path[:end]
 
 
 def _is_under(path: str, container: str) -> bool:
@@ -153,10 +167,10 @@ def _is_under(path: str, container: str) -> bool:
 
 
 def _is_chain(chain: list[Link], container: str, uses: Counter[int], modules: Modules) -> bool:
-    if len(chain) < 2:
+    if len(chain) < 2 or any(link.path.count(".") - container.count(".") > _DEEPEST for link in chain):
         return False
     places = [link.numbers(container) for link in chain]
-    if not all(places) or any(len(place) > _DEEPEST for place in places):
+    if not all(places):
         return False
     for before, after in itertools.pairwise(places):
         if not before < after or after[: len(before)] == before:
@@ -173,19 +187,19 @@ def _is_chain(chain: list[Link], container: str, uses: Counter[int], modules: Mo
     return all(key.rpartition(".")[0] in own for key in modules.used if _is_under(key.rpartition(".")[0], container))
 
 
-def _link(position: int, statement: Statement, modules: Modules) -> Link | None:
+def _link(statement: Statement, modules: Modules) -> Link | None:
     """The statement as a layer: a call of one, or of a function that is one."""
     if len(statement.targets) != 1 or statement.targets[0].kind != "tensor" or statement.before or statement.is_loop:
         return None
     called = _LAYER_CALL.fullmatch(statement.text)
     if called:
         path, build = modules.layer_of(called[1])
-        return Link(position, statement, path, build) if build and statement.origin.path in ("", path) else None
+        return Link(statement, path, build) if build and statement.origin.path in ("", path) else None
     build = layer_of(statement.text)
     path = statement.origin.path
     if not build or not path or any(key.startswith(f"{path}.") for key in modules.used):
         return None
-    return Link(position, statement, path, build)
+    return Link(statement, path, build)
 
 
 def layer_of(text: str) -> str:

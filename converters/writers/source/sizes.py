@@ -40,10 +40,10 @@ def fold(node: ir.Node, known: Known, opset: int) -> list[Array] | None:
     outputs = result if isinstance(result, list) else [result]
     if len(outputs) != len(node.outputs) or any(o.size > _LIMIT for o in outputs):
         return None
-    return [_settle(output, value.dtype) for output, value in zip(outputs, node.outputs, strict=True)]
+    return [_as_numbers(output, value.dtype) for output, value in zip(outputs, node.outputs, strict=True)]
 
 
-def _settle(array: Array, dtype: ir.DataType | None) -> Array:
+def _as_numbers(array: Array, dtype: ir.DataType | None) -> Array:
     """Object arrays without a Size become numbers again."""
     array = np.asarray(array)
     if array.dtype != object:

@@ -25,7 +25,7 @@ from converters.graph.names import mend_names
 from converters.graph.provenance import SOURCE, path_of, source_of
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
-from converters.writers.source.code import TOKEN, Code, Origin, comment, literal, nesting_limit
+from converters.writers.source.code import TOKEN, Body, Origin, comment, literal, nesting_limit
 from converters.writers.source.dtypes import UnwritableError, torch_dtype
 from converters.writers.source.file import RESERVED, ModuleText, all_functions, class_name_of, file_text
 from converters.writers.source.modules import Modules
@@ -137,7 +137,7 @@ class Writer:
         self._tensors: dict[ir.Value, str] = {}
         self._text = ""
         self._inner_names: set[str] = set()
-        self.code = Code(RESERVED | {"layer", self.class_name} | set(all_functions()) | set(keyword.kwlist))
+        self.body = Body(RESERVED | {"layer", self.class_name} | set(all_functions()) | set(keyword.kwlist))
         self._arguments = self._read_inputs()
 
     # -- what values are ---------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class Writer:
         if value in self._known:
             known = self._known[value]
             if known.dtype == object:
-                return self.code.let(f"torch.tensor({literal(known)}, dtype=torch.int64, device={self.device()})")
+                return self.body.assign(f"torch.tensor({literal(known)}, dtype=torch.int64, device={self.device()})")
             return self.constant(known)
         raise UnwritableError(f"input {printable(value.name)!r} is computed by nothing")
 
@@ -201,9 +201,9 @@ class Writer:
             self._write_nodes()
             try:
                 results = [self.tensor(value) for value in self.model.graph.outputs]
-                self.code.drop_dead(results)
-                sequential.fold(self.code, self.modules, results)
-                self._text = self._file(self.code.lines(results, self._arguments))
+                self.body.drop_dead(results)
+                sequential.fold(self.body, self.modules, results)
+                self._text = self._file(self.body.lines(results, self._arguments))
             except UnwritableError as problem:
                 raise UnsupportedError(f"the model has no PyTorch source: {problem}") from problem
         return self._text
@@ -214,33 +214,33 @@ class Writer:
         arguments = []
         for value in inputs:
             name = names[str(value.name)]
-            while name in self.code.reserved:
+            while name in self.body.reserved:
                 name += "_"
-            token = self.code.variable(name, "argument")
+            token = self.body.variable(name, "argument")
             self._tensors[value] = token
             arguments.append(token)
         return arguments
 
     def branch(self, name: str, graph: ir.Graph) -> list[str]:
         """A subgraph as the lines of a function inside the forward; its inputs are the function's arguments."""
-        if self.code.depth >= nesting_limit():
+        if self.body.depth >= nesting_limit():
             raise UnwritableError("subgraphs in subgraphs in subgraphs")
-        outer = self.code
+        outer = self.body
         names = {outer.variables[int(token[1:-1])].hint for token in self._arguments}
-        self.code = Code(outer.reserved | names, outer)
+        self.body = Body(outer.reserved | names, outer)
         try:
             arguments = []
             for number, value in enumerate(graph.inputs):
-                token = self.code.variable(f"{'inner_' * self.code.depth}input{number}", "argument")
+                token = self.body.variable(f"{'inner_' * self.body.depth}input{number}", "argument")
                 self._tensors[value] = token
                 arguments.append(token)
             self._write_nodes(graph)
             results = [self.tensor(value) for value in graph.outputs]
-            self.code.drop_dead(results)
-            lines = self.code.lines(results, arguments, unpack_always=True)
-            header = ", ".join(self.code.variables[int(token[1:-1])].hint for token in arguments)
+            self.body.drop_dead(results)
+            lines = self.body.lines(results, arguments, unpack_always=True)
+            header = ", ".join(self.body.variables[int(token[1:-1])].hint for token in arguments)
         finally:
-            self.code = outer
+            self.body = outer
         return [f"def {name}({header}):", *(f"    {line}" for line in lines)]
 
     def inline(self, graph: ir.Graph) -> list[str]:
@@ -265,7 +265,7 @@ class Writer:
                 )
                 problems.append(f"{_describe(node)}: {words}")
                 for value in node.outputs:
-                    self._tensors[value] = self.code.variable()
+                    self._tensors[value] = self.body.variable()
         if problems and graph is not None:
             raise UnwritableError("; ".join(problems[:5]))
         if problems:
@@ -286,17 +286,17 @@ class Writer:
         if node.domain in ("", "ai.onnx"):
             check_attributes(node, self.opset)
         unsigned = check_types(node, writes.facts(key))
-        self.code.origin = Origin(comment(source_of(node)), path_of(node))
+        self.body.origin = Origin(comment(source_of(node)), path_of(node))
         written = self._widened(node, key, unsigned) if unsigned else writes[key](Node(self, node))
         if isinstance(written, np.ndarray):
             self._known[node.outputs[0]] = written
         elif isinstance(written, str) and len(node.outputs) > 1:
-            tokens = self.code.unpack(written, [_variable_name(node, value) for value in node.outputs])
+            tokens = self.body.unpack(written, [_variable_name(node, value) for value in node.outputs])
             self._tensors.update(zip(node.outputs, tokens, strict=True))
         else:
             for value, expression in zip(node.outputs, [written] if isinstance(written, str) else written, strict=False):
                 is_variable = TOKEN.fullmatch(expression) is not None
-                self._tensors[value] = expression if is_variable else self.code.let(expression, name=_variable_name(node, value))
+                self._tensors[value] = expression if is_variable else self.body.assign(expression, name=_variable_name(node, value))
 
     def _widened(self, node: ir.Node, key: str, unsigned: set[ir.Value]) -> list[str]:
         """An operator on unsigned integers that PyTorch only stores: computed in int64, which wraps round at the same places."""
@@ -310,7 +310,7 @@ class Writer:
             raise UnwritableError("of unsigned integers")
         parts = [written] if isinstance(written, str) else written
         if isinstance(written, str) and len(node.outputs) > 1:
-            parts = self.code.unpack(written, [""] * len(node.outputs))
+            parts = self.body.unpack(written, [""] * len(node.outputs))
         return [
             f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in STORED_UNSIGNED else part
             for value, part in zip(node.outputs, parts, strict=False)
@@ -322,7 +322,7 @@ class Writer:
             name=self.class_name,
             base=self.modules.base(),
             init=self.modules.lines() + self._constant_lines,
-            arguments=[self.code.variables[int(token[1:-1])].hint for token in self._arguments],
+            arguments=[self.body.variables[int(token[1:-1])].hint for token in self._arguments],
             outputs=len(self.model.graph.outputs),
             forward=[self.modules.resolve(line) for line in forward],
         )

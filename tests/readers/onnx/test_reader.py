@@ -14,7 +14,7 @@ from converters.errors import ConversionError, FormatError, UnsupportedError
 from converters.graph.provenance import ORIGINAL_NAME
 from converters.options import LoadOptions
 from converters.readers.onnx import load
-from converters.readers.onnx.wire import take_apart
+from converters.readers.onnx.wire import split_tensors
 from converters.writers.source.writer import to_module, write_source
 
 RNG = np.random.default_rng(1)
@@ -212,7 +212,7 @@ def test_every_changed_byte_is_refused_or_read(tmp_path):
 @pytest.mark.parametrize("data", [b"\x08", b"\x08\xff", b"\xff" * 40, b"\x3a\xff\xff\xff\xff\x0f", b"\x08\x07\x3b"])
 def test_no_protobuf_at_all(data):
     with pytest.raises(FormatError, match=r"m\.onnx"):
-        take_apart(memoryview(data), "m.onnx")
+        split_tensors(memoryview(data), "m.onnx")
 
 
 def function_model(bodies, calls):

@@ -127,9 +127,9 @@ def _softmax(name: str) -> None:
         if n.opset < 13:
             rank = n.known_rank()
             if axis % max(rank, 1) != rank - 1:  # the older operator works on (product of dims before axis, product of the rest)
-                shape = n.let(f"{n[0]}.shape")
+                shape = n.assign(f"{n[0]}.shape")
                 start = axis % rank
-                flat = n.let(f"{n[0]}.flatten({start})")
+                flat = n.assign(f"{n[0]}.flatten({start})")
                 return f"F.{name}({flat}, {start}).reshape({shape})"
         return f"F.{name}({n[0]}, {axis})"
 
@@ -147,8 +147,8 @@ def hardmax(n: Node) -> str:
     axis = n.attr("axis", -1 if n.opset >= 13 else 1)
     if n.opset < 13:
         start = axis % max(n.known_rank(), 1)
-        shape = n.let(f"{n[0]}.shape")
-        x = n.let(f"{n[0]}.flatten({start})")
+        shape = n.assign(f"{n[0]}.shape")
+        x = n.assign(f"{n[0]}.flatten({start})")
         return f"torch.zeros_like({x}).scatter({start}, {x}.argmax({start}, keepdim=True), 1).reshape({shape})"
     return f"torch.zeros_like({n[0]}).scatter({axis}, {n[0]}.argmax({axis}, keepdim=True), 1)"
 

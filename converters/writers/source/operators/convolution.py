@@ -52,7 +52,7 @@ def conv(n: Node) -> str:
         pads = same_pads(n, kernel, strides, dilations, mode)
     x = n[0]
     if pads[:dims] != pads[dims:] or min(pads, default=0) < 0:
-        x = n.let(f"F.pad({x}, {spatial_pads(pads)})")
+        x = n.assign(f"F.pad({x}, {spatial_pads(pads)})")
         pads = [0] * 2 * dims
     shared = {
         "stride": None if strides == [1] * dims else pair(strides),

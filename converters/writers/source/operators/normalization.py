@@ -66,8 +66,8 @@ def layer_normalization(n: Node) -> list[str]:
                     return [f"{layer}({n[0]})"]
                 return [f"F.layer_norm({arguments(n[0], tuple(weight), n[1], *([n[2]] if n.has(2) else []), eps=_eps(n))})"]
     axes = tuple(range(axis, rank))
-    mean = n.let(f"{n[0]}.mean({axes}, keepdim=True)")
-    deviation = n.let(f"1 / (({n[0]} - {mean}).square().mean({axes}, keepdim=True) + {_eps(n)}).sqrt()")
+    mean = n.assign(f"{n[0]}.mean({axes}, keepdim=True)")
+    deviation = n.assign(f"1 / (({n[0]} - {mean}).square().mean({axes}, keepdim=True) + {_eps(n)}).sqrt()")
     result = f"({n[0]} - {mean}) * {deviation} * {n[1]}" + (f" + {n[2]}" if n.has(2) else "")
     return [result, mean, deviation]
 
@@ -86,7 +86,7 @@ def group_normalization(n: Node) -> str:
     groups = int(n.attr("num_groups"))
     if n.opset >= 21:
         return f"F.group_norm({n[0]}, {groups}, {n[1]}, {n[2]}, {_eps(n)})"
-    per = n.let(f"{n[0]}.shape[1] // {groups}")
+    per = n.assign(f"{n[0]}.shape[1] // {groups}")
     return f"F.group_norm({n[0]}, {groups}, {n[1]}.repeat_interleave({per}), {n[2]}.repeat_interleave({per}), {_eps(n)})"
 
 
@@ -94,7 +94,7 @@ def group_normalization(n: Node) -> str:
 def mean_variance_normalization(n: Node) -> str:
     """(x - mean) / (deviation + 1e-9)."""
     axes = tuple(n.attr("axes", (0, 2, 3)))
-    centred = n.let(f"{n[0]} - {n[0]}.mean({axes}, keepdim=True)")
+    centred = n.assign(f"{n[0]} - {n[0]}.mean({axes}, keepdim=True)")
     return f"{centred} / ({centred}.square().mean({axes}, keepdim=True).sqrt() + 1e-9)"
 
 
@@ -102,5 +102,5 @@ def mean_variance_normalization(n: Node) -> str:
 def lp_normalization(n: Node) -> str:
     """x / norm(x) along an axis; zero where the norm is zero."""
     p, axis = n.attr("p", 2), n.attr("axis", -1)
-    norm = n.let(f"{n[0]}.norm({p}, {axis}, keepdim=True)")
+    norm = n.assign(f"{n[0]}.norm({p}, {axis}, keepdim=True)")
     return f"torch.where({norm} == 0, 0, {n[0]} / {norm})"
