@@ -100,4 +100,5 @@ def test_the_command_says_so(tmp_path, capsys, monkeypatch):
     tensors._obj[b"modules"][1.0]._obj[b"weight"] += 1
     monkeypatch.setattr(torchfile, "load", lambda *_, **__: tensors)
     assert main([*words, "--force"]) == 1
-    assert "NOT EQUAL: torchfile reads 1 tensors of digits.t7 otherwise: modules.1.weight" in capsys.readouterr().err
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "NOT EQUAL: torchfile reads 1 tensors of digits.t7 otherwise: modules.1.weight" in error
