@@ -149,6 +149,7 @@ ROWS = [
     Row("Clip", [SPECIAL[:9], K(np.float32(0))], (19, 10), {}, lambda x: np.maximum(x, 0)),
     Row("Clip", [SPECIAL[:9], None, K(np.float32(1))], (19, 10), {}, lambda x: np.minimum(x, 1)),
     Row("Clip", [X4, np.array(-0.5, np.float32), np.array(0.5, np.float32)], (19, 9), {}, lambda x, a, b: np.clip(x, a, b)),
+    Row("Clip", [X4, K(np.float32(0.5)), K(np.float32(-0.5))], (19, 9), {}, lambda x: np.full_like(x, -0.5)),
     Row("Clip", [X4], (10, 11), {"min": -0.5, "max": 0.5}, lambda x: np.clip(x, -0.5, 0.5)),
     *(Row("Relu", [x], (19, to), {}, lambda x: np.maximum(x, 0)) for x in (I64, SMALL, whole(4, dtype=np.int32)) for to in (13, 11)),
     Row("HardSwish", [X4], (19, 13), {}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
@@ -290,6 +291,8 @@ ROWS = [
     Row("QuantizeLinear", [X4, K(np.float32(0.1)), K(np.uint8(3))], (19, 10), {"axis": 0}),
     Row("DequantizeLinear", [whole(3, 4, low=0, dtype=np.uint8), K(np.float32(0.1)), K(np.uint8(3))], (19, 10), {},
         lambda x: (x.astype(np.float32) - 3) * np.float32(0.1)),
+    Row("DequantizeLinear", [whole(3, 4, dtype=np.int8), K(np.float32([1, 0.5, 2, 3])), K(np.int8([1, 2, 3, 0]))], (19, 12), {},
+        lambda x: (x.astype(np.float32) - [1, 2, 3, 0]) * [1, 0.5, 2, 3]),
     # resampling
     *(resize(to, (2, 3), lambda x: x.repeat(2, 2).repeat(3, 3), mode="nearest", coordinate_transformation_mode="asymmetric",
              nearest_mode="floor") for to in (9, 10, 12, 17, 18)),

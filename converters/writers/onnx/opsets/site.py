@@ -70,6 +70,8 @@ class Site:
         node = ir.Node("", op_type, inputs, given, outputs=values, name=values[0].name, metadata_props=dict(self.node.metadata_props))
         try:
             infer(node, self.opset)
+        except ValueError:
+            pass  # an input of another domain's operator, whose type nobody knows: neither does anyone know the output's
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
             raise self.refusal(f"ONNX's inference of {op_type} fails: {str(problem).strip()[:200]}") from problem
         self._insert(node)

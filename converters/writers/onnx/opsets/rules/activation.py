@@ -29,8 +29,9 @@ def softmax_before_13(g: Site, node: ir.Node) -> Answer:
 def softmax_from_13(g: Site, node: ir.Node) -> Answer:
     """All axes from one on, flattened; from set 13 on it is one axis."""
     x = g.x()
-    axis = g.axis(x, g.attribute("axis", 1))
-    if all(size == 1 for size in g.dims(x)[axis + 1 :]):
+    axis = g.attribute("axis", 1)
+    axis = g.axis(x, axis) if axis < 0 else axis
+    if x.shape is not None and all(size == 1 for size in g.dims(x)[axis + 1 :]):
         return g.again(x, axis=axis)
     flat = g.emit(node.op_type, g.emit("Flatten", x, axis=axis), axis=1)
     return g.emit("Reshape", flat, g.emit("Shape", x))
@@ -44,9 +45,9 @@ def clip_before_12(g: Site, node: ir.Node) -> Answer:
 
 @older("Clip", since=11)
 def clip_before_11(g: Site, node: ir.Node) -> Answer:
-    """Both limits as attributes; one alone (the other would be the largest float, no infinity), or computed, by Max and Min."""
+    """Both limits as attributes; one alone (the other would be the largest float, no infinity), crossed or computed, by Max and Min."""
     low, high = g.number(g.input(1)), g.number(g.input(2))
-    if low is not None and high is not None and g.dtype(g.x()) == ir.DataType.FLOAT:
+    if low is not None and high is not None and g.dtype(g.x()) == ir.DataType.FLOAT and low <= high:
         return g.emit("Clip", g.x(), min=float(low.reshape(())), max=float(high.reshape(())))
     return _limited(g)
 

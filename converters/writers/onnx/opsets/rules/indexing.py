@@ -71,11 +71,18 @@ def one_hot_before_11(g: Site, node: ir.Node) -> Answer:
 
 @older("QuantizeLinear", "DequantizeLinear", since=13)
 def quantize_before_13(g: Site, node: ir.Node) -> Answer:
-    """One scale for the whole tensor."""
-    scale = g.x(1)
-    if scale.shape is None or any(size != 1 for size in scale.shape):
+    """One scale for the whole tensor; with one per channel, dequantizing is (x - zero point) * scale."""
+    x, scale = g.x(0), g.x(1)
+    if scale.shape is not None and all(size == 1 for size in scale.shape):
+        return g.again(*node.inputs, axis=None)
+    if node.op_type == "QuantizeLinear":
         raise g.refusal("one scale per channel isn't there")
-    return g.again(*node.inputs, axis=None)
+    shape = [-1 if i == g.axis(x, g.attribute("axis", 1)) else 1 for i in range(g.rank(x))]
+    number = g.cast(x, g.dtype(scale))
+    zero = g.input(2)
+    if zero is not None:
+        number = g.emit("Sub", number, g.cast(g.emit("Reshape", zero, shape), g.dtype(scale)))
+    return g.emit("Mul", number, g.emit("Reshape", scale, shape))
 
 
 @older("ArgMax", "ArgMin", since=12)
