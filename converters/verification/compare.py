@@ -19,6 +19,7 @@ from converters.graph.provenance import source_of
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import run_torch
+from converters.verification.memory import check_memory
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -89,7 +90,8 @@ def verify(
     packages.check("torch", "onnxruntime")
     from converters.writers.onnx.writer import write_onnx
 
-    arrays = dict(inputs) if inputs is not None else random_inputs(model, seed=seed)
+    batch = check_memory(model, shapes={name: array.shape for name, array in (inputs or {}).items()})
+    arrays = dict(inputs) if inputs is not None else random_inputs(model, batch=batch, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         if onnx_path is None:
             onnx_path = Path(folder, "model.onnx")
@@ -174,7 +176,7 @@ def compare_models(first: StrPath, second: StrPath, *, seed: int = 0, tolerance:
     from converters.formats import load
 
     model, other = load([first]), load([second])
-    arrays = random_inputs(model, seed=seed)
+    arrays = random_inputs(model, batch=check_memory(model), seed=seed)
     if len(other.graph.inputs) != len(arrays):
         counts = (
             f"{len(arrays)} inputs ({', '.join(arrays)})",

@@ -69,9 +69,9 @@ class Site:
         given = [v if isinstance(v, ir.Attr) else attribute(k, v) for k, v in attributes.items() if v is not None]
         node = ir.Node("", op_type, inputs, given, outputs=values, name=values[0].name, metadata_props=dict(self.node.metadata_props))
         try:
-            infer(node, self.opset)
-        except ValueError:
-            pass  # an input of another domain's operator, whose type nobody knows: neither does anyone know the output's
+            # the type of what another domain's operator makes may be unknown, and then so is that of what is made of it
+            if all(value is None or value.dtype is not None for value in inputs):
+                infer(node, self.opset)
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
             raise self.refusal(f"ONNX's inference of {op_type} fails: {str(problem).strip()[:200]}") from problem
         self._insert(node)
