@@ -48,11 +48,11 @@ class Blob:
         if any(dim < 0 for dim in self.shape):
             raise self.error(f"has a negative dimension: {self.shape}")
         count = math.prod(self.shape)
-        if math.prod(dim for dim in self.shape if dim) > 1 << 48:  # an empty array of a shape that no array has
-            raise self.error(f"has an impossible shape: {self.shape}")
         if count != self.values.size:
             held = f"holds {self.values.size} values" if self.values.size else "holds no data"
             raise self.error(f"{held}, but its shape {self.shape} needs {count}")
+        if math.prod(dim for dim in self.shape if dim) > 1 << 48:  # an empty array of a shape that no array has
+            raise self.error(f"has an impossible shape: {self.shape}")
 
     def array(self) -> Array:
         """The values in their shape, as float32; a view wherever the file holds float32."""
