@@ -20,7 +20,9 @@ Array = np.ndarray[Any, Any]
 _PATH = 1000  # characters of a key
 
 _ROLES = ("weight", "bias", "running_mean", "running_var", "running_std", "v", "g", "diagCov", "value", "mean", "std")
-"""Fields that hold what a module has learnt or been given; all other tensors are buffers, gradients and outputs."""
+"""Fields that hold what a module has learnt or been given; all other tensors of nn's classes are buffers, gradients and outputs."""
+_STATE = ("output", "buffer", "noise", "mask", "indices", "save_mean", "save_std", "centered", "normalized", "cell", "c0", "h0")
+"""How fields begin in which classes of other packages keep what the last run left."""
 
 
 def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
@@ -34,8 +36,8 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
 def parameters(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Array]:
     """The parameters of a .t7 by name, as views of the mapped file in its own types: `4.0.1.weight` for a module in containers.
 
-    A file without a module gives all tensors in its tables, by their keys. A BatchNormalization of version 1 gives the running_var
-    that its running_std stands for. Raises ConversionError.
+    Names are the graph's: a tensor that modules share has the first one's. A file without a module gives all tensors in its tables, by
+    their keys. A BatchNormalization of version 1 gives the running_var that its running_std stands for. Raises ConversionError.
     """
     with about(path):
         return _weights(t7.read(path), options)[0]
@@ -51,18 +53,32 @@ def _weights(root: Any, options: LoadOptions) -> tuple[dict[str, Array], list[t7
         at = find_model(at, None)
     found: dict[str, Array] = {}
     written: list[t7.Tensor] = []
+    seen: set[tuple[Any, ...]] = set()
     for made, where in inner_modules(at):
-        for role in _ROLES:
-            value = made.get(role)
-            if isinstance(value, t7.Tensor) and value.elements:
-                name = f"{where}.{role}" if where else role
-                if role == "running_std" and made.version < 2:
-                    name, array = name.removesuffix("std") + "var", _variance(made, value)
-                else:
-                    array = value.array
-                found[name] = array
-                written.append(value)
+        for role, value in _fields(made).items():
+            written.append(value)
+            if _place(value) in seen:
+                continue
+            seen.add(_place(value))
+            name = f"{where}.{role}" if where else role
+            if role == "running_std" and made.version < 2:
+                found[name.removesuffix("std") + "var"] = _variance(made, value)
+            else:
+                found[name] = value.array
     return found, written
+
+
+def _fields(made: t7.TorchObject) -> dict[str, t7.Tensor]:
+    """A module's parameters: the usual fields, those with a gradient beside them, and of other packages' classes all that is no state."""
+    fields = made.payload.items() if isinstance(made.payload, t7.Table) else ()
+    tensors = {name: value for name, value in fields if isinstance(name, str) and isinstance(value, t7.Tensor) and value.elements}
+    found = {role: tensors[role] for role in _ROLES if role in tensors}
+    is_foreign = not made.typename.startswith(("nn.", "cudnn.", "nngraph."))
+    for name, value in tensors.items():
+        is_state = name.startswith(("_", "grad", *_STATE)) or (name[:1] == "g" and name[1:] in tensors) or value.dtype.kind != "f"
+        if f"grad{name[:1].upper()}{name[1:]}" in tensors or (is_foreign and not is_state):
+            found.setdefault(name, value)
+    return found
 
 
 def _left_out(root: Any, written: list[t7.Tensor]) -> Iterator[LeftOut]:

@@ -47,6 +47,7 @@ def test_shared_storages_are_one_parameter(tmp_path: Path) -> None:
     weights = [Tensor(storage, (4, 4), (4, 1)) for _ in range(2)]
     made = module("nn.Sequential", *(linear(weight=weight, bias=None) for weight in weights))
     assert keys(tmp_path, made) == ["0.weight"]
+    assert list(converters.load_weights(tmp_path / "model.t7")) == ["0.weight"]
     transposed = module("nn.Sequential", linear(weight=weights[0], bias=None), linear(weight=Tensor(storage, (4, 4), (1, 4)), bias=None))
     assert keys(tmp_path, transposed) == ["0.weight", "1.weight"]
 
@@ -88,6 +89,17 @@ def test_parameters_of_a_table_of_tensors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(found["layers[2].w"]), B)
     with pytest.raises(FormatError, match="no tensors in this file"):
         parameters(write(tmp_path, {"n": 3}))
+
+
+def test_parameters_of_classes_that_keep_them_elsewhere(tmp_path: Path) -> None:
+    affine = Object("inn.ConstAffine", {"a": W, "b": B, "ga": W * 2, "gb": B * 2, "output": rand(9), "_buffer": rand(8)})
+    projected = module("nn.SeqLSTMP", weight=rand(6, 8), weightO=rand(2, 3), gradWeightO=rand(2, 3, seed=1), cell=rand(7))
+    mask = Object("nn.DeepMask", {"trunk": linear(bias=None), "refs": [linear(weight=rand(4, 4, seed=2), bias=None)]})
+    made = module("nn.Sequential", affine, projected, mask)
+    expected = ["0.a", "0.b", "1.weight", "1.weightO", "2.trunk.weight", "2.refs.0.weight"]
+    found = converters.load_weights(write(tmp_path, made))
+    assert list(found) == [key for key in expected if key != "2.trunk.weight"]  # the very tensor that 0.a is
+    np.testing.assert_array_equal(np.asarray(found["1.weightO"]), rand(2, 3))
 
 
 def test_all_unknown_classes_at_once(tmp_path: Path) -> None:
