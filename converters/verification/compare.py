@@ -186,7 +186,12 @@ def compare_models(first: StrPath, second: StrPath, *, seed: int = 0, tolerance:
     again = {str(value.name): array for value, array in zip(other.graph.inputs, arrays.values(), strict=True)}
     if set(again) == set(arrays):
         again = arrays
-    got, want = run_onnx(first, arrays), run_onnx(second, again)
+    try:
+        got, want = run_onnx(first, arrays), run_onnx(second, again)
+    except ConversionError as problem:
+        tried = ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in arrays.items())
+        problem.hint = problem.hint or f"the inputs tried are of the shapes {tried}, where open axes got a size that may not fit"
+        raise
     if len(got) != len(want):
         raise ConversionError(f"{os.fspath(first)} has {len(got)} outputs, {os.fspath(second)} has {len(want)}")
     pairs = enumerate(zip(got, want, strict=True))
