@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import collections
+import subprocess
+import sys
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
 
+import converters
 from converters.errors import Source, UnsupportedError
 from converters.graph.builder import GraphBuilder
 from converters.writers.source.writer import state_dict, to_module, write_source
@@ -246,3 +250,43 @@ def test_attributes_never_become_code(op_type, attribute, inputs):
     for opset in (9, 19):
         with pytest.raises(UnsupportedError):
             write_source(with_attribute(op_type, attribute, inputs=inputs, opset=opset))
+
+
+def test_a_state_dict_of_version_1_has_no_counter_of_batches(tmp_path):
+    """torch.nn.BatchNorm2d takes it from version 1, or from a state_dict without versions, and loads strictly."""
+    weights = collections.OrderedDict((key, torch.from_numpy(tensor.numpy())) for key, tensor in state_dict(small_net()).items())
+    weights._metadata = {"bn1": {"version": 1}}
+    namespace: dict = {}
+    exec(compile(write_source(small_net()), "small.py", "exec"), namespace)
+    module = namespace["build"]()
+    module.load_state_dict(weights, strict=True)
+    assert type(module.bn1) is torch.nn.BatchNorm2d and int(module.bn1.num_batches_tracked) == 0
+    np.testing.assert_array_equal(module.bn1.running_mean.numpy(), weights["bn1.running_mean"].numpy())
+
+
+@pytest.mark.parametrize(("stem", "module"), [("resnet-50.v2", "resnet_50_v2"), ("torch", "torch_"), ("lenet", "lenet")])
+def test_what_is_written_can_be_imported(stem, module, tmp_path, monkeypatch):
+    converters.save(small_net(), tmp_path / f"{stem}.pth")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"{stem}.pth", f"{module}.py"])
+    script = f"import {module}; print(type({module}.build({str(tmp_path / f'{stem}.pth')!r})).__name__)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "Small"
+
+
+def deep_net(depth):
+    g = GraphBuilder("deep", symbolic_batch=True)
+    x = g.input("data", (1, 3))
+    for number in range(3):
+        path = ".".join(["0"] * depth + [str(number)])
+        with g.at(source_of("nn.Linear", path), path):
+            x = g.emit("Relu", x) if number == 1 else g.emit("Gemm", x, g.param("weight", 2 * np.eye(3, dtype=np.float32)), transB=1)
+    g.output(x, "out")
+    return g.finish()
+
+
+@pytest.mark.parametrize("depth", [1, 5, 29, 31, 150])
+def test_containers_in_containers(depth):
+    """Python's parser and its stack take no chain of any depth: deeper ones are called from the outside."""
+    module = to_module(deep_net(depth))
+    assert list(module.state_dict()) == [f"{'0.' * depth}{number}.weight" for number in (0, 2)]
+    assert module(torch.ones(2, 3)).tolist() == [[4.0] * 3] * 2

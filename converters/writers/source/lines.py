@@ -31,6 +31,11 @@ def wrapped(line: str, indent: str) -> list[str]:
 def _broken(text: str, indent: str) -> list[str]:
     if len(indent + text) <= WIDTH:
         return [indent + text]
+    targets, sign, right = text.partition(" = ")
+    if sign and re.fullmatch(r"\w+(, \w+)+", targets) and len(indent + targets) > WIDTH // 2:
+        first, *rest = _broken(f"_ = {right}", indent)
+        names = [f"{indent}    {target}," for target in targets.split(", ")]
+        return [f"{indent}(", *names, f"{indent}) {first[len(indent) + 2 :]}", *rest]
     groups = list(_groups(text))
     if not groups or max(end - start for start, end in groups) < 16:
         return _at_operators(text, indent)
