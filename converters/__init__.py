@@ -87,7 +87,7 @@ def load(
     that stay open besides the first, {("data", 2): "height"}. outputs: inner values that the graph ends in, instead of its own outputs.
     code: the folder of a PyTorch model's own classes; factory: "module:function" in it, which builds the model for a checkpoint of
     weights. plugin: a Python file that registers lowerings. trust: let these, and TorchScript programs, run; without it nothing does.
-    fillers: layers of a Caffe net without stored weights get what their fillers say. dtype: "float64" keeps the doubles of a Lua Torch
+    fillers: parameters of a Caffe net that no file has get what their fillers say. dtype: "float64" keeps the doubles of a Lua Torch
     model, which otherwise become float32. Raises ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 class ConversionError(Exception):
     """The base of all that this package raises on purpose: an input that can't be converted, and why.
 
-    what: the message without its place. path, line: the file as it was given, and where in it. layer: the name of the layer, module
+    what: the message without its place. path, line, column: the file as it was given, and where in it. layer: the name of the layer, module
     or operator. hint: what to do about it, a half sentence. str() puts them together: `path:line: what; hint`.
     """
 
@@ -25,17 +25,24 @@ class ConversionError(Exception):
     """Whether it is a file's fault: `about` names one."""
 
     def __init__(
-        self, what: str, *, path: str | None = None, line: int | None = None, layer: str | None = None, hint: str | None = None
+        self,
+        what: str,
+        *,
+        path: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        layer: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(what)
-        self.what, self.path, self.line, self.layer, self.hint = what, path, line, layer, hint
+        self.what, self.path, self.line, self.column, self.layer, self.hint = what, path, line, column, layer, hint
 
     @property
     def place(self) -> str:
         """`path:line: `, as far as it is known."""
         if self.path is None:
             return ""
-        return printable(self.path, 400) + (": " if self.line is None else f":{self.line}: ")
+        return ":".join([printable(self.path, 400), *(str(n) for n in (self.line, self.column) if n is not None)]) + ": "
 
     def __str__(self) -> str:
         return self.place + self.what + (f"; {self.hint}" if self.hint else "")

@@ -77,7 +77,9 @@ def _add(commands: Any, row: Format, kind: str) -> None:
             "--dtype", choices=("float32", "float64"), help="float64 keeps the file's doubles, which otherwise become float32"
         )
     if "fillers" in row.options:
-        command.add_argument("--allow-fillers", action="store_true", help="layers without stored weights get what their fillers say")
+        command.add_argument(
+            "--allow-fillers", action="store_true", help="parameters that no weights file has get what their fillers say; else an error"
+        )
     add_output_options(command, "result")
     command.set_defaults(run=_convert, format=row, kind=kind)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.errors import FormatError, Source, printable
+from converters.errors import FormatError, Source, about, printable
 from converters.files import StrPath, map_file
 from converters.readers.caffe.upgrade import V1_TYPES
 from converters.schemas import caffe_pb2
@@ -25,6 +25,12 @@ Array = NDArray[Any]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _V1_NAMES = {number: V1_TYPES[name] for name, number in caffe_pb2.V1LayerParameter.LayerType.items()}
+
+
+def damaged(source: Source, message: str) -> FormatError:
+    """A FormatError about a layer of a weights file."""
+    problem = source.error(message)
+    return FormatError(problem.what, path=problem.path, layer=problem.layer)
 
 
 @dataclass
@@ -37,11 +43,11 @@ class Blob:
     shape: tuple[int, ...]
     legacy: bool
     values: Array
-    whence: Source
+    source: Source
     index: int
 
     def error(self, message: str) -> FormatError:
-        return FormatError(self.whence.describe(f"blob {self.index} {message}"))
+        return damaged(self.source, f"blob {self.index} {message}")
 
     def check(self) -> None:
         """Raises FormatError where the values aren't as many as the shape says."""
@@ -81,7 +87,7 @@ class _Message:
         self.file, self.view, self.start, self.end = file, view, start, end
 
     def error(self, at: int, message: str) -> FormatError:
-        return FormatError(f"{self.file}: {message} (byte {at}); the file is damaged, or no caffemodel")
+        return FormatError(f"{message} (byte {at})", path=self.file, hint="the file is damaged, or no caffemodel")
 
     def fields(self) -> Iterator[tuple[int, int, int, int]]:
         """(number, wire type, start, end) of each field: the span of its payload, or for a varint (start, its value)."""
@@ -138,9 +144,12 @@ class _Message:
 
 def read_caffemodel(path: StrPath) -> list[StoredLayer]:
     """The layers of a binary caffemodel (V2, V1 or V0) in file order. Raises FormatError for anything else."""
-    file = os.path.basename(path)
     view = map_file(path)
-    whole = _Message(file, view, 0, len(view))
+    with about(path):
+        return _read_net(_Message(os.fspath(path), view, 0, len(view)))
+
+
+def _read_net(whole: _Message) -> list[StoredLayer]:
     layers = []
     for number, wire, start, end in whole.fields():
         if number in (2, 100) and wire == _BYTES:
@@ -148,7 +157,7 @@ def read_caffemodel(path: StrPath) -> list[StoredLayer]:
         elif number in (1, 2, 3, 8, 100) and wire != _BYTES:
             raise whole.error(start, f"field {number} isn't that of a net")
     if not layers:
-        raise FormatError(f"{file}: holds no layers, so no weights")
+        raise FormatError("holds no layers, so no weights")
     return layers
 
 
@@ -179,12 +188,12 @@ def _layer(message: _Message, old: bool) -> StoredLayer:
                 layer.type = message.text(start, end)
         elif old and number == 5 and wire == _VARINT:
             layer.type = _V1_NAMES.get(end, f"V1 type {end}")
-    whence = Source(message.file, "layer", layer.name, layer.type)
-    layer.blobs = [_blob(blob, whence, index) for index, blob in enumerate(found)]
+    source = Source(message.file, "layer", layer.name, layer.type)
+    layer.blobs = [_blob(blob, source, index) for index, blob in enumerate(found)]
     return layer
 
 
-def _blob(message: _Message, whence: Source, index: int) -> Blob:
+def _blob(message: _Message, source: Source, index: int) -> Blob:
     legacy: dict[int, int] = {}
     shape: list[int] = []
     data: dict[int, list[tuple[int, int, int]]] = {}
@@ -200,18 +209,18 @@ def _blob(message: _Message, whence: Source, index: int) -> Blob:
         else:
             data.setdefault(number, []).append((wire, start, end))
     if 5 in legacy:  # C3D: num, channels, length, height, width; data is 6
-        return Blob(tuple(legacy.get(i, 0) for i in range(1, 6)), False, _values(message, data.get(6, []), "<f4"), whence, index)
+        return Blob(tuple(legacy.get(i, 0) for i in range(1, 6)), False, _values(message, data.get(6, []), "<f4"), source, index)
     if 12 in data:
         if raw_type > 2:
-            raise FormatError(whence.describe(f"blob {index} holds raw data of type {raw_type}, which isn't floating-point"))
+            raise damaged(source, f"blob {index} holds raw data of type {raw_type}, which isn't floating-point")
         values = _values(message, data[12], ("<f8", "<f4", "<f2")[raw_type])
     elif 8 in data:
         values = _values(message, data[8], "<f8")
     else:
         values = _values(message, data.get(5, []), "<f4")
     if legacy:
-        return Blob(tuple(legacy.get(i, 0) for i in range(1, 5)), True, values, whence, index)
-    return Blob(tuple(shape), False, values, whence, index)
+        return Blob(tuple(legacy.get(i, 0) for i in range(1, 5)), True, values, source, index)
+    return Blob(tuple(shape), False, values, source, index)
 
 
 def _dims(message: _Message) -> list[int]:

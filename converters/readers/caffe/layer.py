@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from converters.errors import ConversionError, Source
 from converters.readers.caffe.textformat import Field, Unknown
 from converters.schemas import caffe_pb2
 
 if TYPE_CHECKING:
-    from converters.readers.caffe.weights import LayerWeights
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from converters.graph.builder import GraphBuilder
+
+    Array = NDArray[Any]
+
+Filler = caffe_pb2.FillerParameter | float | None
+"""How a parameter is filled that no weights file has: Caffe's message, or a number that the layer itself says."""
+Wanted = TypeVar("Wanted")
+
+
+class Parameters(Protocol):
+    """The parameters of a layer while it is lowered: stored ones as views, missing ones as their fillers say."""
+
+    @property
+    def count(self) -> int:
+        """How many blobs the weights file holds for this layer."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether any parameter is shared with another layer."""
+
+    def expect(self, *counts: int) -> None:
+        """Raises ConversionError where the file holds another number of blobs than the layer has."""
+
+    def shape(self, position: int) -> tuple[int, ...] | None:
+        """The shape of a stored blob, None where there is none."""
+
+    def array(self, position: int, what: str, shape: tuple[int, ...], filler: Filler = None) -> Array:
+        """A parameter's values in the shape that the layer needs. Raises ConversionError where the stored ones don't fit."""
+
+    def value(
+        self,
+        g: GraphBuilder,
+        position: int,
+        role: str,
+        shape: tuple[int, ...],
+        filler: Filler = None,
+        *,
+        view: tuple[int, ...] | None = None,
+        transposed: bool = False,
+    ) -> ir.Value:
+        """A parameter as a graph value `PATH.role`; one value for all layers that share it.
+
+        view: the shape that the graph sees. transposed: the stored matrix has its axes the other way round than `shape`.
+        """
 
 
 @dataclass(eq=False)
@@ -28,9 +75,9 @@ class Layer:
     type: str
     bottoms: list[str]
     tops: list[str]
-    params: Any
+    params: caffe_pb2.LayerParameter
     unknown: list[Unknown] = field(default_factory=list)
-    weights: LayerWeights = field(init=False, repr=False)
+    weights: Parameters = field(init=False, repr=False)
     scale: Layer | None = field(default=None, repr=False)
 
     @property
@@ -38,19 +85,89 @@ class Layer:
         return Source(self.file, "layer", self.name, self.type, self.line)
 
     @property
-    def extra(self) -> dict[str, Any]:
-        """Fields that the schema doesn't know, as Python values: a message is a dict, a field given twice a list.
+    def extra(self) -> Fields:
+        """Fields that the schema doesn't know, for a user's own lowering.
 
-        `my_param { alpha: 0.5 }` -> {"my_param": {"alpha": 0.5}}. Names of enums stay strings.
+        `my_param { alpha: 0.5 }` -> `extra.number("my_param.alpha")` or `extra["my_param"]["alpha"]`.
         """
-        found: dict[str, Any] = {}
+        found = Fields(self)
         for unknown in self.unknown:
-            _add(found, unknown.path, _plain(unknown.field))
+            found.add(unknown.path, unknown.field)
         return found
 
-    def error(self, message: str) -> ConversionError:
+    def error(self, message: str, hint: str | None = None) -> ConversionError:
         """A ConversionError that names the file, the line and the layer."""
-        return self.source.error(message)
+        return self.source.error(message, hint)
+
+
+class Fields(Mapping[str, Any]):
+    """Fields of a message as Python values: a message is again Fields, a field given twice a list; names of enums stay strings.
+
+    Reading one that isn't there is a ConversionError that names the layer.
+    """
+
+    def __init__(self, layer: Layer, path: str = "") -> None:
+        self._layer, self._path = layer, path
+        self._values: dict[str, Any] = {}
+
+    def add(self, name: str, given: Field) -> None:
+        """Takes in a field under this name."""
+        value: Any = Fields(self._layer, f"{self._path}{name}.") if given.kind == "message" else _plain(given)
+        if isinstance(value, Fields):  # no deeper than textformat.DEPTH_LIMIT
+            for part in given.value:
+                value.add(part.name, part)
+        if name not in self._values:
+            self._values[name] = value
+        elif isinstance(self._values[name], list):
+            self._values[name].append(value)
+        else:
+            self._values[name] = [self._values[name], value]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            raise self._layer.error(f"has no field {self._path}{name}")
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def number(self, path: str, default: float | None = None) -> float:
+        """The number at a path such as "my_param.alpha". Raises ConversionError where it is missing and has no default, or is no number."""
+        return float(self._read(path, default, (int, float), "a number"))
+
+    def integer(self, path: str, default: int | None = None) -> int:
+        """As `number`, for an integer."""
+        return self._read(path, default, (int,), "an integer")
+
+    def flag(self, path: str, default: bool | None = None) -> bool:
+        """As `number`, for true or false."""
+        return self._read(path, default, (bool,), "true or false")
+
+    def text(self, path: str, default: str | None = None) -> str:
+        """As `number`, for a string or the name of an enum's value."""
+        return self._read(path, default, (str,), "a string")
+
+    def _read(self, path: str, default: Wanted | None, types: tuple[type, ...], what: str) -> Wanted:
+        holder, _, name = path.rpartition(".")
+        fields: Any = self
+        for part in holder.split(".") if holder else ():
+            if part not in fields and default is not None:
+                return default
+            fields = fields[part]
+            if not isinstance(fields, Fields):
+                raise self._layer.error(f"{self._path}{holder} must be one message")
+        if name not in fields and default is not None:
+            return default
+        value: Wanted = fields[name]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise self._layer.error(f"{self._path}{path} must be {what}")
+        return value
 
 
 def is_in_training(layer: Layer) -> bool:
@@ -58,26 +175,12 @@ def is_in_training(layer: Layer) -> bool:
     return bool(layer.params.HasField("phase")) and layer.params.phase == caffe_pb2.TRAIN
 
 
-def _add(found: dict[str, Any], name: str, value: Any) -> None:
-    if name not in found:
-        found[name] = value
-    elif isinstance(found[name], list):
-        found[name].append(value)
-    else:
-        found[name] = [found[name], value]
-
-
-def _plain(field: Field) -> Any:
-    if field.kind == "message":  # no deeper than textformat.DEPTH_LIMIT
-        inner: dict[str, Any] = {}
-        for part in field.value:
-            _add(inner, part.name, _plain(part))
-        return inner
-    if field.kind == "name":
-        return {"true": True, "false": False}.get(field.value, field.value)
-    if field.kind == "string":
-        return field.value
-    text = "".join(field.value.split())
+def _plain(given: Field) -> bool | int | float | str:
+    if given.kind == "name":
+        return given.value == "true" if given.value in ("true", "false") else str(given.value)
+    if given.kind == "string":
+        return str(given.value)
+    text = "".join(given.value.split())
     try:
         return int(text, 0)
     except ValueError:

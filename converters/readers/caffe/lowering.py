@@ -8,22 +8,21 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from converters.errors import ConversionError, printable, unsupported
+from converters.errors import ConversionError, about, printable, unsupported
 from converters.files import StrPath
 from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
-from converters.graph.names import mend_names
+from converters.graph.names import Names, mend_names
 from converters.graph.provenance import ORIGINAL_NAME
 from converters.options import LoadOptions
-from converters.readers.caffe.data import DATA_LAYERS, DataShapes
+from converters.readers.caffe.data import DataShapes, gives, is_data, scales_its_data
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers import normalization
-from converters.readers.caffe.layers.axes import reshape
-from converters.readers.caffe.layers.losses import LOSSES
 from converters.readers.caffe.prototxt import Net, check_fields, read_net
 from converters.readers.caffe.registry import Lowering, lowers
 from converters.readers.caffe.weights import LayerWeights, Weights
@@ -33,18 +32,6 @@ __all__ = ["load", "lowers"]
 ELEMENT_LIMIT = 2**31 - 1
 """Caffe's own limit on the elements of a blob (Blob::Reshape)."""
 
-# Layers that take part in no computation: they have no tops that matter.
-_SINKS = frozenset({"Silence", "HDF5Output", "DetectionEvaluate"})
-# Layers that Caffe refuses to run in place.
-_NEVER_IN_PLACE = frozenset({"AbsVal", "Reshape", "Flatten"})
-# Layers that Caffe runs in place rightly (an Eltwise SUM says itself that it doesn't); of others it reads what it has overwritten already.
-_IN_PLACE = frozenset(
-    "ReLU PReLU ELU Sigmoid TanH BNLL Power Exp Log Threshold Clip Swish Dropout Scale Bias BatchNorm BN Softmax ReLU6 Mish MVN "
-    "Normalize Axpy Split SpatialDropout Eltwise".split()
-)
-# Layers whose tops lie in the memory of their bottom (Blob::ShareData); Concat and Slice where there is but one.
-_VIEWS = frozenset({"Reshape", "Flatten", "Split", "Concat", "Slice"})
-
 
 def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     """The graph of a prototxt and its weights. Raises ConversionError."""
@@ -52,35 +39,37 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         raise ConversionError(f"a Caffe net is a prototxt and a weights file; {len(paths)} files were given")
     options.no_key(paths[0], "a Caffe net")
     net = read_net(paths[0])
-    _check_types(net)
-    weights = Weights(net.layers, paths[1] if len(paths) > 1 else None)
+    _check_types(net, options.shapes)
+    weights = Weights(net.layers, paths[1] if len(paths) > 1 else None, fillers=options.fillers)
     weights.check_match()
-
-    try:
-        model = with_open_batch(lambda closed: _NetLowering(net, weights, options, closed).model())
-    except MemoryError as problem:
-        raise ConversionError(f"{net.file}: the net is too large for this machine's memory") from problem
-    weights.warn()
-    return model
+    with about(net.file):
+        try:
+            return with_open_batch(lambda closed: _NetLowering(net, weights, options, closed).model())
+        except MemoryError as problem:
+            raise ConversionError("the net is too large for this machine's memory") from problem
 
 
-def _check_types(net: Net) -> None:
-    """All unknown types at once; then the fields of known layers."""
-    strangers = [layer for layer in net.layers if not _is_known(layer.type)]
-    if strangers:
+def _check_types(net: Net, inputs: Mapping[str, Sequence[int]]) -> None:
+    """All unknown types at once; then the fields of known layers. A layer that takes nothing may give what `inputs` describe."""
+    unknown = [
+        layer
+        for layer in net.layers
+        if layer.type not in lowers and layer.type not in gives and (layer.bottoms or not any(top in inputs for top in ("", *layer.tops)))
+    ]
+    if unknown:
         known = ", ".join(sorted(lowers))
         advice = (
             f"known are {known}; register one of your own with @lowers (`from converters.readers.caffe import lowers`); "
             "a last layer (DetectionOutput, say) may be removed from the prototxt, which makes its bottoms outputs"
         )
-        raise unsupported((layer.source for layer in strangers), advice)
+        bottomless = next((layer for layer in unknown if not layer.bottoms and layer.tops), None)
+        if bottomless is not None:
+            top = printable(bottomless.tops[0])
+            advice += f"; if '{printable(bottomless.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"
+        raise unsupported((layer.source for layer in unknown), advice)
     for layer in net.layers:
-        if lowers.is_built_in(layer.type) and layer.type not in LOSSES:
+        if lowers.is_built_in(layer.type) and not lowers.facts(layer.type).takes_labels:
             check_fields(layer)
-
-
-def _is_known(kind: str) -> bool:
-    return any(kind in table for table in (lowers, DATA_LAYERS, LOSSES, _SINKS))
 
 
 class _NetLowering:
@@ -91,6 +80,7 @@ class _NetLowering:
         self.g = GraphBuilder(net.name or "net", symbolic_batch=True, closed=closed, dynamic=options.dynamic)
         self.blobs: dict[str, ir.Value] = {}
         self.memory: dict[str, str] = {}  # the blob whose memory a blob's present version lies in
+        self.sharers: dict[str, list[str]] = {}  # that blob -> those that lie in its memory beside it
         self.awaited: Counter[str] = Counter(name for layer in net.layers for name in layer.bottoms)
         self.used: Counter[str] = Counter()  # consumers of a blob's present version
         self.losses_use: set[str] = set()  # blobs whose only consumers were losses that are left out
@@ -114,55 +104,64 @@ class _NetLowering:
         self._outputs()
         if self.dropped:
             names = ", ".join(f"{printable(layer.name)} ({layer.type})" for layer in self.dropped[:8])
-            self.g.warn(f"{self.net.file}: left out, they need labels: {names}")
+            self.g.warn(f"{printable(self.net.file, 400)}: left out, they need labels: {names}")
+        for note in self.weights.notes():
+            self.g.warn(note)
         return self.g.finish()
 
     # -- layers ------------------------------------------------------------------------------------------------------------
 
     def _layer(self, layer: Layer) -> None:
-        if layer.type in DATA_LAYERS:
+        if is_data(layer):
             for top, shape in self.data.tops(layer):
                 self._check_new(layer, top, len(layer.tops))
                 if shape is not None:
                     self._declare(layer, top, shape)
             return
+        facts = lowers.facts(layer.type)
         bottoms = [self._bottom(layer, name) for name in layer.bottoms]
-        if layer.type in LOSSES and (layer.type not in lowers or None in bottoms or not self._is_computed(layer)):
+        if facts.role == "training" or (facts.role == "loss" and (None in bottoms or not self._is_computed(layer))):
             self._leave_out(layer)
-            return
-        if layer.type in _SINKS:
+        elif facts.role == "sink":
             self._consume(layer)
-            return
-        values = self._lower(layer, [b for b in bottoms if b is not None])
+        else:
+            self._compute(layer, [b for b in bottoms if b is not None])
+
+    def _compute(self, layer: Layer, bottoms: Sequence[ir.Value]) -> None:
+        """Lowers a layer, and gives its tops their values."""
+        values = self._lower(layer, bottoms)
         self._check_in_place(layer)
         if layer.scale is not None and layer.scale.tops[0] not in layer.tops:
             self._check_new(layer.scale, layer.scale.tops[0], 1)
-        before = {name: self.used[name] for name in layer.bottoms}
-        if layer.type in LOSSES:
-            self.losses_use.update(name for name in layer.bottoms if not before[name] and name not in self.declared)
+        facts = lowers.facts(layer.type)
+        if facts.role == "loss":
+            self.losses_use.update(name for name in layer.bottoms if not self.used[name] and name not in self.declared)
         self._consume(layer)
         tops = layer.tops if layer.scale is None else layer.scale.tops
         for top, value in zip(tops, values, strict=False):
             self._check_size(layer, top, value)
             if top in layer.bottoms:
-                self._overwrite(layer, top, value)
-            elif layer.type in _VIEWS and len(layer.bottoms) == 1 and (len(tops) == 1 or layer.type == "Split"):
-                self.memory[top] = self.memory.get(layer.bottoms[0], layer.bottoms[0])
+                self._overwrite(top, value)
+            elif facts.view and len(bottoms) == 1 and (len(tops) == 1 or value is bottoms[0]):
+                owner = self.memory.get(layer.bottoms[0], layer.bottoms[0])
+                self.memory[top] = owner
+                self.sharers.setdefault(owner, []).append(top)
+            self.g.bind(value, top)
             self.blobs[top] = value
             self.used[top] = 0
             self.losses_use.discard(top)
 
-    def _overwrite(self, layer: Layer, top: str, value: ir.Value) -> None:
+    def _overwrite(self, top: str, value: ir.Value) -> None:
         """What lies in the same memory as a top that is computed in place changes with it, as in Caffe."""
-        memory = self.memory.get(top, top)
         if value is self.blobs[top]:
             return
-        for name, old in self.blobs.items():
-            if name == top or self.memory.get(name, name) != memory or (self.used[name] and not self.awaited[name]):
+        owner = self.memory.get(top, top)
+        for name in (owner, *self.sharers.get(owner, ())):
+            if name == top or name not in self.blobs or (self.used[name] and not self.awaited[name]):
                 continue
             message = f"works in place on memory that '{printable(name)}' shares and is read from later: it changes too, as in Caffe"
             self.g.warn(message)
-            self.blobs[name] = reshape(self.g, value, self.g.shape(old))
+            self.blobs[name] = self.g.reshape(value, self.g.extents(self.blobs[name]))
 
     def _lower(self, layer: Layer, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
         lowering = lowers[layer.type]
@@ -178,42 +177,44 @@ class _NetLowering:
         if name in self.blobs:
             return self.blobs[name]
         if name in self.left_out:
-            if layer.type in LOSSES or layer.type in _SINKS:
+            if lowers.facts(layer.type).role != "layer":
                 return None
             maker = self.left_out[name]
             raise layer.error(f"its bottom '{printable(name)}' comes from {maker.name} ({maker.type}), which is left out")
         if name in self.data.pending:
-            if layer.type in LOSSES or layer.type in _SINKS:
+            if lowers.facts(layer.type).role != "layer":
                 return None
-            maker, shape = self.data.resolve(name, layer)
-            with self.g.at(maker.source, ""):
-                self._input(maker, name, shape)
-            transform = maker.params.transform_param
-            if name == maker.tops[0] and (transform.HasField("scale") or transform.mean_value or transform.HasField("mean_file")):
-                message = (
-                    f"its transform_param (scale, mean) isn't part of the converted net: apply it to what goes into '{printable(name)}'"
-                )
-                with self.g.at(maker.source, ""):
-                    self.g.warn(message)
-            return self.blobs[name]
+            return self._pending(layer, name)
+        raise self._no_bottom(layer, name)
+
+    def _pending(self, layer: Layer, name: str) -> ir.Value:
+        """A top of a data layer becomes an input: the layer is the first to need it."""
+        maker, shape = self.data.resolve(name, layer)
+        with self.g.at(maker.source, ""):
+            self._input(maker, name, shape)
+            if name == maker.tops[0] and scales_its_data(maker):
+                what = f"apply it to what goes into '{printable(name)}'"
+                self.g.warn(f"its transform_param (scale, mean) isn't part of the converted net: {what}")
+        return self.blobs[name]
+
+    def _no_bottom(self, layer: Layer, name: str) -> ConversionError:
+        """Why a blob isn't there."""
         later = next((other for other in self.net.layers if name in other.tops), None)
         if later is not None:
             place = f"line {later.line}" if later.line else "below"
-            raise layer.error(
+            return layer.error(
                 f"its bottom '{printable(name)}' is produced only later, by {printable(later.name)} ({place}); is there a cycle?"
             )
         out = next((other for other in self.net.excluded if name in other.tops), None)
         if out is not None:
             place = f"{printable(out.name)} ({out.type}, line {out.line})"
-            raise layer.error(f"its bottom '{printable(name)}' is produced only by {place}, which its rules leave out in phase TEST")
-        raise layer.error(f"its bottom '{printable(name)}' is produced by no layer")
+            return layer.error(f"its bottom '{printable(name)}' is produced only by {place}, which its rules leave out in phase TEST")
+        return layer.error(f"its bottom '{printable(name)}' is produced by no layer")
 
     def _is_computed(self, layer: Layer) -> bool:
         """A loss is computed where all that it takes is there without a data set: Caffe gives it as an output of the net."""
         least, most = _arity(lowers[layer.type])
-        return least <= len(layer.bottoms) <= most and (
-            len(layer.tops) < 2 or layer.type in ("SoftmaxWithLoss", "InfogainLoss", "Accuracy")
-        )
+        return least <= len(layer.bottoms) <= most and len(layer.tops) <= lowers.facts(layer.type).tops
 
     def _leave_out(self, layer: Layer) -> None:
         self.dropped.append(layer)
@@ -226,7 +227,7 @@ class _NetLowering:
 
     def _consume(self, layer: Layer) -> None:
         for name in layer.bottoms:
-            if layer.type not in LOSSES:
+            if not lowers.facts(layer.type).takes_labels:
                 self.losses_use.discard(name)
             self.used[name] += 1
             self.awaited[name] -= 1
@@ -237,9 +238,10 @@ class _NetLowering:
             if top in layer.bottoms:
                 if self.used[top] or layer.bottoms.count(top) > 1:
                     raise layer.error(f"works in place on '{printable(top)}', which another layer uses too; Caffe refuses that")
-                if layer.type in _NEVER_IN_PLACE:
+                in_place_is_right = lowers.facts(layer.type).in_place
+                if in_place_is_right is False:
                     raise layer.error("Caffe doesn't allow it to work in place; give its top a name of its own")
-                if layer.type not in _IN_PLACE and lowers.is_built_in(layer.type):
+                if in_place_is_right is None and lowers.is_built_in(layer.type):
                     self.g.warn("in place, where Caffe overwrites what it still reads; converted as if it were not in place")
 
     def _check_new(self, layer: Layer, top: str, position: int) -> None:
@@ -276,20 +278,24 @@ class _NetLowering:
         """What no layer consumes, in Caffe's order (by name); of losses left out, what only they consumed."""
         names = sorted(name for name in self.blobs if not self.used[name] or name in self.losses_use)
         if not names:
-            raise ConversionError(f"{self.net.file}: the net has no output: every blob is consumed by a layer")
-        inputs = set(self.inputs)
+            raise ConversionError("the net has no output: every blob is consumed by a layer")
+        taken = set(self.inputs)
         for name in names:
             free = name  # an input that nothing uses, or that a layer works on in place, is an output too: under a name of its own
-            while free in inputs:
+            while free in taken:
                 free += "_"
             self.g.output(self.blobs[name], free).metadata_props[ORIGINAL_NAME] = name
-            inputs.add(free)
+            taken.add(free)
 
     # -- BatchNorm and Scale -----------------------------------------------------------------------------------------------
 
     def _absorb_scales(self) -> set[int]:
         """Gives each BatchNorm the Scale that follows it and uses it alone; the indices of those Scales."""
         absorbed = set()
+        self.consumers: dict[str, list[int]] = {}
+        for index, layer in enumerate(self.net.layers):
+            for name in dict.fromkeys(layer.bottoms):
+                self.consumers.setdefault(name, []).append(index)
         for index, layer in enumerate(self.net.layers):
             layer.scale = None
             if layer.type == "BatchNorm" and len(layer.tops) == 1 and lowers.is_built_in("BatchNorm"):
@@ -303,16 +309,16 @@ class _NetLowering:
 
     def _follower(self, index: int, top: str) -> int | None:
         """The Scale that alone consumes this version of a blob."""
-        found: int | None = None
-        for at in range(index + 1, len(self.net.layers)):
-            later = self.net.layers[at]
-            if top in later.bottoms:
-                if found is not None or later.type != "Scale" or later.bottoms != [top] or len(later.tops) != 1:
-                    return None
-                found = at
-                if later.tops == [top]:  # in place: what follows uses another version
-                    return found
-        return found
+        consumers = self.consumers.get(top, [])
+        after = bisect_right(consumers, index)
+        if after == len(consumers):
+            return None
+        found = consumers[after]
+        later = self.net.layers[found]
+        if later.type != "Scale" or later.bottoms != [top] or len(later.tops) != 1:
+            return None
+        in_place = later.tops == [top]  # what follows then uses another version
+        return found if in_place or after + 1 == len(consumers) else None
 
 
 def _check_bottoms(layer: Layer, lowering: Lowering, count: int) -> None:
@@ -334,21 +340,19 @@ def _arity(lowering: Lowering) -> tuple[int, float]:
 
 def _module_paths(net: Net) -> list[str]:
     """A module path for each layer: its name as an identifier; a name that occurs again gets a number."""
-    blobs = {top for layer in net.layers for top in layer.tops if "." in top}
+    dotted = sorted({top for layer in net.layers for top in layer.tops if "." in top})
+
+    def is_prefix(path: str) -> bool:
+        """Whether a parameter of the module could have a blob's name: the blob `conv.weight` beside the layer `conv`."""
+        at = bisect_left(dotted, f"{path}.")
+        return at < len(dotted) and dotted[at].startswith(f"{path}.")
+
     seen: Counter[str] = Counter()
     keys = []
     for layer in net.layers:
         name = layer.name or layer.type.lower()
         keys.append(f"{name}#{seen[name] + 1}" if seen[name] else name)
         seen[name] += 1
-    mended = mend_names(keys)
-    paths = {key: mended[key] for key in keys}
-    taken = set(paths.values())
-    for key, path in paths.items():
-        while any(blob.startswith(f"{path}.") for blob in blobs):  # the blob `conv.weight` beside the layer `conv`
-            path += "_"
-            while path in taken:
-                path += "_"
-        paths[key] = path
-        taken.add(path)
-    return [paths[key] for key in keys]
+    paths = mend_names(keys)
+    names = Names(paths.values())
+    return [names.free(f"{paths[key]}_") if is_prefix(paths[key]) else paths[key] for key in keys]

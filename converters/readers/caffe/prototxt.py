@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from converters.errors import FormatError, printable
+from converters.errors import FormatError, about, printable
 from converters.files import StrPath, map_file
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.textformat import Document, Field, Unknown, fill, parse
@@ -56,22 +56,13 @@ def read_net(path: StrPath) -> Net:
 
     Raises FormatError for a file that isn't a net's prototxt, with line and column where the text is wrong.
     """
-    file = os.path.basename(path)
-    document = Document(file, _text(file, map_file(path)))
-    fields = parse(document)
-    names = {field.name for field in fields}
-    if not names & {"layer", "layers"}:
-        if names & _SOLVER:
-            net = next((f.value for f in fields if f.name in ("net", "train_net") and f.kind == "string"), "")
-            hint = f" (it names '{printable(net)}')" if net else ""
-            raise FormatError(f"{file}: this is a solver's prototxt; give the prototxt of the net{hint}")
-        if "mean" in names or "data" in names:
-            raise FormatError(f"{file}: this isn't a net: it has no layers")
-        raise FormatError(f"{file}: the prototxt has no layers")
-    if {"layer", "layers"} <= names:
-        first = next(f for f in fields if f.name == "layers")
-        raise document.error(first.offset, "'layer' and 'layers' in one file; Caffe refuses the mixture: use 'layer' throughout")
+    with about(path):
+        return _read_document(Document(os.fspath(path), _text(map_file(path))))
 
+
+def _read_document(document: Document) -> Net:
+    fields = parse(document)
+    _check_is_net(document, fields)
     head = caffe_pb2.NetParameter()
     unknown: list[Unknown] = []
     fill(head, (f for f in fields if f.name not in ("layer", "layers")), document, unknown)
@@ -81,13 +72,28 @@ def read_net(path: StrPath) -> Net:
     layers = _layers(document, [f for f in fields if f.name in ("layer", "layers")])
     if head.input:
         layers.insert(0, _header_input(document, head, fields))
-    state = head.state
     # Net::Net sets phase and level, whatever the file says; stages are the file's.
-    included = [_is_included(layer, caffe_pb2.TEST, 0, list(state.stage)) for layer in layers]
+    included = [_is_included(layer, caffe_pb2.TEST, 0, list(head.state.stage)) for layer in layers]
     chosen = list(itertools.compress(layers, included))
     if not chosen:
-        raise FormatError(f"{file}: the net has no layers in phase TEST")
-    return Net(file, head.name, chosen, [layer for layer, kept in zip(layers, included, strict=True) if not kept])
+        raise FormatError("the net has no layers in phase TEST")
+    return Net(document.file, head.name, chosen, [layer for layer, kept in zip(layers, included, strict=True) if not kept])
+
+
+def _check_is_net(document: Document, fields: Sequence[Field]) -> None:
+    """Raises FormatError for a solver's prototxt, another message, or one that mixes two ages."""
+    names = {field.name for field in fields}
+    if not names & {"layer", "layers"}:
+        if names & _SOLVER:
+            net = next((f.value for f in fields if f.name in ("net", "train_net") and f.kind == "string"), "")
+            hint = f" (it names '{printable(net)}')" if net else ""
+            raise FormatError(f"this is a solver's prototxt; give the prototxt of the net{hint}")
+        if "mean" in names or "data" in names:
+            raise FormatError("this isn't a net: it has no layers")
+        raise FormatError("the prototxt has no layers")
+    if {"layer", "layers"} <= names:
+        first = next(f for f in fields if f.name == "layers")
+        raise document.error(first.offset, "'layer' and 'layers' in one file; Caffe refuses the mixture: use 'layer' throughout")
 
 
 def check_fields(layer: Layer) -> None:
@@ -101,21 +107,21 @@ def check_fields(layer: Layer) -> None:
         raise layer.error(f"{printable(stray.path)}: {stray.reason}; correct the spelling, or register a lowering that knows it")
 
 
-def _text(file: str, view: memoryview) -> str:
+def _text(view: memoryview) -> str:
     head = bytes(view[:4096])
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
-        raise FormatError(f"{file}: binary data where a text prototxt is expected")
+        raise FormatError("binary data where a text prototxt is expected")
     else:
         encoding = "utf-8-sig"
     if len(view) > SIZE_LIMIT:
-        raise FormatError(f"{file}: {len(view)} bytes are too long for a prototxt")
+        raise FormatError(f"{len(view)} bytes are too long for a prototxt")
     try:
         # Comments are in any encoding; strings that aren't UTF-8 are found by the parser.
         return bytes(view).decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "strict")
     except UnicodeDecodeError as problem:
-        raise FormatError(f"{file}: byte {problem.start} isn't text ({encoding}); a prototxt is UTF-8") from problem
+        raise FormatError(f"byte {problem.start} isn't text ({encoding}); a prototxt is UTF-8") from problem
 
 
 def _layers(document: Document, fields: Sequence[Field]) -> list[Layer]:

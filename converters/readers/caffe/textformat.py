@@ -71,7 +71,7 @@ class Document:
     def error(self, offset: int, message: str) -> FormatError:
         """A FormatError at line:column."""
         line, column = self._place(offset)
-        return FormatError(f"{self.file}:{line}:{column}: {message}")
+        return FormatError(message, path=self.file, line=line, column=column)
 
     def _place(self, offset: int) -> tuple[int, int]:
         if self._lines is None:

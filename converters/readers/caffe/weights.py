@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.errors import ConversionError, ConversionWarning, printable
+from converters.errors import ConversionError, printable
 from converters.files import StrPath, map_file
 from converters.readers.caffe.caffemodel import Array, Blob, StoredLayer, describe, read_caffemodel
-from converters.readers.caffe.layer import Layer
+from converters.readers.caffe.layer import Filler, Layer
 from converters.schemas import caffe_pb2
 
 if TYPE_CHECKING:
@@ -45,22 +45,36 @@ def load_weights(path: StrPath) -> dict[str, Array]:
     return by_key(read_weights(path))
 
 
-class Weights:
-    """The stored blobs of a net's layers; knows which are shared and which are missing."""
+@dataclass
+class _Missing:
+    """Parameters of a layer that no weights file has. undeclared: those whose filler the prototxt doesn't state."""
 
-    def __init__(self, layers: Sequence[Layer], path: StrPath | None) -> None:
-        self.file = os.path.basename(path) if path else ""
+    layer: Layer
+    roles: list[str] = field(default_factory=list)
+    undeclared: list[str] = field(default_factory=list)
+
+
+class Weights:
+    """The stored blobs of a net's layers; knows which are shared and which are missing.
+
+    fillers: what no weights file has gets its filler's value, where the prototxt states none too.
+    """
+
+    def __init__(self, layers: Sequence[Layer], path: StrPath | None, *, fillers: bool = False) -> None:
+        self.file = os.fspath(path) if path is not None else ""
+        self._fillers = fillers
         self._layers = layers
         self._by_layer: dict[int, list[Blob]] = {}
         self._order: dict[int, int] = {}
         self._sharers: dict[str, list[tuple[int, int]]] = {}
-        self._stored: list[StoredLayer] = read_weights(path) if path else []
+        self._stored: list[StoredLayer] = read_weights(path) if path is not None else []
         self._checked: dict[int, str] = {}
-        self.missing: dict[str, list[str]] = {}
+        self.missing: dict[Layer, _Missing] = {}
         self.values: dict[tuple[str, str, tuple[int, ...], bool], ir.Value] = {}
         first: dict[str, int] = {}
         for index, layer in enumerate(layers):
-            first.setdefault(layer.name, index)
+            if layer.type != "Input":  # it has no parameters, and the one that is made of `input:` is called "input"
+                first.setdefault(layer.name, index)
             for position, spec in enumerate(layer.params.param):
                 if spec.name:
                     self._sharers.setdefault(spec.name, []).append((index, position))
@@ -109,36 +123,61 @@ class Weights:
         self.missing.clear()
         self.values.clear()
 
-    def warn(self) -> None:
-        """Says which parameters hold NaN or infinity, and which are fillers' values."""
-        for strange in filter(None, self._checked.values()):
-            warnings.warn(strange, ConversionWarning, stacklevel=3)
-        if self.missing:
-            names = ", ".join(f"{printable(name)} ({', '.join(roles)})" for name, roles in list(self.missing.items())[:8])
-            more = f" and {len(self.missing) - 8} more" if len(self.missing) > 8 else ""
-            where = f"{self.file} has no weights" if self.file else "no weights were given"
-            message = f"{where} for {names}{more}; they get what their fillers say (as in Caffe, which doesn't mention it)"
-            warnings.warn(message, ConversionWarning, stacklevel=3)
+    def note_missing(self, layer: Layer, what: str, *, declared: bool) -> None:
+        """Notes a parameter that no weights file has; declared: the prototxt states its filler."""
+        entry = self.missing.setdefault(layer, _Missing(layer))
+        entry.roles.append(what)
+        if not declared:
+            entry.undeclared.append(what)
+
+    def notes(self) -> Iterator[str]:
+        """What the user should know: which parameters hold NaN or infinity, and which are fillers' values.
+
+        Raises ConversionError where parameters are missing that no filler was allowed to stand for.
+        """
+        yield from filter(None, self._checked.values())
+        if not self.missing:
+            return
+        missing = list(self.missing.values())
+        if not self._fillers:
+            if not self.file:
+                raise self._refusal(missing, "no weights were given", "give the .caffemodel of this net")
+            undeclared = [_Missing(m.layer, m.undeclared) for m in missing if m.undeclared]
+            if undeclared:
+                what = f"{printable(os.path.basename(self.file))} has no weights"
+                raise self._refusal(undeclared, what, "give the weights of this very net", ", and the prototxt states no filler")
+        where = f"{printable(self.file, 400)} has no weights" if self.file else "no weights were given"
+        yield f"{where} for {_listed(missing)}; they get what their fillers say (as in Caffe, which doesn't mention it)"
+
+    def _refusal(self, missing: Sequence[_Missing], what: str, advice: str, more: str = "") -> ConversionError:
+        first = missing[0].layer
+        hint = f"{advice}, or let Caffe's fillers stand for them with --allow-fillers (fillers=True)"
+        return ConversionError(f"{what} for {_listed(missing)}{more}", path=first.file, line=first.line, layer=first.name, hint=hint)
 
     def check_match(self) -> None:
         """Raises ConversionError where a weights file has nothing for any layer of the net."""
         if not self._by_layer and any(stored.blobs for stored in self._stored):
-            raise self.no_match()
+            raise ConversionError(
+                f"none of its layers' names occurs in the prototxt ({describe(self._stored)})",
+                path=self.file,
+                hint="are these two files of the same net?",
+            )
 
-    def no_match(self) -> ConversionError:
-        return ConversionError(
-            f"{self.file}: none of its layers' names occurs in the prototxt ({describe(self._stored)}); "
-            "are these two files of the same net?"
-        )
+
+def _listed(missing: Sequence[_Missing]) -> str:
+    """`conv1 (weight, bias), bn1 (mean)`, at most eight."""
+    names = ", ".join(f"{printable(m.layer.name)} ({', '.join(m.roles)})" for m in missing[:8])
+    return names + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
 
 
 class LayerWeights:
-    """A layer's parameters, as a lowering asks for them: stored ones as views, missing ones as their fillers say."""
+    """The parameters of one layer (layer.Parameters)."""
 
     def __init__(self, weights: Weights, layer: Layer, index: int) -> None:
         self._weights = weights
         self._layer = layer
         self._index = index
+        self._file = printable(os.path.basename(weights.file))
 
     @property
     def count(self) -> int:
@@ -154,31 +193,33 @@ class LayerWeights:
         """Raises ConversionError where the file holds another number of blobs than the layer has."""
         if self.count and self.count not in counts and not (self.shared and self.count < max(counts)):
             wanted = " or ".join(map(str, counts))
-            raise self._layer.error(f"{self._weights.file} holds {self.count} blobs for it, but it needs {wanted}")
+            raise self._layer.error(f"{self._file} holds {self.count} blobs for it, but it needs {wanted}")
 
     def shape(self, position: int) -> tuple[int, ...] | None:
         """The shape of a stored blob, None where there is none."""
         blob = self._weights.find(self._index, position)
         return blob.shape if blob else None
 
-    def array(self, position: int, what: str, shape: tuple[int, ...], filler: Any = None) -> Array:
+    def array(self, position: int, what: str, shape: tuple[int, ...], filler: Filler = None) -> Array:
         """A parameter's values in the shape that the layer needs. Raises ConversionError where the stored ones don't fit.
 
-        filler: Caffe's filler for a parameter that no weights file has, or a number; None: 0.
+        filler: Caffe's filler for a parameter that no weights file has, or a number that stands for it; None: 0.
         """
         blob = self._weights.find(self._index, position)
         if blob is not None:
             loose = self._weights.is_permissive(self._index, position) and math.prod(blob.shape) == math.prod(shape)
             if not fits(blob, shape) and not loose:
-                raise self._layer.error(f"its {what} has shape {blob.shape} in {self._weights.file}, but the prototxt asks for {shape}")
+                message = f"its {what} has shape {blob.shape} in {self._file}, but the prototxt asks for {shape}"
+                raise self._layer.error(message, _other_size(self._layer, blob, shape))
             array = blob.array().reshape(shape)
-            self._weights.check_finite(blob, array, f"{blob.whence.describe('')}{what}")
+            self._weights.check_finite(blob, array, blob.source.describe(what))
             return array
         if self.count:
-            raise self._layer.error(f"{self._weights.file} holds {self.count} blobs for it, and no {what}")
+            raise self._layer.error(f"{self._file} holds {self.count} blobs for it, and no {what}")
         if math.prod(shape) > FILL_LIMIT:
             raise self._layer.error(f"its {what} of shape {shape} is in no weights file")
-        self._weights.missing.setdefault(str(self._layer.source).rpartition(" (")[0], []).append(what)
+        declared = isinstance(filler, caffe_pb2.FillerParameter) and bool(filler.ListFields())
+        self._weights.note_missing(self._layer, what, declared=declared)
         return fill(filler, shape, self._layer, what)
 
     def value(
@@ -187,7 +228,7 @@ class LayerWeights:
         position: int,
         role: str,
         shape: tuple[int, ...],
-        filler: Any = None,
+        filler: Filler = None,
         *,
         view: tuple[int, ...] | None = None,
         transposed: bool = False,
@@ -206,6 +247,14 @@ class LayerWeights:
         if name is not None:
             self._weights.values[key] = value
         return value
+
+
+def _other_size(layer: Layer, blob: Blob, shape: tuple[int, ...]) -> str | None:
+    """What to do where an InnerProduct's weights are for another number of inputs, which another image size would give."""
+    if layer.type == "InnerProduct" and len(shape) == 2 and len(blob.shape) >= 2 and blob.shape[-1] not in shape:
+        own = shape[0] if layer.params.inner_product_param.transpose else shape[1]
+        return f"its bottom has {own} values, the weights are for {blob.shape[-1]}: give the image size of the weights with --input"
+    return None
 
 
 def fits(blob: Blob, shape: tuple[int, ...]) -> bool:
@@ -236,7 +285,7 @@ def not_finite(array: Array) -> str:
     return ""
 
 
-def fill(filler: Any, shape: tuple[int, ...], layer: Layer, what: str) -> Array:
+def fill(filler: Filler, shape: tuple[int, ...], layer: Layer, what: str) -> Array:
     """What Caffe's filler puts into a blob that the file has no values for; constant and bilinear only.
 
     filler: the message, or a number. Raises ConversionError for random fillers: the numbers would be others than Caffe's.

@@ -36,7 +36,7 @@ class LayerCase:
     low: float = -2
     high: float = 2
     fixed: bool = False
-    grows: bool = False
+    grows: bool = True
 
     @property
     def id(self) -> str:

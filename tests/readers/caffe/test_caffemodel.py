@@ -134,7 +134,7 @@ def test_wrong_blob(kind: str, tmp_path: Path) -> None:
     (stored,) = read(tmp_path, layer("conv", "Convolution", [blob(A), data]))
     with pytest.raises(FormatError) as caught:
         stored.blobs[1].array()
-    assert str(caught.value).startswith("net.caffemodel: layer 'conv' (Convolution): blob 1 ")
+    assert str(caught.value).startswith(f"{tmp_path / 'net.caffemodel'}: layer 'conv' (Convolution): blob 1 ")
     assert words in str(caught.value)
 
 
@@ -183,6 +183,51 @@ def test_hdf5_errors(tmp_path: Path) -> None:
         read_weights(path)
     write_hdf5(path, {"conv1": [A.astype(int)]})
     with pytest.raises(FormatError, match=r"dataset 0 holds int"):
+        read_weights(path)
+
+
+def outside(folder: Path, kind: str) -> Path:
+    """A weights file whose numbers lie in another one, in four ways."""
+    import h5py
+
+    other, path = folder / "other.h5", folder / "net.caffemodel.h5"
+    write_hdf5(other, {"conv1": [A]})
+    with h5py.File(path, "w") as archive:
+        if kind == "external storage":
+            archive.create_dataset("data/conv1/0", shape=A.shape, dtype="<f4", external=[(str(other), 0, A.nbytes)])
+        elif kind == "virtual dataset":
+            layout = h5py.VirtualLayout(A.shape, "<f4")
+            layout[...] = h5py.VirtualSource(str(other), "data/conv1/0", A.shape)
+            archive.create_virtual_dataset("data/conv1/0", layout)
+        elif kind == "external link":
+            archive.create_group("data")["conv1"] = h5py.ExternalLink(str(other), "data/conv1")
+        elif kind == "external root":
+            archive["data"] = h5py.ExternalLink(str(other), "data")
+        else:  # a link inside the file that leads outside
+            archive["away"] = h5py.ExternalLink(str(other), "data/conv1")
+            archive.create_group("data")["conv1"] = h5py.SoftLink("/away")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["external storage", "virtual dataset", "external link", "external root", "soft link to an external one"])
+def test_hdf5_reads_no_other_file(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"net.caffemodel.h5: .*another file.*which isn't read"):
+        read_weights(outside(tmp_path, kind))
+
+
+def test_hdf5_links_inside_the_file_are_followed(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "net.caffemodel.h5"
+    with h5py.File(path, "w") as archive:
+        archive["data/conv1/0"] = A
+        archive["data/conv2"] = h5py.SoftLink("/data/conv1")
+        archive["data/conv3/0"] = archive["data/conv1/0"]
+    found = {layer.name: layer.blobs[0].array() for layer in read_weights(path)}
+    assert list(found) == ["conv1", "conv2", "conv3"] and all((array == A).all() for array in found.values())
+    with h5py.File(path, "a") as archive:
+        archive["data/conv1/again"] = archive["data"]
+    with pytest.raises(FormatError, match="is a link to a group around it"):
         read_weights(path)
 
 

@@ -223,12 +223,44 @@ def test_shared_parameters_take_the_last_copy(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(converters.load(tmp_path / "net.prototxt", file), X)["b"], by_conv(X), atol=1e-5)
 
 
-def test_missing_weights_are_said(tmp_path: Path) -> None:
-    with pytest.warns(ConversionWarning, match=r"net.caffemodel has no weights for net.prototxt:3 b \(weight, bias\)"):
-        model = load(tmp_path, DATA + conv(top="a") + conv("a", "b"), {"a": [W, B]})
+CONSTANT = 'weight_filler { type: "constant" value: 2 } bias_filler { type: "constant" }'
+
+
+def filled(bottom: str = "data", top: str = "y", filler: str = CONSTANT) -> str:
+    return one("Convolution", bottom, top, "", f"convolution_param {{ num_output: 3 kernel_size: 1 {filler} }}")
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"net.prototxt:3: net.caffemodel has no weights for b \(weight, bias\), c \(weight, bias\),"):
+        load(tmp_path, DATA + conv(top="a") + conv("a", "b") + conv("a", "c"), {"a": [W, B]})
+    with pytest.raises(ConversionError, match=r"net.prototxt:2: no weights were given for a \(weight, bias\); give the .caffemodel"):
+        load(tmp_path, DATA + filled(top="a"))  # a stated filler is where training begins
+
+
+@pytest.mark.parametrize("kind", ["PReLU", "BatchNorm", "Scale"])
+def test_what_a_layer_assumes_itself_is_no_weight(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"net.caffemodel has no weights for z .*the prototxt states no filler"):
+        load(tmp_path, DATA + conv() + one(kind, "y", "z"), {"y": [W, B]})
+
+
+def test_a_stated_filler_stands_for_missing_weights(tmp_path: Path) -> None:
+    with pytest.warns(ConversionWarning, match=r"net.caffemodel has no weights for b \(weight, bias\); they get what their fillers say"):
+        model = load(tmp_path, DATA + conv(top="a") + filled("a", "b"), {"a": [W, B]})
+    np.testing.assert_allclose(run(model, X)["b"], by_conv(by_conv(X), np.full_like(W, 2), 0 * B), atol=1e-4)
+
+
+def test_fillers_that_are_allowed(tmp_path: Path) -> None:
+    with pytest.warns(ConversionWarning, match=r"no weights were given for y \(weight, bias\)"):
+        model = load(tmp_path, DATA + filled(), fillers=True)
+    np.testing.assert_allclose(run(model, X)["y"], by_conv(X, np.full_like(W, 2), 0 * B), atol=1e-4)
+    with pytest.warns(ConversionWarning, match=r"net.caffemodel has no weights for b \(weight, bias\)"):
+        model = load(tmp_path, DATA + conv(top="a") + conv("a", "b"), {"a": [W, B]}, fillers=True)
     assert not run(model, X)["b"].any()
-    with pytest.warns(ConversionWarning, match=r"no weights were given"):
-        load(tmp_path, DATA + conv(top="a"))
+
+
+def test_a_layer_called_input_has_its_weights(tmp_path: Path) -> None:
+    text = 'input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 4 }\n' + conv(name="input")
+    np.testing.assert_allclose(run(load(tmp_path, text, {"input": [W, B]}), X)["y"], by_conv(X), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +278,7 @@ def test_bilinear_filler(size: int, line: list[float], tmp_path: Path) -> None:
         f"convolution_param {{ num_output: 3 group: 3 kernel_size: {size} bias_term: false weight_filler {{ type: 'bilinear' }} }}"
     )
     with pytest.warns(ConversionWarning, match="no weights"):
-        model = load(tmp_path, DATA + one("Deconvolution", more=deconvolution))
+        model = load(tmp_path, DATA + one("Deconvolution", more=deconvolution), fillers=True)
     kernel = model.graph.initializers["y.weight"].const_value
     assert kernel is not None
     np.testing.assert_allclose(kernel.numpy(), np.broadcast_to(np.outer(line, line), (3, 1, size, size)), atol=1e-6)
@@ -254,8 +286,8 @@ def test_bilinear_filler(size: int, line: list[float], tmp_path: Path) -> None:
 
 def test_the_second_of_two_layers_of_one_name_gets_its_fillers(tmp_path: Path) -> None:
     text = DATA + conv(top="a", name="c") + conv(top="b", name="c")
-    with pytest.warns(ConversionWarning, match=r"net.prototxt:3 c"):
-        found = run(load(tmp_path, text, {"c": [W, B]}), X)
+    with pytest.warns(ConversionWarning, match=r"no weights for c \(weight, bias\)"):
+        found = run(load(tmp_path, text, {"c": [W, B]}, fillers=True), X)
     np.testing.assert_allclose(found["a"], by_conv(X), atol=1e-5)
     assert not found["b"].any()
 
@@ -352,6 +384,38 @@ def test_shape_of_a_data_layer_has_to_be_given(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", ConversionWarning)
         model = load(tmp_path, text, {"c": [W, B]}, inputs={"data": (1, 3, 6, 6)})
     assert str(model.graph.inputs[0].shape) == "[N,3,6,6]"
+
+
+@pytest.mark.parametrize(("means", "channels"), [(1, None), (3, 3)])
+def test_means_of_a_data_layer_tell_its_channels(means: int, channels: int | None, tmp_path: Path) -> None:
+    transform = "crop_size: 4 " + "mean_value: 100 " * means
+    text = f'layer {{ name: "d" type: "Data" top: "data" transform_param {{ {transform} }} }}\n' + one("ReLU")
+    if channels is None:  # one mean is for all channels
+        with pytest.raises(ConversionError, match="the shape of its top 'data' depends on the data"):
+            load(tmp_path, text)
+    else:
+        with pytest.warns(ConversionWarning, match="apply it to what goes into 'data'"):
+            assert str(load(tmp_path, text).graph.inputs[0].shape) == "[N,3,4,4]"
+
+
+def test_a_layer_of_an_unknown_type_that_takes_nothing_may_be_a_data_layer(tmp_path: Path) -> None:
+    text = 'layer { name: "d" type: "MyData" top: "data" top: "label" }\n' + one("ReLU")
+    with pytest.raises(UnsupportedError, match="if 'd' is a data layer, say what it gives with --input data="):
+        load(tmp_path, text)
+    model = load(tmp_path, text, inputs={"data": (2, 3, 4, 4)})
+    np.testing.assert_array_equal(run(model, X)["y"], np.maximum(X, 0))
+
+
+def test_a_shape_without_a_name_is_the_only_inputs(tmp_path: Path) -> None:
+    model = load(tmp_path, 'input: "image" ' + one("ReLU", "image"), inputs={"": (1, 3, 9, 9)})
+    assert [(v.name, str(v.shape)) for v in model.graph.inputs] == [("image", "[N,3,9,9]")]
+    with pytest.raises(ConversionError, match="without a name, but there are 2 inputs: a, b; write --input NAME="):
+        load(tmp_path, 'input: "a" input: "b" ' + one("Eltwise", "a b"), inputs={"": (1, 3, 9, 9)})
+
+
+def test_a_key_means_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="the key 'model' chooses nothing"):
+        load(tmp_path, DATA + one("ReLU"), key="model")
 
 
 def test_given_shapes(tmp_path: Path) -> None:

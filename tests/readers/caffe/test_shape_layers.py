@@ -15,6 +15,11 @@ def reshape(*dims: int) -> str:
     return "shape { " + " ".join(f"dim: {d}" for d in dims) + " }"
 
 
+def cropped(x, y, top, left):
+    """x from a corner on, in the height and width of y."""
+    return x[:, :, top : top + y.shape[2], left : left + y.shape[3]]
+
+
 ARITHMETIC = [
     LayerCase("Eltwise", "", TWO, lambda a, b: a + b),
     LayerCase("Eltwise", "eltwise_param { coeff: 0.5 coeff: -2 coeff: 1 }", [*TWO, (2, 3, 4)], lambda a, b, c: 0.5 * a - 2 * b + c),
@@ -70,22 +75,25 @@ SHAPES = [
     LayerCase("Slice", "slice_param { slice_dim: 0 }", X, lambda x: np.split(x, 2, 0), tops=2, fixed=True),
     LayerCase("Split", "", X, lambda x: (x, x), tops=2),
     LayerCase("Flatten", "", X, lambda x: x.reshape(len(x), -1)),
-    LayerCase("Flatten", "flatten_param { axis: -2 }", X, lambda x: x.reshape(len(x), 6, 20)),
-    LayerCase("Flatten", "flatten_param { axis: 1 end_axis: 2 }", X, lambda x: x.reshape(len(x), 24, 5)),
+    LayerCase("Flatten", "flatten_param { axis: -2 }", X, lambda x: x.reshape(len(x), 6, -1)),
+    LayerCase("Flatten", "flatten_param { axis: 1 end_axis: 2 }", X, lambda x: x.reshape(len(x), -1, x.shape[3])),
     LayerCase("Flatten", "flatten_param { axis: 2 end_axis: 1 }", X, lambda x: x[:, :, None]),
-    LayerCase("Flatten", "flatten_param { axis: 0 end_axis: 1 }", X, lambda x: x.reshape(-1, 4, 5)),
+    LayerCase("Flatten", "flatten_param { axis: 0 end_axis: 1 }", X, lambda x: x.reshape(-1, *x.shape[2:])),
     LayerCase("Reshape", f"reshape_param {{ {reshape(0, -1)} }}", X, lambda x: x.reshape(len(x), -1)),
-    LayerCase("Reshape", f"reshape_param {{ {reshape(0, 3, -1, 5)} }}", X, lambda x: x.reshape(len(x), 3, 8, 5)),
+    LayerCase("Reshape", f"reshape_param {{ {reshape(0, 3, -1, 5)} }}", X, lambda x: x.reshape(len(x), 3, -1, 5)),
     LayerCase("Reshape", f"reshape_param {{ {reshape(-1, 5)} }}", X, lambda x: x.reshape(-1, 5)),
     LayerCase("Reshape", f"reshape_param {{ {reshape(4, -1)} }}", X, lambda x: x.reshape(4, -1), fixed=True),
-    LayerCase("Reshape", f"reshape_param {{ {reshape(2, 3)} axis: 1 num_axes: 1 }}", X, lambda x: x.reshape(len(x), 2, 3, 4, 5)),
+    LayerCase("Reshape", f"reshape_param {{ {reshape(2, 3)} axis: 1 num_axes: 1 }}", X, lambda x: x.reshape(len(x), 2, 3, *x.shape[2:])),
     LayerCase("Reshape", f"reshape_param {{ {reshape(1)} axis: -1 }}", X, lambda x: x[..., None]),
     LayerCase("Reshape", f"reshape_param {{ {reshape(0, -1)} axis: 2 num_axes: 2 }}", X, lambda x: x),
     LayerCase("Reshape", "reshape_param { shape { } axis: 1 num_axes: 0 }", X, lambda x: x, name="Reshape-nothing"),
-    LayerCase("Crop", "", [(2, 6, 7, 8), (2, 3, 4, 5)], lambda x, y: x[:, :, :4, :5]),
-    LayerCase("Crop", "crop_param { offset: 2 }", [(2, 6, 7, 8), (2, 3, 4, 5)], lambda x, y: x[:, :, 2:6, 2:7]),
+    LayerCase("Crop", "", [(2, 6, 7, 8), (2, 3, 4, 5)], lambda x, y: cropped(x, y, 0, 0)),
+    LayerCase("Crop", "crop_param { offset: 2 }", [(2, 6, 7, 8), (2, 3, 4, 5)], lambda x, y: cropped(x, y, 2, 2)),
     LayerCase(
-        "Crop", "crop_param { axis: 1 offset: 0 offset: 1 offset: 2 }", [(2, 6, 7, 8), (2, 3, 4, 5)], lambda x, y: x[:, :3, 1:5, 2:7]
+        "Crop",
+        "crop_param { axis: 1 offset: 0 offset: 1 offset: 2 }",
+        [(2, 6, 7, 8), (2, 3, 4, 5)],
+        lambda x, y: cropped(x[:, :3], y, 1, 2),
     ),
     LayerCase("Tile", "tile_param { tiles: 3 }", X, lambda x: np.tile(x, (1, 3, 1, 1))),
     LayerCase("Tile", "tile_param { axis: -1 tiles: 2 }", X, lambda x: np.tile(x, (1, 1, 1, 2))),
@@ -97,7 +105,7 @@ SHAPES = [
         "ShuffleChannel",
         "shuffle_channel_param { group: 3 }",
         X,
-        lambda x: x.reshape(len(x), 3, 2, 4, 5).swapaxes(1, 2).reshape(x.shape),
+        lambda x: x.reshape(len(x), 3, 2, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape),
     ),
     LayerCase("BatchReindex", "", [(4, 3), np.array([3, 0, 0, 2, 1])], lambda x, i: x[i.astype(int)]),
     LayerCase("Filter", "", [(4, 3), np.array([[0], [1], [0], [2]])], lambda x, s: x[s[:, 0] != 0]),

@@ -162,14 +162,32 @@ MASK = np.array([[[[0, 9], [20, 35]], [[7, 8], [30, 29]]]], np.float32)
 RESAMPLING = [
     LayerCase("Interp", "interp_param { height: 13 width: 9 }", X, lambda x: bilinear(x, 13, 9)),
     LayerCase("Interp", "interp_param { height: 1 width: 3 }", X, lambda x: bilinear(x, 1, 3)),
-    LayerCase("Interp", "interp_param { zoom_factor: 3 }", X, lambda x: bilinear(x, 19, 16)),
-    LayerCase("Interp", "interp_param { shrink_factor: 2 }", X, lambda x: bilinear(x, 4, 3)),
-    LayerCase("Interp", "interp_param { shrink_factor: 2 zoom_factor: 3 }", X, lambda x: bilinear(x, 10, 7)),
+    LayerCase("Interp", "interp_param { zoom_factor: 3 }", X, lambda x: bilinear(x, 3 * x.shape[2] - 2, 3 * x.shape[3] - 2)),
+    LayerCase(
+        "Interp", "interp_param { shrink_factor: 2 }", X, lambda x: bilinear(x, (x.shape[2] - 1) // 2 + 1, (x.shape[3] - 1) // 2 + 1)
+    ),
+    LayerCase(
+        "Interp",
+        "interp_param { shrink_factor: 2 zoom_factor: 3 }",
+        X,
+        lambda x: bilinear(x, (x.shape[2] - 1) // 2 * 3 + 1, (x.shape[3] - 1) // 2 * 3 + 1),
+    ),
     LayerCase("Interp", "interp_param { height: 8 width: 8 pad_beg: -1 pad_end: -2 }", X, lambda x: bilinear(x[:, :, 1:-2, 1:-2], 8, 8)),
     LayerCase("Upsample", "upsample_param { scale: 3 }", X, lambda x: x.repeat(3, 2).repeat(3, 3), name="Upsample-YOLO"),
-    LayerCase("Upsample", "upsample_param { scale: 3 }", [(1, 2, 2, 2), MASK], lambda x, m: unpool(x, m, 6, 6), name="Upsample-SegNet"),
-    LayerCase("Upsample", "upsample_param { upsample_h: 7 upsample_w: 6 }", [(1, 2, 2, 2), MASK], lambda x, m: unpool(x, m, 7, 6)),
-    LayerCase("Upsample", "upsample_param { scale: 2 pad_out_h: true }", [(1, 2, 2, 2), MASK % 12], lambda x, m: unpool(x, m, 3, 4)),
+    LayerCase(
+        "Upsample",
+        "upsample_param { scale: 3 }",
+        [(1, 2, 2, 2), MASK],
+        lambda x, m: unpool(x, m, 6, 6),
+        name="Upsample-SegNet",
+        grows=False,
+    ),
+    LayerCase(
+        "Upsample", "upsample_param { upsample_h: 7 upsample_w: 6 }", [(1, 2, 2, 2), MASK], lambda x, m: unpool(x, m, 7, 6), grows=False
+    ),
+    LayerCase(
+        "Upsample", "upsample_param { scale: 2 pad_out_h: true }", [(1, 2, 2, 2), MASK % 12], lambda x, m: unpool(x, m, 3, 4), grows=False
+    ),
 ]
 
 ROIS = np.array([[0, 0, 0, 12, 12], [1, 3.5, 2.5, 9, 20], [0, 40, 40, 60, 60], [1, 8, 8, 2, 2], [0, -5, 1, 3, 5]])

@@ -152,7 +152,7 @@ LINEAR = [
     LayerCase("Scale", "scale_param { axis: -2 num_axes: 2 }", X, lambda x, w: x * w, [(7, 6)]),
     LayerCase("Scale", "scale_param { num_axes: 0 bias_term: true }", X, lambda x, w, b: x * w + b, [(), ()]),
     LayerCase("Scale", "scale_param { axis: 0 }", X, lambda x, w: x * w[:, None, None, None], [(2,)], fixed=True),
-    LayerCase("Scale", "", X, lambda x: x, warns="no weights", name="Scale-filler"),
+    LayerCase("Scale", "scale_param { filler { value: 2 } }", X, lambda x: 2 * x, warns="no weights", name="Scale-filler"),
     LayerCase("Scale", "scale_param { axis: 0 }", [(2, 4, 3), (2, 4)], lambda x, y: x * y[:, :, None], name="Scale-two"),
     LayerCase(
         "Scale",

@@ -1,14 +1,12 @@
-"""Neurons: functions of each element. Sources: caffe/src/caffe/layers/*_layer.cpp of the same names."""
+"""Neurons: functions of each element."""
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import ConversionWarning
 from converters.graph.builder import GraphBuilder
 from converters.readers.caffe.layer import Layer, is_in_training
 from converters.readers.caffe.layers.axes import spread
@@ -20,15 +18,15 @@ def leaky(g: GraphBuilder, x: ir.Value, slope: float) -> ir.Value:
     return g.emit("LeakyRelu", x, alpha=slope) if slope else g.emit("Relu", x)
 
 
-@lowers("ReLU")
+@lowers("ReLU", in_place=True)
 def relu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Rectified linear unit, leaky with negative_slope."""
+    """Rectified linear unit, leaky with negative_slope. x: any shape. Source: caffe/layers/relu_layer.cpp."""
     return leaky(g, x, layer.params.relu_param.negative_slope)
 
 
-@lowers("ReLU6")
+@lowers("ReLU6", in_place=True)
 def relu6(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """min(max(x, 0), 6), leaky with negative_slope (forks)."""
+    """min(max(x, 0), 6), leaky with negative_slope (forks). x: any shape. Source: relu6_layer.cpp of MobileNet-SSD's fork."""
     p = layer.params.relu6_param
     slope = p.negative_slope or layer.params.relu_param.negative_slope
     if slope:
@@ -36,9 +34,9 @@ def relu6(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Clip", x, 0.0, p.threshold)
 
 
-@lowers("PReLU")
+@lowers("PReLU", in_place=True)
 def prelu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Leaky rectified linear unit with learned slopes. x: (N, C, ...)."""
+    """Leaky rectified linear unit with learned slopes. x: (N, C, ...). Source: caffe/layers/prelu_layer.cpp."""
     p = layer.params.prelu_param
     layer.weights.expect(1)
     rank = g.rank(x)
@@ -50,39 +48,42 @@ def prelu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("PRelu", x, layer.weights.value(g, 0, "weight", shape, filler, view=view))
 
 
-@lowers("ELU")
+@lowers("ELU", in_place=True)
 def elu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Exponential linear unit: alpha * (exp(x) - 1) below 0."""
+    """Exponential linear unit: alpha * (exp(x) - 1) below 0. x: any shape. Source: caffe/layers/elu_layer.cpp."""
     return g.emit("Elu", x, alpha=layer.params.elu_param.alpha)
 
 
-@lowers("Sigmoid")
+@lowers("Sigmoid", in_place=True)
 def sigmoid(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)). x: any shape. Source: caffe/layers/sigmoid_layer.cpp."""
     return g.emit("Sigmoid", x)
 
 
-@lowers("TanH")
+@lowers("TanH", in_place=True)
 def tanh(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent. x: any shape. Source: caffe/layers/tanh_layer.cpp."""
     return g.emit("Tanh", x)
 
 
-@lowers("AbsVal")
+@lowers("AbsVal", in_place=False)
 def abs_val(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Absolute value."""
+    """Absolute value. x: any shape. Source: caffe/layers/absval_layer.cpp."""
     return g.emit("Abs", x)
 
 
-@lowers("BNLL")
+@lowers("BNLL", in_place=True)
 def bnll(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Binomial normal log likelihood: log(1 + exp(x))."""
+    """Binomial normal log likelihood: log(1 + exp(x)). x: any shape. Source: caffe/layers/bnll_layer.cpp."""
     return g.emit("Softplus", x)
 
 
-@lowers("Power")
+@lowers("Power", in_place=True)
 def power(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """(shift + scale * x) ^ power; the constant shift ^ power where scale * power is 0."""
+    """(shift + scale * x) ^ power; the constant shift ^ power where scale * power is 0.
+
+    x: any shape. Source: caffe/layers/power_layer.cpp.
+    """
     p = layer.params.power_param
     if p.power * p.scale == 0:
         with np.errstate(all="ignore"):
@@ -95,9 +96,9 @@ def power(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Pow", y, p.power) if p.power != 1 else y
 
 
-@lowers("Exp")
+@lowers("Exp", in_place=True)
 def exp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """base ^ (shift + scale * x); base -1 means e."""
+    """base ^ (shift + scale * x); base -1 means e. x: any shape. Source: caffe/layers/exp_layer.cpp."""
     p = layer.params.exp_param
     log_base = _log_base(layer, p.base)
     inner = log_base * p.scale
@@ -106,9 +107,9 @@ def exp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Mul", y, outer) if outer != 1 else y
 
 
-@lowers("Log")
+@lowers("Log", in_place=True)
 def log(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Logarithm of shift + scale * x to a base; base -1 means e."""
+    """Logarithm of shift + scale * x to a base; base -1 means e. x: any shape. Source: caffe/layers/log_layer.cpp."""
     p = layer.params.log_param
     y = g.emit("Mul", x, p.scale) if p.scale != 1 else x
     y = g.emit("Log", g.emit("Add", y, p.shift) if p.shift != 0 else y)
@@ -126,15 +127,15 @@ def _log_base(layer: Layer, base: float) -> float:
     return math.log(base)
 
 
-@lowers("Threshold")
+@lowers("Threshold", in_place=True)
 def threshold(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """1 above the threshold, else 0."""
+    """1 above the threshold, else 0. x: any shape. Source: caffe/layers/threshold_layer.cpp."""
     return g.emit("Cast", g.emit("Greater", x, layer.params.threshold_param.threshold), to=ir.DataType.FLOAT)
 
 
-@lowers("Clip")
+@lowers("Clip", in_place=True)
 def clip(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """max(min, min(max, x))."""
+    """max(min, min(max, x)). x: any shape. Source: caffe/layers/clip_layer.cpp."""
     p = layer.params.clip_param
     if not (p.HasField("min") and p.HasField("max")):
         raise layer.error("clip_param needs both min and max")
@@ -143,26 +144,28 @@ def clip(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Clip", x, p.min, p.max)
 
 
-@lowers("Swish")
+@lowers("Swish", in_place=True)
 def swish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """x * sigmoid(beta * x)."""
+    """x * sigmoid(beta * x). x: any shape. Source: caffe/layers/swish_layer.cpp."""
     beta = layer.params.swish_param.beta
     return g.emit("Mul", x, g.emit("Sigmoid", g.emit("Mul", x, beta) if beta != 1 else x))
 
 
-@lowers("Mish")
+@lowers("Mish", in_place=True)
 def mish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """x * tanh(log(1 + exp(x))) (forks)."""
+    """x * tanh(log(1 + exp(x))) (forks). x: any shape. Source: mish_layer.cpp of YOLO v4's forks."""
     return g.emit("Mul", x, g.emit("Tanh", g.emit("Softplus", x)))
 
 
-@lowers("Dropout", "SpatialDropout")
+@lowers("Dropout", "SpatialDropout", in_place=True)
 def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio."""
+    """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio.
+
+    x: any shape. Source: caffe/layers/dropout_layer.cpp.
+    """
     p = layer.params.dropout_param
     if p.sample_weights_test:
         raise layer.error("sample_weights_test draws random numbers in phase TEST; remove it to get the mean")
     if is_in_training(layer):
-        message = "`phase: TRAIN` in the layer makes Caffe drop at random; converted as in phase TEST"
-        warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+        g.warn("`phase: TRAIN` in the layer makes Caffe drop at random; converted as in phase TEST")
     return x if p.scale_train else g.emit("Mul", x, 1 - p.dropout_ratio)

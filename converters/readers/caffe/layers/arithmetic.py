@@ -1,21 +1,18 @@
-"""Arithmetic of several bottoms, reductions, ArgMax. Sources: caffe/src/caffe/layers/{eltwise,reduction,argmax}_layer.cpp; SENet's axpy."""
+"""Arithmetic of several bottoms, reductions, ArgMax."""
 
 from __future__ import annotations
 
-import warnings
-
 import onnx_ir as ir
 
-from converters.errors import ConversionWarning
-from converters.graph.builder import GraphBuilder
+from converters.graph.builder import Extent, GraphBuilder
 from converters.readers.caffe.layer import Layer
-from converters.readers.caffe.layers.axes import canonical_axis, check_same_shape, flat_from, reshape
+from converters.readers.caffe.layers.axes import canonical_axis, check_same_shape, flat_from
 from converters.readers.caffe.registry import lowers
 
 
-@lowers("Eltwise")
+@lowers("Eltwise", in_place=True)
 def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Value:
-    """Product, weighted sum or maximum of bottoms of one shape."""
+    """Product, weighted sum or maximum of bottoms of one shape. x: any shape. Source: caffe/layers/eltwise_layer.cpp."""
     p = layer.params.eltwise_param
     bottoms = [x, *more]
     if not more:
@@ -27,12 +24,10 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
     in_place = layer.tops[:1] == layer.bottoms[:1]
     if p.operation == p.MAX:
         if in_place:
-            message = "in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as by the latter"
-            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+            g.warn("in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as by the latter")
         return g.emit("Max", *bottoms)
     if p.operation == p.SUM and in_place:
-        message = "in place, where Caffe sets its top to 0 before it adds its bottoms, so that the first one is lost; converted so"
-        warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+        g.warn("in place, where Caffe sets its top to 0 before it adds its bottoms, so that the first one is lost; converted so")
         if len(set(layer.bottoms)) < len(layer.bottoms):
             raise layer.error("adds a blob to itself in place; give its top a name of its own")
         bottoms, coefficients = bottoms[1:], coefficients[1:]
@@ -44,20 +39,26 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
     return y
 
 
-@lowers("Axpy")
+@lowers("Axpy", in_place=True)
 def axpy(g: GraphBuilder, layer: Layer, a: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
-    """a * x + y with one factor per channel (SENet). a: (N, C) or (N, C, 1, 1), x and y: (N, C, H, W)."""
+    """a * x + y with one factor per channel (SENet). a: (N, C) or (N, C, 1, 1), x and y: (N, C, H, W).
+
+    Source: axpy_layer.cpp of SENet's fork.
+    """
     check_same_shape(g, layer, [x, y])
     rank, dims = g.rank(x), g.shape(a)
     if len(dims) > rank or any(d != 1 for d in dims[2:]) or dims[:2] != g.shape(x)[:2]:
         raise layer.error(f"its first bottom {dims} must have one factor for each channel of the second, {g.shape(x)}")
-    factor = reshape(g, a, [*dims[:2], *[1] * (rank - 2)])
+    factor = g.reshape(a, [*g.extents(a, 0, 2), *[1] * (rank - 2)])
     return g.emit("Add", g.emit("Mul", x, factor), y)
 
 
 @lowers("Reduction")
 def reduction(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Sum, sum of absolute values or of squares, or mean, over all axes from `axis` on; times coeff."""
+    """Sum, sum of absolute values or of squares, or mean, over all axes from `axis` on; times coeff.
+
+    x: any shape, to its axes before `axis`. Source: caffe/layers/reduction_layer.cpp.
+    """
     p = layer.params.reduction_param
     axes = list(range(canonical_axis(g, layer, x, p.axis), g.rank(x)))
     if p.operation == p.MEAN:
@@ -70,21 +71,23 @@ def reduction(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 
 @lowers("ArgMax")
 def arg_max(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Indices (as floats) or values of the top_k largest, along `axis` or over all but the batch; of equals the last comes first."""
+    """Indices (as floats) or values of the top_k largest, along `axis` or over all but the batch; of equals the last comes first.
+
+    x: any shape; over all but the batch to (N, 1, top_k), or (N, 2, top_k) with values. Source: caffe/layers/argmax_layer.cpp.
+    """
     p = layer.params.argmax_param
     if p.HasField("axis"):
         axis = canonical_axis(g, layer, x, p.axis)
         values, indices = _largest(g, layer, x, axis, p.top_k)
         return values if p.out_max_val else indices
     rank = g.rank(x)
-    matrix, _, _ = flat_from(g, x, 1)
+    matrix, _ = flat_from(g, x, 1)
     values, indices = _largest(g, layer, matrix, 1, p.top_k)
     trailing = [1] * (max(rank, 3) - 3)
-    rows = g.shape(x)[0]
     if not p.out_max_val:
-        return reshape(g, indices, [rows, 1, p.top_k, *trailing])
-    both = g.emit("Concat", *(reshape(g, v, [rows, 1, p.top_k]) for v in (indices, values)), axis=1)
-    return reshape(g, both, [rows, 2, p.top_k, *trailing])
+        return g.reshape(indices, [Extent(indices, 0), 1, p.top_k, *trailing])
+    both = g.emit("Concat", *(g.reshape(v, [Extent(v, 0), 1, p.top_k]) for v in (indices, values)), axis=1)
+    return g.reshape(both, [Extent(both, 0), 2, p.top_k, *trailing])
 
 
 def _largest(g: GraphBuilder, layer: Layer, x: ir.Value, axis: int, count: int) -> tuple[ir.Value, ir.Value]:
@@ -99,5 +102,5 @@ def _largest(g: GraphBuilder, layer: Layer, x: ir.Value, axis: int, count: int) 
     # TopK gives the first of equals first: look from behind.
     behind = g.emit("Slice", x, [-1], [-(2**31)], [axis], [-1])
     values, found = g.emit_all("TopK", behind, [count], outputs=2, axis=axis, largest=1, sorted=1)
-    indices = g.emit("Sub", float(length - 1), g.emit("Cast", found, to=ir.DataType.FLOAT))
-    return values, indices
+    last = g.emit("Cast", g.sizes([Extent(x, axis, plus=-1)]), to=ir.DataType.FLOAT)
+    return values, g.emit("Sub", last, g.emit("Cast", found, to=ir.DataType.FLOAT))

@@ -25,15 +25,6 @@ def known(dims: Sequence[Dim]) -> list[int]:
     return [d for d in dims if isinstance(d, int)]
 
 
-def reshape(g: GraphBuilder, x: ir.Value, dims: Sequence[Dim]) -> ir.Value:
-    """x in the shape `dims`, of which one dimension may be symbolic or None."""
-    if tuple(dims) == g.shape(x) and None not in dims:
-        return x
-    if len(dims) - len(known(dims)) > 1:
-        g.fixed(x)
-    return g.emit("Reshape", x, [d if isinstance(d, int) else -1 for d in dims], shape=dims)
-
-
 def check_same_shape(g: GraphBuilder, layer: Layer, values: Sequence[ir.Value], but: int | None = None) -> None:
     """Raises ConversionError where shapes differ (but for one axis); Caffe doesn't broadcast."""
     first = g.shape(values[0])
@@ -55,21 +46,11 @@ def product(dims: Sequence[int]) -> int:
     return math.prod(dims)
 
 
-def flat_from(g: GraphBuilder, x: ir.Value, axis: int) -> tuple[ir.Value, list[Dim], int]:
-    """x as a matrix (what stands before `axis`, what follows), the dimensions before, and the length of the rest."""
-    dims = g.shape(x)
-    rest = product(g.fixed(x, axis))
-    before = list(dims[:axis])
-    symbols = [d for d in before if not isinstance(d, int)]
-    if not symbols:
-        return reshape(g, x, [product(known(before)), rest]), before, rest
-    rows: Dim = symbols[0] if len(before) == 1 else None
-    return reshape(g, x, [rows, rest]), before, rest
+def flat_from(g: GraphBuilder, x: ir.Value, axis: int) -> tuple[ir.Value, int]:
+    """x as a matrix (what stands before `axis`, what follows), and the length of the rest."""
+    return g.flatten(x, axis), product(g.fixed(x, axis))
 
 
 def spread(g: GraphBuilder, value: float, like: ir.Value) -> ir.Value:
     """A constant in the shape of another value."""
-    constant = np.full((), value, np.float32)
-    if len(known(g.shape(like))) == g.rank(like):
-        return g.emit("Expand", constant, list(g.fixed(like)), shape=g.shape(like))
-    return g.emit("Expand", constant, g.emit("Shape", like), shape=g.shape(like))
+    return g.emit("Expand", np.full((), value, np.float32), g.sizes(g.extents(like)), shape=g.shape(like))

@@ -1,4 +1,4 @@
-"""Layers of detectors. Sources: SSD's prior_box_layer.cpp; Fast R-CNN's roi_pooling_layer.cpp."""
+"""Layers of detectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from converters.readers.caffe.weights import FILL_LIMIT
 
 @lowers("PriorBox")
 def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir.Value:
-    """Default boxes of a feature map and their variances (SSD). x: (N, C, h, w), image: (N, C, H, W); to (1, 2, h * w * boxes * 4)."""
+    """Default boxes of a feature map and their variances.
+
+    x: (N, C, h, w), image: (N, C, H, W), both of these sizes alone; to (1, 2, h * w * boxes * 4). Source: SSD's prior_box_layer.cpp.
+    """
     p = layer.params.prior_box_param
     if g.rank(x) != 4 or g.rank(image) != 4:
         raise layer.error("needs bottoms (N, C, H, W)")
@@ -33,14 +36,14 @@ def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir
     sizes = _box_sizes(layer)
     if height * width * len(sizes) * 8 > FILL_LIMIT:
         raise layer.error(f"{len(sizes)} boxes for each of {height} x {width} cells are too many")
-    centre_x = (np.arange(width) + p.offset) * step_w
-    centre_y = (np.arange(height) + p.offset) * step_h
+    column = (np.arange(width) + p.offset) * step_w
+    row = (np.arange(height) + p.offset) * step_h
     half = np.array(sizes) / 2  # (boxes, 2), as width and height
     boxes = np.empty((height, width, len(sizes), 4))
-    boxes[..., 0] = (centre_x[None, :, None] - half[:, 0]) / image_width
-    boxes[..., 1] = (centre_y[:, None, None] - half[:, 1]) / image_height
-    boxes[..., 2] = (centre_x[None, :, None] + half[:, 0]) / image_width
-    boxes[..., 3] = (centre_y[:, None, None] + half[:, 1]) / image_height
+    boxes[..., 0] = (column[None, :, None] - half[:, 0]) / image_width
+    boxes[..., 1] = (row[:, None, None] - half[:, 1]) / image_height
+    boxes[..., 2] = (column[None, :, None] + half[:, 0]) / image_width
+    boxes[..., 3] = (row[:, None, None] + half[:, 1]) / image_height
     if p.clip:
         boxes = boxes.clip(0, 1)
     variance = list(p.variance) or [0.1]
@@ -48,7 +51,15 @@ def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir
         raise layer.error(f"has {len(variance)} values of variance; it takes 1 or 4")
     variances = np.broadcast_to(variance if len(variance) == 4 else variance * 4, boxes.shape)
     table = np.stack([boxes.reshape(-1), variances.reshape(-1)])[None].astype(np.float32)
-    return g.const(table, role="boxes")
+    return _for_these_sizes(g, g.const(table, role="boxes"), x, image)
+
+
+def _for_these_sizes(g: GraphBuilder, table: ir.Value, *maps: ir.Value) -> ir.Value:
+    """A table (1, ...) that holds for the present sizes of these maps alone: for others its row is one that isn't there."""
+    here = [size for value in maps for size in g.fixed(value, 2)]
+    then = g.sizes([extent for value in maps for extent in g.extents(value, 2)])
+    row = g.emit("ReduceSum", g.emit("Abs", g.emit("Sub", then, here)), keepdims=1)
+    return g.emit("Gather", table, row, axis=0, shape=g.shape(table))
 
 
 def _box_sizes(layer: Layer) -> list[tuple[float, float]]:
@@ -78,7 +89,11 @@ def _box_sizes(layer: Layer) -> list[tuple[float, float]]:
 
 @lowers("ROIPooling")
 def roi_pooling(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> ir.Value:
-    """Max pooling of regions into pooled_h by pooled_w bins. x: (N, C, H, W), rois: (R, 5) as batch index, x1, y1, x2, y2."""
+    """Max pooling of regions into pooled_h by pooled_w bins.
+
+    x: (N, C, H, W), rois: (R, 5) as batch index, x1, y1, x2, y2; to (R, C, pooled_h, pooled_w).
+    Source: Fast R-CNN's roi_pooling_layer.cpp.
+    """
     p = layer.params.roi_pooling_param
     if p.pooled_h < 1 or p.pooled_w < 1:
         raise layer.error("pooled_h and pooled_w must be above 0")

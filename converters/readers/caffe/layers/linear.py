@@ -1,34 +1,37 @@
-"""Matrix products and factors. Sources: caffe/src/caffe/layers/{inner_product,embed,scale,bias}_layer.cpp."""
+"""Matrix products and factors."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
 from converters.readers.caffe.layer import Layer
-from converters.readers.caffe.layers.axes import canonical_axis, flat_from, reshape
+from converters.readers.caffe.layers.axes import canonical_axis, flat_from
 from converters.readers.caffe.registry import lowers
+from converters.schemas import caffe_pb2
 
 
 @lowers("InnerProduct")
 def inner_product(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Fully connected: all axes from `axis` on become num_output. x: (N, ...) to (N, num_output)."""
+    """Fully connected: all axes from `axis` on become num_output. x: (N, ...) to (N, num_output).
+
+    Source: caffe/layers/inner_product_layer.cpp.
+    """
     p = layer.params.inner_product_param
     if p.num_output < 1:
         raise layer.error("num_output is 0 or missing")
     axis = canonical_axis(g, layer, x, p.axis)
-    matrix, before, length = flat_from(g, x, axis)
+    matrix, length = flat_from(g, x, axis)
     layer.weights.expect(1 + p.bias_term)
     weight = layer.weights.value(g, 0, "weight", (p.num_output, length), p.weight_filler, transposed=p.transpose)
     bias = [layer.weights.value(g, 1, "bias", (p.num_output,), p.bias_filler)] if p.bias_term else []
-    return reshape(g, g.emit("Gemm", matrix, weight, *bias, transB=1), [*before, p.num_output])
+    y = g.emit("Gemm", matrix, weight, *bias, transB=1)
+    return y if axis == 1 else g.reshape(y, [*g.extents(x, 0, axis), p.num_output])
 
 
 @lowers("Embed")
 def embed(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Looks up rows of a table. x: indices of any shape to (*shape, num_output)."""
+    """Looks up rows of a table. x: indices of any shape to (*shape, num_output). Source: caffe/layers/embed_layer.cpp."""
     p = layer.params.embed_param
     if p.num_output < 1 or p.input_dim < 1:
         raise layer.error("num_output and input_dim must be at least 1")
@@ -40,7 +43,9 @@ def embed(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return y
 
 
-def _operand_shape(g: GraphBuilder, layer: Layer, x: ir.Value, p: Any) -> tuple[int, tuple[int, ...]]:
+def _operand_shape(
+    g: GraphBuilder, layer: Layer, x: ir.Value, p: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter
+) -> tuple[int, tuple[int, ...]]:
     """The first axis that a parameter of Scale or Bias covers, and its shape."""
     axis = canonical_axis(g, layer, x, p.axis)
     if p.num_axes < -1:
@@ -51,7 +56,7 @@ def _operand_shape(g: GraphBuilder, layer: Layer, x: ir.Value, p: Any) -> tuple[
     return axis, g.fixed(x, axis, end)
 
 
-def _align(g: GraphBuilder, layer: Layer, x: ir.Value, y: ir.Value, p: Any) -> ir.Value:
+def _align(g: GraphBuilder, layer: Layer, x: ir.Value, y: ir.Value, p: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter) -> ir.Value:
     """A second bottom with axes of length 1 behind it, so that it broadcasts over x from `axis` on."""
     rank = g.rank(y)
     axis = canonical_axis(g, layer, x, p.axis) if rank else 0
@@ -64,12 +69,15 @@ def _align(g: GraphBuilder, layer: Layer, x: ir.Value, y: ir.Value, p: Any) -> i
         g.fixed(x)
         g.fixed(y)
     trailing = g.rank(x) - axis - rank
-    return reshape(g, y, [*dims, *[1] * trailing]) if trailing else y
+    return g.reshape(y, [*g.extents(y), *[1] * trailing]) if trailing else y
 
 
-@lowers("Scale")
+@lowers("Scale", in_place=True)
 def scale(g: GraphBuilder, layer: Layer, x: ir.Value, factor: ir.Value | None = None) -> ir.Value:
-    """x times a factor that covers num_axes axes from `axis` on: learned, or a second bottom; plus a bias. x: (N, C, ...)."""
+    """x times a factor that covers num_axes axes from `axis` on: learned, or a second bottom; plus a bias.
+
+    x: (N, C, ...). Source: caffe/layers/scale_layer.cpp.
+    """
     p = layer.params.scale_param
     if factor is None:
         layer.weights.expect(1 + p.bias_term)
@@ -89,9 +97,12 @@ def scale(g: GraphBuilder, layer: Layer, x: ir.Value, factor: ir.Value | None = 
     return y
 
 
-@lowers("Bias", blobs=("bias",))
+@lowers("Bias", in_place=True, blobs=("bias",))
 def bias(g: GraphBuilder, layer: Layer, x: ir.Value, addend: ir.Value | None = None) -> ir.Value:
-    """x plus an addend that covers num_axes axes from `axis` on: learned, or a second bottom. x: (N, C, ...)."""
+    """x plus an addend that covers num_axes axes from `axis` on: learned, or a second bottom.
+
+    x: (N, C, ...). Source: caffe/layers/bias_layer.cpp.
+    """
     p = layer.params.bias_param
     if addend is not None:
         layer.weights.expect(0)

@@ -1,22 +1,19 @@
-"""Normalization. Sources: caffe/src/caffe/layers/{batch_norm,lrn,mvn,softmax}_layer.cpp; BN layers of yjxiong, PSPNet, SegNet,
-NVIDIA and Intel; SSD's normalize_layer.cpp."""
+"""Normalization: batches, neighbours, positions, softmax."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import ConversionWarning
-from converters.graph.builder import GraphBuilder
+from converters.graph.builder import Extent, GraphBuilder
 from converters.graph.pooling import pool
 from converters.graph.windows import output_sizes
 from converters.readers.caffe.caffemodel import Array
 from converters.readers.caffe.layer import Layer, is_in_training
 from converters.readers.caffe.layers.activation import leaky
-from converters.readers.caffe.layers.axes import canonical_axis, reshape
+from converters.readers.caffe.layers.axes import canonical_axis
 from converters.readers.caffe.registry import lowers
 
 
@@ -34,16 +31,17 @@ def _has_stored_statistics(layer: Layer) -> bool:
     return bool(p.use_global_stats) if p.HasField("use_global_stats") else not is_in_training(layer)
 
 
-@lowers("BatchNorm", blobs=("running_mean", "running_var", "factor"))
+@lowers("BatchNorm", in_place=True, blobs=("running_mean", "running_var", "factor"))
 def batch_norm(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Batch normalization with stored statistics; the Scale behind it is taken in; scale and shift of its own in the
-    forks of NVIDIA and Intel. x: (N, C, ...)."""
+    """Batch normalization with stored statistics; the Scale behind it is taken in; scale and shift of its own in forks.
+
+    x: (N, C, ...). Source: caffe/layers/batch_norm_layer.cpp, those of NVIDIA's and Intel's forks.
+    """
     p = layer.params.batch_norm_param
     channels = g.fixed(x, 1, 2)[0] if g.rank(x) > 1 else 1
     if not _has_stored_statistics(layer):
         if not p.HasField("use_global_stats"):
-            message = "its `phase: TRAIN` means the batch's own statistics, as in Caffe; remove it to use the stored ones"
-            warnings.warn(layer.source.describe(message), ConversionWarning, stacklevel=2)
+            g.warn("its `phase: TRAIN` means the batch's own statistics, as in Caffe; remove it to use the stored ones")
         return leaky(g, _batch_statistics(g, layer, x, channels), 0.0) if p.relu else _batch_statistics(g, layer, x, channels)
     order = _blob_order(layer, channels)
     mean = layer.weights.array(order["mean"], "mean", (channels,))
@@ -74,17 +72,14 @@ def batch_norm(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 def _normalize(g: GraphBuilder, layer: Layer, x: ir.Value, arrays: dict[str, Array], eps: float, originals: dict[str, str]) -> ir.Value:
     lowest = float(arrays["running_var"].min()) + eps
     if lowest <= 0:
-        message = layer.source.describe(
-            f"its variance plus eps goes down to {lowest:g}, the root of which is {'0' if lowest == 0 else 'NaN'}"
-        )
-        warnings.warn(message, ConversionWarning, stacklevel=2)
+        g.warn(f"its variance plus eps goes down to {lowest:g}, the root of which is {'0' if lowest == 0 else 'NaN'}")
     values = [
         g.param(role, arrays[role], original=originals.get(role), buffer=role.startswith("running"))
         for role in ("weight", "bias", "running_mean", "running_var")
     ]
     if g.rank(x) == 1:
-        column = reshape(g, x, [*g.shape(x), 1])
-        return reshape(g, g.emit("BatchNormalization", column, *values, epsilon=eps), g.shape(x))
+        y = g.emit("BatchNormalization", g.reshape(x, [*g.extents(x), 1]), *values, epsilon=eps)
+        return g.reshape(y, g.extents(y, 0, 1))
     return g.emit("BatchNormalization", x, *values, epsilon=eps)
 
 
@@ -139,10 +134,12 @@ def _batch_statistics(g: GraphBuilder, layer: Layer, x: ir.Value, channels: int)
     return g.emit("Div", centred, g.emit("Sqrt", g.emit("Add", variance, p.eps)))
 
 
-@lowers("BN", blobs=("weight", "bias", "running_mean?", "running_var?"))
+@lowers("BN", in_place=True, blobs=("weight", "bias", "running_mean?", "running_var?"))
 def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Batch normalization of the forks: yjxiong's and PSPNet's (slope, bias, mean, variance), SegNet's (scale, shift;
-    INFERENCE only). x: (N, C, ...)."""
+    """Batch normalization of the forks: yjxiong's and PSPNet's (slope, bias, mean, variance), SegNet's (scale, shift; INFERENCE only).
+
+    x: (N, C, ...). Source: bn_layer.cpp of these forks.
+    """
     p = layer.params.bn_param
     channels = g.fixed(x, 1, 2)[0] if g.rank(x) > 1 else 1
     count = layer.weights.count
@@ -160,14 +157,14 @@ def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         )
     if g.rank(x) > 4:
         raise layer.error(f"takes at most 4 axes, not {g.rank(x)}")
-    x = reshape(g, x, [*g.shape(x), *[1] * (4 - g.rank(x))])  # SegNet's top always has four axes
+    x = g.reshape(x, [*g.extents(x), *[1] * (4 - g.rank(x))])  # SegNet's top always has four axes
     y = g.emit("Mul", x, layer.weights.value(g, 0, "weight", (channels,), view=(channels, 1, 1)))
     return g.emit("Add", y, layer.weights.value(g, 1, "bias", (channels,), view=(channels, 1, 1)))
 
 
 @lowers("LRN")
 def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Local response normalization, across channels or within one. x: (N, C, H, W)."""
+    """Local response normalization, across channels or within one. x: (N, C, H, W). Source: caffe/layers/lrn_layer.cpp."""
     p = layer.params.lrn_param
     size = p.local_size
     if size % 2 == 0:
@@ -177,25 +174,27 @@ def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     across = p.norm_region == p.ACROSS_CHANNELS
     if across and p.alpha > 0 and p.beta > 0:  # onnxruntime takes no others
         return g.emit("LRN", x, size=size, alpha=p.alpha, beta=p.beta, bias=p.k)
-    batch, (channels, height, width) = g.shape(x)[0], g.fixed(x, 1)
     squares = g.emit("Mul", x, x)
     if across:
-        squares = reshape(g, squares, [batch, 1, channels, height * width])
+        squares = g.reshape(squares, [Extent(squares, 0), 1, g.fixed(x, 1, 2)[0], None])
     kernel, pads = [size, 1 if across else size], [size // 2, 0 if across else size // 2]
     out = output_sizes(g.fixed(squares, 2), kernel, [1, 1], pads, ceil=True, clip="padded")
-    means = pool(g, squares, "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel")
-    means = reshape(g, means, g.shape(x)) if across else means
+    means = pool(g, squares, "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel", ceil=True)
+    means = g.reshape(means, [Extent(means, 0), *g.extents(x, 1)]) if across else means
     base = g.emit("Add", g.emit("Mul", means, p.alpha), p.k if across else 1.0)
     return g.emit("Mul", x, g.emit("Pow", base, -p.beta))
 
 
-@lowers("MVN")
+@lowers("MVN", in_place=True)
 def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Mean and variance of each channel, or of all channels together, made 0 and 1. x: (N, C, ...) to (N, C, H, W), always."""
+    """Mean and variance of each channel, or of all channels together, made 0 and 1.
+
+    x: (N, C, ...) to (N, C, H, W), always. Source: caffe/layers/mvn_layer.cpp.
+    """
     p = layer.params.mvn_param
     if g.rank(x) > 4:
         raise layer.error(f"takes at most 4 axes, not {g.rank(x)}")
-    x = reshape(g, x, [*g.shape(x), *[1] * (4 - g.rank(x))])
+    x = g.reshape(x, [*g.extents(x), *[1] * (4 - g.rank(x))])
     axes = list(range(1 if p.across_channels else 2, 4))
     centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
     if not p.normalize_variance:
@@ -204,9 +203,12 @@ def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Div", centred, g.emit("Add", g.emit("Sqrt", variance), p.eps))
 
 
-@lowers("Normalize")
+@lowers("Normalize", in_place=True)
 def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """SSD's L2 normalization at each position or over all of them, times a learned scale. x: (N, C, H, W) or (N, C)."""
+    """SSD's L2 normalization at each position or over all of them, times a learned scale.
+
+    x: (N, C, H, W) or (N, C). Source: SSD's normalize_layer.cpp.
+    """
     p = layer.params.norm_param
     rank = g.rank(x)
     if not 2 <= rank <= 4:
@@ -221,7 +223,7 @@ def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Mul", y, layer.weights.value(g, 0, "weight", shape, filler, view=view))
 
 
-@lowers("Softmax")
+@lowers("Softmax", in_place=True)
 def softmax(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Softmax along `axis`."""
+    """Softmax along `axis`. x: any shape. Source: caffe/layers/softmax_layer.cpp."""
     return g.emit("Softmax", x, axis=canonical_axis(g, layer, x, layer.params.softmax_param.axis))

@@ -1,22 +1,23 @@
-"""Pooling. Sources: caffe/src/caffe/layers/{pooling,spp}_layer.cpp, pooling_layer.cu (STOCHASTIC); Intel's avg_include_pad."""
+"""Pooling."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import GraphBuilder
-from converters.graph.pooling import max_pool_with_indices
-from converters.graph.pooling import pool as pool_windows
+from converters.graph.builder import Extent, GraphBuilder
+from converters.graph.pooling import max_pool_with_indices, pool
 from converters.graph.windows import output_sizes
 from converters.readers.caffe.layer import Layer
-from converters.readers.caffe.layers.axes import product, reshape
 from converters.readers.caffe.registry import lowers
+from converters.schemas import caffe_pb2
+
+Params = caffe_pb2.PoolingParameter
 
 
-def _pair(layer: Layer, p: Any, name: str, default: int | None) -> list[int]:
+def _pair(layer: Layer, p: Params, name: str, default: int | None) -> list[int]:
     """kernel_size, stride or pad as (h, w), from `name` or from its _h and _w."""
     stem = "kernel" if name == "kernel_size" else name
     parts = [f"{stem}_h", f"{stem}_w"]
@@ -32,56 +33,68 @@ def _pair(layer: Layer, p: Any, name: str, default: int | None) -> list[int]:
     return [getattr(p, name)] * 2
 
 
-def _ceil(p: Any) -> bool:
+def _rounds_up(p: Params) -> bool:
     """Whether sizes round up: ceil_mode, where it is given, overrides round_mode."""
     return bool(p.ceil_mode) if p.HasField("ceil_mode") else p.round_mode == p.CEIL
 
 
 @lowers("Pooling")
-def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> Any:
-    """Max (with indices as a second top), average and stochastic pooling, global too. x: (N, C, H, W)."""
+def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value | tuple[ir.Value, ir.Value]:
+    """Max (with indices as a second top), average and stochastic pooling, global too.
+
+    x: (N, C, H, W) to (N, C, windows). Source: caffe/layers/pooling_layer.cpp; pooling_layer.cu (STOCHASTIC); Intel's avg_include_pad.
+    """
     p = layer.params.pooling_param
     if g.rank(x) != 4:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
     if len(layer.tops) > 1 and p.pool != p.MAX:
         raise layer.error("only MAX pooling has a second top")
-    if p.global_pooling:
-        if any(p.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
-            raise layer.error("global_pooling with a kernel size; Caffe allows one of them")
-        kernel = [0, 0]
-    else:
-        kernel = _pair(layer, p, "kernel_size", None)
-        if min(kernel) < 1:
-            raise layer.error("kernel size 0; it is at least 1")
     strides, pads = _pair(layer, p, "stride", 1), _pair(layer, p, "pad", 0)
     if min(strides) < 1:
         raise layer.error("stride 0; it is at least 1")
     if p.global_pooling:
+        if any(p.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
+            raise layer.error("global_pooling with a kernel size; Caffe allows one of them")
         if any(pads) or max(strides) > 1:
             raise layer.error("global_pooling allows only pad 0 and stride 1")
-        if len(layer.tops) < 2 and p.pool in (p.MAX, p.AVE):
-            return g.emit("GlobalMaxPool" if p.pool == p.MAX else "GlobalAveragePool", x)
-        kernel = list(g.fixed(x, 2))
+        return _global_pooling(g, layer, x)
+    kernel = _pair(layer, p, "kernel_size", None)
+    if min(kernel) < 1:
+        raise layer.error("kernel size 0; it is at least 1")
     if any(pads) and p.pool == p.STOCHASTIC:
         raise layer.error("STOCHASTIC pooling takes no pad")
     if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
         raise layer.error(f"pad {pads} reaches the kernel's size {kernel}; it must be smaller")
-    sizes = g.fixed(x, 2)
-    out = output_sizes(sizes, kernel, strides, pads, ceil=_ceil(p), clip="padded")
+    ceil, sizes = _rounds_up(p), g.fixed(x, 2)
+    out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
     if min(out) < 1:
         raise layer.error(f"kernel {kernel} on {list(sizes)} would give an output of {out}")
-    window = {"kernel": kernel, "strides": strides, "pads": pads, "out": out}
-    if p.pool == p.MAX:
-        if len(layer.tops) < 2:
-            return pool_windows(g, x, "max", **window)  # type: ignore[arg-type]
-        values, indices = max_pool_with_indices(g, x, **window)  # type: ignore[arg-type]
+    if p.pool == p.MAX and len(layer.tops) > 1:
+        values, indices = max_pool_with_indices(g, x, kernel=kernel, strides=strides, pads=pads, out=out, ceil=ceil)
         return values, g.emit("Cast", indices, to=ir.DataType.FLOAT)
+    if p.pool == p.MAX:
+        return pool(g, x, "max", kernel=kernel, strides=strides, pads=pads, out=out, ceil=ceil)
     if p.pool == p.AVE:
-        divisor = "padded" if p.avg_include_pad else "real"
-        return pool_windows(g, x, "average", **window, divisor=divisor)  # type: ignore[arg-type]
-    # The expected value of a pixel drawn with its own size as the probability; 0 where the window's sum isn't positive.
-    total = pool_windows(g, x, "sum", **window)  # type: ignore[arg-type]
-    squares = pool_windows(g, g.emit("Mul", x, x), "sum", **window)  # type: ignore[arg-type]
+        divisor = p.avg_include_pad
+        return pool(g, x, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if divisor else "real", ceil=ceil)
+    total, squares = (pool(g, y, "sum", kernel=kernel, strides=strides, pads=pads, out=out, ceil=ceil) for y in (x, g.emit("Mul", x, x)))
+    return _expected(g, total, squares)
+
+
+def _global_pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value | tuple[ir.Value, ir.Value]:
+    """One window over the whole plane, of any size."""
+    p = layer.params.pooling_param
+    if p.pool == p.STOCHASTIC:
+        return _expected(g, g.emit("GlobalAveragePool", x), g.emit("GlobalAveragePool", g.emit("Mul", x, x)))
+    if len(layer.tops) < 2:
+        return g.emit("GlobalMaxPool" if p.pool == p.MAX else "GlobalAveragePool", x)
+    plane = g.reshape(x, [*g.extents(x, 0, 2), None])
+    indices = g.emit("Cast", g.emit("ArgMax", plane, axis=2, keepdims=1), to=ir.DataType.FLOAT)
+    return g.emit("GlobalMaxPool", x), g.reshape(indices, [*g.extents(indices), 1])
+
+
+def _expected(g: GraphBuilder, total: ir.Value, squares: ir.Value) -> ir.Value:
+    """The expected value of a pixel drawn with its own size as the probability; 0 where the window's sum isn't positive."""
     positive = g.emit("Greater", total, 0.0)
     nothing, one = g.const(np.float32(0)), g.const(np.float32(1))
     return g.emit("Where", positive, g.emit("Div", squares, g.emit("Where", positive, total, one)), nothing)
@@ -89,7 +102,10 @@ def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> Any:
 
 @lowers("SPP")
 def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Spatial pyramid pooling: 1, 4, 16 ... bins, flattened and joined; one level alone stays 4-D. x: (N, C, H, W)."""
+    """Spatial pyramid pooling: 1, 4, 16 ... bins, flattened and joined; one level alone stays 4-D.
+
+    x: (N, C, H, W) to (N, C * bins), of this H and W alone. Source: caffe/layers/spp_layer.cpp.
+    """
     p = layer.params.spp_param
     if g.rank(x) != 4:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
@@ -98,17 +114,16 @@ def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if p.pool == p.STOCHASTIC:
         raise layer.error("stochastic pyramids draw random numbers in Caffe; use MAX or AVE")
     sizes = g.fixed(x, 2)
+    x = g.pin(x)
     levels = []
     for level in range(p.pyramid_height):
         bins = 2**level
-        kernel = [-(-size // bins) for size in sizes]
+        kernel = [math.ceil(size / bins) for size in sizes]
         pads = [(k * bins - size + 1) // 2 for k, size in zip(kernel, sizes, strict=True)]
         if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
             raise layer.error(f"pyramid_height {p.pyramid_height} is too high for {list(sizes)}: pad {pads} reaches the kernel {kernel}")
         out = output_sizes(sizes, kernel, kernel, pads, ceil=True, clip="padded")
-        mode = "max" if p.pool == p.MAX else "average"
-        levels.append(pool_windows(g, x, mode, kernel=kernel, strides=kernel, pads=pads, out=out))  # type: ignore[arg-type]
+        levels.append(pool(g, x, "max" if p.pool == p.MAX else "average", kernel=kernel, strides=kernel, pads=pads, out=out))
     if len(levels) == 1:
         return levels[0]
-    flat = [reshape(g, y, [g.shape(y)[0], product(g.fixed(y, 1))]) for y in levels]
-    return g.emit("Concat", *flat, axis=1)
+    return g.emit("Concat", *(g.reshape(y, [Extent(y, 0), None]) for y in levels), axis=1)

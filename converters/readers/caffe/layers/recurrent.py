@@ -1,4 +1,4 @@
-"""Recurrent layers, unrolled over their time steps. Sources: caffe/src/caffe/layers/{recurrent,lstm,lstm_unit,rnn}_layer.cpp.
+"""Recurrent layers, unrolled over their time steps.
 
 Caffe keeps the state between two runs unless `cont` is 0 at the first step; a graph has no memory, so that it starts from 0
 (or from the state that expose_hidden makes an input) every time.
@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
 from converters.readers.caffe.layer import Layer
-from converters.readers.caffe.layers.axes import flat_from, product, reshape
+from converters.readers.caffe.layers.axes import product
 from converters.readers.caffe.registry import lowers
 
 STEP_LIMIT = 1024
@@ -40,20 +40,20 @@ class _Sequence:
         static = more.pop(0) if len(more) > exposed else None
         layer.weights.expect(2 + others + (static is not None))
         width = gates * self.size
-        matrix, _, length = flat_from(g, x, 2)
+        matrix, length = g.flatten(x, 2), product(dims[2:])
         weight = layer.weights.value(g, 0, "weight_ih", (width, length), p.weight_filler)
         bias = layer.weights.value(g, 1, "bias_ih", (width,), p.bias_filler)
-        inputs = reshape(g, g.emit("Gemm", matrix, weight, bias, transB=1), [self.steps, self.streams, width])
+        inputs = g.reshape(g.emit("Gemm", matrix, weight, bias, transB=1), [self.steps, self.streams, width])
         self.next_blob = 2
         if static is not None:
             rest = product(g.fixed(static, 1))
-            flat = reshape(g, static, [self.streams, rest])
+            flat = g.reshape(static, [self.streams, rest])
             known = layer.weights.value(g, 2, "weight_static", (width, rest), p.weight_filler)
             inputs = g.emit("Add", inputs, g.emit("Gemm", flat, known, transB=1))
             self.next_blob = 3
         self.inputs = self._steps(inputs)
-        self.cont = self._steps(reshape(g, cont, [self.steps, self.streams, 1]))
-        self.state = [reshape(g, value, [self.streams, self.size]) for value in more]
+        self.cont = self._steps(g.reshape(cont, [self.steps, self.streams, 1]))
+        self.state = [g.reshape(value, [self.streams, self.size]) for value in more]
 
     def _steps(self, value: ir.Value) -> list[ir.Value]:
         """A (T, N, K) value as T values (N, K)."""
@@ -74,8 +74,11 @@ class _Sequence:
 
 @lowers("LSTM", blobs=("weight_ih", "bias_ih", "weight_static?", "weight_hh"))
 def lstm(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.Value) -> list[ir.Value]:
-    """Long short-term memory with gates i, f, o, g. x: (T, N, ...), cont: (T, N), a static input (N, ...), the state
-    (1, N, D) where expose_hidden makes it an input; to (T, N, D)."""
+    """Long short-term memory with gates i, f, o, g.
+
+    x: (T, N, ...), cont: (T, N), a static input (N, ...), the state (1, N, D) where expose_hidden makes it an input; to (T, N, D).
+    Source: caffe/layers/recurrent_layer.cpp, lstm_layer.cpp, lstm_unit_layer.cpp.
+    """
     run = _Sequence(g, layer, [x, cont, *more], gates=4, states=2, others=1)
     recurrent = run.matrix("weight_hh", 4 * run.size)
     h, c = run.state or (None, None)
@@ -97,7 +100,10 @@ def lstm(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.V
 
 @lowers("RNN", blobs=("weight_ih", "bias_ih", "weight_static?", "weight_hh", "weight_ho", "bias_ho"))
 def rnn(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.Value) -> list[ir.Value]:
-    """Simple recurrent network: h = tanh(W_hh h + W_xh x + b), o = tanh(W_ho h + b_o). Shapes as for LSTM."""
+    """Simple recurrent network: h = tanh(W_hh h + W_xh x + b), o = tanh(W_ho h + b_o).
+
+    Shapes as for LSTM. Source: caffe/layers/recurrent_layer.cpp, rnn_layer.cpp.
+    """
     run = _Sequence(g, layer, [x, cont, *more], gates=1, states=1, others=3)
     recurrent = run.matrix("weight_hh", run.size)
     outward = run.matrix("weight_ho", run.size)
@@ -116,12 +122,14 @@ def rnn(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value, *more: ir.Va
 
 @lowers("LSTMUnit")
 def lstm_unit(g: GraphBuilder, layer: Layer, c: ir.Value, gates: ir.Value, cont: ir.Value) -> list[ir.Value]:
-    """One step of an LSTM: its state and output from the state before and gates i, f, o, g. c: (1, N, D), gates: (1, N, 4 D),
-    cont: (1, N); to two of (1, N, D)."""
+    """One step of an LSTM: its state and output from the state before and gates i, f, o, g.
+
+    c: (1, N, D), gates: (1, N, 4 D), cont: (1, N); to two of (1, N, D). Source: caffe/layers/lstm_unit_layer.cpp.
+    """
     _, streams, size = g.fixed(c) if g.rank(c) == 3 else (0, 0, 0)
     if g.fixed(c)[:1] != (1,) or g.fixed(gates) != (1, streams, 4 * size) or g.fixed(cont) != (1, streams):
         raise layer.error(f"its bottoms must be (1, N, D), (1, N, 4 D) and (1, N), not {g.shape(c)}, {g.shape(gates)}, {g.shape(cont)}")
     i, f, o, new = g.emit_all("Split", gates, [size] * 4, axis=2, outputs=4)
-    kept = g.emit("Mul", g.emit("Mul", g.emit("Sigmoid", f), reshape(g, cont, [1, streams, 1])), c)
+    kept = g.emit("Mul", g.emit("Mul", g.emit("Sigmoid", f), g.reshape(cont, [1, streams, 1])), c)
     state = g.emit("Add", kept, g.emit("Mul", g.emit("Sigmoid", i), g.emit("Tanh", new)))
     return [state, g.emit("Mul", g.emit("Sigmoid", o), g.emit("Tanh", state))]

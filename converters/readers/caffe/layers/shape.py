@@ -1,5 +1,4 @@
-"""Layers that move numbers about. Sources: caffe/src/caffe/layers/{concat,slice,split,flatten,reshape,crop,tile,batch_reindex,
-filter}_layer.cpp; SSD's permute_layer.cpp; ShuffleNet's shuffle_channel_layer.cpp."""
+"""Layers that move numbers about."""
 
 from __future__ import annotations
 
@@ -7,15 +6,15 @@ import itertools
 
 import onnx_ir as ir
 
-from converters.graph.builder import Dim, GraphBuilder
+from converters.graph.builder import Dim, Extent, GraphBuilder
 from converters.readers.caffe.layer import Layer
-from converters.readers.caffe.layers.axes import canonical_axis, check_same_shape, known, product, reshape
+from converters.readers.caffe.layers.axes import canonical_axis, check_same_shape, known, product
 from converters.readers.caffe.registry import lowers
 
 
-@lowers("Concat")
+@lowers("Concat", view=True)
 def concat(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Value:
-    """Bottoms joined along `axis`."""
+    """Bottoms joined along `axis`. x: any shape. Source: caffe/layers/concat_layer.cpp."""
     p = layer.params.concat_param
     if p.HasField("concat_dim") and p.HasField("axis"):
         raise layer.error("both axis and concat_dim; Caffe allows one of them")
@@ -26,9 +25,9 @@ def concat(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Va
     return g.emit("Concat", x, *more, axis=axis)
 
 
-@lowers("Slice")
+@lowers("Slice", view=True)
 def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
-    """Its bottom cut along `axis`, at slice_point or into equal parts."""
+    """Its bottom cut along `axis`, at slice_point or into equal parts. x: any shape. Source: caffe/layers/slice_layer.cpp."""
     p = layer.params.slice_param
     if p.HasField("slice_dim") and p.HasField("axis"):
         raise layer.error("both axis and slice_dim; Caffe allows one of them")
@@ -52,29 +51,30 @@ def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
     return list(g.emit_all("Split", x, sizes, axis=axis, outputs=count))
 
 
-@lowers("Split")
+@lowers("Split", in_place=True, view=True)
 def split(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
-    """Its bottom, under several names."""
+    """Its bottom, under several names. x: any shape. Source: caffe/layers/split_layer.cpp."""
     return [x] * len(layer.tops)
 
 
-@lowers("Flatten")
+@lowers("Flatten", in_place=False, view=True)
 def flatten(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Axes from `axis` to `end_axis` made one."""
+    """Axes from `axis` to `end_axis` made one. x: any shape. Source: caffe/layers/flatten_layer.cpp."""
     p = layer.params.flatten_param
     start = canonical_axis(g, layer, x, p.axis)
     end = canonical_axis(g, layer, x, p.end_axis, "end_axis")
     if end < start - 1:  # right before it is legal: no axes are made one of length 1
         raise layer.error(f"end_axis {p.end_axis} lies before axis {p.axis}")
-    dims = list(g.shape(x))
-    middle = dims[start : end + 1]
-    joined: Dim = product(known(middle)) if len(known(middle)) == len(middle) else middle[0] if len(middle) == 1 else None
-    return reshape(g, x, [*dims[:start], joined, *dims[end + 1 :]])
+    joined: Dim | Extent = 1 if end < start else Extent(x, start) if end == start else None
+    return g.reshape(x, [*g.extents(x, 0, start), joined, *g.extents(x, end + 1)])
 
 
-@lowers("Reshape")
+@lowers("Reshape", in_place=False, view=True)
 def reshape_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Axes from `axis` on (num_axes of them) in another shape: 0 keeps a dimension, -1 takes what is left."""
+    """Axes from `axis` on (num_axes of them) in another shape: 0 keeps a dimension, -1 takes what is left.
+
+    x: any shape. Source: caffe/layers/reshape_layer.cpp.
+    """
     p = layer.params.reshape_param
     rank = g.rank(x)
     start = p.axis if p.axis >= 0 else rank + p.axis + 1
@@ -85,41 +85,39 @@ def reshape_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     end = rank if p.num_axes == -1 else start + p.num_axes
     if end > rank:
         raise layer.error(f"num_axes {p.num_axes} from axis {p.axis} on reach behind the {rank} axes of its bottom")
-    dims = list(g.shape(x))
-    replaced, wanted = dims[start:end], list(p.shape.dim)
+    wanted = list(p.shape.dim)
     if wanted.count(-1) > 1 or any(d < -1 for d in wanted):
         raise layer.error(f"the shape {wanted} may hold one -1, and nothing below")
-    made: list[Dim] = []
+    dims: list[Dim | Extent] = []
     for position, dim in enumerate(wanted):
         if dim == 0 and start + position >= rank:
-            raise layer.error(f"dim 0 in place {position} keeps a dimension that its bottom of shape {tuple(dims)} doesn't have")
-        made.append(dims[start + position] if dim == 0 else dim)
+            raise layer.error(f"dim 0 in place {position} keeps a dimension that its bottom of shape {g.shape(x)} doesn't have")
+        dims.append(Extent(x, start + position) if dim == 0 else None if dim == -1 else dim)
+    _check_count(g, layer, x, start, end, wanted)
+    return g.reshape(x, [*g.extents(x, 0, start), *dims, *g.extents(x, end)], absolute=any(dim > 0 for dim in wanted))
+
+
+def _check_count(g: GraphBuilder, layer: Layer, x: ir.Value, start: int, end: int, wanted: list[int]) -> None:
+    """Raises ConversionError where axes start to end of x don't have as many elements as the wanted shape."""
+    shape = g.shape(x)
+    replaced = list(shape[start:end])
+    made: list[Dim] = [shape[start + position] if dim == 0 else dim for position, dim in enumerate(wanted)]
     symbols = [d for d in replaced if not isinstance(d, int)]
     kept = [d for d in made if not isinstance(d, int)]
     if symbols and symbols != kept and not (wanted[:1] == [-1] and not kept):
         g.fixed(x)  # the number behind the batch decides
     total, part = product(known(replaced)), product([d for d in known(made) if d != -1])
-    if -1 in wanted:
-        at = wanted.index(-1)
-        if symbols and not kept:
-            made[at] = symbols[0] if total == part else None
-        elif part < 1 or total % part:
-            raise layer.error(f"{tuple(dims)} can't become {_whole(dims, start, end, made)}: {total} isn't a multiple of {part}")
-        else:
-            made[at] = total // part
-    elif total != part:
-        raise layer.error(f"{tuple(dims)} can't become {_whole(dims, start, end, made)}: {total} elements are not {part}")
-    return reshape(g, x, _whole(dims, start, end, made))
-
-
-def _whole(dims: list[Dim], start: int, end: int, made: list[Dim]) -> tuple[Dim, ...]:
-    """The whole shape, with axes start to end replaced."""
-    return (*dims[:start], *made, *dims[end:])
+    whole = (*shape[:start], *made, *shape[end:])
+    if -1 not in wanted:
+        if total != part:
+            raise layer.error(f"{shape} can't become {whole}: {total} elements are not {part}")
+    elif (part < 1 or total % part) and not (symbols and not kept):
+        raise layer.error(f"{shape} can't become {whole}: {total} isn't a multiple of {part}")
 
 
 @lowers("Crop")
 def crop(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value) -> ir.Value:
-    """x cut to the size of its second bottom, from `axis` on, at offsets."""
+    """x cut to the size of its second bottom, from `axis` on, at offsets. x: any shape. Source: caffe/layers/crop_layer.cpp."""
     p = layer.params.crop_param
     axis = canonical_axis(g, layer, x, p.axis)
     if g.rank(like) != g.rank(x):
@@ -129,17 +127,17 @@ def crop(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value) -> ir.Value
     if len(offsets) not in (1, len(sizes)):
         raise layer.error(f"has {len(offsets)} offsets for {len(sizes)} axes")
     offsets = offsets if len(offsets) == len(sizes) else offsets * len(sizes)
-    ends = [offset + size for offset, size in zip(offsets, wanted, strict=True)]
-    if any(end > size for end, size in zip(ends, sizes, strict=True)):
+    if any(offset + length > size for offset, length, size in zip(offsets, wanted, sizes, strict=True)):
         raise layer.error(f"offset {offsets} plus size {list(wanted)} reach behind {list(sizes)}")
-    if list(sizes) == list(wanted):
-        return x
-    return g.emit("Slice", x, offsets, ends, list(range(axis, g.rank(x))))
+    ends = g.sizes([Extent(like, at, plus=offset) for at, offset in enumerate(offsets, axis)])
+    y = g.emit("Slice", x, offsets, ends, list(range(axis, g.rank(x))), shape=[*g.shape(x)[:axis], *wanted])
+    # A slice that reaches behind x is shorter than asked for: the sizes say so.
+    return g.reshape(y, [*g.extents(y, 0, axis), *g.extents(like, axis)], absolute=True)
 
 
 @lowers("Tile")
 def tile(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Copies side by side along `axis`."""
+    """Copies side by side along `axis`. x: any shape. Source: caffe/layers/tile_layer.cpp."""
     p = layer.params.tile_param
     axis = canonical_axis(g, layer, x, p.axis)
     if p.tiles < 1:
@@ -151,7 +149,7 @@ def tile(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 
 @lowers("Permute")
 def permute(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Axes in another order; those that aren't named follow (SSD)."""
+    """Axes in another order; those that aren't named follow. x: any shape. Source: SSD's permute_layer.cpp."""
     order = list(layer.params.permute_param.order)
     rank = g.rank(x)
     if len(set(order)) < len(order) or any(axis >= rank for axis in order):
@@ -162,18 +160,19 @@ def permute(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 
 @lowers("ShuffleChannel")
 def shuffle_channel(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Channels of `group` groups dealt out in turn (ShuffleNet). x: (N, C, ...)."""
+    """Channels of `group` groups dealt out in turn. x: (N, C, ...). Source: ShuffleNet's shuffle_channel_layer.cpp."""
     group = layer.params.shuffle_channel_param.group
-    channels, *rest = g.fixed(x, 1)
+    (channels,) = g.fixed(x, 1, 2)
     if group < 1 or channels % group:
         raise layer.error(f"group {group} doesn't divide {channels} channels")
-    apart = reshape(g, x, [g.shape(x)[0], group, channels // group, product(rest)])
-    return reshape(g, g.emit("Transpose", apart, perm=[0, 2, 1, 3]), g.shape(x))
+    apart = g.reshape(x, [Extent(x, 0), group, channels // group, None])
+    mixed = g.emit("Transpose", apart, perm=[0, 2, 1, 3])
+    return g.reshape(mixed, [Extent(mixed, 0), channels, *g.extents(x, 2)])
 
 
 @lowers("BatchReindex")
 def batch_reindex(g: GraphBuilder, layer: Layer, x: ir.Value, index: ir.Value) -> ir.Value:
-    """Items of the batch picked by index. x: (N, ...), index: (M)."""
+    """Items of the batch picked by index. x: (N, ...), index: (M). Source: caffe/layers/batch_reindex_layer.cpp."""
     if g.rank(index) != 1:
         raise layer.error(f"its second bottom must have one axis, not {g.rank(index)}")
     return g.emit("Gather", x, g.emit("Cast", index, to=ir.DataType.INT64), axis=0)
@@ -181,11 +180,14 @@ def batch_reindex(g: GraphBuilder, layer: Layer, x: ir.Value, index: ir.Value) -
 
 @lowers("Filter")
 def filter_layer(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> list[ir.Value]:
-    """Items of the batch whose selector, the last bottom, isn't 0. x: (N, ...), selector: (N, 1 ...)."""
+    """Items of the batch whose selector, the last bottom, isn't 0. x: (N, ...), selector: (N, 1 ...).
+
+    Source: caffe/layers/filter_layer.cpp.
+    """
     if not more:
         raise layer.error("has 1 bottom; it takes at least 2")
     *rest, selector = more
     if any(d != 1 for d in g.shape(selector)[1:]):
         raise layer.error(f"its selector must have one value for each item, but has shape {g.shape(selector)}")
-    chosen = g.emit("Cast", reshape(g, selector, [g.shape(selector)[0]]), to=ir.DataType.BOOL)
+    chosen = g.emit("Cast", g.reshape(selector, [Extent(selector, 0)]), to=ir.DataType.BOOL)
     return [g.emit("Compress", value, chosen, axis=0) for value in (x, *rest)]

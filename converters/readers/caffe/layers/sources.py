@@ -1,8 +1,9 @@
-"""Layers that give values out of nothing. Sources: caffe/src/caffe/layers/{parameter,dummy_data}_layer.cpp."""
+"""Layers that give values out of nothing, and those that give none."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -10,11 +11,12 @@ from converters.graph.builder import GraphBuilder
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
 from converters.readers.caffe.weights import FILL_LIMIT, fill
+from converters.schemas import caffe_pb2
 
 
 @lowers("Parameter")
 def parameter(g: GraphBuilder, layer: Layer) -> ir.Value:
-    """A learned blob."""
+    """A learned blob, of the shape that it states. Source: caffe/layers/parameter_layer.cpp."""
     shape = tuple(layer.params.parameter_param.shape.dim)
     if any(d < 1 for d in shape):
         raise layer.error(f"the shape {shape} has a dimension below 1")
@@ -24,7 +26,7 @@ def parameter(g: GraphBuilder, layer: Layer) -> ir.Value:
 
 @lowers("DummyData")
 def dummy_data(g: GraphBuilder, layer: Layer) -> list[ir.Value]:
-    """Constants of given shapes."""
+    """Constants of the shapes that it states. Source: caffe/layers/dummy_data_layer.cpp."""
     p = layer.params.dummy_data_param
     tops = len(layer.tops)
     shapes = [tuple(shape.dim) for shape in p.shape]
@@ -33,7 +35,7 @@ def dummy_data(g: GraphBuilder, layer: Layer) -> list[ir.Value]:
         if any(len(column) not in (1, tops) for column in columns):
             raise layer.error(f"num, channels, height and width must be given once, or {tops} times")
         shapes = [tuple(column[min(i, len(column) - 1)] for column in columns) for i in range(tops)]
-    fillers = list(p.data_filler) or [None]
+    fillers: Sequence[caffe_pb2.FillerParameter | None] = list(p.data_filler) or [None]
     for what, values in (("shapes", shapes), ("data_filler", fillers)):
         if len(values) not in (1, tops):
             raise layer.error(f"has {len(values)} {what} for {tops} tops")
@@ -49,3 +51,9 @@ def dummy_data(g: GraphBuilder, layer: Layer) -> list[ir.Value]:
         else:
             results.append(g.const(fill(filler, shape, layer, "data"), role="data"))
     return results
+
+
+@lowers("Silence", "HDF5Output", "DetectionEvaluate", role="sink")
+def sink(g: GraphBuilder, layer: Layer, *bottoms: ir.Value) -> Sequence[ir.Value]:
+    """Gives nothing: its bottoms are no outputs of the net. Source: caffe/layers/silence_layer.cpp, hdf5_output_layer.cpp."""
+    return ()
