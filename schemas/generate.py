@@ -1,4 +1,4 @@
-"""Makes caffe_pb2.py and its types, caffe_pb2.pyi, from caffe.proto: `python -m schemas.generate`, with grpcio-tools 1.60 (protoc 25) installed.
+"""Makes caffe_pb2.py and its types, caffe_pb2.pyi, from caffe.proto: `python -m schemas.generate`, with grpcio-tools 1.60 (protoc 25).
 
 Newer compilers write a version check into what they generate, which refuses every runtime older than the compiler (and, in
 time, newer ones): code of protoc 25 has none and runs on protobuf 4.25 up to 7.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-
 
 _TYPES_HEAD = '''"""The generated messages, to a type checker."""
 

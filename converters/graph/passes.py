@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,14 +87,20 @@ def explicit_pooling(model: ir.Model) -> None:
         strides = list(node.attributes.get_ints("strides", [1] * rank) or [])
         dilations = list(node.attributes.get_ints("dilations", [1] * rank) or [])
         pads = list(node.attributes.get_ints("pads", [0] * 2 * rank) or [])
-        behind, counts = [], []
+        behind, counts, floors = [], [], []
         for size, k, s, d, begin, end in zip(sizes, kernel, strides, dilations, pads[:rank], pads[rank:], strict=True):
             extent = d * (k - 1) + 1
             count = -(-(size + begin + end - extent) // s) + 1
             count -= (count - 1) * s >= size + begin
             counts.append(count)
+            floors.append((size + begin + end - extent) // s + 1)
             # a last window that ends early needs no pad, and the floor drops what lies behind it
             behind.append(max(0, (count - 1) * s + extent - size - begin))
+        if counts == floors:  # nothing reaches over the end at this size
+            del node.attributes["ceil_mode"]
+            if not any(pads) and "count_include_pad" in node.attributes:
+                del node.attributes["count_include_pad"]
+            continue
         pads_now = pads[:rank] + behind
         if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad") and any(pads):
             if any(d > 1 for d in dilations):
@@ -112,6 +119,60 @@ def explicit_pooling(model: ir.Model) -> None:
             del node.attributes["count_include_pad"]  # there was no padding to count, and the overhang never counts
         del node.attributes["ceil_mode"]
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
+
+
+def fold_sizes(model: ir.Model) -> None:
+    """Computes what follows from shapes that are known, and takes away Splits into one part of just that size.
+
+    A graph asks for sizes so that written source follows another image; a file states its sizes, and refuses others.
+    """
+    graph = model.graph
+    folded: dict[ir.Value, NDArray[Any]] = {}
+    for node in list(graph):
+        if node.domain or node.outputs[0].is_graph_output():
+            continue
+        x = node.inputs[0] if node.inputs else None
+        if node.op_type == "Split" and len(node.outputs) == 1 and x is not None and x.shape is not None:
+            if isinstance(x.shape[node.attributes.get_int("axis", 0) or 0], int):
+                node.outputs[0].replace_all_uses_with(x)
+        elif node.op_type == "Shape" and x is not None and x.shape is not None:
+            dims = list(x.shape)[node.attributes.get_int("start", 0) : node.attributes.get_int("end", None)]
+            if all(isinstance(d, int) for d in dims):
+                folded[node.outputs[0]] = np.array(dims, np.int64)
+        elif node.op_type in _OF_SIZES and any(value in folded for value in node.inputs):
+            arrays = [folded[v] if v in folded else _small(v) for v in node.inputs if v is not None]
+            if all(array is not None and array.dtype == np.int64 for array in arrays):
+                folded[node.outputs[0]] = np.asarray(_OF_SIZES[node.op_type](node, *arrays))
+    for value, array in folded.items():
+        producer = value.producer()
+        if producer is not None and any(user.op_type not in _OF_SIZES or user.outputs[0] not in folded for user, _ in value.uses()):
+            constant, replaced = _constant(f"{value.name}_known", array)
+            graph.insert_before(producer, [constant])
+            value.replace_all_uses_with(replaced)
+    remove_unused(model)
+
+
+def _keeps_dims(node: ir.Node) -> bool:
+    return bool(node.attributes.get_int("keepdims", 1))
+
+
+# How sizes are reckoned with: int64 arrays of few numbers.
+_OF_SIZES: dict[str, Callable[..., Any]] = {
+    "Concat": lambda node, *parts: np.concatenate(parts),
+    "Add": lambda node, a, b: a + b,
+    "Sub": lambda node, a, b: a - b,
+    "Mul": lambda node, a, b: a * b,
+    "Div": lambda node, a, b: (abs(a) // abs(b)) * np.sign(a) * np.sign(b),
+    "Abs": lambda node, a: abs(a),
+    "ReduceSum": lambda node, a: a.sum(keepdims=_keeps_dims(node)),
+    "ReduceProd": lambda node, a: a.prod(keepdims=_keeps_dims(node)),
+}
+
+
+def _small(value: ir.Value) -> NDArray[Any] | None:
+    """A constant's numbers, where they are few."""
+    tensor = value.const_value
+    return tensor.numpy() if tensor is not None and tensor.size <= 64 else None
 
 
 def separate_pads(model: ir.Model) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
+import converters
 from converters.errors import ConversionError, Source
-from converters.graph.builder import INLINE_LIMIT, WARNINGS, GraphBuilder, SymbolicDimensionError, with_open_batch
+from converters.graph.builder import INLINE_LIMIT, WARNINGS, Extent, GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import identifier, mend_names
 from converters.graph.provenance import BUFFER, PATH, SOURCE
 
@@ -144,3 +148,58 @@ def test_a_size_that_no_batch_tells_is_a_conversion_error():
 
     with pytest.raises(ConversionError, match="known only when the net runs"):
         with_open_batch(make)
+
+
+# -- sizes that are known when the net runs --------------------------------------------------------------------------------
+
+
+def sized(dims, build):
+    """The graph of one input x of these dimensions."""
+    g = GraphBuilder("net", dynamic={("x", axis): label for axis, label in enumerate(dims) if isinstance(label, str)})
+    x = g.input("x", [5 if isinstance(d, str) else d for d in dims])
+    g.output(build(g, x), "y")
+    return g.finish()
+
+
+def answers(model, x):
+    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize(
+    "build, expect",
+    [
+        (lambda g, x: g.reshape(x, [*g.extents(x, 0, 2), None]), lambda x: x.reshape(*x.shape[:2], -1)),
+        (lambda g, x: g.reshape(x, [g.shape(x)[0], None, *g.extents(x, 3)]), lambda x: x.reshape(len(x), -1, x.shape[3])),
+        (lambda g, x: g.reshape(x, [None, *g.extents(x, 2)]), lambda x: x.reshape(-1, *x.shape[2:])),
+        (lambda g, x: g.reshape(x, [g.shape(x)[0], None]), lambda x: x.reshape(len(x), -1)),
+        (lambda g, x: g.flatten(x, 2), lambda x: x.reshape(-1, x.shape[2] * x.shape[3])),
+        (
+            lambda g, x: g.emit("Expand", np.float32(1), g.sizes([2, Extent(x, 3, -1, 2, 3, 1), Extent(x, 1)])),
+            lambda x: np.ones((2, (x.shape[3] - 1) // 2 * 3 + 1, x.shape[1])),
+        ),
+    ],
+)
+def test_sizes_are_those_of_the_run(build, expect):
+    model = sized(["N", 3, "H", "W"], build)
+    for shape in ((5, 3, 5, 5), (2, 3, 4, 6), (1, 3, 8, 7)):
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        np.testing.assert_array_equal(answers(model, x), expect(x))
+
+
+def test_a_pinned_size_is_the_only_one():
+    model = sized(["N", 3, 4, 6], lambda g, x: g.emit("Relu", g.pin(x)))
+    for value, axis in itertools.product(model.graph.inputs, (2, 3)):
+        value.shape[axis] = None
+    assert answers(model, np.ones((2, 3, 4, 6), np.float32)).shape == (2, 3, 4, 6)
+    with pytest.raises(Exception, match=r"[Ss]plit"):
+        answers(model, np.ones((2, 3, 6, 4), np.float32))
+
+
+def test_a_file_of_known_size_asks_for_none(tmp_path):
+    model = sized(["N", 3, 4, 6], lambda g, x: g.reshape(g.pin(x), [g.shape(x)[0], None, *g.extents(x, 3)]))
+    converters.save(model, tmp_path / "net.onnx")
+    assert [n.op_type for n in onnx.load(tmp_path / "net.onnx").graph.node] == ["Constant", "Reshape"]
+    assert {"Split", "Shape"} <= {n.op_type for n in model.graph}, "the graph itself follows other sizes"
+    model = sized(["N", 3, 4, "W"], lambda g, x: g.reshape(x, [g.shape(x)[0], None, *g.extents(x, 3)]))
+    converters.save(model, tmp_path / "open.onnx")
+    assert "Shape" in {n.op_type for n in onnx.load(tmp_path / "open.onnx").graph.node}
