@@ -192,7 +192,7 @@ class _Run:
             given = self.source.given(layer)
             if layer not in self.used and given is not None and self._equal(x, given) and _same_arrays(layer, first):
                 self.used.add(layer)
-                self.last = layer
+                self.of_module[inner] = layer
                 return
         following = next((layer for layer in self.source.layers if layer not in self.used), None)
         where = f"; the file goes on with {following}, which has other weights" if following else ""

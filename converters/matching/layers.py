@@ -43,9 +43,12 @@ def find_layers(model: ir.Model) -> list[Layer]:
     """The layers with weights, in the order in which they run; one that runs twice is there twice."""
     graph = model.graph
     layers: list[Layer] = []
+    stored = {value: value for value in graph.initializers.values()}  # and what is made of one of them alone: a slope with axes added
     for position, node in enumerate(graph):
-        held = {i: v for i, v in enumerate(node.inputs) if v is not None and graph.initializers.get(str(v.name)) is v}
-        given = next((v for v in node.inputs if v is not None and v not in held.values() and v.const_value is None), None)
+        held = {i: stored[v] for i, v in enumerate(node.inputs) if v in stored}
+        given = next((v for v in node.inputs if v is not None and v not in stored and v.const_value is None), None)
+        if len(held) == 1 and given is None:
+            stored |= dict.fromkeys(node.outputs, next(iter(held.values())))
         if not held or given is None:
             continue
         path = str(next(iter(held.values())).name).rpartition(".")[0] or str(next(iter(held.values())).name)
@@ -61,7 +64,7 @@ def find_layers(model: ir.Model) -> list[Layer]:
                 open_layer.arrays[role] = (str(value.name), np.asarray(value.const_value.numpy()))
         if node.op_type == "BatchNormalization":  # what is constant there is made, and has no key
             for role, fixed in zip(_BATCH_NORM, node.inputs[1:5], strict=False):
-                if fixed is not None and fixed not in held.values() and fixed.const_value is not None:
+                if fixed is not None and fixed not in stored and fixed.const_value is not None:
                     open_layer.arrays[role] = ("", np.asarray(fixed.const_value.numpy()))
     return layers
 
