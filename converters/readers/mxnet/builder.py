@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from converters.graph.builder import GraphBuilder, SymbolicDimensionError
+from converters.errors import ConversionError
+from converters.graph.builder import Dim, Extent, GraphBuilder, SymbolicDimensionError
+from converters.readers.mxnet.sizes import Size, as_dim, over, read_size, times
 
 LARGEST_CONSTANT = 1 << 26
 """Elements of the largest constant that a lowering makes."""
@@ -56,3 +59,98 @@ class OperatorBuilder(GraphBuilder):
         if value.dtype == wanted:
             return value
         return self.emit("Cast", value, to=wanted.value)
+
+    # -- sizes -------------------------------------------------------------------------------------------------------
+
+    def size(self, value: ir.Value, axis: int) -> Size:
+        """The size of an axis as a product."""
+        return read_size(self.shape(value)[axis], f"{value.name}.{axis}")
+
+    def size_list(self, value: ir.Value) -> list[Size]:
+        """The sizes of all axes."""
+        return [self.size(value, axis) for axis in range(self.rank(value))]
+
+    def divided(self, whole: Size, part: Size) -> Size:
+        """whole / part. Raises ConversionError where it doesn't divide."""
+        try:
+            return over(whole, part)
+        except ConversionError as problem:
+            raise self.error(problem.what) from problem
+
+    def reshape(self, x: ir.Value, dims: Sequence[Dim | Extent], *, absolute: bool = False) -> ir.Value:
+        """As GraphBuilder's; what is left may be a product of names. Raises ConversionError where the elements aren't as many."""
+        before = self.size_list(x)
+        sizes = [self._size_of(dim) for dim in dims]
+        whole, part = times(before), times(size for size in sizes if size is not None)
+        if None in sizes:
+            sizes = [self.divided(whole, part) if size is None else size for size in sizes]
+        elif whole != part and not any("." in name for name in whole[1] + part[1]):  # a size that nothing is known of may be any
+            if whole[1] != part[1]:
+                raise self.needs_number(f"needs {as_dim(whole)} to be {as_dim(part)}")
+            raise self.error(f"an input of shape {self.shape(x)} doesn't reshape to ({', '.join(str(as_dim(s)) for s in sizes if s)})")
+        result = super().reshape(x, dims, absolute=absolute)
+        if result is not x:
+            result.shape = ir.Shape([as_dim(size) for size in sizes if size is not None])
+        if x in self.open_values:
+            self.open_values.add(result)
+        return result
+
+    def _size_of(self, dim: Dim | Extent) -> Size | None:
+        if not isinstance(dim, Extent):
+            return None if dim is None else read_size(dim)
+        size = self.size(dim.value, dim.axis)
+        if not size[1]:
+            return dim.of(size[0]), ()
+        return times([self.divided(size, (dim.over, ())), (dim.times, ())])
+
+    def reshape_to(self, x: ir.Value, sizes: Sequence[Size]) -> ir.Value:
+        """x in a shape of products, each of which is found among its axes, or is what is left."""
+        before = self.size_list(x)
+        dims: list[Dim | Extent] = []
+        for position, size in enumerate(sizes):
+            if not size[1]:
+                dims.append(size[0])
+            elif before[position : position + 1] == [size]:
+                dims.append(Extent(x, position))
+            else:
+                dims.append(None)
+        for position, size in enumerate(sizes):
+            if dims[position] is None and dims.count(None) > 1:
+                dims[position] = self.multiple(x, size)
+        return self.reshape(x, dims, absolute=True)
+
+    def multiple(self, x: ir.Value, size: Size) -> int | Extent:
+        """A product as a multiple or a part of the length of one of x's axes."""
+        if not size[1]:
+            return size[0]
+        for axis, (number, names) in enumerate(self.size_list(x)):
+            if names == size[1] and number and size[0] % number == 0:
+                return Extent(x, axis, times=size[0] // number)
+            if names == size[1] and size[0] and number % size[0] == 0:
+                return Extent(x, axis, over=number // size[0])
+        raise self.needs_number(f"needs {as_dim(size)} as a number")
+
+    def length(self, x: ir.Value, axis: int) -> ir.Value:
+        """The length of an axis when the net runs, as an int64 number."""
+        return self.emit("Squeeze", self.sizes([Extent(x, axis)]), [0])
+
+    def positions(self, x: ir.Value, axis: int) -> ir.Value:
+        """0, 1, ... along an axis of x, as long as it is when the net runs; int64."""
+        zero, one = np.array(0, np.int64), np.array(1, np.int64)
+        return self.emit("Range", zero, self.length(x, axis), one, shape=[as_dim(self.size(x, axis))])
+
+    def along(self, row: ir.Value, axis: int, rank: int) -> ir.Value:
+        """A row of numbers laid along one of `rank` axes."""
+        others = [i for i in range(rank) if i != axis]
+        return self.emit("Unsqueeze", row, others) if others else row
+
+    def tile(self, x: ir.Value, counts: Sequence[int]) -> ir.Value:
+        """x repeated along its axes."""
+        shape = [as_dim(times([size, (count, ())])) for size, count in zip(self.size_list(x), counts, strict=True)]
+        return self.emit("Tile", x, list(counts), shape=shape)
+
+    def made_for(self, x: ir.Value, array: NDArray[Any], role: str) -> ir.Value:
+        """A constant that holds for the image size that x (N, C, H, W) has here alone: runtimes refuse others."""
+        constant = self.const(array, role=role)
+        ones = Extent(self.pin(x), 2, over=self.fixed(x, 2, 3)[0])  # 1, once the size was looked at
+        return self.emit("Expand", constant, self.sizes([ones]), shape=array.shape)

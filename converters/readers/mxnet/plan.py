@@ -94,12 +94,12 @@ class Plan:
     def _input_shapes(self, given: dict[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
         """Shapes of the net's inputs, in MXNet's order of arguments."""
         every = {node.name for node in self.symbol.order if node.is_variable}
-        strange = [name for name in given if name and name not in every]
+        strange = [name for name in given if name and (name not in every or name in self.stored)]
         shapes: dict[str, tuple[int, ...]] = {}
         missing: list[Node] = []
         unshaped: list[Node] = []
         for node in self.variables:
-            if node.name in shapes or (node.name in self.stored and node.name not in given):
+            if node.name in shapes or node.name in self.stored:
                 continue
             if node.name in given:
                 shapes[node.name] = _checked(node.name, given[node.name])
@@ -116,8 +116,9 @@ class Plan:
         unshaped = list({node.name: node for node in unshaped}.values())
         if strange:
             known = [*shapes, *(node.name for node in unshaped)]
+            name = printable(strange[0])
             raise ConversionError(
-                f"there is no input '{printable(strange[0])}'",
+                f"'{name}' is a parameter, which {self.params.base} holds" if strange[0] in self.stored else f"there is no input '{name}'",
                 path=self.symbol.path,
                 hint=f"the inputs are {', '.join(map(printable, known)) or 'none'}",
             )

@@ -71,5 +71,5 @@ def _prelu(g: OperatorBuilder, data: ir.Value, gamma: Parameter | None) -> ir.Va
         count = g.shape(data)[1]
         slope = gamma.use((count,), g.dtype(data))
         if rank > 2:
-            slope = g.emit("Reshape", slope, [-1] + [1] * (rank - 2))
+            slope = g.reshape(slope, [count, *[1] * (rank - 2)])
     return g.emit("PRelu", data, slope)

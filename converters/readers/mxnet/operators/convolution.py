@@ -135,6 +135,7 @@ def deconvolution(
     pads = spatial(g, "pad", pad, kernel, 0, 0)
     extra = spatial(g, "adj", adj, kernel, 0, 0)
     if any(target_shape):
+        x = g.pin(x)
         targets = spatial(g, "target_shape", target_shape, kernel, 0, 0)
         for axis, (size, k, s, d) in enumerate(zip(g.fixed(x, 2), kernel, strides, dilations, strict=True)):
             surplus = s * (size - 1) + d * (k - 1) + 1 - targets[axis]

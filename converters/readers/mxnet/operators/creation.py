@@ -97,10 +97,16 @@ def arange_like(
     g: OperatorBuilder, data: ir.Value, *, start: float = 0.0, step: float = 1.0, repeat: int = 1, axis: int | None = None
 ) -> ir.Value:
     """Numbers for every element of an axis, or of the whole array in its shape."""
-    sizes = g.fixed(data) if axis is None else (g.fixed(data)[g.axis(data, axis)],)
-    total = math.prod(sizes)
-    numbers = progression(g, start, step, -(-total // max(repeat, 1)), repeat, np.dtype(np.float32))[:total]
-    return g.identity(g.const(numbers.reshape(sizes), role="numbers"))
+    if repeat < 1:
+        raise g.error(f"attribute repeat is {repeat}; it must be at least 1")
+    where = 0 if axis is None else g.axis(data, axis)
+    numbers = g.positions(g.reshape(data, [None]) if axis is None else data, where)
+    if repeat > 1:
+        numbers = g.emit("Div", numbers, repeat)
+    numbers = g.cast(numbers, np.float32)
+    numbers = numbers if step == 1.0 else g.emit("Mul", numbers, step)
+    numbers = numbers if start == 0.0 else g.emit("Add", numbers, start)
+    return numbers if axis is not None else g.reshape(numbers, g.extents(data))
 
 
 @lowers("zeros_like")

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from converters.readers.mxnet.attributes import Floats
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.resampling import image_sizes
-from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.sizes import times
 
 
 def columns(g: OperatorBuilder, value: ir.Value, start: int, count: int = 1) -> ir.Value:
@@ -50,7 +50,7 @@ def multibox_prior(
     x = ((np.arange(width, dtype=f) + f(offsets[1])) * step_x)[None, :, None]
     parts = np.broadcast_arrays(x - halves[:, 0], y - halves[:, 1], x + halves[:, 0], y + halves[:, 1])
     boxes = np.stack(parts, axis=-1).reshape(1, -1, 4)
-    return g.identity(g.const((boxes.clip(0, 1) if clip else boxes).astype(g.dtype(data)), role="anchors"))
+    return g.made_for(data, (boxes.clip(0, 1) if clip else boxes).astype(g.dtype(data)), "anchors")
 
 
 def strictly_below(threshold: float) -> float:
@@ -110,7 +110,7 @@ def multibox_detection(
     score = g.emit("ReduceMax", foreground, [1], keepdims=0)  # (N, A)
     label = g.cast(g.emit("ArgMax", foreground, axis=1, keepdims=0), np.float32)
     valid = g.emit("GreaterOrEqual", score, np.array(threshold, np.float32))
-    boxes = _decoded(g, g.emit("Reshape", loc_pred, [0, count, 4]), anchor, variances, clip)
+    boxes = _decoded(g, g.reshape(loc_pred, [g.shape(loc_pred)[0], count, 4]), anchor, variances, clip)
     rows = g.emit("Concat", g.emit("Unsqueeze", label, [2]), g.emit("Unsqueeze", score, [2]), boxes, axis=2)
     minus = np.full((), -1, np.float32)
     compact = rows_at(g, rows, in_order(g, g.cast(valid, np.float32), count))
@@ -175,8 +175,8 @@ def box_nms(
         raise g.error(f"score_index {score_index}, coord_start {coord_start} and id_index {id_index} don't fit rows of {width} numbers")
     if topk == 0:
         return [g.identity(data)]
-    sizes = [size_of(g, data, i) for i in range(rank)]
-    x = data if rank == 3 else reshape_to(g, data, [times(sizes[:-2]) if rank > 2 else (1, ()), *sizes[-2:]])
+    sizes = [g.size(data, i) for i in range(rank)]
+    x = data if rank == 3 else g.reshape_to(data, [times(sizes[:-2]) if rank > 2 else (1, ()), *sizes[-2:]])
     score = column(g, x, score_index)
     valid = g.emit("Greater", score, np.array(valid_thresh, np.float32))
     if id_index >= 0:
@@ -199,7 +199,7 @@ def box_nms(
     left = g.emit("ReduceSum", g.cast(alive, np.int64), [1], keepdims=1)
     filled = g.emit("Unsqueeze", g.emit("Less", g.const(np.arange(count, dtype=np.int64)[None], role="positions"), left), [2])
     result = g.emit("Where", filled, result, np.full((), -1, np.float32))
-    return [result if rank == 3 else reshape_to(g, result, sizes)]
+    return [result if rank == 3 else g.reshape_to(result, sizes)]
 
 
 def _corners(g: OperatorBuilder, boxes: ir.Value) -> ir.Value:
@@ -239,9 +239,9 @@ def _apart(g: OperatorBuilder, corners: ir.Value, ids: ir.Value) -> ir.Value:
 def box_iou(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner", "center"] = "corner") -> ir.Value:
     """Intersection over union of every box of the first input with every one of the second."""
     a, b = (v if format == "corner" else _corners(g, v) for v in (lhs, rhs))
-    outer, inner = [size_of(g, a, i) for i in range(g.rank(a) - 1)], [size_of(g, b, i) for i in range(g.rank(b) - 1)]
-    a = g.emit("Unsqueeze", reshape_to(g, a, [times(outer), (4, ())]), [1])
-    b = g.emit("Unsqueeze", reshape_to(g, b, [times(inner), (4, ())]), [0])
+    outer, inner = [g.size(a, i) for i in range(g.rank(a) - 1)], [g.size(b, i) for i in range(g.rank(b) - 1)]
+    a = g.emit("Unsqueeze", g.reshape_to(a, [times(outer), (4, ())]), [1])
+    b = g.emit("Unsqueeze", g.reshape_to(b, [times(inner), (4, ())]), [0])
     low = g.emit("Max", columns(g, a, 0, 2), columns(g, b, 0, 2))
     high = g.emit("Min", columns(g, a, 2, 2), columns(g, b, 2, 2))
     both = _area(g, g.emit("Sub", high, low))
@@ -250,7 +250,7 @@ def box_iou(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, format: Literal
     zero = np.zeros((), g.dtype(lhs))
     some = g.emit("Greater", union, zero)
     iou = g.emit("Where", some, g.emit("Div", both, g.emit("Where", some, union, np.ones((), g.dtype(lhs)))), zero)
-    return reshape_to(g, iou, [*outer, *inner])
+    return g.reshape_to(iou, [*outer, *inner])
 
 
 def _area(g: OperatorBuilder, extents: ir.Value) -> ir.Value:

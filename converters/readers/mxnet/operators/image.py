@@ -87,4 +87,4 @@ def im2col(g: OperatorBuilder, data: ir.Value, *, kernel: Ints, stride: Ints = (
             ends = [b + (o - 1) * s + 1 for b, o, s in zip(begins, out, strides, strict=True)]
             taps.append(g.emit("Unsqueeze", g.emit("Slice", x, begins, ends, [2, 3], strides), [2]))
     stacked = taps[0] if len(taps) == 1 else g.emit("Concat", *taps, axis=2)
-    return g.emit("Reshape", stacked, [0, count * len(taps), out[0] * out[1]])
+    return g.reshape(stacked, [g.shape(data)[0], count * len(taps), out[0] * out[1]])

@@ -11,25 +11,30 @@ import onnx_ir as ir
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import read_type, truth
-from converters.readers.mxnet.operators.shape import reshape_to, size_of, times
 from converters.readers.mxnet.parameter import Index, Parameter
 from converters.readers.mxnet.signature import lowers
 
 
-def indices_within(g: OperatorBuilder, indices: ir.Value, size: int, mode: str) -> ir.Value:
-    """Indices as int64, those out of range clipped or wrapped."""
+def indices_within(g: OperatorBuilder, indices: ir.Value, size: ir.Value | int, mode: str) -> ir.Value:
+    """Indices as int64, those out of range clipped or wrapped. size: of the axis, a number of the graph or one that is known."""
     whole = g.cast(indices, np.int64)
     if mode == "wrap":
         return g.emit("Mod", whole, size)
-    return g.emit("Clip", whole, np.array(0, np.int64), np.array(size - 1, np.int64))
+    last = np.array(size - 1, np.int64) if isinstance(size, int) else g.emit("Sub", size, 1)
+    return g.emit("Clip", whole, np.array(0, np.int64), last)
+
+
+def _length(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value | int:
+    """The size of an axis: a number, or the batch that the net is run with."""
+    size = g.shape(data)[axis]
+    return size if isinstance(size, int) else g.length(data, axis)
 
 
 @lowers("take", "_npi_take")
 def take(g: OperatorBuilder, a: ir.Value, indices: Index, *, axis: int = 0, mode: Literal["clip", "wrap", "raise"] = "clip") -> ir.Value:
     """Slices of an axis by index; out of range they are clipped or wrapped, and mode raise trusts them."""
     axis = g.axis(a, axis)
-    size = g.fixed(a, axis, axis + 1)[0]
-    chosen = g.cast(indices, np.int64) if mode == "raise" else indices_within(g, indices, size, mode)
+    chosen = g.cast(indices, np.int64) if mode == "raise" else indices_within(g, indices, _length(g, a, axis), mode)
     return g.emit("Gather", a, chosen, axis=axis)
 
 
@@ -67,10 +72,9 @@ def pick(
     mode: Literal["clip", "wrap"] = "clip",
 ) -> ir.Value:
     """One element per row of an axis, by index."""
-    x = data if axis is not None else reshape_to(g, data, [times([size_of(g, data, i) for i in range(g.rank(data))])])
+    x = data if axis is not None else g.reshape(data, [None])
     where = g.axis(x, axis if axis is not None else 0)
-    size = g.fixed(x, where, where + 1)[0]
-    chosen = indices_within(g, index, size, mode)
+    chosen = indices_within(g, index, _length(g, x, where), mode)
     if g.rank(chosen) == g.rank(x) - 1:
         chosen = g.emit("Unsqueeze", chosen, [where])
     elif g.rank(chosen) != g.rank(x):
@@ -139,11 +143,11 @@ def index_copy(g: OperatorBuilder, old_tensor: ir.Value, index_vector: Index, ne
 @lowers("_contrib_index_array")
 def index_array(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None) -> ir.Value:
     """The index tuple of every element, as int64 along a new last axis."""
-    sizes = g.fixed(data)
-    g.check_table(*sizes, len(sizes))
-    chosen = [g.axis(data, a, attribute="axes") for a in axes] if axes is not None else list(range(len(sizes)))
-    grid = np.stack([np.indices(sizes)[a] for a in chosen], axis=-1).astype(np.int64)
-    return g.identity(g.const(grid, role="positions"))
+    rank = g.rank(data)
+    chosen = [g.axis(data, a, attribute="axes") for a in axes] if axes is not None else list(range(rank))
+    shape = g.emit("Shape", data)
+    parts = [g.emit("Expand", g.along(g.positions(data, a), a, rank), shape, shape=g.shape(data)) for a in chosen]
+    return g.emit("Concat", *(g.emit("Unsqueeze", part, [rank]) for part in parts), axis=rank)
 
 
 @lowers("_ravel_multi_index", "ravel_multi_index")

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
-from converters.readers.mxnet.operators.shape import END, as_dim, reshape_to, size_of, times
+from converters.readers.mxnet.operators.shape import END
 from converters.readers.mxnet.operators.slicing import cut
 from converters.readers.mxnet.signature import lowers
 
@@ -54,7 +55,7 @@ def tile(g: OperatorBuilder, data: ir.Value, *, reps: Ints) -> ir.Value:
     x, rank = data, g.rank(data)
     if len(reps) > rank:
         x = g.emit("Unsqueeze", data, list(range(len(reps) - rank)))
-    return g.emit("Tile", x, [1] * (g.rank(x) - len(reps)) + list(reps))
+    return g.tile(x, [1] * (g.rank(x) - len(reps)) + list(reps))
 
 
 @lowers("repeat")
@@ -62,16 +63,12 @@ def repeat(g: OperatorBuilder, data: ir.Value, *, repeats: int, axis: int | None
     """Every element repeated along an axis, or all in a row."""
     if repeats < 1:
         raise g.error(f"attribute repeats is {repeats}; at least 1 makes sense")
-    x = data if axis is not None else reshape_to(g, data, [times([size_of(g, data, i) for i in range(g.rank(data))])])
+    x = data if axis is not None else g.reshape(data, [None])
     where = g.axis(x, axis if axis is not None else 0)
-    sizes = [size_of(g, x, i) for i in range(g.rank(x))]
+    sizes = g.size_list(x)
     wide = g.emit("Unsqueeze", x, [where + 1])
-    tiled = g.emit("Tile", wide, [repeats if i == where + 1 else 1 for i in range(len(sizes) + 1)])
-    sizes[where] = times([sizes[where], (repeats, ())])
-    entries = [0 if i < where else -1 if i == where else as_dim(size) for i, size in enumerate(sizes)]
-    if not all(isinstance(entry, int) for entry in entries):
-        g.fixed(data)
-    return g.emit("Reshape", tiled, [int(e) for e in entries], shape=[as_dim(s) for s in sizes])
+    tiled = g.tile(wide, [repeats if i == where + 1 else 1 for i in range(len(sizes) + 1)])
+    return g.reshape(tiled, [None if axis == where else extent for axis, extent in enumerate(g.extents(x))])
 
 
 @lowers("reverse", "flip")
@@ -113,11 +110,12 @@ def broadcast_like(
         return g.emit("Expand", lhs, g.emit("Shape", rhs), shape=g.shape(rhs))
     if len(lhs_axes) != len(rhs_axes):
         raise g.error(f"lhs_axes {lhs_axes} and rhs_axes {rhs_axes} must have as many entries")
-    target = [1] * g.rank(lhs)
+    target: list[int | Extent] = [1] * g.rank(lhs)
+    shape = list(g.shape(lhs))
     for a, b in zip(lhs_axes, rhs_axes, strict=True):
-        there = g.axis(rhs, b, attribute="rhs_axes")
-        target[g.axis(lhs, a, attribute="lhs_axes")] = g.fixed(rhs, there, there + 1)[0]
-    return g.emit("Expand", lhs, target)
+        mine, theirs = g.axis(lhs, a, attribute="lhs_axes"), g.axis(rhs, b, attribute="rhs_axes")
+        target[mine], shape[mine] = Extent(rhs, theirs), g.shape(rhs)[theirs]
+    return g.emit("Expand", lhs, g.sizes(target), shape=shape)
 
 
 @lowers("Pad", "pad")
@@ -160,26 +158,30 @@ def space_to_depth(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir
 @lowers("diag")
 def diag(g: OperatorBuilder, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1) -> ir.Value:
     """A vector as a diagonal matrix, or the diagonal of two axes, which becomes the last axis."""
-    sizes = g.fixed(data)
-    if len(sizes) == 1:
-        size = sizes[0] + abs(k)
-        g.check_table(size, size)
-        mask = np.eye(size, k=k, dtype=np.bool_)
-        padded = g.emit("Pad", data, [max(0, -k), max(0, k)], np.zeros((), g.dtype(data)))
-        rows = g.emit("Unsqueeze", padded, [1] if k >= 0 else [0])
-        if k >= 0:  # row i holds element i
-            rows = g.emit("Unsqueeze", g.emit("Pad", data, [0, k], np.zeros((), g.dtype(data))), [1])
-        else:  # column j holds element j
-            rows = g.emit("Unsqueeze", g.emit("Pad", data, [0, -k], np.zeros((), g.dtype(data))), [0])
-        return g.emit("Where", g.const(mask, role="mask"), rows, np.zeros((), g.dtype(data)))
+    if g.rank(data) == 1:
+        return _diagonal_matrix(g, data, k)
     a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")
     if a == b:
         raise g.error(f"axis1 and axis2 are the same axis, {a}")
-    g.check_table(sizes[a], sizes[b])
-    rest = [i for i in range(len(sizes)) if i not in (a, b)]
-    chosen = np.arange(sizes[a] * sizes[b]).reshape(sizes[a], sizes[b]).diagonal(k)
-    if not chosen.size:
-        raise g.error(f"there is no diagonal {k} in an input of shape {sizes}")
-    moved = g.emit("Transpose", data, perm=[*rest, a, b])
-    flat = g.emit("Reshape", moved, [*(sizes[i] for i in rest), -1])
-    return g.emit("Gather", flat, g.const(chosen.astype(np.int64), role="positions"), axis=len(rest))
+    rest = [i for i in range(g.rank(data)) if i not in (a, b)]
+    rows, columns = (g.emit("Sub", g.length(data, axis), max(0, skip)) for axis, skip in ((a, -k), (b, k)))
+    zero, one = np.array(0, np.int64), np.array(1, np.int64)
+    sizes = [g.shape(data)[axis] for axis in (a, b)]
+    count = min(sizes[0] - max(0, -k), sizes[1] - max(0, k)) if isinstance(sizes[0], int) and isinstance(sizes[1], int) else None
+    if count is not None and count < 1:
+        raise g.error(f"there is no diagonal {k} in an input of shape {g.shape(data)}")
+    steps = g.emit("Unsqueeze", g.emit("Range", zero, g.emit("Min", rows, columns), one, shape=[count]), [1])
+    places = g.emit("Concat", g.emit("Add", steps, max(0, -k)), g.emit("Add", steps, max(0, k)), axis=1)
+    moved = g.emit("Transpose", data, perm=[a, b, *rest])
+    found = g.emit("GatherND", moved, places)
+    return g.emit("Transpose", found, perm=[*range(1, len(rest) + 1), 0]) if rest else found
+
+
+def _diagonal_matrix(g: OperatorBuilder, data: ir.Value, k: int) -> ir.Value:
+    """A matrix with a vector on its diagonal k, zeros elsewhere."""
+    zero = np.zeros((), g.dtype(data))
+    padded = g.emit("Pad", data, [0, abs(k)], zero)
+    steps = g.positions(padded, 0)
+    rows, columns = g.along(steps, 0, 2), g.along(steps, 1, 2)
+    values = g.along(padded, 0 if k >= 0 else 1, 2)  # row i holds element i, or column j element j
+    return g.emit("Where", g.emit("Equal", g.emit("Add", rows, k), columns), values, zero)

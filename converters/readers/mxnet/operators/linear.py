@@ -11,9 +11,9 @@ import onnx_ir as ir
 
 from converters.graph.builder import SymbolicDimensionError
 from converters.readers.mxnet.builder import OperatorBuilder
-from converters.readers.mxnet.operators.shape import Size, reshape_to, size_of, times
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.sizes import Size, times
 
 
 @lowers("FullyConnected", "_npx_fully_connected")
@@ -31,7 +31,7 @@ def fully_connected(
     kind = g.dtype(data)
     x = data
     if flatten and g.rank(data) != 2:
-        x = g.emit("Flatten", data, axis=1)
+        x = g.emit("Unsqueeze", data, [1]) if g.rank(data) == 1 else g.reshape(data, [g.shape(data)[0], None])
     if g.rank(x) < 2:
         raise g.error(f"an input of at least two axes is needed, but it has shape {g.shape(data)}")
     width = g.shape(x)[-1]
@@ -53,8 +53,8 @@ def fully_connected(
 @lowers("dot", ignores="forward_stype")
 def dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
     """Contraction of the first input's last axis (first, when transposed) with the second's first (last, when transposed)."""
-    a = [size_of(g, lhs, i) for i in range(g.rank(lhs))]
-    b = [size_of(g, rhs, i) for i in range(g.rank(rhs))]
+    a = g.size_list(lhs)
+    b = g.size_list(rhs)
     result: ir.Value
     if len(a) == 1 and len(b) == 1:
         if a != b:
@@ -66,14 +66,14 @@ def dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool =
         raise _unfit(g, lhs, rhs, inner_a, inner_b)
     x, y = lhs, rhs
     if len(a) != 2:
-        x = reshape_to(g, lhs, [inner_a, times(outer_a)] if transpose_a else [times(outer_a), inner_a])
+        x = g.reshape_to(lhs, [inner_a, times(outer_a)] if transpose_a else [times(outer_a), inner_a])
     if len(b) != 2:
-        y = reshape_to(g, rhs, [times(outer_b), inner_b] if transpose_b else [inner_b, times(outer_b)])
+        y = g.reshape_to(rhs, [times(outer_b), inner_b] if transpose_b else [inner_b, times(outer_b)])
     x = g.emit("Transpose", x, perm=[1, 0]) if transpose_a else x
     y = g.emit("Transpose", y, perm=[1, 0]) if transpose_b else y
     result = g.emit("MatMul", x, y)
     shape: list[Size] = [*outer_a, *outer_b]
-    return result if len(a) == 2 and len(b) == 2 else reshape_to(g, result, shape)
+    return result if len(a) == 2 and len(b) == 2 else g.reshape_to(result, shape)
 
 
 def _unfit(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, a: Size, b: Size) -> Exception:
@@ -242,8 +242,8 @@ def _pick_entries(g: OperatorBuilder, A: ir.Value, positions: np.ndarray) -> ir.
     if not positions.size:
         raise g.error(f"nothing is left of matrices of shape {g.shape(A)} at that offset")
     rank = g.rank(A)
-    sizes = [size_of(g, A, i) for i in range(rank)]
-    flat = reshape_to(g, A, [*sizes[:-2], times(sizes[-2:])])
+    sizes = [g.size(A, i) for i in range(rank)]
+    flat = g.reshape_to(A, [*sizes[:-2], times(sizes[-2:])])
     return g.emit("Gather", flat, g.const(positions.astype(np.int64), role="positions"), axis=rank - 2)
 
 
@@ -276,9 +276,9 @@ def _spread(g: OperatorBuilder, A: ir.Value, size: int, positions: np.ndarray) -
     source[positions] = np.arange(len(positions))
     rank = g.rank(A)
     padded = g.emit("Pad", A, [0] * (2 * rank - 1) + [1], np.zeros((), g.dtype(A)))
-    sizes = [size_of(g, A, i) for i in range(rank)]
+    sizes = [g.size(A, i) for i in range(rank)]
     picked = g.emit("Gather", padded, g.const(source, role="positions"), axis=rank - 1)
-    return reshape_to(g, picked, [*sizes[:-1], (size, ()), (size, ())])
+    return g.reshape_to(picked, [*sizes[:-1], (size, ()), (size, ())])
 
 
 @lowers("khatri_rao")
@@ -289,8 +289,8 @@ def khatri_rao(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
     result = args[0]
     for other in args[1:]:
         product = g.emit("Mul", g.emit("Unsqueeze", result, [1]), g.emit("Unsqueeze", other, [0]))
-        rows, columns = times([size_of(g, result, 0), size_of(g, other, 0)]), size_of(g, other, 1)
-        result = reshape_to(g, product, [rows, columns])
+        rows, columns = times([g.size(result, 0), g.size(other, 0)]), g.size(other, 1)
+        result = g.reshape_to(product, [rows, columns])
     return g.identity(result) if len(args) == 1 else result
 
 
@@ -302,11 +302,11 @@ def div_sqrt_dim(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 
 def _heads(g: OperatorBuilder, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:
     """(L, N, heads parts d) cut into `parts` arrays (N heads, L, d)."""
-    length, batch, width = (size_of(g, projections, i) for i in range(3))
+    length, batch, width = (g.size(projections, i) for i in range(3))
     if width[1] or heads < 1 or width[0] % (heads * parts):
         raise g.error(f"an input of shape {g.shape(projections)} doesn't divide into {heads} heads of {parts} parts")
     size: Size = (width[0] // (heads * parts), ())
-    split = reshape_to(g, projections, [length, times([batch, (heads, ())]), (parts, ()), size])
+    split = g.reshape_to(projections, [length, times([batch, (heads, ())]), (parts, ()), size])
     moved = g.emit("Transpose", split, perm=[2, 1, 0, 3])
     if parts == 1:
         return [g.emit("Squeeze", moved, [0])]
@@ -315,10 +315,10 @@ def _heads(g: OperatorBuilder, projections: ir.Value, heads: int, parts: int) ->
 
 def _merge_heads(g: OperatorBuilder, value: ir.Value, heads: int) -> ir.Value:
     """(N heads, L, d) to (L, N, heads d)."""
-    both, length, size = (size_of(g, value, i) for i in range(3))
+    both, length, size = (g.size(value, i) for i in range(3))
     moved = g.emit("Transpose", value, perm=[1, 0, 2])
     batch: Size = (both[0] // heads, both[1])
-    return reshape_to(g, moved, [length, batch, times([(heads, ()), size])])
+    return g.reshape_to(moved, [length, batch, times([(heads, ()), size])])
 
 
 def _scores(g: OperatorBuilder, queries: ir.Value, keys: ir.Value) -> ir.Value:

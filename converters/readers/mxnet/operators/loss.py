@@ -29,7 +29,7 @@ def softmax_output(
         return g.emit("Softmax", data, axis=1)
     if preserve_shape or rank <= 2:
         return g.emit("Softmax", data, axis=-1)
-    return like(g, g.emit("Softmax", g.emit("Flatten", data, axis=1), axis=-1), data)
+    return like(g, g.emit("Softmax", g.reshape(data, [g.shape(data)[0], None]), axis=-1), data)
 
 
 @lowers("SoftmaxActivation")
@@ -181,4 +181,4 @@ def softmax_cross_entropy(g: OperatorBuilder, data: ir.Value, label: ir.Value) -
     """The sum over the rows of -log softmax(data)[label], shape (1,)."""
     logarithms = g.emit("LogSoftmax", data, axis=-1)
     picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)
-    return g.emit("Neg", g.emit("Reshape", g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))
+    return g.emit("Neg", g.reshape(g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))

@@ -147,7 +147,7 @@ def group_norm(
         raise g.error(f"{size} channels don't divide into num_groups {num_groups}")
     kind = g.dtype(data)
     per_channel = gamma.shape == (size,) and size != num_groups
-    grouped = g.emit("Reshape", data, [0, num_groups, -1])
+    grouped = g.reshape(data, [g.shape(data)[0], num_groups, None])
     if per_channel:
         ones, zeros = np.ones(num_groups, kind), np.zeros(num_groups, kind)
         normal = g.emit("InstanceNormalization", grouped, g.const(ones), g.const(zeros), epsilon=eps)
@@ -156,8 +156,8 @@ def group_norm(
     y = like(g, normal, data)
     if per_channel:
         shape = [size] + [1] * (g.rank(data) - 2)
-        y = g.emit("Mul", y, g.emit("Reshape", gamma.use((size,), kind), shape))
-        y = g.emit("Add", y, g.emit("Reshape", beta.use((size,), kind), shape))
+        y = g.emit("Mul", y, g.reshape(gamma.use((size,), kind), shape))
+        y = g.emit("Add", y, g.reshape(beta.use((size,), kind), shape))
     if not output_mean_var:
         return y
     mean = g.emit("ReduceMean", grouped, [2], keepdims=1)
@@ -167,10 +167,7 @@ def group_norm(
 
 def like(g: OperatorBuilder, value: ir.Value, model: ir.Value) -> ir.Value:
     """The value in the shape of another one with as many elements."""
-    shape = g.shape(model)
-    if all(isinstance(d, int) for d in shape[1:]):
-        return g.emit("Reshape", value, [d if isinstance(d, int) and i else -1 for i, d in enumerate(shape)], shape=shape)
-    return g.emit("Reshape", value, g.emit("Shape", model), shape=shape)
+    return g.reshape(value, g.extents(model))
 
 
 @lowers("L2Normalization")

@@ -11,6 +11,7 @@ from converters.graph.pooling import pool
 from converters.graph.windows import divisors, output_sizes
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
+from converters.readers.mxnet.operators.arithmetic import cube_root
 from converters.readers.mxnet.operators.convolution import channels_last, spatial, to_channels_first, to_channels_last
 from converters.readers.mxnet.signature import lowers
 
@@ -50,9 +51,31 @@ def pooling(
         mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
         divisor: Literal["real", "padded"] = "real" if count_include_pad is False else "padded"
         averages = _averages_of_all(g, x, kernel, strides, pads, out, divisor) if mode == "average" else None
-        result = averages or pool(g, power, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
+        result = averages or _pool(g, power, mode, kernel, strides, pads, out, divisor, pooling_convention == "full")
         result = _root(g, result, p_value) if pool_type == "lp" else result
     return to_channels_last(g, result) if last else result
+
+
+def _pool(
+    g: OperatorBuilder,
+    x: ir.Value,
+    mode: Literal["max", "average", "sum"],
+    kernel: Ints,
+    strides: list[int],
+    pads: list[int],
+    out: list[int],
+    divisor: Literal["real", "padded", "kernel"],
+    full: bool,
+) -> ir.Value:
+    """A pool whose windows follow the image's size, or which refuses another size when the net runs.
+
+    MXNet keeps a last window that starts in the pads, which ceil_mode drops: there is none where stride and pad fit the kernel.
+    """
+    if mode == "sum" and not full and not any(pads):  # every sum is an average times one number
+        return pool(g, x, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
+    if full and any(s + p > k for s, p, k in zip(strides, pads, kernel, strict=True)):
+        return pool(g, g.pin(x), mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
+    return pool(g, x, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor, ceil=full)
 
 
 def _sizes(g: OperatorBuilder, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, ...]:
@@ -71,7 +94,7 @@ def _averages_of_all(
     counts = divisors(g.fixed(x, 2), kernel, strides, pads, out, real=divisor == "real")
     if (counts > 0).all():
         return None
-    total = pool(g, x, "sum", kernel=kernel, strides=strides, pads=pads, out=out)
+    total = pool(g, g.pin(x), "sum", kernel=kernel, strides=strides, pads=pads, out=out)
     factors = np.where(counts > 0, 1 / np.where(counts > 0, counts, 1), 0.0)
     return g.emit("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
 
@@ -98,7 +121,7 @@ def _power(g: OperatorBuilder, x: ir.Value, p: int | None) -> ir.Value:
 def _root(g: OperatorBuilder, x: ir.Value, p: int | None) -> ir.Value:
     if p == 1:
         return x
-    return g.emit("Sqrt", x) if p == 2 else g.emit("Pow", x, 1.0 / (p or 1))
+    return g.emit("Sqrt", x) if p == 2 else cube_root(g, x)
 
 
 @lowers("Pooling_v1", ignores="cudnn_off")
@@ -120,13 +143,12 @@ def pooling_v1(
     sizes = _sizes(g, data, kernel, pads)
     out = output_sizes(sizes, kernel, strides, pads, ceil=pooling_convention == "full", clip="never")
     g.check_table(*(max(1, o) for o in out))
+    full = pooling_convention == "full"
     if pool_type != "max":
-        return pool(
-            g, data, "average" if pool_type == "avg" else "sum", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel"
-        )
-    result = pool(g, data, "max", kernel=kernel, strides=strides, pads=pads, out=out)
+        return _pool(g, data, "average" if pool_type == "avg" else "sum", kernel, strides, pads, out, "kernel", full)
     if not any(pads):
-        return result
+        return _pool(g, data, "max", kernel, strides, pads, out, "kernel", full)
+    result = pool(g, g.pin(data), "max", kernel=kernel, strides=strides, pads=pads, out=out)
     return g.emit("Max", result, g.const(_touching(sizes, kernel, strides, pads, out).astype(g.dtype(data)), role="pads"))
 
 
@@ -154,7 +176,7 @@ def adaptive_average_pooling(g: OperatorBuilder, data: ir.Value, *, output_size:
     sizes = g.fixed(data, 2)
     if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
         kernel = [size // o for size, o in zip(sizes, out, strict=True)]
-        return pool(g, data, "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
+        return pool(g, g.pin(data), "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
     g.check_table(sizes[0], out[0])
     g.check_table(sizes[1], out[1])
     rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))

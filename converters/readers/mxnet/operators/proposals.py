@@ -62,9 +62,9 @@ def proposal(
     before = min(rpn_pre_nms_top_n, count) if rpn_pre_nms_top_n > 0 else count
     after = min(rpn_post_nms_top_n, before)
     score = g.emit("Slice", cls_prob, [number], [2 * number], [1])
-    score = g.emit("Reshape", g.emit("Transpose", score, perm=[0, 2, 3, 1]), [batch, count])
-    deltas = g.emit("Transpose", g.emit("Reshape", bbox_pred, [batch, number, 4, height, width]), perm=[0, 3, 4, 1, 2])
-    deltas = g.emit("Reshape", deltas, [batch, count, 4])
+    score = g.reshape(g.emit("Transpose", score, perm=[0, 2, 3, 1]), [batch, count])
+    deltas = g.emit("Transpose", g.reshape(bbox_pred, [batch, number, 4, height, width]), perm=[0, 3, 4, 1, 2])
+    deltas = g.reshape(deltas, [batch, count, 4])
     info = g.emit("Unsqueeze", im_info, [1])  # (N, 1, 3): height, width, scale
     limits = g.emit("Sub", g.emit("Gather", info, [1, 0, 1, 0], axis=2), 1.0)
     boxes = _moved(g, anchors, deltas, iou_loss)

@@ -35,9 +35,9 @@ class _Vector:
         if self.array is not None:
             return self.array[start : self.at].reshape(shape)[order].reshape(1, rows, *shape[2:]).astype(self.dtype, copy=False)
         g = self.g
-        part = g.emit("Reshape", g.emit("Slice", self.value, [start], [self.at], [0]), list(shape))
+        part = g.reshape(g.emit("Slice", self.value, [start], [self.at], [0]), shape)
         part = g.emit("Gather", part, order, axis=0) if len(order) > 1 else part
-        return g.emit("Reshape", part, [1, rows, *shape[2:]])
+        return g.reshape(part, [1, rows, *shape[2:]])
 
 
 def _joined(g: OperatorBuilder, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:
@@ -128,7 +128,7 @@ def rnn(
         if directions == 1:
             x = g.emit("Squeeze", y, [1])
         else:
-            x = g.emit("Reshape", g.emit("Transpose", y, perm=[0, 2, 1, 3]), [0, 0, directions * state_size])
+            x = g.reshape(g.emit("Transpose", y, perm=[0, 2, 1, 3]), [*g.shape(x)[:2], directions * state_size])
     if not state_outputs:
         return x
     outputs = {"output": x, "state_output": _stacked(g, lasts)}

@@ -29,7 +29,7 @@ def reduced(g: OperatorBuilder, function: Reduction, data: ir.Value, axes: list[
     if not axes:
         return g.identity(data)
     if not keepdims and len(axes) == g.rank(data):
-        return g.emit("Reshape", function(g, data, axes, 1), [1])
+        return g.reshape(function(g, data, axes, 1), [1])
     return function(g, data, axes, int(keepdims))
 
 
@@ -111,9 +111,9 @@ def _extreme(g: OperatorBuilder, op_type: str, data: ir.Value, axis: int | None,
     if g.dtype(x).kind not in "f":
         x = g.cast(x, np.float32)
     if axis is None:
-        flat = g.emit(op_type, g.emit("Reshape", x, [-1]), axis=0, keepdims=1)
+        flat = g.emit(op_type, g.reshape(x, [None]), axis=0, keepdims=1)
         shape = [1] * (g.rank(data) if keepdims else 1)
-        return g.cast(flat if len(shape) == 1 else g.emit("Reshape", flat, shape), np.float32)
+        return g.cast(flat if len(shape) == 1 else g.reshape(flat, shape), np.float32)
     where = g.axis(data, axis)
     keep = keepdims or g.rank(data) == 1
     return g.cast(g.emit(op_type, x, axis=where, keepdims=int(keep)), np.float32)
@@ -145,7 +145,7 @@ def argmax_channel(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 @lowers("_np_cumsum", "cumsum")
 def cumsum(g: OperatorBuilder, a: ir.Value, *, axis: int | None = None, dtype: str | None = None) -> ir.Value:
     """Running sums along an axis, or over all elements in a row."""
-    x = a if axis is not None else g.emit("Reshape", a, [-1])
+    x = a if axis is not None else g.reshape(a, [None])
     x = g.cast(x, read_type(g, dtype)) if dtype else x
     where = g.axis(x, axis if axis is not None else 0)
     return g.emit("CumSum", x, np.array(where, np.int64))

@@ -61,9 +61,9 @@ def roi_align(
     if count % cells:
         raise g.error(f"{count} channels don't divide into {height} x {width} bins")
     g.check_table(cells)
-    flat = g.emit("Reshape", pooled, [-1, count // cells, cells * cells])
+    flat = g.reshape(pooled, [g.shape(pooled)[0], count // cells, cells * cells])
     own = g.emit("Gather", flat, g.const(np.arange(cells, dtype=np.int64) * (cells + 1), role="positions"), axis=2)
-    return g.emit("Reshape", own, [-1, count // cells, height, width], shape=[g.shape(rois)[0], count // cells, height, width])
+    return g.reshape(own, [g.shape(own)[0], count // cells, height, width])
 
 
 @lowers("_contrib_PSROIPooling")
@@ -79,7 +79,7 @@ def psroi_pooling(
     g.check_table(count, pooled_size, pooled_size)
     kind = np.float64
     sums = g.emit("CumSum", g.emit("CumSum", g.cast(data, kind), np.array(2, np.int64)), np.array(3, np.int64))
-    flat = g.emit("Reshape", g.emit("Pad", sums, [0, 0, 1, 1, 0, 0, 0, 0], np.zeros(())), [-1])
+    flat = g.reshape(g.emit("Pad", sums, [0, 0, 1, 1, 0, 0, 0, 0], np.zeros(())), [None])
     coordinates = round_half_away(g, columns(g, rois, 1, 4))
     scale = np.array(spatial_scale, np.float32)
     starts = g.emit("Mul", columns(g, coordinates, 0, 2), scale)  # (R, 2): x, y

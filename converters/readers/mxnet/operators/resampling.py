@@ -13,6 +13,7 @@ import onnx_ir as ir
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.convolution import spatial, transposed
+from converters.readers.mxnet.operators.shape import END
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
@@ -49,8 +50,8 @@ def upsampling(
         pad = math.ceil((scale - 1) / 2)
         return transposed(g, x, weight, None, [kernel] * 2, [scale] * 2, [1, 1], [pad] * 2, [0, 0], count)
     height, width = image_sizes(g, data[0])
-    results = []
-    for x in data:
+    results = [enlarge(g, data[0], scale, scale)]
+    for x in data[1:]:
         tall, wide = image_sizes(g, x)
         if (height * scale) % tall or (width * scale) % wide:
             raise g.error(f"an input of {tall} x {wide} can't be repeated to {height * scale} x {width * scale}")
@@ -94,43 +95,50 @@ def bilinear_resize(
     align_corners: bool = True,
 ) -> ir.Value:
     """Bilinear resizing to a size, by factors, to another input's size, or to the nearest odd or even size."""
-    sizes = image_sizes(g, data)
-    out: list[int]
     if not all(0 <= (scale or 0) <= 1e6 for scale in (scale_height, scale_width)):
         raise g.error(f"scale_height {scale_height} and scale_width {scale_width} make no size")
-    if mode == "like":
-        if like is None:
-            raise g.error("the input 'like' is missing")
-        out = list(image_sizes(g, like))
-    elif mode == "odd_scale":
-        factors = [np.float32(s or 0) for s in (scale_height, scale_width)]
-        out = [int(s * f) if s % 2 == 0 else int((s - 1) * f) + 1 for s, f in zip(sizes, factors, strict=True)]
-    elif mode == "size":
-        asked = zip(sizes, (height, width), (scale_height, scale_width), strict=True)
-        out = [wanted if factor is None else int(np.float32(factor) * s) for s, wanted, factor in asked]
-    else:
-        odd, step = mode.startswith("to_odd"), -1 if mode.endswith("down") else 1
-        out = [s if s % 2 == int(odd) else s + step for s in sizes]
+    if mode == "like" and like is None:
+        raise g.error("the input 'like' is missing")
+    sizes, scales = image_sizes(g, data), (scale_height, scale_width)
+    out = list(image_sizes(g, like)) if mode == "like" and like is not None else _resized(sizes, mode, (height, width), scales)
     if min(out) < 1:
         raise g.error(f"the output would have size {tuple(out)}")
-    if out == list(sizes):
-        return g.identity(data)
     single = [i + 2 for i, (s, o) in enumerate(zip(sizes, out, strict=True)) if o == 1 and s > 1]
+    follows = mode == "size" and not single and scales == (None, None)
+    if mode == "size" and not single and None not in scales:
+        spatial_sizes = g.cast(g.emit("Mul", g.cast(g.emit("Shape", data, start=2), np.float32), np.array(scales, np.float32)), np.int64)
+    elif mode == "like" and like is not None and not single:
+        spatial_sizes = g.emit("Shape", like, start=2)
+    else:
+        data = data if follows else g.pin(data)
+        spatial_sizes = g.const(np.array(out, np.int64))
+    if out == list(sizes) and not follows and spatial_sizes.const_value is not None:
+        return g.identity(data)
     if single:  # MXNet takes the first row or column, even without align_corners
         data = g.emit("Slice", data, [0] * len(single), [1] * len(single), single)
         if g.shape(data)[2:] == tuple(out):
             return data
-    shape = g.emit("Concat", g.emit("Slice", g.emit("Shape", data), [0], [2]), out, axis=0)
     return g.emit(
         "Resize",
         data,
         None,
         None,
-        shape,
+        g.emit("Concat", g.emit("Shape", data, end=2), spatial_sizes, axis=0),
         mode="linear",
         coordinate_transformation_mode="align_corners" if align_corners else "half_pixel",
         shape=[*g.shape(data)[:2], *out],
     )
+
+
+def _resized(sizes: Sequence[int], mode: str, wanted: Ints, scales: Sequence[float | None]) -> list[int]:
+    """The output's height and width."""
+    if mode == "odd_scale":
+        factors = [np.float32(s or 0) for s in scales]
+        return [int(s * f) if s % 2 == 0 else int((s - 1) * f) + 1 for s, f in zip(sizes, factors, strict=True)]
+    if mode == "size":
+        return [size if factor is None else int(np.float32(factor) * s) for s, size, factor in zip(sizes, wanted, scales, strict=True)]
+    odd, step = mode.startswith("to_odd"), -1 if mode.endswith("down") else 1
+    return [s if s % 2 == int(odd) else s + step for s in sizes]
 
 
 def affine_grid(g: OperatorBuilder, theta: ir.Value, target_shape: Ints) -> ir.Value:
@@ -141,8 +149,8 @@ def affine_grid(g: OperatorBuilder, theta: ir.Value, target_shape: Ints) -> ir.V
     g.check_table(height, width, 3)
     y, x = np.meshgrid(_steps(height), _steps(width), indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), np.ones(height * width)]).astype(g.dtype(theta))
-    moved = g.emit("MatMul", g.emit("Reshape", theta, [-1, 2, 3]), g.const(points, role="points"))
-    return g.emit("Reshape", moved, [0, 2, height, width], shape=[g.shape(theta)[0], 2, height, width])
+    moved = g.emit("MatMul", g.reshape(theta, [g.shape(theta)[0], 2, 3]), g.const(points, role="points"))
+    return g.reshape(moved, [g.shape(theta)[0], 2, height, width])
 
 
 def _steps(size: int) -> np.ndarray:
@@ -215,11 +223,11 @@ def correlation(
         raise g.error(f"the output would have size ({(2 * radius + 1) ** 2}, {tall}, {wide})")
     pads = [0, 0, pad_size, pad_size] * 2
     a, b = (g.emit("Pad", x, pads, np.zeros((), g.dtype(x))) if pad_size else x for x in (data1, data2))
-    extents = [(tall - 1) * stride1 + kernel_size, (wide - 1) * stride1 + kernel_size]
 
     def window(x: ir.Value, down: int, right: int) -> ir.Value:
         begins = [max_displacement + down, max_displacement + right]
-        return g.emit("Slice", x, begins, [s + e for s, e in zip(begins, extents, strict=True)], [2, 3])
+        ends = [begin - 2 * max_displacement or END for begin in begins]  # from the end, whatever the image's size
+        return g.emit("Slice", x, begins, ends, [2, 3])
 
     fixed = window(a, 0, 0)
     maps = []
@@ -316,7 +324,7 @@ def _deformable(
             f"the offset has shape {g.shape(offset)}, but the operator needs (N, {2 * taps * deformable_groups}, {out[0]}, {out[1]})"
         )
     g.check_table(*out, taps)
-    offsets = g.emit("Reshape", offset, [0, deformable_groups, taps, 2, *out])
+    offsets = g.reshape(offset, [g.shape(offset)[0], deformable_groups, taps, 2, *out])
     images = (
         [data]
         if deformable_groups == 1
@@ -336,10 +344,10 @@ def _deformable(
         columns += [g.emit("Unsqueeze", s, [2]) for s in samples] if taps > 1 else samples
         if taps > 1:
             stacked = g.emit("Concat", *columns[-taps:], axis=2)
-            columns[-taps:] = [g.emit("Reshape", stacked, [0, count // deformable_groups * taps, *out])]
+            columns[-taps:] = [g.reshape(stacked, [g.shape(stacked)[0], count // deformable_groups * taps, *out])]
     x = columns[0] if len(columns) == 1 else g.emit("Concat", *columns, axis=1)
     w = weight.use((num_filter, count // groups, *kernel), kind)
-    w = g.emit("Reshape", w, [num_filter, count // groups * taps, 1, 1])
+    w = g.reshape(w, [num_filter, count // groups * taps, 1, 1])
     if not no_bias and bias is None:
         raise g.error("the input 'bias' is missing, and no_bias isn't set")
     b = bias.use((num_filter,), kind) if bias is not None and not no_bias else None

@@ -11,13 +11,9 @@ from converters.readers.mxnet.parameter import Index
 from converters.readers.mxnet.signature import lowers
 
 
-def _time(g: OperatorBuilder, data: ir.Value, axis: int) -> int:
-    """The number of steps, along axis 0 or 1."""
+def _check_axis(g: OperatorBuilder, data: ir.Value, axis: int) -> None:
     if axis not in (0, 1) or g.rank(data) < 2:
         raise g.error(f"attribute axis is {axis} for an input of shape {g.shape(data)}; time is axis 0 or 1, samples the other")
-    count = g.fixed(data, axis, axis + 1)[0]
-    g.check_table(count)
-    return count
 
 
 def _lengths(g: OperatorBuilder, sequence_length: ir.Value | None, axis: int, rank: int) -> ir.Value:
@@ -28,8 +24,10 @@ def _lengths(g: OperatorBuilder, sequence_length: ir.Value | None, axis: int, ra
     return g.emit("Unsqueeze", g.cast(sequence_length, np.int64), others)
 
 
-def _steps(g: OperatorBuilder, count: int, axis: int, rank: int) -> ir.Value:
-    return g.const(np.arange(count, dtype=np.int64).reshape([-1 if i == axis else 1 for i in range(rank)]), role="steps")
+def _steps(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value:
+    """0, 1, ... along the time axis, however long the sequence is when the net runs."""
+    _check_axis(g, data, axis)
+    return g.along(g.positions(data, axis), axis, g.rank(data))
 
 
 @lowers("SequenceMask", "_npx_sequence_mask")
@@ -45,8 +43,7 @@ def sequence_mask(
     """Steps behind each sample's length replaced by a value."""
     if not use_sequence_length:
         return g.identity(data)
-    rank, count = g.rank(data), _time(g, data, axis)
-    inside = g.emit("Less", _steps(g, count, axis, rank), _lengths(g, sequence_length, axis, rank))
+    inside = g.emit("Less", _steps(g, data, axis), _lengths(g, sequence_length, axis, g.rank(data)))
     return g.emit("Where", inside, data, np.array(value, g.dtype(data)))
 
 
@@ -55,11 +52,12 @@ def sequence_last(
     g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
     """The last step of each sample."""
-    rank, count = g.rank(data), _time(g, data, axis)
     if not use_sequence_length:
-        return g.emit("Gather", data, np.array(count - 1, np.int64), axis=axis)
+        _check_axis(g, data, axis)
+        return g.emit("Gather", data, np.array(-1, np.int64), axis=axis)
+    rank, steps = g.rank(data), _steps(g, data, axis)
     last = g.emit("Sub", _lengths(g, sequence_length, axis, rank), 1)
-    here = g.emit("Equal", _steps(g, count, axis, rank), last)
+    here = g.emit("Equal", steps, last)
     return g.emit("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
 
 
@@ -68,11 +66,10 @@ def sequence_reverse(
     g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
     """Each sample's steps backwards, those behind its length left where they are."""
-    rank, count = g.rank(data), _time(g, data, axis)
+    _check_axis(g, data, axis)
     if not use_sequence_length:
         return g.emit("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])
-    lengths = _lengths(g, sequence_length, axis, rank)
-    steps = _steps(g, count, axis, rank)
+    lengths, steps = _lengths(g, sequence_length, axis, g.rank(data)), _steps(g, data, axis)
     mirrored = g.emit("Sub", g.emit("Sub", lengths, 1), steps)
     order = g.emit("Where", g.emit("Less", steps, lengths), mirrored, steps)
     return g.emit("GatherElements", data, g.emit("Expand", order, g.emit("Shape", data)), axis=axis, shape=g.shape(data))

@@ -1,131 +1,96 @@
 """Reshaping. Sources: mxnet src/operator/tensor/matrix_op.cc, matrix_op-inl.h.
 
-Sizes may be symbolic: a size is a product of a number and of names, written "12*N".
+A new shape is written with the lengths that the input's axes have when the net runs, so that another batch or image gives what MXNet gives.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from converters.graph.builder import Dim, SymbolicDimensionError
+from converters.graph.builder import Dim, Extent
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.sizes import Size, as_dim, times
 
-Size = tuple[int, tuple[str, ...]]
-"""A number and the names that it is multiplied with."""
 END = 2**63 - 1
 
 
-def size_of(g: OperatorBuilder, value: ir.Value, axis: int) -> Size:
-    """The size of an axis as a product."""
-    dim = g.shape(value)[axis]
-    if isinstance(dim, int):
-        return dim, ()
-    if dim is None:
-        return 1, (f"{value.name}.{axis}",)
-    factor, names = 1, []
-    for part in dim.split("*"):
-        if part.isdigit():
-            factor *= int(part)
-        else:
-            names.append(part)
-    return factor, tuple(sorted(names))
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of a new shape: its size, and how it is written: a number, the length of an axis, or None for what is left."""
+
+    size: Size
+    dim: Dim | Extent
 
 
-def times(sizes: Sequence[Size]) -> Size:
-    return math.prod(s[0] for s in sizes), tuple(sorted(name for s in sizes for name in s[1]))
-
-
-def over(g: OperatorBuilder, whole: Size, part: Size) -> Size:
-    """whole / part. Raises ConversionError where it doesn't divide."""
-    names = list(whole[1])
-    for name in part[1]:
-        if name not in names:
-            raise SymbolicDimensionError(f"{as_dim(whole)} / {as_dim(part)}")
-        names.remove(name)
-    if part[0] and whole[0] % part[0] and names:
-        raise SymbolicDimensionError(f"{as_dim(whole)} / {as_dim(part)}")
-    if part[0] == 0 or whole[0] % part[0]:
-        raise g.error(f"{as_dim(whole)} elements don't divide into {as_dim(part)}")
-    return whole[0] // part[0], tuple(names)
-
-
-def as_dim(size: Size) -> int | str:
-    number, names = size
-    if not names:
-        return number
-    return "*".join([str(number), *names] if number != 1 else names)
-
-
-def reshape_to(g: OperatorBuilder, data: ir.Value, sizes: Sequence[Size]) -> ir.Value:
-    """A Reshape to sizes of which any may be symbolic: 0 copies, -1 infers; the batch gets fixed where that isn't enough."""
-    before = [size_of(g, data, i) for i in range(g.rank(data))]
-    if times(before) != times(list(sizes)):
-        if times(before)[1] != times(list(sizes))[1]:
-            raise SymbolicDimensionError(f"{before} to {sizes}")
-        raise g.error(f"an input of shape {g.shape(data)} doesn't reshape to ({', '.join(str(as_dim(s)) for s in sizes)})")
-    entries = []
-    for i, size in enumerate(sizes):
-        if not size[1]:
-            entries.append(size[0])
-        else:
-            entries.append(0 if i < len(before) and before[i] == size else -1)
-    if entries.count(-1) > 1:
-        g.fixed(data)
-    shape: list[Dim] = [as_dim(s) for s in sizes]
-    result = g.emit("Reshape", data, entries, shape=shape)
-    if data in g.open_values:
-        g.open_values.add(result)
-    return result
-
-
-def read_codes(g: OperatorBuilder, before: list[Size], codes: Ints) -> list[Size]:
+def read_codes(g: OperatorBuilder, before: Sequence[_Entry], codes: Ints) -> list[_Entry]:
     """MXNet's reshape codes: 0 copies a size, -1 infers one, -2 copies the rest, -3 merges two, -4 splits one in two."""
-    result: list[Size] = []
+    result: list[_Entry] = []
     open_at: int | None = None
     at = i = 0
     while i < len(codes):
         code = codes[i]
-        if code == 0 or code == -3:
-            count = 1 if code == 0 else 2
-            if at + count > len(before):
+        used = 1
+        if code in (0, -3):
+            used = 1 if code == 0 else 2
+            if at + used > len(before):
                 raise g.error(f"attribute shape is {codes}, but the input has only {len(before)} axes")
-            result.append(times(before[at : at + count]))
-            at += count
+            result.append(before[at] if code == 0 else _Entry(times(entry.size for entry in before[at : at + 2]), None))
         elif code == -1:
             if open_at is not None:
                 raise g.error(f"attribute shape is {codes}; only one size can be inferred (-1)")
             open_at = len(result)
-            result.append((1, ()))
-            at += 1
+            result.append(_Entry((1, ()), None))
         elif code == -2:
             result += before[at:]
-            at = len(before)
+            used = len(before) - at
         elif code == -4:
             if i + 2 >= len(codes) or at >= len(before):
                 raise g.error(f"attribute shape is {codes}: -4 splits one axis into the two sizes that follow it")
-            first, second = codes[i + 1], codes[i + 2]
-            if (first == -1 and second == -1) or min(first, second) < -1 or 0 in (first, second):
-                raise g.error(f"attribute shape is {codes}: -4 needs two sizes, of which one may be -1")
-            a: Size = over(g, before[at], (second, ())) if first == -1 else (first, ())
-            b: Size = over(g, before[at], a) if second == -1 else (second, ())
-            result += [a, b]
-            at += 1
+            result += _split(g, before[at], codes, codes[i + 1], codes[i + 2])
             i += 2
         elif code > 0:
-            result.append((code, ()))
-            at += 1
+            result.append(_Entry((code, ()), code))
         else:
             raise g.error(f"attribute shape is {codes}; {code} is no code of MXNet's")
+        at += used
         i += 1
     if open_at is not None:
-        rest = times([s for j, s in enumerate(result) if j != open_at])
-        result[open_at] = over(g, times(before), rest)
+        rest = times(entry.size for j, entry in enumerate(result) if j != open_at)
+        result[open_at] = _Entry(g.divided(times(entry.size for entry in before), rest), None)
     return result
+
+
+def _split(g: OperatorBuilder, whole: _Entry, codes: Ints, first: int, second: int) -> list[_Entry]:
+    """An axis as two, of which one may be -1."""
+    if (first == -1 and second == -1) or min(first, second) < -1 or 0 in (first, second):
+        raise g.error(f"attribute shape is {codes}: -4 needs two sizes, of which one may be -1")
+    known = second if first == -1 else first
+    rest = g.divided(whole.size, (known, ()))
+    other = _Entry(rest, replace(whole.dim, over=known) if isinstance(whole.dim, Extent) else as_dim(rest))
+    if first == -1:
+        return [other, _Entry((second, ()), second)]
+    if second == -1:
+        return [_Entry((first, ()), first), other]
+    return [_Entry((first, ()), first), _Entry((second, ()), second)]
+
+
+def entries_of(g: OperatorBuilder, value: ir.Value) -> list[_Entry]:
+    """A value's own shape: the length of each axis, whatever it is when the net runs."""
+    return [_Entry(size, extent) for size, extent in zip(g.size_list(value), g.extents(value), strict=True)]
+
+
+def reshaped(g: OperatorBuilder, data: ir.Value, entries: Sequence[_Entry]) -> ir.Value:
+    """The data in a shape of entries; of several that are left open one stays so."""
+    dims = [entry.dim for entry in entries]
+    for position, entry in enumerate(entries):
+        if dims[position] is None and dims.count(None) > 1:
+            dims[position] = g.multiple(data, entry.size)
+    return g.reshape(data, dims, absolute=True)
 
 
 @lowers("Reshape", "reshape")
@@ -133,23 +98,28 @@ def reshape(
     g: OperatorBuilder, data: ir.Value, *, shape: Ints = (), reverse: bool = False, target_shape: Ints = (), keep_highest: bool = False
 ) -> ir.Value:
     """Reshape by MXNet's codes, read from the left or the right; target_shape is the form of early releases."""
-    before = [size_of(g, data, i) for i in range(g.rank(data))]
+    before = entries_of(g, data)
     if not shape:
         if not target_shape:
             raise g.error("attribute shape is missing")
-        sizes: list[Size] = [(size, ()) for size in target_shape]
-        if keep_highest:
-            sizes[0] = before[0]
-        blanks = [i for i, size in enumerate(sizes) if size == (0, ())]
-        if len(blanks) > 1:
-            raise g.error(f"attribute target_shape is {target_shape}; only one size can be inferred (0)")
-        for i in blanks:
-            sizes[i] = over(g, times(before), times([s for j, s in enumerate(sizes) if j != i]))
-    elif reverse:
-        sizes = read_codes(g, before[::-1], shape[::-1])[::-1]  # a -4 then stands behind its two sizes
-    else:
-        sizes = read_codes(g, before, shape)
-    return reshape_to(g, data, sizes)
+        return reshaped(g, data, _old_target(g, before, target_shape, keep_highest))
+    if reverse:
+        return reshaped(g, data, read_codes(g, before[::-1], shape[::-1])[::-1])  # a -4 then stands behind its two sizes
+    return reshaped(g, data, read_codes(g, before, shape))
+
+
+def _old_target(g: OperatorBuilder, before: Sequence[_Entry], target: Ints, keep_highest: bool) -> list[_Entry]:
+    """The form of early releases: 0 infers one size, keep_highest keeps the first."""
+    entries = [_Entry((size, ()), size or None) for size in target]
+    if keep_highest:
+        entries[0] = before[0]
+    blanks = [i for i, entry in enumerate(entries) if entry.dim is None]
+    if len(blanks) > 1:
+        raise g.error(f"attribute target_shape is {target}; only one size can be inferred (0)")
+    for i in blanks:
+        rest = times(entry.size for j, entry in enumerate(entries) if j != i)
+        entries[i] = _Entry(g.divided(times(entry.size for entry in before), rest), None)
+    return entries
 
 
 @lowers("reshape_like", "_npx_reshape_like")
@@ -164,10 +134,10 @@ def reshape_like(
     rhs_end: int | None = None,
 ) -> ir.Value:
     """The first input in the shape of the second, or some of its axes in those of some of the second's."""
-    mine, theirs = ([size_of(g, value, i) for i in range(g.rank(value))] for value in (lhs, rhs))
+    mine, theirs = entries_of(g, lhs), entries_of(g, rhs)
     start, end = _range(g, lhs_begin, lhs_end, len(mine))
     first, last = _range(g, rhs_begin, rhs_end, len(theirs))
-    return reshape_to(g, lhs, [*mine[:start], *theirs[first:last], *mine[end:]])
+    return reshaped(g, lhs, [*mine[:start], *theirs[first:last], *mine[end:]])
 
 
 def _range(g: OperatorBuilder, begin: int | None, end: int | None, rank: int) -> tuple[int, int]:
@@ -183,7 +153,7 @@ def flatten(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """(N, ...) to (N, rest)."""
     if g.rank(data) == 2:
         return g.identity(data)
-    return g.emit("Flatten", data, axis=1)
+    return g.reshape(data, [g.shape(data)[0], 1 if g.rank(data) == 1 else None])
 
 
 @lowers("expand_dims", "_npi_expand_dims")
@@ -248,4 +218,4 @@ def shape_array(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 @lowers("size_array")
 def size_array(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """The number of elements, as int64, shape (1,)."""
-    return g.emit("Reshape", g.emit("Size", data), [1])
+    return g.reshape(g.emit("Size", data), [1])

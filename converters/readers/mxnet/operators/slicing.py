@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints, IntsOrNone
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import END, still_open
@@ -63,15 +63,25 @@ def slice_like(g: OperatorBuilder, data: ir.Value, shape_like: ir.Value, *, axes
     chosen = [g.axis(data, a, attribute="axes") for a in axes] or list(range(g.rank(data)))
     wanted, sizes = g.shape(shape_like), g.shape(data)
     for a in chosen:
-        target = wanted[a] if a < len(wanted) else None
-        size = sizes[a]
-        if isinstance(target, int) and isinstance(size, int) and target > size:
+        target, size = wanted[a] if a < len(wanted) else None, sizes[a]
+        if a >= len(wanted) or (isinstance(target, int) and isinstance(size, int) and target > size):
             raise g.error(f"axis {a} has size {size}, which can't be cut to {target}")
-    fixed_axes = [a for a in chosen if wanted[a] != sizes[a]]
-    if not fixed_axes:
-        return g.identity(data)
-    ends = [g.fixed(shape_like, a, a + 1)[0] for a in fixed_axes]
-    return cut(g, data, fixed_axes, [0] * len(ends), ends)
+    chosen = [a for a in chosen if isinstance(sizes[a], int) or sizes[a] != wanted[a]]  # one batch is as long as another
+    return window(g, data, chosen, [0] * len(chosen), [Extent(shape_like, a) for a in chosen]) if chosen else g.identity(data)
+
+
+def window(
+    g: OperatorBuilder, data: ir.Value, axes: Sequence[int], begin: ir.Value | list[int], lengths: Sequence[int | Extent]
+) -> ir.Value:
+    """So many elements of some axes, from a beginning on; where the data are shorter when the net runs, an error and no shorter answer."""
+    counts = g.sizes(lengths)
+    if isinstance(begin, list) and isinstance(counts, list):
+        ends: ir.Value | list[int] = [b + c for b, c in zip(begin, counts, strict=True)]
+    else:
+        ends = counts if isinstance(begin, list) and not any(begin) else g.emit("Add", counts, begin)
+    chosen = dict(zip(axes, lengths, strict=True))
+    sliced = g.emit("Slice", data, begin, ends, list(axes))
+    return g.reshape(sliced, [chosen.get(axis, extent) for axis, extent in enumerate(g.extents(data))], absolute=True)
 
 
 @lowers("Crop")
@@ -81,12 +91,16 @@ def crop(
     """A window of (N, C, H, W): of a given size or of the second input's, at an offset or in the centre."""
     if not 1 <= len(data) <= 2 or len(offset) != 2 or len(h_w) != 2:
         raise g.error("one or two inputs, and two numbers each for offset and h_w are needed")
-    target = g.fixed(data[1], 2, 4) if len(data) == 2 else h_w
-    sizes = g.fixed(data[0], 2, 4)
-    start = [(s - t) // 2 for s, t in zip(sizes, target, strict=True)] if center_crop else list(offset)
-    if any(t < 1 or b < 0 or b + t > s for t, b, s in zip(target, start, sizes, strict=True)):
-        raise g.error(f"a window of {tuple(target)} at {tuple(start)} doesn't lie in the input of shape {g.shape(data[0])}")
-    return cut(g, data[0], [2, 3], start, [b + t for b, t in zip(start, target, strict=True)])
+    whole = g.extents(data[0], 2, 4)
+    target: list[int | Extent] = list(g.extents(data[1], 2, 4)) if len(data) == 2 else list(h_w)
+    sizes, wanted = g.fixed(data[0], 2, 4), g.fixed(data[1], 2, 4) if len(data) == 2 else h_w
+    start = [(s - t) // 2 for s, t in zip(sizes, wanted, strict=True)] if center_crop else list(offset)
+    if any(t < 1 or b < 0 or b + t > s for t, b, s in zip(wanted, start, sizes, strict=True)):
+        raise g.error(f"a window of {tuple(wanted)} at {tuple(start)} doesn't lie in the input of shape {g.shape(data[0])}")
+    begin: ir.Value | list[int] = start
+    if center_crop:
+        begin = g.emit("Div", g.emit("Sub", g.sizes(whole), g.sizes(target)), 2)
+    return window(g, data[0], [2, 3], begin, target)
 
 
 @lowers("SliceChannel", "split")
@@ -149,14 +163,19 @@ def slice_assign_scalar(
 
 
 def _assign(g: OperatorBuilder, data: ir.Value, part: ir.Value, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone) -> ir.Value:
-    sizes = g.fixed(data)
-    g.check_table(*sizes)
-    positions = np.arange(math.prod(sizes)).reshape(sizes)
-    slices = tuple(slice(b, e, s) for b, e, s in zip(begin, end, step or [None] * len(begin), strict=True))
-    chosen = positions[slices]
-    if not chosen.size:
-        raise g.error(f"the slice of an input of shape {sizes} is empty")
-    values = g.emit("Reshape", g.emit("Expand", part, list(chosen.shape)), [-1])
-    indices = g.const(chosen.reshape(-1, 1).astype(np.int64), role="positions")
-    changed = g.emit("ScatterND", g.emit("Reshape", data, [-1]), indices, values)
-    return g.emit("Reshape", changed, list(sizes))
+    axes, _, _, _ = slice_ranges(g, data, begin, end, step)
+    if not axes:
+        return g.emit("Expand", part, g.emit("Shape", data), shape=g.shape(data))
+    steps = step or (None,) * len(begin)
+    places = [np.arange(g.fixed(data, a, a + 1)[0])[slice(begin[a], end[a], steps[a])] for a in axes]
+    g.check_table(*(len(row) for row in places), len(axes))
+    if not all(len(row) for row in places):
+        raise g.error(f"the slice of an input of shape {g.shape(data)} is empty")
+    rank = g.rank(data)
+    rest = [axis for axis in range(rank) if axis not in axes]
+    order = [*axes, *rest]
+    lengths: list[int | Extent] = [len(places[axes.index(a)]) if a in axes else Extent(data, a) for a in range(rank)]
+    values = g.emit("Transpose", g.emit("Expand", part, g.sizes(lengths)), perm=order)
+    indices = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).astype(np.int64)
+    changed = g.emit("ScatterND", g.emit("Transpose", data, perm=order), g.const(indices, role="positions"), values)
+    return g.emit("Transpose", changed, perm=[order.index(axis) for axis in range(rank)], shape=g.shape(data))

@@ -1,0 +1,48 @@
+"""Sizes that may be symbolic: a product of a number and of names, which a value's shape shows as "12*N"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from converters.errors import ConversionError
+from converters.graph.builder import Dim, SymbolicDimensionError
+
+Size = tuple[int, tuple[str, ...]]
+"""A number and the names that it is multiplied with."""
+
+
+def read_size(dim: Dim, unknown: str = "?") -> Size:
+    """A dimension as a product; `unknown` names one that nothing is known of."""
+    if isinstance(dim, int):
+        return dim, ()
+    if dim is None:
+        return 1, (unknown,)
+    numbers = [int(part) for part in dim.split("*") if part.isdigit()]
+    return math.prod(numbers), tuple(sorted(part for part in dim.split("*") if not part.isdigit()))
+
+
+def times(sizes: Iterable[Size]) -> Size:
+    factors = list(sizes)
+    return math.prod(size[0] for size in factors), tuple(sorted(name for size in factors for name in size[1]))
+
+
+def over(whole: Size, part: Size) -> Size:
+    """whole / part. Raises ConversionError where it doesn't divide, SymbolicDimensionError where that depends on the names."""
+    names = list(whole[1])
+    for name in part[1]:
+        if name not in names:
+            raise SymbolicDimensionError(f"{as_dim(whole)} / {as_dim(part)}")
+        names.remove(name)
+    if part[0] and whole[0] % part[0] and names:
+        raise SymbolicDimensionError(f"{as_dim(whole)} / {as_dim(part)}")
+    if part[0] == 0 or whole[0] % part[0]:
+        raise ConversionError(f"{as_dim(whole)} elements don't divide into {as_dim(part)}")
+    return whole[0] // part[0], tuple(names)
+
+
+def as_dim(size: Size) -> int | str:
+    number, names = size
+    if not names:
+        return number
+    return "*".join([str(number), *names] if number != 1 else names)
