@@ -19,7 +19,7 @@ SIMPLE = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsig
 def activation(
     g: OperatorBuilder, data: ir.Value, *, act_type: Literal["relu", "sigmoid", "softrelu", "softsign", "tanh", "log_sigmoid", "mish"]
 ) -> ir.Value:
-    """ReLU, sigmoid, tanh, softplus ("softrelu"), softsign, log-sigmoid and mish."""
+    """ReLU, sigmoid, tanh, softplus ("softrelu"), softsign, log-sigmoid and mish. Source: mxnet src/operator/nn/activation.cc."""
     if act_type == "log_sigmoid":
         result = g.emit("Neg", g.emit("Softplus", g.emit("Neg", data)))
     elif act_type == "mish":
@@ -40,7 +40,7 @@ def leaky_relu(
     lower_bound: float = 0.125,
     upper_bound: float = 0.334,
 ) -> ir.Value:
-    """Leaky, parametric and randomised ReLU (its mean slope), ELU, SELU and GELU."""
+    """Leaky, parametric and randomised ReLU (its mean slope), ELU, SELU and GELU. Source: mxnet src/operator/leaky_relu-inl.h."""
     result: ir.Value
     if act_type == "prelu":
         return _prelu(g, data, gamma)

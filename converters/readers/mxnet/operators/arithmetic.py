@@ -13,6 +13,8 @@ from converters.readers.mxnet.signature import lowers
 
 Binary = Callable[[OperatorBuilder, ir.Value, "ir.Value | float"], ir.Value]
 
+SOURCE = "Source: mxnet src/operator/tensor/elemwise_*.cc, mshadow_op.h."
+
 COMPARISONS = {
     "equal": "Equal",
     "greater": "Greater",
@@ -126,9 +128,9 @@ def _register_binary(name: str, function: Binary) -> None:
     def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
         return keep_open(g, function(g, data, _fitting(g, data, scalar)), data)
 
-    elementwise.__doc__ = f"Element-wise {spoken} of two equal shapes."
-    broadcast.__doc__ = f"Broadcasting {spoken}."
-    with_scalar.__doc__ = f"Element-wise {spoken} with a number."
+    elementwise.__doc__ = f"Element-wise {spoken} of two equal shapes. {SOURCE}"
+    broadcast.__doc__ = f"Broadcasting {spoken}. {SOURCE}"
+    with_scalar.__doc__ = f"Element-wise {spoken} with a number. {SOURCE}"
     same, scalars = _spellings(name)
     lowers(*same)(elementwise)
     lowers(f"broadcast_{name}", *({"add": ["broadcast_plus"], "sub": ["broadcast_minus"]}.get(name, [])))(broadcast)
@@ -167,7 +169,7 @@ def _register_reversed(name: str, function: Binary) -> None:
         number = g.const(np.array(_fitting(g, data, scalar), g.dtype(data)))
         return keep_open(g, function(g, number, data), data)
 
-    with_scalar.__doc__ = f"Element-wise {word} with the number on the left."
+    with_scalar.__doc__ = f"Element-wise {word} with the number on the left. {SOURCE}"
     lowers(f"_r{word}_scalar", f"_R{word.capitalize()}Scalar")(with_scalar)
 
 
@@ -387,7 +389,7 @@ def _register_unary(name: str, function: Unary) -> None:
     def elementwise(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         return keep_open(g, function(g, data), data)
 
-    elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}."
+    elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}. {SOURCE}"
     lowers(name)(elementwise)
 
 
@@ -397,13 +399,13 @@ for _name, _unary in UNARY.items():
 
 @lowers("hard_sigmoid")
 def hard_sigmoid(g: OperatorBuilder, data: ir.Value, *, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
-    """alpha x + beta, held between 0 and 1."""
+    """alpha x + beta, held between 0 and 1. Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc."""
     return g.emit("HardSigmoid", data, alpha=alpha, beta=beta)
 
 
 @lowers("clip", "_npi_clip")
 def clip(g: OperatorBuilder, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
-    """Values held between a_min and a_max."""
+    """Values held between a_min and a_max. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     low, high = (np.array(_fitting(g, data, v), g.dtype(data)) for v in (a_min, a_max))
     result = g.emit("Clip", data, low, high)
     return keep_open(g, result, data)
@@ -411,7 +413,7 @@ def clip(g: OperatorBuilder, data: ir.Value, *, a_min: float, a_max: float) -> i
 
 @lowers("smooth_l1")
 def smooth_l1(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0) -> ir.Value:
-    """(scalar x)^2 / 2 near 0, |x| - 1 / (2 scalar^2) beyond 1 / scalar^2."""
+    """(scalar x)^2 / 2 near 0, |x| - 1 / (2 scalar^2) beyond 1 / scalar^2. Source: mxnet src/operator/mshadow_op.h."""
     s = scalar * scalar
     magnitude = g.emit("Abs", data)
     inner = g.emit("Mul", g.emit("Mul", data, data), 0.5 * s)
@@ -421,14 +423,14 @@ def smooth_l1(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0) -> ir.
 
 @lowers("_contrib_quadratic")
 def quadratic(g: OperatorBuilder, data: ir.Value, *, a: float = 0.0, b: float = 0.0, c: float = 0.0) -> ir.Value:
-    """a x^2 + b x + c."""
+    """a x^2 + b x + c. Source: mxnet src/operator/contrib/quadratic_op-inl.h."""
     curve = g.emit("Mul", g.emit("Add", g.emit("Mul", data, a), b), data)
     return g.emit("Add", curve, c)
 
 
 @lowers("add_n", "ElementWiseSum", "_sum")
 def add_n(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
-    """Sum of any number of equal shapes."""
+    """Sum of any number of equal shapes. Source: mxnet src/operator/tensor/elemwise_sum.cc."""
     if not args:
         raise g.error("it has no inputs")
     result = args[0]
@@ -440,14 +442,14 @@ def add_n(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
 
 @lowers("Cast", "cast", "amp_cast", "_npi_cast")
 def cast(g: OperatorBuilder, data: ir.Value, *, dtype: str) -> ir.Value:
-    """Conversion to another type; towards zero from floating point to integers."""
+    """Conversion to another type; towards zero from floating point to integers. Source: mxnet src/operator/tensor/elemwise_unary_op.h."""
     result = g.cast(data, read_type(g, dtype))
     return keep_open(g, g.identity(data) if result is data else result, data)
 
 
 @lowers("amp_multicast")
 def multicast(g: OperatorBuilder, *data: ir.Value, num_outputs: int, cast_narrow: bool = False) -> list[ir.Value]:
-    """All inputs in the widest of their types, or the narrowest."""
+    """All inputs in the widest of their types, or the narrowest. Source: mxnet src/operator/tensor/amp_cast.cc."""
     kinds = sorted((g.dtype(value) for value in data), key=lambda kind: kind.itemsize)
     wanted = kinds[0] if cast_narrow else kinds[-1]
     return [g.identity(value) if g.dtype(value) == wanted else g.cast(value, wanted) for value in data]

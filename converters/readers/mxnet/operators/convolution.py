@@ -68,7 +68,7 @@ def convolution(
     no_bias: bool = False,
     layout: str | None = None,
 ) -> ir.Value:
-    """Convolution of 1 to 3 axes, with groups and dilation; channels first or last."""
+    """Convolution of 1 to 3 axes, with groups and dilation; channels first or last. Source: mxnet src/operator/nn/convolution-inl.h."""
     last = channels_last(layout)
     x = to_channels_first(g, data) if last else data
     count = channels(g, x, kernel, num_group, num_filter)
@@ -126,7 +126,10 @@ def deconvolution(
     no_bias: bool = True,
     layout: str | None = None,
 ) -> ir.Value:
-    """Transposed convolution: size s(X - 1) + d(k - 1) + 1 - 2p + adj, or target_shape, which replaces pad and adj."""
+    """Transposed convolution: size s(X - 1) + d(k - 1) + 1 - 2p + adj, or target_shape, which replaces pad and adj.
+
+    Source: mxnet src/operator/nn/deconvolution-inl.h.
+    """
     last = channels_last(layout)
     x = to_channels_first(g, data) if last else data
     count = channels(g, x, kernel, num_group, num_filter)

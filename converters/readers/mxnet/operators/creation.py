@@ -29,25 +29,25 @@ def filled(g: OperatorBuilder, shape: Ints, value: float, dtype: str) -> ir.Valu
 
 @lowers("_zeros", "_zeros_without_dtype")
 def zeros(g: OperatorBuilder, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
-    """Zeros; a size of 0 is one that the net's other inputs decide."""
+    """Zeros; a size of 0 is one that the net's other inputs decide. Source: mxnet src/operator/tensor/init_op.h."""
     return filled(g, shape, 0.0, "float32" if dtype == "-1" else dtype)
 
 
 @lowers("_ones")
 def ones(g: OperatorBuilder, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
-    """Ones."""
+    """Ones. Source: mxnet src/operator/tensor/init_op.h."""
     return filled(g, shape, 1.0, dtype)
 
 
 @lowers("_full")
 def full(g: OperatorBuilder, *, shape: Ints = (), value: float, dtype: str = "float32") -> ir.Value:
-    """One number everywhere."""
+    """One number everywhere. Source: mxnet src/operator/tensor/init_op.h."""
     return filled(g, shape, value, dtype)
 
 
 @lowers("_eye")
 def eye(g: OperatorBuilder, *, N: int, M: int = 0, k: int = 0, dtype: str = "float32") -> ir.Value:
-    """Ones on a diagonal."""
+    """Ones on a diagonal. Source: mxnet src/operator/tensor/init_op.h."""
     if N < 1 or M < 0:
         raise g.error(f"a matrix of {N} x {M or N} makes no sense")
     g.check_table(N, M or N)
@@ -73,7 +73,7 @@ def arange(
     infer_range: bool = False,
     dtype: str = "float32",
 ) -> ir.Value:
-    """Numbers from start up to stop, each `repeat` times."""
+    """Numbers from start up to stop, each `repeat` times. Source: mxnet src/operator/tensor/init_op.h."""
     if infer_range and stop is None:
         raise g.error("infer_range leaves the end open; give the attribute stop")
     first, last = (start, stop) if stop is not None else (0.0, start)
@@ -88,7 +88,7 @@ def arange(
 def linspace(
     g: OperatorBuilder, *, start: float, stop: float, step: float = 1.0, repeat: int = 1, infer_range: bool = False, dtype: str = "float32"
 ) -> ir.Value:
-    """Evenly spaced numbers; the count is in `step`, as numpy's num."""
+    """Evenly spaced numbers; the count is in `step`, as numpy's num. Source: mxnet src/operator/tensor/init_op.h."""
     raise g.error("linspace isn't known at inference; write the numbers as a parameter")
 
 
@@ -96,7 +96,7 @@ def linspace(
 def arange_like(
     g: OperatorBuilder, data: ir.Value, *, start: float = 0.0, step: float = 1.0, repeat: int = 1, axis: int | None = None
 ) -> ir.Value:
-    """Numbers for every element of an axis, or of the whole array in its shape."""
+    """Numbers for every element of an axis, or of the whole array in its shape. Source: mxnet src/operator/tensor/init_op.h."""
     if repeat < 1:
         raise g.error(f"attribute repeat is {repeat}; it must be at least 1")
     where = 0 if axis is None else g.axis(data, axis)
@@ -111,13 +111,16 @@ def arange_like(
 
 @lowers("zeros_like")
 def zeros_like(g: OperatorBuilder, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
-    """Zeros in the shape of the input, and in its type whatever dtype says."""
+    """Zeros in the shape of the input, and in its type whatever dtype says.
+
+    Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc.
+    """
     return _filled_like(g, data, 0)
 
 
 @lowers("ones_like")
 def ones_like(g: OperatorBuilder, data: ir.Value, *, dtype: str | None = None) -> ir.Value:
-    """Ones in the shape of the input, and in its type whatever dtype says."""
+    """Ones in the shape of the input, and in its type whatever dtype says. Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc."""
     return _filled_like(g, data, 1)
 
 

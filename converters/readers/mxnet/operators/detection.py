@@ -36,7 +36,10 @@ def multibox_prior(
     steps: Floats = (-1.0, -1.0),
     offsets: Floats = (0.5, 0.5),
 ) -> ir.Value:
-    """Anchors (1, H W (sizes + ratios - 1), 4) for every pixel: all sizes at the first ratio, then the first size at the others."""
+    """Anchors (1, H W (sizes + ratios - 1), 4) for every pixel: all sizes at the first ratio, then the first size at the others.
+
+    Source: mxnet src/operator/contrib/multibox_prior.cc.
+    """
     height, width = image_sizes(g, data)
     if not sizes or not ratios or len(steps) != 2 or len(offsets) != 2 or min(ratios) <= 0:
         raise g.error(f"sizes {sizes}, ratios {ratios}, steps {steps} and offsets {offsets} make no anchors")
@@ -97,7 +100,10 @@ def multibox_detection(
     variances: Floats = (0.1, 0.1, 0.2, 0.2),
     nms_topk: int = -1,
 ) -> ir.Value:
-    """Rows (class, score, x1, y1, x2, y2), best first, -1 in the class of those suppressed and everywhere behind the last one."""
+    """Rows (class, score, x1, y1, x2, y2), best first, -1 in the class of those suppressed and everywhere behind the last one.
+
+    Source: mxnet src/operator/contrib/multibox_detection.cc.
+    """
     if g.rank(cls_prob) != 3 or g.rank(loc_pred) != 2 or g.rank(anchor) != 3:
         raise g.error(f"scores (N, C, A), offsets (N, 4 A) and anchors (1, A, 4) are needed, not {g.shape(cls_prob)}, {g.shape(loc_pred)}")
     classes, count = g.fixed(cls_prob, 1, 3)
@@ -165,7 +171,7 @@ def box_nms(
     in_format: Literal["corner", "center"] = "corner",
     out_format: Literal["corner", "center"] = "corner",
 ) -> list[ir.Value]:
-    """Rows that no better one overlaps, best first; -1 behind them."""
+    """Rows that no better one overlaps, best first; -1 behind them. Source: mxnet src/operator/contrib/bounding_box-inl.h."""
     rank = g.rank(data)
     if rank < 2:
         raise g.error(f"rows of boxes are needed, but the input has shape {g.shape(data)}")
@@ -237,7 +243,10 @@ def _apart(g: OperatorBuilder, corners: ir.Value, ids: ir.Value) -> ir.Value:
 
 @lowers("_contrib_box_iou")
 def box_iou(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, format: Literal["corner", "center"] = "corner") -> ir.Value:
-    """Intersection over union of every box of the first input with every one of the second."""
+    """Intersection over union of every box of the first input with every one of the second.
+
+    Source: mxnet src/operator/contrib/bounding_box-inl.h.
+    """
     a, b = (v if format == "corner" else _corners(g, v) for v in (lhs, rhs))
     outer, inner = [g.size(a, i) for i in range(g.rank(a) - 1)], [g.size(b, i) for i in range(g.rank(b) - 1)]
     a = g.emit("Unsqueeze", g.reshape_to(a, [times(outer), (4, ())]), [1])
@@ -272,7 +281,10 @@ def box_decode(
     clip: float = -1.0,
     format: Literal["corner", "center"] = "center",
 ) -> ir.Value:
-    """Corners of anchors (1, A, 4) moved by offsets (N, A, 4) of their centres and sizes."""
+    """Corners of anchors (1, A, 4) moved by offsets (N, A, 4) of their centres and sizes.
+
+    Source: mxnet src/operator/contrib/bounding_box-inl.h.
+    """
     centres = anchors if format == "center" else _centres(g, anchors)
     kind = g.dtype(data)
     centre, size = columns(g, centres, 0, 2), columns(g, centres, 2, 2)

@@ -22,7 +22,7 @@ def _pixels(g: OperatorBuilder, data: ir.Value) -> int:
 
 @lowers("_image_to_tensor", "_npx__image_to_tensor")
 def to_tensor(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """(H, W, C) of 0..255 to (C, H, W) of 0..1, or a batch of them."""
+    """(H, W, C) of 0..255 to (C, H, W) of 0..1, or a batch of them. Source: mxnet src/operator/image/image_random-inl.h."""
     rank = _pixels(g, data)
     moved = g.emit("Transpose", data, perm=[2, 0, 1] if rank == 3 else [0, 3, 1, 2])
     return g.emit("Div", g.cast(moved, np.float32), 255.0)
@@ -30,7 +30,7 @@ def to_tensor(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 
 @lowers("_image_normalize", "_npx__image_normalize")
 def normalize(g: OperatorBuilder, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0.0, 0.0), std: Floats = (1.0, 1.0, 1.0, 1.0)) -> ir.Value:
-    """(x - mean) / std for each channel of (C, H, W), or a batch of them."""
+    """(x - mean) / std for each channel of (C, H, W), or a batch of them. Source: mxnet src/operator/image/image_random-inl.h."""
     rank = _pixels(g, data)
     count = g.fixed(data, rank - 3, rank - 2)[0]
     means, stds = (list(v) * count if len(v) == 1 else list(v)[:count] for v in (mean, std))
@@ -42,7 +42,7 @@ def normalize(g: OperatorBuilder, data: ir.Value, *, mean: Floats = (0.0, 0.0, 0
 
 @lowers("_image_crop", "_npx__image_crop")
 def crop(g: OperatorBuilder, data: ir.Value, *, x: int, y: int, width: int, height: int) -> ir.Value:
-    """A window of (H, W, C), or of a batch of them."""
+    """A window of (H, W, C), or of a batch of them. Source: mxnet src/operator/image/crop-inl.h."""
     rank = _pixels(g, data)
     sizes = g.fixed(data, rank - 3, rank - 1)
     if min(x, y) < 0 or min(width, height) < 1 or y + height > sizes[0] or x + width > sizes[1]:
@@ -56,19 +56,19 @@ def _flipped(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value:
 
 @lowers("_image_flip_left_right", "_npx__image_flip_left_right")
 def flip_left_right(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """(H, W, C) mirrored left to right."""
+    """(H, W, C) mirrored left to right. Source: mxnet src/operator/image/image_random-inl.h."""
     return _flipped(g, data, _pixels(g, data) - 2)
 
 
 @lowers("_image_flip_top_bottom", "_npx__image_flip_top_bottom")
 def flip_top_bottom(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """(H, W, C) turned upside down."""
+    """(H, W, C) turned upside down. Source: mxnet src/operator/image/image_random-inl.h."""
     return _flipped(g, data, _pixels(g, data) - 3)
 
 
 @lowers("im2col")
 def im2col(g: OperatorBuilder, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate: Ints = (), pad: Ints = ()) -> ir.Value:
-    """The patches under a kernel as columns, (N, C taps, windows)."""
+    """The patches under a kernel as columns, (N, C taps, windows). Source: mxnet src/operator/nn/im2col.h."""
     if len(kernel) != 2:
         raise g.error(f"attribute kernel is {kernel}; a height and a width are needed")
     sizes, count = image_sizes(g, data), g.fixed(data, 1, 2)[0]

@@ -32,7 +32,10 @@ def _length(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value | int:
 
 @lowers("take", "_npi_take")
 def take(g: OperatorBuilder, a: ir.Value, indices: Index, *, axis: int = 0, mode: Literal["clip", "wrap", "raise"] = "clip") -> ir.Value:
-    """Slices of an axis by index; out of range they are clipped or wrapped, and mode raise trusts them."""
+    """Slices of an axis by index; out of range they are clipped or wrapped, and mode raise trusts them.
+
+    Source: mxnet src/operator/tensor/indexing_op.h.
+    """
     axis = g.axis(a, axis)
     chosen = g.cast(indices, np.int64) if mode == "raise" else indices_within(g, indices, _length(g, a, axis), mode)
     return g.emit("Gather", a, chosen, axis=axis)
@@ -42,7 +45,7 @@ def take(g: OperatorBuilder, a: ir.Value, indices: Index, *, axis: int = 0, mode
 def embedding(
     g: OperatorBuilder, data: ir.Value, weight: Parameter, *, input_dim: int, output_dim: int, dtype: str = "float32"
 ) -> ir.Value:
-    """Rows of the weight (input_dim, output_dim) by index, clipped to the range."""
+    """Rows of the weight (input_dim, output_dim) by index, clipped to the range. Source: mxnet src/operator/tensor/indexing_op.h."""
     rows = weight.use((input_dim, output_dim), read_type(g, dtype))
     return g.emit("Gather", rows, indices_within(g, data, input_dim, "clip"), axis=0)
 
@@ -51,7 +54,10 @@ def embedding(
 def one_hot(
     g: OperatorBuilder, indices: Index, *, depth: int, on_value: float = 1.0, off_value: float = 0.0, dtype: str = "float32"
 ) -> ir.Value:
-    """A new last axis with on_value at the index; all off_value where the index is out of range."""
+    """A new last axis with on_value at the index; all off_value where the index is out of range.
+
+    Source: mxnet src/operator/tensor/indexing_op.h.
+    """
     if depth < 1:
         raise g.error(f"attribute depth is {depth}; it must be at least 1")
     g.check_table(depth)
@@ -71,7 +77,7 @@ def pick(
     keepdims: bool = False,
     mode: Literal["clip", "wrap"] = "clip",
 ) -> ir.Value:
-    """One element per row of an axis, by index."""
+    """One element per row of an axis, by index. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     x = data if axis is not None else g.reshape(data, [None])
     where = g.axis(x, axis if axis is not None else 0)
     chosen = indices_within(g, index, _length(g, x, where), mode)
@@ -89,7 +95,7 @@ def pick(
 
 @lowers("batch_take")
 def batch_take(g: OperatorBuilder, a: ir.Value, indices: Index) -> ir.Value:
-    """One element per row of a matrix."""
+    """One element per row of a matrix. Source: mxnet src/operator/tensor/indexing_op.h."""
     size = g.fixed(a, 1, 2)[0]
     chosen = g.emit("Unsqueeze", indices_within(g, indices, size, "clip"), [1])
     return g.emit("Squeeze", g.emit("GatherElements", a, chosen, axis=1), [1])
@@ -104,13 +110,16 @@ def last_axis_first(g: OperatorBuilder, indices: ir.Value) -> ir.Value:
 
 @lowers("gather_nd", "_npi_gather_nd", "_npx_gather_nd")
 def gather_nd(g: OperatorBuilder, data: ir.Value, indices: Index) -> ir.Value:
-    """Slices by index tuples, which lie along the first axis of the indices; out of range they count from the end."""
+    """Slices by index tuples, which lie along the first axis of the indices; out of range they count from the end.
+
+    Source: mxnet src/operator/tensor/indexing_op.h.
+    """
     return g.emit("GatherND", data, last_axis_first(g, indices))
 
 
 @lowers("scatter_nd")
 def scatter_nd(g: OperatorBuilder, data: ir.Value, indices: Index, *, shape: Ints) -> ir.Value:
-    """Zeros of a shape, with the data put where index tuples say."""
+    """Zeros of a shape, with the data put where index tuples say. Source: mxnet src/operator/tensor/indexing_op.h."""
     if not shape or min(shape) < 1 or math.prod(shape) > 1 << 28:
         raise g.error(f"attribute shape is {shape}")
     zeros = g.emit("Expand", np.zeros((), g.dtype(data)), list(shape))
@@ -119,13 +128,13 @@ def scatter_nd(g: OperatorBuilder, data: ir.Value, indices: Index, *, shape: Int
 
 @lowers("_scatter_set_nd", "_npi_scatter_set_nd")
 def scatter_set_nd(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, indices: Index, *, shape: Ints = ()) -> ir.Value:
-    """The first input with the second put where index tuples say."""
+    """The first input with the second put where index tuples say. Source: mxnet src/operator/tensor/indexing_op.h."""
     return g.emit("ScatterND", lhs, last_axis_first(g, indices), rhs)
 
 
 @lowers("where")
 def where(g: OperatorBuilder, condition: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
-    """x where the condition isn't 0, y elsewhere; a vector chooses whole rows."""
+    """x where the condition isn't 0, y elsewhere; a vector chooses whole rows. Source: mxnet src/operator/tensor/control_flow_op.h."""
     chosen = truth(g, condition)
     rank = g.rank(x)
     if g.rank(condition) == 1 and rank > 1:
@@ -135,14 +144,14 @@ def where(g: OperatorBuilder, condition: ir.Value, x: ir.Value, y: ir.Value) -> 
 
 @lowers("_contrib_index_copy")
 def index_copy(g: OperatorBuilder, old_tensor: ir.Value, index_vector: Index, new_tensor: ir.Value) -> ir.Value:
-    """The first input with rows replaced."""
+    """The first input with rows replaced. Source: mxnet src/operator/contrib/index_copy.cc."""
     rows = g.emit("Unsqueeze", g.cast(index_vector, np.int64), [1])
     return g.emit("ScatterND", old_tensor, rows, new_tensor)
 
 
 @lowers("_contrib_index_array")
 def index_array(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None) -> ir.Value:
-    """The index tuple of every element, as int64 along a new last axis."""
+    """The index tuple of every element, as int64 along a new last axis. Source: mxnet src/operator/contrib/index_array.cc."""
     rank = g.rank(data)
     chosen = [g.axis(data, a, attribute="axes") for a in axes] if axes is not None else list(range(rank))
     shape = g.emit("Shape", data)
@@ -152,7 +161,7 @@ def index_array(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None)
 
 @lowers("_ravel_multi_index", "ravel_multi_index")
 def ravel_multi_index(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value:
-    """Index tuples (M, ...) to flat indices."""
+    """Index tuples (M, ...) to flat indices. Source: mxnet src/operator/tensor/ravel.cc."""
     factors = np.array([math.prod(shape[i + 1 :]) for i in range(len(shape))], g.dtype(data))
     if g.fixed(data, 0, 1)[0] != len(shape):
         raise g.error(f"index tuples of shape {g.shape(data)} don't fit shape {shape}")
@@ -162,7 +171,7 @@ def ravel_multi_index(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.
 
 @lowers("_unravel_index", "unravel_index")
 def unravel_index(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value:
-    """Flat indices to index tuples, along a new first axis; in the type of the input."""
+    """Flat indices to index tuples, along a new first axis; in the type of the input. Source: mxnet src/operator/tensor/ravel.cc."""
     rest, parts = g.cast(data, np.int64), []
     for i, size in enumerate(shape):
         inner = math.prod(shape[i + 1 :])
@@ -174,5 +183,8 @@ def unravel_index(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Valu
 
 @lowers("_contrib_boolean_mask", "_npi_boolean_mask")
 def boolean_mask(g: OperatorBuilder, data: ir.Value, index: Index, *, axis: int = 0) -> ir.Value:
-    """Refused: how many rows are left depends on the values, and the graph's sizes would be open from there on."""
+    """Refused: how many rows are left depends on the values, and the graph's sizes would be open from there on.
+
+    Source: mxnet src/operator/contrib/boolean_mask.cc.
+    """
     raise g.error("the size of its result depends on the values of the mask; cut the net before it")

@@ -18,7 +18,7 @@ from converters.readers.mxnet.signature import lowers
 
 @lowers("Concat", "concat", "_rnn_param_concat")
 def concat(g: OperatorBuilder, *data: ir.Value, dim: int = 1) -> ir.Value:
-    """Inputs joined along an axis."""
+    """Inputs joined along an axis. Source: mxnet src/operator/nn/concat.cc."""
     if not data:
         raise g.error("it has no inputs")
     if len(data) == 1:
@@ -40,7 +40,7 @@ def _closed(g: OperatorBuilder, data: Sequence[ir.Value]) -> list[ir.Value]:
 
 @lowers("stack")
 def stack(g: OperatorBuilder, *data: ir.Value, axis: int = 0) -> ir.Value:
-    """Inputs joined along a new axis."""
+    """Inputs joined along a new axis. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if not data:
         raise g.error("it has no inputs")
     where = g.axis(data[0], axis, extra=1)
@@ -49,7 +49,7 @@ def stack(g: OperatorBuilder, *data: ir.Value, axis: int = 0) -> ir.Value:
 
 @lowers("tile", "_npi_tile")
 def tile(g: OperatorBuilder, data: ir.Value, *, reps: Ints) -> ir.Value:
-    """The whole array repeated along its axes."""
+    """The whole array repeated along its axes. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if any(r < 1 for r in reps):
         raise g.error(f"attribute reps is {reps}; at least 1 of each makes sense")
     x, rank = data, g.rank(data)
@@ -60,7 +60,7 @@ def tile(g: OperatorBuilder, data: ir.Value, *, reps: Ints) -> ir.Value:
 
 @lowers("repeat")
 def repeat(g: OperatorBuilder, data: ir.Value, *, repeats: int, axis: int | None = None) -> ir.Value:
-    """Every element repeated along an axis, or all in a row."""
+    """Every element repeated along an axis, or all in a row. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if repeats < 1:
         raise g.error(f"attribute repeats is {repeats}; at least 1 makes sense")
     x = data if axis is not None else g.reshape(data, [None])
@@ -73,14 +73,14 @@ def repeat(g: OperatorBuilder, data: ir.Value, *, repeats: int, axis: int | None
 
 @lowers("reverse", "flip")
 def reverse(g: OperatorBuilder, data: ir.Value, *, axis: Ints) -> ir.Value:
-    """Axes read backwards."""
+    """Axes read backwards. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     axes = [g.axis(data, a) for a in axis]
     return cut(g, data, axes, [END] * len(axes), [-END] * len(axes), [-1] * len(axes))
 
 
 @lowers("broadcast_axis", "broadcast_axes")
 def broadcast_axis(g: OperatorBuilder, data: ir.Value, *, axis: Ints = (), size: Ints = ()) -> ir.Value:
-    """Axes of size 1 repeated to a size."""
+    """Axes of size 1 repeated to a size. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     if len(axis) != len(size):
         raise g.error(f"axis {axis} and size {size} must have as many entries")
     sizes = {g.axis(data, a): s for a, s in zip(axis, size, strict=True)}
@@ -92,7 +92,7 @@ def broadcast_axis(g: OperatorBuilder, data: ir.Value, *, axis: Ints = (), size:
 
 @lowers("broadcast_to")
 def broadcast_to(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value:
-    """Axes of size 1 repeated to a shape, in which 0 keeps a size."""
+    """Axes of size 1 repeated to a shape, in which 0 keeps a size. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     dims = g.shape(data)
     if len(shape) != len(dims) or any(isinstance(d, int) and s not in (0, d) and d != 1 for d, s in zip(dims, shape, strict=False)):
         raise g.error(f"an input of shape {dims} can't be repeated to {shape}")
@@ -103,7 +103,10 @@ def broadcast_to(g: OperatorBuilder, data: ir.Value, *, shape: Ints) -> ir.Value
 def broadcast_like(
     g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, lhs_axes: Ints | None = None, rhs_axes: Ints | None = None
 ) -> ir.Value:
-    """Axes of size 1 of the first input repeated to the second's sizes, on all axes or some."""
+    """Axes of size 1 of the first input repeated to the second's sizes, on all axes or some.
+
+    Source: mxnet src/operator/tensor/broadcast_reduce_op.h.
+    """
     if lhs_axes is None or rhs_axes is None:
         if g.rank(lhs) != g.rank(rhs):
             raise g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}; they need as many axes")
@@ -122,7 +125,10 @@ def broadcast_like(
 def pad(
     g: OperatorBuilder, data: ir.Value, *, mode: Literal["constant", "edge", "reflect"], pad_width: Ints, constant_value: float = 0.0
 ) -> ir.Value:
-    """Borders of a constant, of the edge's values, or mirrored without the edge; pad_width holds before and after of each axis."""
+    """Borders of a constant, of the edge's values, or mirrored without the edge; pad_width holds before and after of each axis.
+
+    Source: mxnet src/operator/pad.cc.
+    """
     rank = g.rank(data)
     if len(pad_width) != 2 * rank or min(pad_width) < 0:
         raise g.error(f"attribute pad_width is {pad_width}; an input of shape {g.shape(data)} needs {2 * rank} numbers of at least 0")
@@ -140,7 +146,7 @@ def pad(
 
 @lowers("depth_to_space")
 def depth_to_space(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir.Value:
-    """Blocks of channels laid out as pixels."""
+    """Blocks of channels laid out as pixels. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     count = g.fixed(data, 1, 2)[0]
     if block_size < 1 or count % (block_size * block_size):
         raise g.error(f"{count} channels don't divide into blocks of {block_size} x {block_size}")
@@ -149,7 +155,7 @@ def depth_to_space(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir
 
 @lowers("space_to_depth")
 def space_to_depth(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir.Value:
-    """Blocks of pixels laid out as channels."""
+    """Blocks of pixels laid out as channels. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if block_size < 1 or any(isinstance(d, int) and d % block_size for d in g.shape(data)[2:]):
         raise g.error(f"an input of shape {g.shape(data)} doesn't divide into blocks of {block_size} x {block_size}")
     return g.emit("SpaceToDepth", data, blocksize=block_size)
@@ -157,7 +163,10 @@ def space_to_depth(g: OperatorBuilder, data: ir.Value, *, block_size: int) -> ir
 
 @lowers("diag")
 def diag(g: OperatorBuilder, data: ir.Value, *, k: int = 0, axis1: int = 0, axis2: int = 1) -> ir.Value:
-    """A vector as a diagonal matrix, or the diagonal of two axes, which becomes the last axis."""
+    """A vector as a diagonal matrix, or the diagonal of two axes, which becomes the last axis.
+
+    Source: mxnet src/operator/tensor/diag_op-inl.h.
+    """
     if g.rank(data) == 1:
         return _diagonal_matrix(g, data, k)
     a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")

@@ -27,7 +27,10 @@ def fully_connected(
     no_bias: bool = False,
     flatten: bool = True,
 ) -> ir.Value:
-    """x W^T + b with W (out, in); the input is flattened to (N, rest), or its last axis is used."""
+    """x W^T + b with W (out, in); the input is flattened to (N, rest), or its last axis is used.
+
+    Source: mxnet src/operator/nn/fully_connected-inl.h.
+    """
     kind = g.dtype(data)
     x = data
     if flatten and g.rank(data) != 2:
@@ -52,7 +55,10 @@ def fully_connected(
 
 @lowers("dot", ignores="forward_stype")
 def dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
-    """Contraction of the first input's last axis (first, when transposed) with the second's first (last, when transposed)."""
+    """Contraction of the first input's last axis (first, when transposed) with the second's first (last, when transposed).
+
+    Source: mxnet src/operator/tensor/dot-inl.h.
+    """
     a = g.size_list(lhs)
     b = g.size_list(rhs)
     result: ir.Value
@@ -95,7 +101,7 @@ def swapped(g: OperatorBuilder, value: ir.Value, when: bool = True) -> ir.Value:
 
 @lowers("batch_dot", "_npx_batch_dot", ignores="forward_stype")
 def batch_dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool = False, transpose_b: bool = False) -> ir.Value:
-    """A matrix product per sample."""
+    """A matrix product per sample. Source: mxnet src/operator/tensor/dot-inl.h."""
     return g.emit("MatMul", swapped(g, lhs, transpose_a), swapped(g, rhs, transpose_b))
 
 
@@ -110,7 +116,7 @@ def gemm2(
     alpha: float = 1.0,
     axis: int = -2,
 ) -> ir.Value:
-    """alpha A B, over the last two axes or over `axis` and the last."""
+    """alpha A B, over the last two axes or over `axis` and the last. Source: mxnet src/operator/tensor/la_op.h."""
     return _product(g, A, B, transpose_a, transpose_b, alpha, axis)
 
 
@@ -127,7 +133,7 @@ def gemm(
     beta: float = 1.0,
     axis: int = -2,
 ) -> ir.Value:
-    """alpha A B + beta C."""
+    """alpha A B + beta C. Source: mxnet src/operator/tensor/la_op.h."""
     return g.emit("Add", _product(g, A, B, transpose_a, transpose_b, alpha, axis), _scaled(g, C, beta))
 
 
@@ -161,7 +167,7 @@ def _rows_back(g: OperatorBuilder, value: ir.Value, axis: int) -> ir.Value:
 
 @lowers("_linalg_syrk", "linalg_syrk")
 def syrk(g: OperatorBuilder, A: ir.Value, *, transpose: bool = False, alpha: float = 1.0) -> ir.Value:
-    """alpha A A^T, or alpha A^T A."""
+    """alpha A A^T, or alpha A^T A. Source: mxnet src/operator/tensor/la_op.h."""
     other = swapped(g, A)
     return _scaled(g, g.emit("MatMul", other, A) if transpose else g.emit("MatMul", A, other), alpha)
 
@@ -177,14 +183,14 @@ def trmm(
     lower: bool = True,
     alpha: float = 1.0,
 ) -> ir.Value:
-    """alpha A B with the triangle of A alone; A on the right with rightside."""
+    """alpha A B with the triangle of A alone; A on the right with rightside. Source: mxnet src/operator/tensor/la_op.h."""
     triangle = swapped(g, g.emit("Trilu", A, upper=int(not lower)), transpose)
     return _scaled(g, g.emit("MatMul", B, triangle) if rightside else g.emit("MatMul", triangle, B), alpha)
 
 
 @lowers("_linalg_det", "linalg_det")
 def det(g: OperatorBuilder, A: ir.Value) -> ir.Value:
-    """Determinants."""
+    """Determinants. Source: mxnet src/operator/tensor/la_op.h."""
     return _determinants(g, A)
 
 
@@ -194,14 +200,14 @@ def _determinants(g: OperatorBuilder, matrices: ir.Value) -> ir.Value:
 
 @lowers("_linalg_slogdet", "linalg_slogdet")
 def slogdet(g: OperatorBuilder, A: ir.Value) -> list[ir.Value]:
-    """Signs of determinants, and the logarithms of their magnitudes."""
+    """Signs of determinants, and the logarithms of their magnitudes. Source: mxnet src/operator/tensor/la_op.h."""
     value = _determinants(g, A)
     return [g.emit("Sign", value), g.emit("Log", g.emit("Abs", value))]
 
 
 @lowers("_linalg_sumlogdiag", "linalg_sumlogdiag")
 def sumlogdiag(g: OperatorBuilder, A: ir.Value) -> ir.Value:
-    """Sums of the logarithms of the diagonals."""
+    """Sums of the logarithms of the diagonals. Source: mxnet src/operator/tensor/la_op.h."""
     logarithms = g.emit("Log", _diagonals(g, A, 0))
     if g.rank(A) == 2:
         return g.emit("ReduceSum", logarithms, [0], keepdims=1)
@@ -210,7 +216,7 @@ def sumlogdiag(g: OperatorBuilder, A: ir.Value) -> ir.Value:
 
 @lowers("_linalg_extractdiag", "linalg_extractdiag")
 def extract_diagonal(g: OperatorBuilder, A: ir.Value, *, offset: int = 0) -> ir.Value:
-    """The diagonals of square matrices."""
+    """The diagonals of square matrices. Source: mxnet src/operator/tensor/la_op.h."""
     return _diagonals(g, A, offset)
 
 
@@ -222,7 +228,10 @@ def _diagonals(g: OperatorBuilder, matrices: ir.Value, offset: int) -> ir.Value:
 
 @lowers("_linalg_extracttrian", "linalg_extracttrian")
 def extract_triangle(g: OperatorBuilder, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
-    """The triangles of square matrices: the lower one row by row, the upper one column by column."""
+    """The triangles of square matrices: the lower one row by row, the upper one column by column.
+
+    Source: mxnet src/operator/tensor/la_op.h.
+    """
     size = g.fixed(A, -2)[0]
     g.check_table(size, size)
     below = lower if offset == 0 else offset < 0
@@ -249,7 +258,7 @@ def _pick_entries(g: OperatorBuilder, A: ir.Value, positions: np.ndarray) -> ir.
 
 @lowers("_linalg_makediag", "linalg_makediag")
 def make_diagonal(g: OperatorBuilder, A: ir.Value, *, offset: int = 0) -> ir.Value:
-    """Matrices with the rows of the input on a diagonal."""
+    """Matrices with the rows of the input on a diagonal. Source: mxnet src/operator/tensor/la_op.h."""
     size = g.fixed(A, -1)[0] + abs(offset)
     g.check_table(size, size)
     rows, columns = np.eye(size, k=offset).nonzero()
@@ -258,7 +267,10 @@ def make_diagonal(g: OperatorBuilder, A: ir.Value, *, offset: int = 0) -> ir.Val
 
 @lowers("_linalg_maketrian", "linalg_maketrian")
 def make_triangle(g: OperatorBuilder, A: ir.Value, *, offset: int = 0, lower: bool = True) -> ir.Value:
-    """Matrices with the rows of the input in a triangle: a lower one row by row, an upper one column by column."""
+    """Matrices with the rows of the input in a triangle: a lower one row by row, an upper one column by column.
+
+    Source: mxnet src/operator/tensor/la_op.h.
+    """
     count = g.fixed(A, -1)[0]
     below = lower if offset == 0 else offset < 0
     side = (math.isqrt(1 + 8 * count) - 1) // 2
@@ -283,7 +295,7 @@ def _spread(g: OperatorBuilder, A: ir.Value, size: int, positions: np.ndarray) -
 
 @lowers("khatri_rao")
 def khatri_rao(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
-    """Column-wise Kronecker product of matrices with as many columns."""
+    """Column-wise Kronecker product of matrices with as many columns. Source: mxnet src/operator/contrib/krprod.h."""
     if not args:
         raise g.error("it has no inputs")
     result = args[0]
@@ -296,7 +308,7 @@ def khatri_rao(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
 
 @lowers("_contrib_div_sqrt_dim")
 def div_sqrt_dim(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """x / sqrt(size of the last axis)."""
+    """x / sqrt(size of the last axis). Source: mxnet src/operator/contrib/transformer.cc."""
     return g.emit("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
 
 
@@ -328,25 +340,28 @@ def _scores(g: OperatorBuilder, queries: ir.Value, keys: ir.Value) -> ir.Value:
 
 @lowers("_contrib_interleaved_matmul_selfatt_qk")
 def selfattention_scores(g: OperatorBuilder, queries_keys_values: ir.Value, *, heads: int) -> ir.Value:
-    """Scaled products of queries and keys, interleaved head by head in (L, N, 3 C)."""
+    """Scaled products of queries and keys, interleaved head by head in (L, N, 3 C). Source: mxnet src/operator/contrib/transformer.cc."""
     queries, keys, _ = _heads(g, queries_keys_values, heads, 3)
     return _scores(g, queries, keys)
 
 
 @lowers("_contrib_interleaved_matmul_selfatt_valatt")
 def selfattention_values(g: OperatorBuilder, queries_keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
-    """Values weighted by an attention (N heads, L, L)."""
+    """Values weighted by an attention (N heads, L, L). Source: mxnet src/operator/contrib/transformer.cc."""
     values = _heads(g, queries_keys_values, heads, 3)[2]
     return _merge_heads(g, g.emit("MatMul", attention, values), heads)
 
 
 @lowers("_contrib_interleaved_matmul_encdec_qk")
 def attention_scores(g: OperatorBuilder, queries: ir.Value, keys_values: ir.Value, *, heads: int) -> ir.Value:
-    """Scaled products of queries (L, N, C) and keys, interleaved with values in (M, N, 2 C)."""
+    """Scaled products of queries (L, N, C) and keys, interleaved with values in (M, N, 2 C).
+
+    Source: mxnet src/operator/contrib/transformer.cc.
+    """
     return _scores(g, _heads(g, queries, heads, 1)[0], _heads(g, keys_values, heads, 2)[0])
 
 
 @lowers("_contrib_interleaved_matmul_encdec_valatt")
 def attention_values(g: OperatorBuilder, keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
-    """Values weighted by an attention (N heads, L, M)."""
+    """Values weighted by an attention (N heads, L, M). Source: mxnet src/operator/contrib/transformer.cc."""
     return _merge_heads(g, g.emit("MatMul", attention, _heads(g, keys_values, heads, 2)[1]), heads)

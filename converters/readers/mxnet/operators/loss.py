@@ -23,6 +23,8 @@ def softmax_output(
     """Softmax over all but the first axis, over axis 1 (multi_output) or over the last (preserve_shape); the label is for training.
 
     (MXNet 1.6 to 1.9 with MKL-DNN take the last axis of a 4-D input at inference, unlike training, GPUs and the documentation.)
+
+    Source: mxnet src/operator/softmax_output-inl.h.
     """
     rank = g.rank(data)
     if multi_output and rank > 1:
@@ -34,7 +36,7 @@ def softmax_output(
 
 @lowers("SoftmaxActivation")
 def softmax_activation(g: OperatorBuilder, data: ir.Value, *, mode: Literal["instance", "channel"] = "instance") -> ir.Value:
-    """Softmax over axis 1 (channel) or the last axis (instance)."""
+    """Softmax over axis 1 (channel) or the last axis (instance). Source: mxnet src/operator/nn/softmax_activation-inl.h."""
     if mode == "instance" and g.rank(data) > 2:
         g.warn("mode instance of an input with more than two axes: the softmax goes over the last one, as MXNet does on CPU")
     return g.emit("Softmax", data, axis=1 if mode == "channel" else -1)
@@ -80,7 +82,7 @@ def softmax(
     dtype: str | None = None,
     use_length: bool | None = False,
 ) -> ir.Value:
-    """Softmax along an axis, with a temperature, up to a length per row."""
+    """Softmax along an axis, with a temperature, up to a length per row. Source: mxnet src/operator/nn/softmax-inl.h."""
     return _softmax(g, "Softmax", data, length, axis, temperature, dtype, bool(use_length))
 
 
@@ -95,7 +97,7 @@ def log_softmax(
     dtype: str | None = None,
     use_length: bool | None = False,
 ) -> ir.Value:
-    """Logarithm of the softmax."""
+    """Logarithm of the softmax. Source: mxnet src/operator/nn/softmax-inl.h."""
     return _softmax(g, "LogSoftmax", data, length, axis, temperature, dtype, bool(use_length))
 
 
@@ -110,19 +112,19 @@ def softmin(
     dtype: str | None = None,
     use_length: bool | None = False,
 ) -> ir.Value:
-    """Softmax of the negated input."""
+    """Softmax of the negated input. Source: mxnet src/operator/nn/softmax-inl.h."""
     return _softmax(g, "Softmax", g.emit("Neg", data), length, axis, temperature, dtype, bool(use_length))
 
 
 @lowers("LogisticRegressionOutput", ignores="grad_scale")
 def logistic_output(g: OperatorBuilder, data: ir.Value, label: Label | None = None) -> ir.Value:
-    """A sigmoid; the label is for training."""
+    """A sigmoid; the label is for training. Source: mxnet src/operator/regression_output-inl.h."""
     return g.emit("Sigmoid", data)
 
 
 @lowers("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", ignores="grad_scale margin regularization_coefficient use_linear")
 def regression_output(g: OperatorBuilder, data: ir.Value, label: Label | None = None) -> ir.Value:
-    """The input itself; the label is for training."""
+    """The input itself; the label is for training. Source: mxnet src/operator/regression_output-inl.h, svm_output-inl.h."""
     return g.identity(data)
 
 
@@ -134,7 +136,7 @@ def warp_ctc(g: OperatorBuilder, data: ir.Value, label: Label | None = None, *, 
 
 @lowers("IdentityAttachKLSparseReg", ignores="momentum sparseness_target penalty")
 def sparse_regularisation(g: OperatorBuilder, data: ir.Value, moving_avg: Label | None = None) -> ir.Value:
-    """The input itself; the penalty is for training."""
+    """The input itself; the penalty is for training. Source: mxnet src/operator/identity_attach_KL_sparse_reg-inl.h."""
     return g.identity(data)
 
 
@@ -153,7 +155,10 @@ def sparse_regularisation(g: OperatorBuilder, data: ir.Value, moving_avg: Label 
     ignores="grad_scale normalization valid_thresh stype scalar is_int",
 )
 def identity(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """The input itself: what it changes is the gradient, the device or the storage."""
+    """The input itself: what it changes is the gradient, the device or the storage.
+
+    Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc.
+    """
     result = g.identity(data)
     if data in g.open_values:
         g.open_values.add(result)
@@ -162,7 +167,7 @@ def identity(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 
 @lowers("_identity_with_attr_like_rhs")
 def identity_like(g: OperatorBuilder, lhs: ir.Value, rhs: Label | None = None) -> ir.Value:
-    """The first input itself."""
+    """The first input itself. Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc."""
     return g.identity(lhs)
 
 
@@ -170,7 +175,10 @@ def identity_like(g: OperatorBuilder, lhs: ir.Value, rhs: Label | None = None) -
 def dropout(
     g: OperatorBuilder, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()
 ) -> ir.Value:
-    """The input itself at inference; mode always, which drops at random even then, is refused."""
+    """The input itself at inference; mode always, which drops at random even then, is refused.
+
+    Source: mxnet src/operator/nn/dropout-inl.h.
+    """
     if mode == "always" and p > 0:
         raise g.error("mode always drops at random at inference too, which can't be converted; use mode training")
     return g.identity(data)
@@ -178,7 +186,7 @@ def dropout(
 
 @lowers("softmax_cross_entropy")
 def softmax_cross_entropy(g: OperatorBuilder, data: ir.Value, label: ir.Value) -> ir.Value:
-    """The sum over the rows of -log softmax(data)[label], shape (1,)."""
+    """The sum over the rows of -log softmax(data)[label], shape (1,). Source: mxnet src/operator/loss_binary_op-inl.h."""
     logarithms = g.emit("LogSoftmax", data, axis=-1)
     picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)
     return g.emit("Neg", g.reshape(g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))

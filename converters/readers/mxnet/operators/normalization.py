@@ -37,7 +37,10 @@ def batch_norm(
     output_mean_var: bool = False,
     axis: int = 1,
 ) -> Result:
-    """Normalization with the moving statistics, over any axis; fix_gamma, the default, makes gamma 1 whatever is stored."""
+    """Normalization with the moving statistics, over any axis; fix_gamma, the default, makes gamma 1 whatever is stored.
+
+    Source: mxnet src/operator/nn/batch_norm.cc.
+    """
     outputs = _batch_norm(g, data, (gamma, beta, moving_mean, moving_var), eps, fix_gamma, axis)
     return outputs if output_mean_var else outputs["output"]
 
@@ -79,7 +82,7 @@ def batch_norm_with_relu(
     output_mean_var: bool = False,
     axis: int = 1,
 ) -> Result:
-    """BatchNorm and a ReLU in one operator."""
+    """BatchNorm and a ReLU in one operator. Source: mxnet src/operator/contrib/batch_norm_relu.cc."""
     outputs = _batch_norm(g, data, (gamma, beta, moving_mean, moving_var), eps, fix_gamma, axis)
     outputs["output"] = g.emit("Relu", outputs["output"])
     return outputs if output_mean_var else outputs["output"]
@@ -87,7 +90,7 @@ def batch_norm_with_relu(
 
 @lowers("InstanceNorm")
 def instance_norm(g: OperatorBuilder, data: ir.Value, gamma: Parameter, beta: Parameter, *, eps: float = 1e-3) -> ir.Value:
-    """Normalization of every channel of every sample, (N, C, *spatial)."""
+    """Normalization of every channel of every sample, (N, C, *spatial). Source: mxnet src/operator/instance_norm-inl.h."""
     if g.rank(data) < 3:
         raise g.error(f"an input (N, C, ...) is needed, but it has shape {g.shape(data)}")
     size = g.fixed(data, 1, 2)[0]
@@ -106,7 +109,7 @@ def layer_norm(
     eps: float = 1e-5,
     output_mean_var: bool = False,
 ) -> Result:
-    """Normalization over one axis."""
+    """Normalization over one axis. Source: mxnet src/operator/nn/layer_norm-inl.h."""
     axis = g.axis(data, axis)
     size = g.fixed(data, axis, axis + 1)[0]
     rank, kind = g.rank(data), g.dtype(data)
@@ -139,7 +142,10 @@ def group_norm(
     eps: float = 1e-5,
     output_mean_var: bool = False,
 ) -> Result:
-    """Normalization over groups of channels; gamma and beta have a number per group (1.x) or per channel (2.0)."""
+    """Normalization over groups of channels; gamma and beta have a number per group (1.x) or per channel (2.0).
+
+    Source: mxnet src/operator/nn/group_norm-inl.h.
+    """
     if g.rank(data) < 3:
         raise g.error(f"an input (N, C, ...) is needed, but it has shape {g.shape(data)}")
     size = g.fixed(data, 1, 2)[0]
@@ -174,7 +180,10 @@ def like(g: OperatorBuilder, value: ir.Value, model: ir.Value) -> ir.Value:
 def l2_normalization(
     g: OperatorBuilder, data: ir.Value, *, eps: float = 1e-10, mode: Literal["instance", "channel", "spatial"] = "instance"
 ) -> ir.Value:
-    """x / sqrt(sum(x^2) + eps) over all but N (instance), over C (channel) or over the spatial axes (spatial)."""
+    """x / sqrt(sum(x^2) + eps) over all but N (instance), over C (channel) or over the spatial axes (spatial).
+
+    Source: mxnet src/operator/l2_normalization-inl.h.
+    """
     rank = g.rank(data)
     axes = {"instance": list(range(1, rank)), "channel": [1], "spatial": list(range(2, rank))}[mode]
     if not axes or rank < 2:
@@ -185,7 +194,10 @@ def l2_normalization(
 
 @lowers("LRN")
 def lrn(g: OperatorBuilder, data: ir.Value, *, nsize: int, alpha: float = 1e-4, beta: float = 0.75, knorm: float = 2.0) -> ir.Value:
-    """Local response normalization across channels, (N, C, H, W): x / (knorm + alpha / nsize * sum(x^2))^beta."""
+    """Local response normalization across channels, (N, C, H, W): x / (knorm + alpha / nsize * sum(x^2))^beta.
+
+    Source: mxnet src/operator/nn/lrn-inl.h.
+    """
     if g.rank(data) != 4:
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
     if nsize < 1 or nsize % 2 == 0:

@@ -31,7 +31,10 @@ def pooling(
     count_include_pad: bool | None = None,
     layout: str | None = None,
 ) -> ir.Value:
-    """Max, average, sum and Lp pooling of 1 to 3 axes, "valid" or "full"; an Lp sums powers, not powers of magnitudes."""
+    """Max, average, sum and Lp pooling of 1 to 3 axes, "valid" or "full"; an Lp sums powers, not powers of magnitudes.
+
+    Source: mxnet src/operator/nn/pool.h.
+    """
     last = channels_last(layout)
     x = to_channels_first(g, data) if last else data
     if pool_type == "lp" and p_value not in (1, 2, 3):
@@ -136,7 +139,10 @@ def pooling_v1(
     stride: Ints = (),
     pad: Ints = (),
 ) -> ir.Value:
-    """The pooling of early releases: pads are zeros for a maximum too, and an average divides by the whole kernel."""
+    """The pooling of early releases: pads are zeros for a maximum too, and an average divides by the whole kernel.
+
+    Source: mxnet src/operator/pooling_v1-inl.h.
+    """
     if global_pool:
         return global_pooling(g, data, pool_type, None)
     strides, pads = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "pad", pad, kernel, 0, 0)
@@ -165,7 +171,10 @@ def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], ou
 
 @lowers("_contrib_AdaptiveAvgPooling2D")
 def adaptive_average_pooling(g: OperatorBuilder, data: ir.Value, *, output_size: Ints = ()) -> ir.Value:
-    """Averages over windows from floor(i H / h) to ceil((i + 1) H / h), for an output of h x w (default 1 x 1)."""
+    """Averages over windows from floor(i H / h) to ceil((i + 1) H / h), for an output of h x w (default 1 x 1).
+
+    Source: mxnet src/operator/contrib/adaptive_avg_pooling-inl.h.
+    """
     if g.rank(data) != 4:
         raise g.error(f"an input (N, C, H, W) is needed, but it has shape {g.shape(data)}")
     out = list(output_size or (1,)) * (2 if len(output_size) < 2 else 1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Floats
 from converters.readers.mxnet.builder import OperatorBuilder
-from converters.readers.mxnet.operators.detection import column, columns, rows_at
+from converters.readers.mxnet.operators.detection import column, columns, in_order, rows_at, survivors
 from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
 
@@ -44,64 +45,81 @@ def proposal(
     output_score: bool = False,
     iou_loss: bool = False,
 ) -> ir.Value | dict[str, ir.Value]:
-    """Region proposals (image, x1, y1, x2, y2) of a region proposal network, rpn_post_nms_top_n per image; with scores if asked."""
-    batch = g.fixed(cls_prob, 0, 1)[0]
+    """Region proposals (image, x1, y1, x2, y2) of a region proposal network, rpn_post_nms_top_n per image; with scores if asked.
+
+    Source: mxnet src/operator/contrib/proposal.cc, multi_proposal.cc.
+    """
     height, width = image_sizes(g, cls_prob)
-    g.check_table(len(scales) * len(ratios), height, width, 4)
+    number = len(scales) * len(ratios)
+    g.check_table(number, height, width, 4)
     g.check_table(rpn_post_nms_top_n)
-    if batch > 4096 or g.shape(cls_prob)[1] != 2 * len(scales) * len(ratios) or rpn_post_nms_top_n < 1:
-        raise g.error(f"{len(scales)} scales and {len(ratios)} ratios don't fit scores {g.shape(cls_prob)}")
-    base = _anchors(feature_stride, ratios, scales)
-    number = len(base)
-    if g.shape(cls_prob)[1] != 2 * number or g.shape(bbox_pred)[1] != 4 * number:
-        raise g.error(f"{number} anchors don't fit scores {g.shape(cls_prob)} and offsets {g.shape(bbox_pred)}")
-    rows, cols = np.arange(height) * feature_stride, np.arange(width) * feature_stride
+    if not number or rpn_post_nms_top_n < 1 or g.shape(cls_prob)[1] != 2 * number or g.shape(bbox_pred)[1] != 4 * number:
+        raise g.error(
+            f"{len(scales)} scales and {len(ratios)} ratios don't fit scores {g.shape(cls_prob)} and offsets {g.shape(bbox_pred)}"
+        )
+    boxes, score = _candidates(
+        g, cls_prob, bbox_pred, im_info, _anchors(feature_stride, ratios, scales), feature_stride, rpn_min_size, iou_loss
+    )
+    count = number * height * width
+    before = min(rpn_pre_nms_top_n, count) if rpn_pre_nms_top_n > 0 else count
+    values, order = g.emit_all("TopK", score, [before], outputs=2, axis=1, largest=1, sorted=1)
+    boxes = rows_at(g, boxes, order)
+    keep = _kept(g, boxes, threshold, before, min(rpn_post_nms_top_n, before), rpn_post_nms_top_n)  # (N, post)
+    numbers = g.along(g.cast(g.positions(cls_prob, 0), np.float32), 0, 3)
+    image = g.emit("Expand", numbers, [1, rpn_post_nms_top_n, 1])
+    regions = g.emit("Concat", image, rows_at(g, boxes, keep), axis=2)
+    outputs = {"output": g.reshape(regions, [None, 5])}
+    return {**outputs, "score": g.reshape(g.emit("GatherElements", values, keep, axis=1), [None, 1])} if output_score else outputs
+
+
+def _candidates(
+    g: OperatorBuilder,
+    cls_prob: ir.Value,
+    bbox_pred: ir.Value,
+    im_info: ir.Value,
+    base: np.ndarray,
+    stride: int,
+    least_size: int,
+    iou_loss: bool,
+) -> tuple[ir.Value, ir.Value]:
+    """Boxes (N, A, 4) of all anchors of all cells, held to the image, and their scores (N, A): -1 where they are too small or outside."""
+    (height, width), number = image_sizes(g, cls_prob), len(base)
+    rows, cols = np.arange(height) * stride, np.arange(width) * stride
     shifts = np.stack(np.broadcast_arrays(cols[None, :], rows[:, None], cols[None, :], rows[:, None]), axis=-1)
     anchors = (shifts[:, :, None, :] + base).reshape(1, -1, 4).astype(np.float32)
-    count = anchors.shape[1]
-    before = min(rpn_pre_nms_top_n, count) if rpn_pre_nms_top_n > 0 else count
-    after = min(rpn_post_nms_top_n, before)
+    batch, count = g.shape(cls_prob)[0], anchors.shape[1]
     score = g.emit("Slice", cls_prob, [number], [2 * number], [1])
-    score = g.reshape(g.emit("Transpose", score, perm=[0, 2, 3, 1]), [batch, count])
-    deltas = g.emit("Transpose", g.reshape(bbox_pred, [batch, number, 4, height, width]), perm=[0, 3, 4, 1, 2])
-    deltas = g.reshape(deltas, [batch, count, 4])
+    score = g.reshape(g.emit("Transpose", score, perm=[0, 2, 3, 1]), [batch, count], absolute=True)
+    deltas = g.reshape(bbox_pred, [g.shape(bbox_pred)[0], number, 4, height, width])
+    deltas = g.reshape(g.emit("Transpose", deltas, perm=[0, 3, 4, 1, 2]), [g.shape(bbox_pred)[0], count, 4])
     info = g.emit("Unsqueeze", im_info, [1])  # (N, 1, 3): height, width, scale
     limits = g.emit("Sub", g.emit("Gather", info, [1, 0, 1, 0], axis=2), 1.0)
-    boxes = _moved(g, anchors, deltas, iou_loss)
-    boxes = g.emit("Max", g.emit("Min", boxes, limits), np.zeros((), np.float32))
+    boxes = g.emit("Max", g.emit("Min", _moved(g, anchors, deltas, iou_loss), limits), np.zeros((), np.float32))
     cells = np.stack(np.broadcast_arrays(np.arange(height)[:, None, None], np.arange(width)[None, :, None], np.zeros((1, 1, number))), -1)
     cells = cells.reshape(1, count, 3)[..., :2].astype(np.float32)
-    real = g.emit("Floor", g.emit("Div", columns(g, info, 0, 2), float(feature_stride)))
-    outside = g.emit("GreaterOrEqual", g.const(cells, role="cells"), real)
+    inside = g.emit("Floor", g.emit("Div", columns(g, info, 0, 2), float(stride)))
+    outside = g.emit("GreaterOrEqual", g.const(cells, role="cells"), inside)
     outside = g.emit("Or", column(g, outside, 0), column(g, outside, 1))
-    least = g.emit("Mul", columns(g, info, 2), float(rpn_min_size))
+    least = g.emit("Mul", columns(g, info, 2), float(least_size))
     extents = g.emit("Add", g.emit("Sub", columns(g, boxes, 2, 2), columns(g, boxes, 0, 2)), 1.0)
     small = g.emit("Less", extents, least)
     small = g.emit("Or", columns(g, small, 0), columns(g, small, 1))
     half = g.emit("Mul", least, np.array([-0.5, -0.5, 0.5, 0.5], np.float32))
     boxes = g.emit("Where", small, g.emit("Add", boxes, half), boxes)
-    score = g.emit("Where", g.emit("Or", outside, g.emit("Squeeze", small, [2])), np.full((), -1, np.float32), score)
-    values, order = g.emit_all("TopK", score, [before], outputs=2, axis=1, largest=1, sorted=1)
-    boxes = rows_at(g, boxes, order)
+    none = g.emit("Or", outside, g.emit("Squeeze", small, [2]))
+    return boxes, g.emit("Where", none, np.full((), -1, np.float32), score)
+
+
+def _kept(g: OperatorBuilder, boxes: ir.Value, threshold: float, count: int, most: int, wanted: int) -> ir.Value:
+    """For each image which of its boxes (N, count, 4), best first, stay: at most so many, and from the first again up to `wanted`."""
     grown = g.emit("Add", boxes, np.array([0, 0, 1, 1], np.float32))
-    ranks = g.const(np.arange(before, 0, -1, dtype=np.float32).reshape(1, 1, -1), role="ranks")
-    out, scores = [], []
-    for image in range(batch):
-        part = g.emit("Slice", grown, [image], [image + 1], [0])
-        limit: list[np.ndarray] = [np.array([after], np.int64), np.array([threshold], np.float32), np.zeros(1, np.float32)]
-        chosen = g.emit("NonMaxSuppression", part, ranks, *limit)
-        found = g.emit("Slice", g.emit("Shape", chosen), [0], [1])
-        cycle = g.emit("Mod", g.const(np.arange(rpn_post_nms_top_n, dtype=np.int64), role="positions"), found)
-        keep = g.emit("Gather", g.emit("Squeeze", columns(g, chosen, 2), [1]), cycle, axis=0)
-        mine = g.emit("Squeeze", g.emit("Slice", boxes, [image], [image + 1], [0]), [0])
-        number_column = np.full((rpn_post_nms_top_n, 1), image, np.float32)
-        out.append(g.emit("Concat", g.const(number_column, role="image"), g.emit("Gather", mine, keep, axis=0), axis=1))
-        one = g.emit("Squeeze", g.emit("Slice", values, [image], [image + 1], [0]), [0])
-        scores.append(g.emit("Unsqueeze", g.emit("Gather", one, keep, axis=0), [1]))
-    regions = out[0] if batch == 1 else g.emit("Concat", *out, axis=0)
-    if not output_score:
-        return {"output": regions}
-    return {"output": regions, "score": scores[0] if batch == 1 else g.emit("Concat", *scores, axis=0)}
+    ranks = g.const(np.arange(count, 0, -1, dtype=np.float32).reshape(1, 1, -1), role="ranks")
+    scores = g.emit("Expand", ranks, g.sizes([Extent(boxes, 0), 1, 1]), shape=[g.shape(boxes)[0], 1, count])
+    mask = survivors(g, grown, scores, threshold, most)
+    alive = g.cast(g.emit("Squeeze", mask, [1]), np.float32)
+    found = g.emit("ReduceSum", g.cast(alive, np.int64), [1], keepdims=1)  # (N, 1)
+    cycle = g.emit("Mod", g.const(np.arange(wanted, dtype=np.int64)[None], role="positions"), found)
+    return g.emit("GatherElements", in_order(g, alive, count), cycle, axis=1)
 
 
 def _moved(g: OperatorBuilder, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:

@@ -18,6 +18,10 @@ ORDERS = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn_tanh": [0], "rnn_relu": [
 """Where ONNX's gates (i o f c; z r h) lie among MXNet's (i f g o; r z n)."""
 
 
+Part = NDArray[Any] | ir.Value
+"""A piece of the weights: an array of the file, or a value that the net computes."""
+
+
 class _Vector:
     """The flat parameter vector, taken off from the front: a stored array, or a value that the net joins from smaller ones."""
 
@@ -27,7 +31,7 @@ class _Vector:
         self.array = None if array is None else array.reshape(-1)
         self.value = None if array is not None else parameters.use(dtype=dtype)
 
-    def take(self, rows: int, columns: int | None, order: list[int]) -> NDArray[Any] | ir.Value:
+    def take(self, rows: int, columns: int | None, order: list[int]) -> Part:
         """The next rows x columns (or rows) numbers, their gates in ONNX's order."""
         size = rows * (columns or 1)
         start, self.at = self.at, self.at + size
@@ -40,7 +44,7 @@ class _Vector:
         return g.reshape(part, [1, rows, *shape[2:]])
 
 
-def _joined(g: OperatorBuilder, parts: list[NDArray[Any] | ir.Value], axis: int, role: str, original: str) -> ir.Value:
+def _joined(g: OperatorBuilder, parts: list[Part], axis: int, role: str, original: str) -> ir.Value:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts):
         return g.param(g.free_role(role), np.concatenate(arrays, axis=axis), original=original)
@@ -69,54 +73,37 @@ def rnn(
     lstm_state_clip_nan: bool = False,
     use_sequence_length: bool = False,
 ) -> ir.Value | Mapping[str, ir.Value]:
-    """LSTM, GRU and plain RNN over (T, N, C): layers, two directions, first and last states; dropout is for training."""
+    """LSTM, GRU and plain RNN over (T, N, C): layers, two directions, first and last states; dropout is for training.
+
+    Source: mxnet src/operator/rnn-inl.h, rnn_impl.h.
+    """
     if projection_size is not None:
-        raise g.error("projection_size has no form in ONNX's LSTM (and MXNet runs it on GPU alone)")
+        raise g.error("projection_size has no form in ONNX's LSTM")
     if lstm_state_clip_min is not None or lstm_state_clip_max is not None:
         raise g.error("lstm_state_clip_min and lstm_state_clip_max have no form in ONNX's LSTM (and MXNet runs them on GPU alone)")
     if use_sequence_length and mode != "lstm" and sequence_length is None:
         sequence_length, state_cell = state_cell, None
     if g.rank(data) != 3 or state_size < 1 or not 1 <= num_layers <= 1024:
         raise g.error(f"an input (T, N, C) is needed, but it has shape {g.shape(data)}")
-    directions = 2 if bidirectional else 1
-    width = g.fixed(data, 2, 3)[0]
-    gates, order, kind = GATES[mode], ORDERS[mode], g.dtype(data)
-    rows = gates * state_size
-    deeper = directions * rows * (directions * state_size + state_size + 2)
-    parameters.check((directions * rows * (width + state_size + 2) + (num_layers - 1) * deeper,))
-    widths = [width] + [directions * state_size] * (num_layers - 1)
-    vector = _Vector(g, parameters, kind)
-    weights = [[(vector.take(rows, w, order), vector.take(rows, state_size, order)) for _ in range(directions)] for w in widths]
-    biases = [[(vector.take(rows, None, order), vector.take(rows, None, order)) for _ in range(directions)] for _ in widths]
-    firsts = _states(g, data, state, num_layers, directions, state_size)
-    cells = _states(g, data, state_cell, num_layers, directions, state_size) if mode == "lstm" else None
-    lengths = g.cast(sequence_length, np.int32) if use_sequence_length and sequence_length is not None else None
-    if use_sequence_length and lengths is None:
+    if use_sequence_length and sequence_length is None:
         raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
-    op_type = {"lstm": "LSTM", "gru": "GRU"}.get(mode, "RNN")
+    lengths = g.cast(sequence_length, np.int32) if use_sequence_length and sequence_length is not None else None
+    directions = 2 if bidirectional else 1
+    layers = _weights(g, parameters, mode, g.fixed(data, 2, 3)[0], state_size, num_layers, directions, g.dtype(data))
+    firsts = _states(g, data, state, num_layers, directions, state_size)
+    cells = _states(g, data, state_cell, num_layers, directions, state_size) if mode == "lstm" else [None] * num_layers
     x = data
     lasts: list[ir.Value] = []
     last_cells: list[ir.Value] = []
-    for layer in range(num_layers):
-        name = parameters.name
-        w = _joined(g, [pair[0] for pair in weights[layer]], 0, f"weight_ih_l{layer}", name)
-        r = _joined(g, [pair[1] for pair in weights[layer]], 0, f"weight_hh_l{layer}", name)
-        both = [part for pair in biases[layer] for part in pair]
-        if all(isinstance(part, np.ndarray) for part in both):
-            stacked = np.concatenate([np.concatenate(pair, axis=1) for pair in biases[layer]], axis=0)  # type: ignore[arg-type]
-            b = g.param(g.free_role(f"bias_l{layer}"), stacked, original=name)
-        else:
-            b = _joined(g, [g.emit("Concat", *pair, axis=1) for pair in biases[layer]], 0, "", name)
-        states = [firsts[layer]] + ([cells[layer]] if cells else [])
+    for weights, first, cell in zip(layers, firsts, cells, strict=True):
         results = g.emit_all(
-            op_type,
+            {"lstm": "LSTM", "gru": "GRU"}.get(mode, "RNN"),
             x,
-            w,
-            r,
-            b,
+            *weights,
             lengths,
-            *states,
-            outputs=1 + len(states),
+            first,
+            *([cell] if mode == "lstm" else []),
+            outputs=3 if mode == "lstm" else 2,
             hidden_size=state_size,
             direction="bidirectional" if bidirectional else None,
             activations=["Relu"] * directions if mode == "rnn_relu" else None,
@@ -124,15 +111,47 @@ def rnn(
         )
         lasts.append(results[1])
         last_cells += results[2:]
-        y = results[0]  # (T, directions, N, H)
-        if directions == 1:
-            x = g.emit("Squeeze", y, [1])
-        else:
-            x = g.reshape(g.emit("Transpose", y, perm=[0, 2, 1, 3]), [*g.shape(x)[:2], directions * state_size])
+        x = _directions_joined(g, results[0], x, directions * state_size)
     if not state_outputs:
         return x
     outputs = {"output": x, "state_output": _stacked(g, lasts)}
     return {**outputs, "statecell_output": _stacked(g, last_cells)} if mode == "lstm" else outputs
+
+
+def _directions_joined(g: OperatorBuilder, y: ir.Value, x: ir.Value, width: int) -> ir.Value:
+    """A layer's answers (T, directions, N, H) as (T, N, directions H). x: its input, (T, N, C)."""
+    if g.shape(y)[1] == 1:
+        return g.emit("Squeeze", y, [1])
+    return g.reshape(g.emit("Transpose", y, perm=[0, 2, 1, 3]), [*g.shape(x)[:2], width])
+
+
+def _weights(
+    g: OperatorBuilder, parameters: Parameter, mode: str, width: int, size: int, layers: int, directions: int, dtype: np.dtype[Any]
+) -> list[tuple[ir.Value, ir.Value, ir.Value]]:
+    """W, R and B of each layer, the gates in ONNX's order; in the vector stand all W and R, layer by layer, then all biases."""
+    order = ORDERS[mode]
+    rows = GATES[mode] * size
+    deeper = directions * rows * (directions * size + size + 2)
+    parameters.check((directions * rows * (width + size + 2) + (layers - 1) * deeper,))
+    widths = [width] + [directions * size] * (layers - 1)
+    vector = _Vector(g, parameters, dtype)
+    weights = [[(vector.take(rows, w, order), vector.take(rows, size, order)) for _ in range(directions)] for w in widths]
+    biases = [[(vector.take(rows, None, order), vector.take(rows, None, order)) for _ in range(directions)] for _ in widths]
+    name, result = parameters.name, []
+    for layer in range(layers):
+        w = _joined(g, [pair[0] for pair in weights[layer]], 0, f"weight_ih_l{layer}", name)
+        r = _joined(g, [pair[1] for pair in weights[layer]], 0, f"weight_hh_l{layer}", name)
+        result.append((w, r, _bias(g, biases[layer], f"bias_l{layer}", name)))
+    return result
+
+
+def _bias(g: OperatorBuilder, pairs: list[tuple[Part, Part]], role: str, name: str) -> ir.Value:
+    """ONNX's B, (directions, 2 gates H): the input's bias beside the state's."""
+    arrays = [(w, r) for w, r in pairs if isinstance(w, np.ndarray) and isinstance(r, np.ndarray)]
+    if len(arrays) == len(pairs):
+        stacked = np.concatenate([np.concatenate(pair, axis=1) for pair in arrays], axis=0)
+        return g.param(g.free_role(role), stacked, original=name)
+    return _joined(g, [g.emit("Concat", *pair, axis=1) for pair in pairs], 0, "", name)
 
 
 def _stacked(g: OperatorBuilder, states: list[ir.Value]) -> ir.Value:

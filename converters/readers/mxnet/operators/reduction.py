@@ -54,6 +54,8 @@ def sum_of_squares(g: OperatorBuilder, data: ir.Value, axes: list[int], keepdims
     return g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=keepdims)
 
 
+SOURCE = "Source: mxnet src/operator/tensor/broadcast_reduce_op.h."
+
 REDUCTIONS: dict[tuple[str, ...], Reduction] = {
     ("sum", "sum_axis"): plain("ReduceSum"),
     ("mean",): plain("ReduceMean"),
@@ -72,7 +74,7 @@ def _register(names: tuple[str, ...], function: Reduction) -> None:
     ) -> ir.Value:
         return reduced(g, function, data, axes_of(g, data, axis, exclude), keepdims)
 
-    reduction.__doc__ = f"Reduction by {names[0].strip('_').replace('_', ' ')} over some axes or all, or all but some."
+    reduction.__doc__ = f"Reduction by {names[0].strip('_').replace('_', ' ')} over some axes or all, or all but some. {SOURCE}"
     lowers(*names)(reduction)
 
 
@@ -84,7 +86,7 @@ for _names, _function in REDUCTIONS.items():
 def norm(
     g: OperatorBuilder, data: ir.Value, *, ord: int = 2, axis: Ints | None = None, keepdims: bool = False, out_dtype: str | None = None
 ) -> ir.Value:
-    """L1 or L2 norm over some axes or all."""
+    """L1 or L2 norm over some axes or all. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     if ord not in (1, 2):
         raise g.error(f"attribute ord is {ord}; it must be 1 or 2")
 
@@ -99,7 +101,7 @@ def norm(
 
 @lowers("moments")
 def moments(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None, keepdims: bool = False) -> list[ir.Value]:
-    """Mean and variance over some axes or all."""
+    """Mean and variance over some axes or all. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     chosen = axes_of(g, data, axes)
     centred = g.emit("Sub", data, g.emit("ReduceMean", data, chosen, keepdims=1))
     mean = reduced(g, plain("ReduceMean"), data, chosen, keepdims)
@@ -126,25 +128,25 @@ def _legacy_axis(g: OperatorBuilder, axis: int | None) -> int | None:
 
 @lowers("argmax")
 def argmax(g: OperatorBuilder, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
-    """Index of the first largest element, as float32."""
+    """Index of the first largest element, as float32. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     return _extreme(g, "ArgMax", data, _legacy_axis(g, axis), keepdims)
 
 
 @lowers("argmin")
 def argmin(g: OperatorBuilder, data: ir.Value, *, axis: int | None = None, keepdims: bool = False) -> ir.Value:
-    """Index of the first smallest element, as float32."""
+    """Index of the first smallest element, as float32. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     return _extreme(g, "ArgMin", data, _legacy_axis(g, axis), keepdims)
 
 
 @lowers("argmax_channel")
 def argmax_channel(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """Index of the first largest element along the last axis, as float32."""
+    """Index of the first largest element along the last axis, as float32. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     return _extreme(g, "ArgMax", data, g.rank(data) - 1, False)
 
 
 @lowers("_np_cumsum", "cumsum")
 def cumsum(g: OperatorBuilder, a: ir.Value, *, axis: int | None = None, dtype: str | None = None) -> ir.Value:
-    """Running sums along an axis, or over all elements in a row."""
+    """Running sums along an axis, or over all elements in a row. Source: mxnet src/operator/numpy/np_cumsum-inl.h."""
     x = a if axis is not None else g.reshape(a, [None])
     x = g.cast(x, read_type(g, dtype)) if dtype else x
     where = g.axis(x, axis if axis is not None else 0)

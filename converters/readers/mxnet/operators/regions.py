@@ -15,7 +15,7 @@ from converters.readers.mxnet.signature import lowers
 
 @lowers("ROIPooling", "_npx_roi_pooling")
 def roi_pooling(g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, pooled_size: Ints, spatial_scale: float) -> ir.Value:
-    """Maxima over the bins of regions (image, x1, y1, x2, y2)."""
+    """Maxima over the bins of regions (image, x1, y1, x2, y2). Source: mxnet src/operator/roi_pooling.cc."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
     return g.emit("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
@@ -33,7 +33,7 @@ def roi_align(
     position_sensitive: bool = False,
     aligned: bool = False,
 ) -> ir.Value:
-    """Means of bilinear samples over the bins of regions (image, x1, y1, x2, y2)."""
+    """Means of bilinear samples over the bins of regions (image, x1, y1, x2, y2). Source: mxnet src/operator/contrib/roi_align.cc."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
     wide = g.shape(rois)[1]
@@ -70,7 +70,10 @@ def roi_align(
 def psroi_pooling(
     g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, spatial_scale: float, output_dim: int, pooled_size: int, group_size: int = 0
 ) -> ir.Value:
-    """Means over the bins of regions, each bin from channels of its own; by sums of the image over rectangles from its corner."""
+    """Means over the bins of regions, each bin from channels of its own; by sums of the image over rectangles from its corner.
+
+    Source: mxnet src/operator/contrib/psroi_pooling.cc.
+    """
     height, width = image_sizes(g, data)
     group = group_size or pooled_size
     count = g.fixed(data, 1, 2)[0]

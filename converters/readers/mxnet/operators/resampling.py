@@ -36,7 +36,10 @@ def upsampling(
     multi_input_mode: Literal["concat", "sum"] = "concat",
     num_args: int = 1,
 ) -> ir.Value:
-    """Nearest neighbours, every input to the size of the first one scaled; or bilinear, a depthwise deconvolution by the stored weight."""
+    """Nearest neighbours, every input to the size of the first one scaled; or bilinear, a depthwise deconvolution by the stored weight.
+
+    Source: mxnet src/operator/nn/upsampling-inl.h.
+    """
     if scale < 1 or not data:
         raise g.error(f"attribute scale is {scale}; at least 1 makes sense")
     if sample_type == "bilinear":
@@ -94,7 +97,10 @@ def bilinear_resize(
     mode: Literal["size", "odd_scale", "like", "to_even_down", "to_even_up", "to_odd_down", "to_odd_up"] = "size",
     align_corners: bool = True,
 ) -> ir.Value:
-    """Bilinear resizing to a size, by factors, to another input's size, or to the nearest odd or even size."""
+    """Bilinear resizing to a size, by factors, to another input's size, or to the nearest odd or even size.
+
+    Source: mxnet src/operator/contrib/bilinear_resize-inl.h.
+    """
     if not all(0 <= (scale or 0) <= 1e6 for scale in (scale_height, scale_width)):
         raise g.error(f"scale_height {scale_height} and scale_width {scale_width} make no size")
     if mode == "like" and like is None:
@@ -161,7 +167,10 @@ def _steps(size: int) -> np.ndarray:
 def grid_generator(
     g: OperatorBuilder, data: ir.Value, *, transform_type: Literal["affine", "warp"], target_shape: Ints = (0, 0)
 ) -> ir.Value:
-    """A sampling grid from affine matrices (N, 6), or from a flow in pixels (N, 2, H, W)."""
+    """A sampling grid from affine matrices (N, 6), or from a flow in pixels (N, 2, H, W).
+
+    Source: mxnet src/operator/grid_generator-inl.h.
+    """
     if transform_type == "affine":
         return affine_grid(g, data, target_shape)
     height, width = image_sizes(g, data)
@@ -181,7 +190,7 @@ def sample(g: OperatorBuilder, data: ir.Value, grid: ir.Value, padding: str = "z
 
 @lowers("BilinearSampler", ignores="cudnn_off")
 def bilinear_sampler(g: OperatorBuilder, data: ir.Value, grid: ir.Value) -> ir.Value:
-    """Bilinear samples at a grid (N, 2, H, W); 0 outside the image."""
+    """Bilinear samples at a grid (N, 2, H, W); 0 outside the image. Source: mxnet src/operator/bilinear_sampler.cc."""
     return sample(g, data, grid)
 
 
@@ -195,7 +204,7 @@ def spatial_transformer(
     transform_type: Literal["affine"],
     sampler_type: Literal["bilinear"],
 ) -> ir.Value:
-    """Bilinear samples at an affine grid."""
+    """Bilinear samples at an affine grid. Source: mxnet src/operator/spatial_transformer-inl.h."""
     return sample(g, data, affine_grid(g, loc, target_shape))
 
 
@@ -212,7 +221,10 @@ def correlation(
     pad_size: int = 0,
     is_multiply: bool = True,
 ) -> ir.Value:
-    """Mean product (or absolute difference) of patches of two images, a channel for each displacement."""
+    """Mean product (or absolute difference) of patches of two images, a channel for each displacement.
+
+    Source: mxnet src/operator/correlation.cc.
+    """
     if kernel_size % 2 == 0 or min(kernel_size, stride1, stride2) < 1 or min(max_displacement, pad_size) < 0:
         raise g.error(f"kernel_size {kernel_size} must be odd, strides at least 1, displacement and pad at least 0")
     height, width = image_sizes(g, data1)
@@ -261,7 +273,10 @@ def deformable_convolution(
     no_bias: bool = False,
     layout: str | None = None,
 ) -> ir.Value:
-    """Convolution whose taps are moved by offsets; a tap outside the image is 0, one inside is held at the edge."""
+    """Convolution whose taps are moved by offsets; a tap outside the image is 0, one inside is held at the edge.
+
+    Source: mxnet src/operator/contrib/nn/deformable_im2col.h.
+    """
     return _deformable(
         g, data, offset, None, weight, bias, kernel, num_filter, stride, dilate, pad, num_group, num_deformable_group, no_bias
     )
@@ -287,7 +302,10 @@ def modulated_deformable_convolution(
     im2col_step: int = 64,
     layout: str | None = None,
 ) -> ir.Value:
-    """Convolution whose taps are moved by offsets and weighted by a mask; pixels outside the image are 0."""
+    """Convolution whose taps are moved by offsets and weighted by a mask; pixels outside the image are 0.
+
+    Source: mxnet src/operator/contrib/nn/modulated_deformable_im2col.h.
+    """
     return _deformable(
         g, data, offset, mask, weight, bias, kernel, num_filter, stride, dilate, pad, num_group, num_deformable_group, no_bias
     )

@@ -40,7 +40,7 @@ def sequence_mask(
     value: float = 0.0,
     axis: int = 0,
 ) -> ir.Value:
-    """Steps behind each sample's length replaced by a value."""
+    """Steps behind each sample's length replaced by a value. Source: mxnet src/operator/sequence_mask-inl.h."""
     if not use_sequence_length:
         return g.identity(data)
     inside = g.emit("Less", _steps(g, data, axis), _lengths(g, sequence_length, axis, g.rank(data)))
@@ -51,7 +51,7 @@ def sequence_mask(
 def sequence_last(
     g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
-    """The last step of each sample."""
+    """The last step of each sample. Source: mxnet src/operator/sequence_last-inl.h."""
     if not use_sequence_length:
         _check_axis(g, data, axis)
         return g.emit("Gather", data, np.array(-1, np.int64), axis=axis)
@@ -65,7 +65,7 @@ def sequence_last(
 def sequence_reverse(
     g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
-    """Each sample's steps backwards, those behind its length left where they are."""
+    """Each sample's steps backwards, those behind its length left where they are. Source: mxnet src/operator/sequence_reverse-inl.h."""
     _check_axis(g, data, axis)
     if not use_sequence_length:
         return g.emit("Slice", data, [2**63 - 1], [-(2**63 - 1)], [axis], [-1])

@@ -97,7 +97,10 @@ def reshaped(g: OperatorBuilder, data: ir.Value, entries: Sequence[_Entry]) -> i
 def reshape(
     g: OperatorBuilder, data: ir.Value, *, shape: Ints = (), reverse: bool = False, target_shape: Ints = (), keep_highest: bool = False
 ) -> ir.Value:
-    """Reshape by MXNet's codes, read from the left or the right; target_shape is the form of early releases."""
+    """Reshape by MXNet's codes, read from the left or the right; target_shape is the form of early releases.
+
+    Source: mxnet src/operator/tensor/matrix_op-inl.h.
+    """
     before = entries_of(g, data)
     if not shape:
         if not target_shape:
@@ -133,7 +136,10 @@ def reshape_like(
     rhs_begin: int | None = None,
     rhs_end: int | None = None,
 ) -> ir.Value:
-    """The first input in the shape of the second, or some of its axes in those of some of the second's."""
+    """The first input in the shape of the second, or some of its axes in those of some of the second's.
+
+    Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc.
+    """
     mine, theirs = entries_of(g, lhs), entries_of(g, rhs)
     start, end = _range(g, lhs_begin, lhs_end, len(mine))
     first, last = _range(g, rhs_begin, rhs_end, len(theirs))
@@ -150,7 +156,7 @@ def _range(g: OperatorBuilder, begin: int | None, end: int | None, rank: int) ->
 
 @lowers("Flatten", "flatten", "_npx_batch_flatten")
 def flatten(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """(N, ...) to (N, rest)."""
+    """(N, ...) to (N, rest). Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if g.rank(data) == 2:
         return g.identity(data)
     return g.reshape(data, [g.shape(data)[0], 1 if g.rank(data) == 1 else None])
@@ -158,7 +164,7 @@ def flatten(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 
 @lowers("expand_dims", "_npi_expand_dims")
 def expand_dims(g: OperatorBuilder, data: ir.Value, *, axis: int) -> ir.Value:
-    """A new axis of size 1."""
+    """A new axis of size 1. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     result = g.emit("Unsqueeze", data, [g.axis(data, axis, extra=1)])
     return still_open(g, result, data)
 
@@ -172,7 +178,7 @@ def still_open(g: OperatorBuilder, result: ir.Value, *sources: ir.Value) -> ir.V
 
 @lowers("squeeze")
 def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> ir.Value:
-    """Axes of size 1 dropped: all, or those named; one axis always stays."""
+    """Axes of size 1 dropped: all, or those named; one axis always stays. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     dims = g.shape(data)
     if axis is None:
         if not all(isinstance(d, int) for d in dims):
@@ -191,7 +197,7 @@ def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> 
 
 @lowers("transpose")
 def transpose(g: OperatorBuilder, data: ir.Value, *, axes: Ints = ()) -> ir.Value:
-    """Axes in another order, backwards by default."""
+    """Axes in another order, backwards by default. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     rank = g.rank(data)
     order = [g.axis(data, a, attribute="axes") for a in axes] or list(range(rank))[::-1]
     if sorted(order) != list(range(rank)):
@@ -202,7 +208,7 @@ def transpose(g: OperatorBuilder, data: ir.Value, *, axes: Ints = ()) -> ir.Valu
 
 @lowers("SwapAxis", "swapaxes", "_npi_swapaxes")
 def swap_axes(g: OperatorBuilder, data: ir.Value, *, dim1: int = 0, dim2: int = 0) -> ir.Value:
-    """Two axes exchanged."""
+    """Two axes exchanged. Source: mxnet src/operator/swapaxis-inl.h."""
     a, b = g.axis(data, dim1, attribute="dim1"), g.axis(data, dim2, attribute="dim2")
     order = list(range(g.rank(data)))
     order[a], order[b] = order[b], order[a]
@@ -211,11 +217,11 @@ def swap_axes(g: OperatorBuilder, data: ir.Value, *, dim1: int = 0, dim2: int = 
 
 @lowers("shape_array", "_npx_shape_array")
 def shape_array(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """The sizes, as int64."""
+    """The sizes, as int64. Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc."""
     return g.emit("Shape", data)
 
 
 @lowers("size_array")
 def size_array(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-    """The number of elements, as int64, shape (1,)."""
+    """The number of elements, as int64, shape (1,). Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc."""
     return g.reshape(g.emit("Size", data), [1])

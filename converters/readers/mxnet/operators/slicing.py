@@ -26,7 +26,7 @@ def cut(
 
 @lowers("slice", "crop", "_npi_slice", "_npx_slice")
 def slice_(g: OperatorBuilder, data: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()) -> ir.Value:
-    """A part of each axis, with steps, backwards too."""
+    """A part of each axis, with steps, backwards too. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     axes, begins, ends, steps = slice_ranges(g, data, begin, end, step)
     return cut(g, data, axes, begins, ends, steps) if axes else g.identity(data)
 
@@ -51,13 +51,13 @@ def slice_ranges(
 
 @lowers("slice_axis")
 def slice_axis(g: OperatorBuilder, data: ir.Value, *, axis: int, begin: int, end: int | None) -> ir.Value:
-    """A part of one axis."""
+    """A part of one axis. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     return cut(g, data, [g.axis(data, axis)], [begin], [END if end is None else end])
 
 
 @lowers("slice_like")
 def slice_like(g: OperatorBuilder, data: ir.Value, shape_like: ir.Value, *, axes: Ints = ()) -> ir.Value:
-    """The first input cut to the second's sizes, on all axes or some."""
+    """The first input cut to the second's sizes, on all axes or some. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if not axes and g.rank(data) != g.rank(shape_like):
         raise g.error(f"the inputs have shapes {g.shape(data)} and {g.shape(shape_like)}; name the axes to cut")
     chosen = [g.axis(data, a, attribute="axes") for a in axes] or list(range(g.rank(data)))
@@ -88,7 +88,10 @@ def window(
 def crop(
     g: OperatorBuilder, *data: ir.Value, num_args: int = 1, offset: Ints = (0, 0), h_w: Ints = (0, 0), center_crop: bool = False
 ) -> ir.Value:
-    """A window of (N, C, H, W): of a given size or of the second input's, at an offset or in the centre."""
+    """A window of (N, C, H, W): of a given size or of the second input's, at an offset or in the centre.
+
+    Source: mxnet src/operator/crop-inl.h.
+    """
     if not 1 <= len(data) <= 2 or len(offset) != 2 or len(h_w) != 2:
         raise g.error("one or two inputs, and two numbers each for offset and h_w are needed")
     whole = g.extents(data[0], 2, 4)
@@ -105,7 +108,7 @@ def crop(
 
 @lowers("SliceChannel", "split")
 def slice_channel(g: OperatorBuilder, data: ir.Value, *, num_outputs: int, axis: int = 1, squeeze_axis: bool = False) -> list[ir.Value]:
-    """Equal parts of an axis, which is dropped with squeeze_axis."""
+    """Equal parts of an axis, which is dropped with squeeze_axis. Source: mxnet src/operator/slice_channel-inl.h."""
     axis = g.axis(data, axis)
     size = g.fixed(data, axis, axis + 1)[0]
     if num_outputs < 1 or size % num_outputs or (squeeze_axis and size != num_outputs):
@@ -131,7 +134,10 @@ def _parts(g: OperatorBuilder, data: ir.Value, axis: int, sizes: list[int], sque
 def split_v2(
     g: OperatorBuilder, data: ir.Value, *, indices: Ints = (), axis: int = 1, squeeze_axis: bool = False, sections: int = 0
 ) -> ir.Value | list[ir.Value]:
-    """Parts of an axis: as many equal ones as `sections`, or those that begin at the indices."""
+    """Parts of an axis: as many equal ones as `sections`, or those that begin at the indices.
+
+    Source: mxnet src/operator/tensor/matrix_op-inl.h.
+    """
     axis = g.axis(data, axis)
     size = g.fixed(data, axis, axis + 1)[0]
     if sections > 0:
@@ -150,7 +156,7 @@ def split_v2(
 def slice_assign(
     g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
 ) -> ir.Value:
-    """The first input with a part of it replaced by the second."""
+    """The first input with a part of it replaced by the second. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     return _assign(g, lhs, rhs, begin, end, step)
 
 
@@ -158,7 +164,7 @@ def slice_assign(
 def slice_assign_scalar(
     g: OperatorBuilder, data: ir.Value, *, scalar: float = 0.0, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
 ) -> ir.Value:
-    """The input with a part of it replaced by a number."""
+    """The input with a part of it replaced by a number. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     return _assign(g, data, g.const(np.array(scalar, g.dtype(data))), begin, end, step)
 
 

@@ -29,14 +29,14 @@ def _flat(g: OperatorBuilder, data: ir.Value, axis: int | None) -> tuple[ir.Valu
 
 @lowers("sort", "_npi_sort")
 def sort(g: OperatorBuilder, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True) -> list[ir.Value]:
-    """Values in order along an axis, or of the whole array."""
+    """Values in order along an axis, or of the whole array. Source: mxnet src/operator/tensor/ordering_op-inl.h."""
     x, where = _flat(g, data, axis)
     return [ranked(g, x, None, where, is_ascend)[0]]
 
 
 @lowers("argsort", "_npi_argsort")
 def argsort(g: OperatorBuilder, data: ir.Value, *, axis: int | None = -1, is_ascend: bool = True, dtype: str = "float32") -> ir.Value:
-    """The indices that would sort an axis, as float32 by default."""
+    """The indices that would sort an axis, as float32 by default. Source: mxnet src/operator/tensor/ordering_op-inl.h."""
     x, where = _flat(g, data, axis)
     return g.cast(ranked(g, x, None, where, is_ascend)[1], read_type(g, dtype))
 
@@ -52,7 +52,10 @@ def topk(
     is_ascend: bool = False,
     dtype: str = "float32",
 ) -> ir.Value | list[ir.Value]:
-    """The k largest (smallest) elements of an axis: their indices, as float32 by default, values, both, or a mask of them."""
+    """The k largest (smallest) elements of an axis: their indices, as float32 by default, values, both, or a mask of them.
+
+    Source: mxnet src/operator/tensor/ordering_op-inl.h.
+    """
     x, where = _flat(g, data, axis)
     size = g.shape(x)[where]
     if isinstance(size, int) and k > size:
