@@ -1,4 +1,4 @@
-"""Sizes that may be symbolic: a product of a number and of names, which a value's shape shows as "12*N"."""
+"""Sizes that may be symbolic: a product of a number and of names, which a value's shape shows as "12*N" or "N/2"."""
 
 from __future__ import annotations
 
@@ -24,16 +24,33 @@ def read_size(dim: Dim, unknown: str = "?") -> Size:
 
 def times(sizes: Iterable[Size]) -> Size:
     factors = list(sizes)
-    return math.prod(size[0] for size in factors), tuple(sorted(name for size in factors for name in size[1]))
+    return _reduced(math.prod(size[0] for size in factors), [name for size in factors for name in size[1]])
+
+
+def _reduced(number: int, names: Iterable[str]) -> Size:
+    """Names that are parts ("N/2") made whole, where the number has the factor."""
+    whole = []
+    for name in names:
+        base, _, divisor = name.rpartition("/")
+        if base and number % int(divisor) == 0:
+            number, name = number // int(divisor), base
+        whole.append(name)
+    return number, tuple(sorted(whole))
 
 
 def over(whole: Size, part: Size) -> Size:
-    """whole / part. Raises ConversionError where it doesn't divide, SymbolicDimensionError where that depends on the names."""
+    """whole / part; "N/2" where only a batch that divides will do, which the runtime looks at.
+
+    Raises ConversionError where it doesn't divide, SymbolicDimensionError where that depends on other names.
+    """
     names = list(whole[1])
     for name in part[1]:
         if name not in names:
             raise SymbolicDimensionError(f"{as_dim(whole)} / {as_dim(part)}")
         names.remove(name)
+    if part[0] and whole[0] % part[0] and len(names) == 1 and "/" not in names[0]:
+        common = math.gcd(whole[0], part[0])
+        return whole[0] // common, (f"{names[0]}/{part[0] // common}",)
     if part[0] and whole[0] % part[0] and names:
         raise SymbolicDimensionError(f"{as_dim(whole)} / {as_dim(part)}")
     if part[0] == 0 or whole[0] % part[0]:
