@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError
 from converters.graph.builder import Dim, Extent, GraphBuilder, SymbolicDimensionError
-from converters.readers.mxnet.sizes import Size, as_dim, over, read_size, times
+from converters.readers.mxnet.sizes import Size, as_dim, number_of, over, read_size, times
 
 LARGEST_CONSTANT = 1 << 26
 """Elements of the largest constant that a lowering makes."""
@@ -71,11 +71,15 @@ class OperatorBuilder(GraphBuilder):
         return [self.size(value, axis) for axis in range(self.rank(value))]
 
     def divided(self, whole: Size, part: Size) -> Size:
-        """whole / part. Raises ConversionError where it doesn't divide."""
+        """whole / part. Raises ConversionError where it doesn't divide at the sizes that were given."""
         try:
-            return over(whole, part)
+            result = over(whole, part)
         except ConversionError as problem:
             raise self.error(problem.what) from problem
+        numbers = [number_of(size, self.given) for size in (whole, part)]
+        if numbers[0] is not None and numbers[1] and numbers[0] % numbers[1]:
+            raise self.error(f"{numbers[0]} elements don't divide into {as_dim(part)}")
+        return result
 
     def reshape(self, x: ir.Value, dims: Sequence[Dim | Extent], *, absolute: bool = False) -> ir.Value:
         """As GraphBuilder's; what is left may be a product of names. Raises ConversionError where the elements aren't as many."""

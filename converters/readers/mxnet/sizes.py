@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from converters.errors import ConversionError
 from converters.graph.builder import Dim, SymbolicDimensionError
@@ -56,6 +56,18 @@ def over(whole: Size, part: Size) -> Size:
     if part[0] == 0 or whole[0] % part[0]:
         raise ConversionError(f"{as_dim(whole)} elements don't divide into {as_dim(part)}")
     return whole[0] // part[0], tuple(names)
+
+
+def number_of(size: Size, given: Mapping[str, int]) -> int | None:
+    """A product with numbers in the place of its names; None where one isn't known, or where a part of one isn't whole."""
+    number = size[0]
+    for name in size[1]:
+        base, slash, divisor = name.rpartition("/")
+        base, over_what = (base, int(divisor)) if slash else (name, 1)
+        if base not in given or given[base] % over_what:
+            return None
+        number *= given[base] // over_what
+    return number
 
 
 def as_dim(size: Size) -> int | str:
