@@ -84,12 +84,27 @@ def arange(
     )
 
 
-@lowers("_linspace")
+@lowers("_linspace", "_npi_linspace")
 def linspace(
-    g: OperatorBuilder, *, start: float, stop: float, step: float = 1.0, repeat: int = 1, infer_range: bool = False, dtype: str = "float32"
+    g: OperatorBuilder,
+    *,
+    start: float,
+    stop: float | None = None,
+    num: int = 1,
+    endpoint: bool = True,
+    step: float = 1.0,
+    repeat: int = 1,
+    infer_range: bool = False,
+    dtype: str = "float32",
 ) -> ir.Value:
-    """Evenly spaced numbers; the count is in `step`, as numpy's num. Source: mxnet src/operator/tensor/init_op.h."""
-    raise g.error("linspace isn't known at inference; write the numbers as a parameter")
+    """Evenly spaced numbers from start to stop, which is the last one or, without endpoint, the first behind them.
+
+    Source: mxnet src/operator/tensor/init_op.h.
+    """
+    if stop is None or num < 1:
+        raise g.error(f"stop {stop} and num {num} make no numbers")
+    g.check_table(num)
+    return g.identity(g.const(np.linspace(start, stop, num, endpoint=endpoint).astype(read_type(g, dtype)), role="numbers"))
 
 
 @lowers("_contrib_arange_like", "_npx_arange_like")

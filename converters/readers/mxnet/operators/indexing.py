@@ -13,6 +13,7 @@ from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import read_type, truth
 from converters.readers.mxnet.parameter import Index, Parameter
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.sizes import number_of
 
 
 def indices_within(g: OperatorBuilder, indices: ir.Value, size: ir.Value | int, mode: str) -> ir.Value:
@@ -114,7 +115,10 @@ def gather_nd(g: OperatorBuilder, data: ir.Value, indices: Index) -> ir.Value:
 
     Source: mxnet src/operator/tensor/indexing_op.h.
     """
-    return g.emit("GatherND", data, last_axis_first(g, indices))
+    count = number_of(g.size(indices, 0), g.given)  # the length of a tuple, which is the same whatever axis of an input it is
+    if count is None or count > g.rank(data):
+        raise g.error(f"index tuples of shape {g.shape(indices)} don't fit data of shape {g.shape(data)}")
+    return g.emit("GatherND", data, last_axis_first(g, indices), shape=[*g.shape(indices)[1:], *g.shape(data)[count:]])
 
 
 @lowers("scatter_nd")

@@ -152,21 +152,22 @@ def pooling_v1(
     full = pooling_convention == "full"
     if pool_type != "max":
         return _pool(g, data, "average" if pool_type == "avg" else "sum", kernel, strides, pads, out, "kernel", full)
-    if not any(pads):
-        return _pool(g, data, "max", kernel, strides, pads, out, "kernel", full)
-    result = pool(g, g.pin(data), "max", kernel=kernel, strides=strides, pads=pads, out=out)
-    return g.emit("Max", result, g.const(_touching(sizes, kernel, strides, pads, out).astype(g.dtype(data)), role="pads"))
+    pads_seen, nothing = _touching(sizes, kernel, strides, pads, out)
+    result = _pool(g, g.pin(data) if any(pads) else data, "max", kernel, strides, pads, out, "kernel", full)
+    if any(pads):
+        result = g.emit("Max", result, g.const(pads_seen.astype(g.dtype(data)), role="pads"))
+    return g.emit("Where", g.const(nothing), np.full((), -np.inf, g.dtype(data)), result) if nothing.any() else result
 
 
-def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], out: list[int]) -> np.ndarray:
-    """0 for the windows that hold some of the pads, the lowest number for the others."""
+def _touching(sizes: Ints, kernel: Ints, strides: list[int], pads: list[int], out: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """0 for the windows that hold some of the pads, the lowest number for the others; and which windows hold nothing at all."""
     touches, empty = np.zeros(out, np.bool_), np.zeros(out, np.bool_)
     for axis, (size, k, s, p, o) in enumerate(zip(sizes, kernel, strides, pads, out, strict=True)):
         start = np.arange(o) * s - p
         shape = [-1 if i == axis else 1 for i in range(len(out))]
         touches |= ((start < 0) | (np.minimum(start + k, size + p) > size)).reshape(shape)
         empty |= (start >= size + p).reshape(shape)
-    return np.where(touches & ~empty, 0.0, float(np.finfo(np.float32).min))
+    return np.where(touches & ~empty, 0.0, float(np.finfo(np.float32).min)), empty
 
 
 @lowers("_contrib_AdaptiveAvgPooling2D")
