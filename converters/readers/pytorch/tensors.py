@@ -300,6 +300,15 @@ def _layout(machine: Machine, args: tuple[Any, ...]) -> Any:
 _LAYOUTS = tuple(f"torch.{name}" for name in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"))
 
 
+def _graph_module(machine: Machine, args: tuple[Any, ...]) -> Any:
+    """deserialize_graphmodule(body), reduce_graph_module(body, imports): torch.fx's module, whose `__dict__` is the body."""
+    made = Stub(Global("torch.fx.graph_module", "GraphModule"), args[1:])
+    if not args or not isinstance(args[0], dict):
+        raise FormatError("a torch.fx module without its dictionary")
+    made.attributes = args[0]
+    return made
+
+
 def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Machine, Any], Any]) -> Rules:
     """What a torch pickle may build. persistent: storages by identity. nested: a storage inside bytes (torch.storage._load_from_bytes)."""
 
@@ -326,6 +335,8 @@ def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Mach
         Global("torch", "Size"): _size_call,
         Global("torch", "device"): _named("torch", "device"),
         DTYPE: new_dtype,
+        Global("torch.fx.graph_module", "deserialize_graphmodule"): _graph_module,
+        Global("torch.fx.graph_module", "reduce_graph_module"): _graph_module,
     }
     for module in ("torch._tensor", "torch.tensor"):
         call[Global(module, "_rebuild_from_type")] = call[Global(module, "_rebuild_from_type_v2")] = _rebuild_from_type

@@ -60,6 +60,7 @@ def zipped(
     method: int = zipfile.ZIP_STORED,
     order: str | None = "little",
     more: Mapping[str, bytes] | None = None,
+    folder: str = "data",
 ) -> Path:
     """A zip checkpoint."""
     with zipfile.ZipFile(path, "w", method) as archive:
@@ -67,7 +68,7 @@ def zipped(
         if order:
             archive.writestr(root + "byteorder", order)
         for key, content in data.items():
-            archive.writestr(f"{root}data/{key}", content)
+            archive.writestr(f"{root}{folder}/{key}", content)
         archive.writestr(root + "version", "3\n")
         for name, content in (more or {}).items():
             archive.writestr(root + name, content)

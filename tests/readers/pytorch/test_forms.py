@@ -442,3 +442,22 @@ def test_loading_from_memory_is_the_same_as_the_buffer(tmp_path: Path) -> None:
     torch.save(WANT, buffer)
     (tmp_path / "m.pth").write_bytes(buffer.getvalue())
     compare(strip(tmp_path / "m.pth"), WANT)
+
+
+def test_the_zip_of_torch_1_4(tmp_path: Path) -> None:
+    """`_use_new_zipfile_serialization=True` of 1.4 kept the storages under tensors/; TorchScript's identities had a sixth field."""
+    whole = tensor("0", 6, (6,), (1,))
+    for sixth in (b"", b"N"):
+        value = whole.replace(storage("0", 6), storage("0", 6, more=sixth))
+        path = zipped(tmp_path / "m.pth", dictionary({"a": value}), {"0": DATA["0"]}, folder="tensors")
+        assert strip(path)["a"].tolist() == np.frombuffer(DATA["0"], "<f4").tolist()
+    window = dictionary({"a": whole.replace(storage("0", 6), storage("0", 6, more=number(1)))})
+    with pytest.raises(FormatError, match="five fields"):
+        read_weights(zipped(tmp_path / "n.pth", window, {"0": DATA["0"]}))
+
+
+def test_modules_of_torch_fx(tmp_path: Path) -> None:
+    traced = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.BatchNorm1d(3)))
+    compare(strip(save(traced, tmp_path / "m.pth")), traced.state_dict(), metadata=False)
+    inside = nn.Sequential(nn.Linear(2, 2), traced)
+    compare(strip(save({"net": inside, "epoch": 1}, tmp_path / "n.pth")), inside.state_dict(), metadata=False)

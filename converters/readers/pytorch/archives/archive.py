@@ -137,7 +137,8 @@ def _read_zip(view: memoryview, budget: Budget, name: str, depth: int) -> Checkp
     checked = archive.checked(root + "data.pkl")
     if not checked:
         warn(f"{printable(name)}: carries no valid checksums, so that damage can't be told")
-    storages = _zip_storages(archive, root, lambda key: f"{root}data/{key}", checked=checked)
+    folder = "tensors" if any(entry.startswith(f"{root}tensors/") for entry in archive.entries) else "data"  # torch 1.4 alone has the first
+    storages = _zip_storages(archive, root, lambda key: f"{root}{folder}/{key}", checked=checked)
     checkpoint = Checkpoint("zip", _load_index(archive, budget, root + "data.pkl", storages))
     if root + "constants.pkl" in archive.entries:
         checkpoint.form = "TorchScript"
@@ -158,9 +159,9 @@ def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *
     big = order == b"big"
 
     def persistent(identity: Any) -> TypedStorage:
-        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage":
+        if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage" or identity[5:] not in ((), (None,)):
             raise FormatError("an outside object isn't a storage of five fields, the only kind a zip checkpoint has")
-        _, cls, key, _location, numel = identity
+        _, cls, key, _location, numel = identity[:5]  # 1.3 and 1.4 write a sixth for TorchScript: no view, None
         if isinstance(key, int):
             key = str(count(key, "a storage's key"))
         if not isinstance(key, str):
