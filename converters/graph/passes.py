@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError
 from converters.graph.inference import drop_defaults
+from converters.graph.names import Names
 from converters.graph.windows import divisors
 
 
@@ -73,6 +74,7 @@ def explicit_pooling(model: ir.Model) -> None:
     divisor: a Pad node before the pool would do in theory, but onnxruntime 1.20 fuses the two and counts the overhang again.
     """
     graph = model.graph
+    names = _names(graph)
     for node in list(graph):
         if node.domain or node.op_type not in ("MaxPool", "AveragePool") or not node.attributes.get_int("ceil_mode"):
             continue
@@ -108,12 +110,12 @@ def explicit_pooling(model: ir.Model) -> None:
             window = (sizes, kernel, strides, pads[:rank], counts)
             factors = divisors(*window, real=True) / divisors(*window, real=False, pads_behind=pads[rank:])
             del node.attributes["count_include_pad"]
-            _multiply_after(graph, node, factors)
+            _multiply_after(graph, node, factors, names)
         elif node.op_type == "MaxPool" and any(p >= k for p, k in zip(pads_now, kernel * 2, strict=True)):
             if len(node.outputs) > 1:
                 continue  # the indices would count in the padded plane
             # not the lowest number: onnxruntime would fuse that Pad into the pool, and then refuse the pads
-            _pad_before(graph, node, x, pads_now, -math.inf)
+            _pad_before(graph, node, x, pads_now, -math.inf, names)
             pads_now = [0] * 2 * rank
         if not any(pads) and "count_include_pad" in node.attributes:
             del node.attributes["count_include_pad"]  # there was no padding to count, and the overhang never counts
@@ -183,6 +185,7 @@ def separate_pads(model: ir.Model) -> None:
     have no such input, and get a Max of one tensor in between.
     """
     graph = model.graph
+    names = _names(graph)
     opset = graph.opset_imports.get("", 0)
     for node in list(graph):
         x = node.inputs[0] if node.inputs else None
@@ -195,12 +198,12 @@ def separate_pads(model: ir.Model) -> None:
             continue
         name = str(node.outputs[0].name)
         if opset >= 18:
-            axes_node, axes = _constant(f"{name}_axes", np.arange(len(x.shape), dtype=np.int64))
+            axes_node, axes = _constant(names.free(f"{name}_axes"), np.arange(len(x.shape), dtype=np.int64))
             graph.insert_before(node, [axes_node])
             node.resize_inputs(4)
             node.replace_input_with(3, axes)
             continue
-        _keep_apart(graph, node, pools)
+        _keep_apart(graph, node, pools, names)
 
 
 def separate_products(model: ir.Model) -> None:
@@ -210,6 +213,7 @@ def separate_products(model: ir.Model) -> None:
     than two axes they make a Gemm, which some of them then refuse.
     """
     graph = model.graph
+    names = _names(graph)
     for node in list(graph):
         if node.domain or node.op_type != "BatchNormalization":
             continue
@@ -220,12 +224,17 @@ def separate_products(model: ir.Model) -> None:
             producer = value.producer() if value is not None else None
         flat = value is not None and value.shape is not None and len(value.shape) == 2
         if producer is not None and producer.op_type == "MatMul" and not producer.domain and not (user is node and flat):
-            _keep_apart(graph, producer, [user])
+            _keep_apart(graph, producer, [user], names)
 
 
-def _keep_apart(graph: ir.Graph, node: ir.Node, users: list[ir.Node]) -> None:
+def _names(graph: ir.Graph) -> Names:
+    values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
+    return Names([*graph.initializers, *(str(value.name) for value in values)])
+
+
+def _keep_apart(graph: ir.Graph, node: ir.Node, users: list[ir.Node], names: Names) -> None:
     """Puts a Max of one tensor, which no version takes away, between a node and those that read its output first."""
-    name = f"{node.outputs[0].name}_kept"
+    name = names.free(f"{node.outputs[0].name}_kept")
     kept = ir.Value(name=name, shape=node.outputs[0].shape, type=node.outputs[0].type)
     graph.insert_after(node, ir.Node("", "Max", [node.outputs[0]], outputs=[kept], name=name, metadata_props=dict(node.metadata_props)))
     for user in users:
@@ -244,13 +253,13 @@ def _dtype(value: ir.Value) -> np.dtype[Any]:
     return value.dtype.numpy()
 
 
-def _pad_before(graph: ir.Graph, node: ir.Node, x: ir.Value, pads: list[int], fill: float) -> None:
+def _pad_before(graph: ir.Graph, node: ir.Node, x: ir.Value, pads: list[int], fill: float, names: Names) -> None:
     """Puts a Pad node of the spatial axes between `node` and its input `x`."""
     rank = len(pads) // 2
     amounts = [0, 0, *pads[:rank], 0, 0, *pads[rank:]]
-    name = f"{node.outputs[0].name}_padded"
-    amounts_node, amounts_value = _constant(f"{name}_amounts", np.array(amounts, np.int64))
-    fill_node, fill_value = _constant(f"{name}_fill", np.array(fill, _dtype(x)))
+    name = names.free(f"{node.outputs[0].name}_padded")
+    amounts_node, amounts_value = _constant(names.free(f"{name}_amounts"), np.array(amounts, np.int64))
+    fill_node, fill_value = _constant(names.free(f"{name}_fill"), np.array(fill, _dtype(x)))
     dims = [d + amounts[i] + amounts[i + rank + 2] if isinstance(d, int) else d for i, d in enumerate(x.shape or [])]
     padded = ir.Value(name=name, shape=ir.Shape(dims), type=x.type)
     pad = ir.Node("", "Pad", [x, amounts_value, fill_value], outputs=[padded], name=name, metadata_props=dict(node.metadata_props))
@@ -258,14 +267,16 @@ def _pad_before(graph: ir.Graph, node: ir.Node, x: ir.Value, pads: list[int], fi
     node.replace_input_with(0, padded)
 
 
-def _multiply_after(graph: ir.Graph, node: ir.Node, factors: NDArray[np.float64]) -> None:
+def _multiply_after(graph: ir.Graph, node: ir.Node, factors: NDArray[np.float64], names: Names) -> None:
     """Multiplies the node's output, which keeps its name."""
     old = node.outputs[0]
     name = str(old.name)
-    constant, value = _constant(f"{name}_factors", factors.astype(_dtype(old)))
+    constant, value = _constant(names.free(f"{name}_factors"), factors.astype(_dtype(old)))
     product = ir.Value(name=name, shape=old.shape, type=old.type)
-    multiply = ir.Node("", "Mul", [old, value], outputs=[product], name=f"{name}_divisor", metadata_props=dict(node.metadata_props))
+    multiply = ir.Node(
+        "", "Mul", [old, value], outputs=[product], name=names.free(f"{name}_divisor"), metadata_props=dict(node.metadata_props)
+    )
     old.replace_all_uses_with(product, replace_graph_outputs=True)
     multiply.replace_input_with(0, old)
-    old.name = f"{name}_average"
+    old.name = names.free(f"{name}_average")
     graph.insert_after(node, [constant, multiply])

@@ -139,3 +139,17 @@ def test_batch_norms_behind_products_keep_their_channels(tmp_path, shapes):
     scale, bias, mean, variance = (v.reshape(-1, *[1] * (plain.ndim - 2)) for v in statistics.values())
     expected = (plain - mean) / np.sqrt(variance + 1e-5) * scale + bias
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_names_that_passes_add_are_free(tmp_path):
+    """Blobs may be called what the writer's own values would be."""
+    image = np.random.default_rng(0).standard_normal((1, 1, 5, 6)).astype(np.float32)
+    g = GraphBuilder("names")
+    taken = g.emit("Relu", g.input("x", image.shape), name="p_kept")
+    padded = g.emit("Pad", g.emit("Neg", taken, name="p_axes"), [0, 0, 1, 1, 0, 0, 1, 1], 0.0, name="p")
+    g.output(g.emit("MaxPool", padded, kernel_shape=[2, 2]), "y")
+    for opset in (17, 19):
+        write_onnx(g.finish(), tmp_path / "m.onnx", opset=opset, force=True)
+        whole = np.pad(-np.maximum(image, 0), [(0, 0), (0, 0), (1, 1), (1, 1)])
+        windows = np.lib.stride_tricks.sliding_window_view(whole, (2, 2), axis=(2, 3))
+        np.testing.assert_array_equal(run(tmp_path / "m.onnx", image), windows.max((4, 5)))
