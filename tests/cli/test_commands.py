@@ -37,6 +37,13 @@ def test_a_conversion_says_what_it_wrote(convert, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.pth", "net.py"]
 
 
+def test_source_that_python_could_not_import_gets_another_name(convert, tmp_path):
+    status, out, err = convert("caffe2torch", *CAFFE, tmp_path / "le-net.v2.pth")
+    assert status == 0 and "le_net_v2.py" in out
+    assert err.strip() == "note: the source is le_net_v2.py: Python can't import le-net.v2.py, or would find it instead of another"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["le-net.v2.pth", "le_net_v2.py"]
+
+
 def test_json(convert, tmp_path):
     status, out, _ = convert("caffe2onnx", *CAFFE, tmp_path / "net.onnx", "--json", "--verify")
     facts = json.loads(out)
