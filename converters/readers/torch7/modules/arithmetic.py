@@ -95,6 +95,31 @@ def cadd(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.emit("Add", x, _broadcast(g, module, x, "bias"))
 
 
+@lowers("inn.ConstAffine", "nn.SpatialConstDiagonal", in_place=True)
+def constant_affine(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x a + b for each channel. x: (N, C), (N, C, H, W) or (C, H, W). Source: inn/ConstAffine.lua."""
+    rank = g.rank(x)
+    axis = 1 if rank in (2, 4) else 0
+    a = module.tensor("a", None)
+    b = module.tensor("b", len(a))
+    if g.fixed(x, axis, axis + 1) != a.shape:
+        raise module.error(f"it has {len(a)} channels, but its input has shape {g.shape(x)}")
+    spread = (-1, *[1] * (rank - axis - 1))
+    scaled = g.emit("Mul", x, module.param("a", a.reshape(spread), buffer=True))
+    return g.emit("Add", scaled, module.param("b", b.reshape(spread), buffer=True))
+
+
+@lowers("inn.MeanSubtraction")
+def mean_subtraction(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x minus a mean image (C, H, W), which files may hold expanded to their last batch. Source: inn/MeanSubtraction.lua."""
+    mean = module.tensor("mean")
+    if mean.ndim == 4 and (mean.strides[0] == 0 or len(mean) == 1):
+        mean = mean[0]
+    if mean.ndim != 3 or g.rank(x) not in (3, 4) or g.fixed(x, g.rank(x) - 3) != mean.shape:
+        raise module.error(f"its mean has shape {mean.shape}, but its input {g.shape(x)}")
+    return g.emit("Sub", x, module.param("mean", mean, buffer=True))
+
+
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 

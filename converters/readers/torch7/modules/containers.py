@@ -163,7 +163,7 @@ def _only(module: Module) -> t7.TorchObject:
 
 
 @lowers("nn.Decorator", "nn.DontCast", "nn.DataParallelTable", on_tensors=True, enters=True)
-@lowers("nn.NaN", "nn.GPU", "nn.Serial", "nn.FireModule", "nn.DataParallel", on_tensors=True)
+@lowers("nn.NoBackprop", "nn.NaN", "nn.GPU", "nn.Serial", "nn.FireModule", "nn.DataParallel", on_tensors=True)
 def decorator(net: Net, module: Module, x: Tensors) -> Steps:
     """The first of its modules. Source: nn/Decorator.lua, nn/GPU.lua, cunn/DataParallelTable.lua."""
     return (yield net.call(module, _only(module), x, 0))

@@ -169,6 +169,16 @@ def spatial_depth_wise_convolution(g: GraphBuilder, module: Module, x: ir.Value)
     return unbatched(g, out, single)
 
 
+@lowers("nn.SpatialBinaryConvolution")
+def spatial_binary_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Convolution with the weight's signs times its mean |weight| per output. Source: dpnn/SpatialBinaryConvolution.lua."""
+    strides, kernel = strides_and_kernel(module, "HW")
+    weight = _weight(module, 1, kernel).astype(np.float64)
+    scale = abs(weight).mean((1, 2, 3), keepdims=True)
+    signs = (np.where(weight >= 0, 1.0, -1.0) * scale).astype(module.dtype)
+    return convolve(g, module, x, signs, strides=strides, pads=pads_of(module, "HW"))
+
+
 def _dense(module: Module) -> Array:
     """The kernels of a connection table of rows {in, out}, from 1, as a weight (out, in, kH, kW)."""
     kernels = module.tensor("weight", None, None, None)

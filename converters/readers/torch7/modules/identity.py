@@ -73,3 +73,18 @@ def _refuse_random(module: Module) -> None:
 def identity_loss(net: Net, module: Module, x: Tensors) -> Tensors:
     """Its input: a loss that only adds to the gradient. Source: fast-neural-style/TotalVariation.lua, neural-style/neural_style.lua."""
     return x
+
+
+@lowers("nn.SpatialRegionDropout", "nn.SimpleColorTransform", "nn.PCAColorTransform", on_tensors=True, keeps_channels=True)
+@lowers("nn.CopyGrad", "nn.NormStabilizer", "nn.CategoricalEntropy", on_tensors=True, keeps_channels=True)
+def training_aid(net: Net, module: Module, x: Tensors) -> Tensors:
+    """Its input: what it does, it does in training. Source: dpnn/SpatialRegionDropout.lua, dpnn/CategoricalEntropy.lua."""
+    return x
+
+
+@lowers("nn.ReinforceNormal", "nn.ReinforceBernoulli", "nn.ReinforceCategorical", on_tensors=True)
+def reinforce(net: Net, module: Module, x: Tensors) -> Tensors:
+    """The mean or the probabilities that it is given, of which training draws. Source: dpnn/ReinforceNormal.lua, dpnn/Reinforce.lua."""
+    if module.flag("stochastic"):
+        raise module.error("stochastic makes its output random; set it to false to convert the module")
+    return x if isinstance(x, Reference) else module.table(x)[0]

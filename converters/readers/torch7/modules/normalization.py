@@ -11,7 +11,7 @@ from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Array, Call, Module, Net, Steps, lowers
 from converters.readers.torch7.modules.arithmetic import shaped_like
-from converters.readers.torch7.references import Reference, Tensors
+from converters.readers.torch7.references import Reference, Tensors, Values
 
 
 def _statistics(module: Module, count: int) -> tuple[Array, Array, float]:
@@ -100,6 +100,25 @@ def instance_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.V
         g.const(zero, role="zeros") if bias is None else module.param("bias", bias.reshape(-1)),
         epsilon=module.number("eps", 1e-5),
     )
+
+
+@lowers("nn.AdaptiveInstanceNormalization", tables=True)
+def adaptive_instance_normalization(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
+    """{content, style}: the content's channels with the style's means and deviations; one without a batch gets one.
+    Source: AdaIN-style/lib/AdaptiveInstanceNormalization.lua.
+    """
+    content, style = module.tensors(x, 2)
+    if module.flag("disabled"):
+        return content
+    if g.rank(content) not in (3, 4) or g.rank(style) not in (3, 4):
+        raise module.error(f"its inputs must be (N, C, H, W) or (C, H, W), but have shapes {g.shape(content)} and {g.shape(style)}")
+    content, style = (v if g.rank(v) == 4 else g.emit("Unsqueeze", v, [0]) for v in (content, style))
+    means = [g.emit("ReduceMean", v, [2, 3], keepdims=1) for v in (content, style)]
+    centered = [g.emit("Sub", v, mean) for v, mean in zip((content, style), means, strict=True)]
+    variances = [g.emit("ReduceMean", g.emit("Mul", v, v), [2, 3], keepdims=1) for v in centered]
+    deviation = g.emit("Sqrt", g.emit("Add", variances[0], module.number("eps", 1e-5)))
+    scaled = g.emit("Mul", g.emit("Div", centered[0], deviation), g.emit("Sqrt", variances[1]))
+    return g.emit("Add", scaled, means[1])
 
 
 @lowers("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")

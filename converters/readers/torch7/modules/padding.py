@@ -100,3 +100,34 @@ def shave_image(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     if min(g.fixed(x, 2)) <= 2 * size:
         raise module.error(f"{size} pixels at each edge leave nothing of {g.shape(x)}")
     return g.emit("Slice", x, [size, size], [-size, -size], [2, 3]) if size else x
+
+
+@lowers("nn.SpatialSymmetricPadding", keeps_channels=True)
+def spatial_symmetric_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """The image mirrored at its edges, which repeat (cba|abcd); negative pads crop first. Source: deepmask/SpatialSymmetricPadding.lua."""
+    rank = g.rank(x)
+    if rank not in (3, 4):
+        raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")
+    for axis, fields in ((rank - 2, ("pad_t", "pad_b")), (rank - 1, ("pad_l", "pad_r"))):
+        before, behind = (module.integer(field, 0) for field in fields)
+        if min(before, behind) < 0:
+            x = g.emit("Slice", x, [max(0, -before)], [behind if behind < 0 else _END], [axis])
+        (size,) = g.fixed(x, axis, axis + 1)
+        if max(before, behind) > size:
+            raise module.error(f"pads {before} and {behind} are too large to mirror {size} pixels")
+        parts = [g.emit("Slice", x, [before - 1], [-_END], [axis], [-1])] if before > 0 else []
+        parts.append(x)
+        parts += [g.emit("Slice", x, [-1], [-behind - 1], [axis], [-1])] if behind > 0 else []
+        x = g.emit("Concat", *parts, axis=axis) if len(parts) > 1 else x
+    return x
+
+
+@lowers("nn.SpatialUniformCrop")
+def spatial_uniform_crop(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """oheight by owidth pixels from pixel ceil((size - crop) / 2), counted from 1, on. Source: dpnn/SpatialUniformCrop.lua."""
+    rank = g.rank(x)
+    crop = [module.integer("oheight", least=1), module.integer("owidth", least=1)]
+    starts = [-(-(size - n) // 2) - 1 for size, n in zip(g.fixed(x, rank - 2), crop, strict=True)]
+    if rank not in (3, 4) or min(starts) < 0:
+        raise module.error(f"a crop to {tuple(crop)} doesn't fit its input of shape {g.shape(x)}, which must be larger")
+    return g.emit("Slice", g.pin(x, rank - 2), starts, [s + n for s, n in zip(starts, crop, strict=True)], [rank - 2, rank - 1])

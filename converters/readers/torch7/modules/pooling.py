@@ -47,7 +47,7 @@ def _max_geometry(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> _G
     kernel, strides, pads = _fields(module, axes)
     cudnn = module.type.startswith("cudnn.")
     dilations = [1 if cudnn else module.integer(f"dilation{axis}", 1, least=1) for axis in axes]
-    ceil = module.flag("ceil_mode")
+    ceil = module.flag("ceil_mode") or module.type.startswith("inn.")  # which always ceils
     if module.type.startswith("nn.Volumetric") and module.version < 2:
         ceil = False
     if not cudnn and any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
@@ -79,7 +79,7 @@ def _max_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir.Val
 
 
 @lowers("nn.SpatialMaxPooling", "cudnn.SpatialMaxPooling", remembered=True, keeps_channels=True)
-@lowers("nn.SpatialDilatedMaxPooling", remembered=True)
+@lowers("nn.SpatialDilatedMaxPooling", "inn.SpatialMaxPooling", remembered=True)
 def spatial_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maximum of each window of (N, C, H, W). Source: THNN/generic/SpatialDilatedMaxPooling.c, cudnn.torch/Pooling.lua."""
     return _max_pool(g, module, x, "HW")
@@ -112,7 +112,7 @@ def _average_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir
     if module.get("ceil_mode") is None:  # a file of before padding: nn/SpatialAveragePooling.lua, backward compatibility
         ceil, include, pads = False, True, [0] * len(axes)
     else:
-        ceil, include = module.flag("ceil_mode"), module.flag("count_include_pad")
+        ceil, include = module.flag("ceil_mode") or module.type.startswith("inn."), module.flag("count_include_pad")
     if any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
     out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
@@ -128,7 +128,7 @@ def _average_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir
     return _unbatch(g, result, single)
 
 
-@lowers("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling", keeps_channels=True)
+@lowers("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling", "inn.SpatialAveragePooling", keeps_channels=True)
 def spatial_average_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Average of each window, over its part of the padded image or of the image alone; without `divide` times kW * kH.
     Source: THNN/generic/SpatialAveragePooling.c, nn/SpatialAveragePooling.lua.

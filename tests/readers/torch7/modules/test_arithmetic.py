@@ -70,6 +70,15 @@ CASES = [
     ModuleCase("CMinTable", module("nn.CMinTable"), [(3, 4), -A34, A34 * 0 - 0.1], lambda x: np.minimum(np.minimum(x[0], x[1]), x[2])),
     ModuleCase("CAddTensorTable", module("nn.CAddTensorTable"), [(3, 4), [(3, 4), -A34]], lambda x: [x[0] + x[1][0], x[0] + x[1][1]]),
     ModuleCase("w2nn.ScaleTable", module("w2nn.ScaleTable"), [(2, 3, 5, 6), (2, 3, 1, 1)], lambda x: x[0] * x[1], grows=True),
+    ModuleCase("inn.ConstAffine", module("inn.ConstAffine", a=rand(3), b=rand(3, seed=1)), (2, 3), lambda x: x * rand(3) + rand(3, seed=1)),
+    ModuleCase(
+        "SpatialConstDiagonal",
+        module("nn.SpatialConstDiagonal", a=rand(3), b=rand(3, seed=1), inplace=True),
+        (2, 3, 5, 6),
+        lambda x: x * rand(3).reshape(3, 1, 1) + rand(3, seed=1).reshape(3, 1, 1),
+        grows=True,
+    ),
+    ModuleCase("inn.MeanSubtraction", module("inn.MeanSubtraction", mean=rand(3, 5, 6)), (2, 3, 5, 6), lambda x: x - rand(3, 5, 6)),
 ]
 
 

@@ -127,7 +127,7 @@ CASES = [
     ),
     *[
         ModuleCase(name, module(f"nn.{name}", module("nn.Square")), (3, 7), np.square)
-        for name in ("NaN", "Serial", "FireModule", "DataParallel", "Decorator", "DontCast", "DataParallelTable", "Profile")
+        for name in ("NoBackprop", "NaN", "Serial", "FireModule", "DataParallel", "Decorator", "DontCast", "DataParallelTable", "Profile")
     ],
     ModuleCase("GPU", module("nn.GPU", module("nn.Square")), (3, 7), np.square),
     ModuleCase("Profile_module", module("nn.Profile", module=module("nn.Square")), (3, 7), np.square),

@@ -249,6 +249,14 @@ CASES = [
         tolerance=5e-5,
         grows=True,
     ),
+    ModuleCase(
+        "SpatialBinaryConvolution",
+        module("nn.SpatialBinaryConvolution", weight=W, dW=2, dH=1, padW=1, padH=0, **CONV),
+        (2, 3, 7, 8),
+        lambda x: conv(x, np.sign(W), d=(1, 2), p=(0, 1)) * abs(W).mean((1, 2, 3)).reshape(4, 1, 1),
+        tolerance=5e-5,
+        grows=True,
+    ),
 ]
 
 

@@ -24,6 +24,19 @@ CASES = [
         for name in ("TVLoss", "ContentLoss", "StyleLoss", "DeepDreamLoss", "TotalDropout", "TotalVariation")
     ],
     ModuleCase("SpatialDropout", module("nn.SpatialDropout", p=0.4), (2, 3, 5, 6), lambda x: x * 0.6, grows=True),
+    *[
+        ModuleCase(name, module(f"nn.{name}", p=0.3), (2, 3, 5, 6), lambda x: x, grows=True)
+        for name in (
+            "SpatialRegionDropout",
+            "SimpleColorTransform",
+            "PCAColorTransform",
+            "CopyGrad",
+            "NormStabilizer",
+            "CategoricalEntropy",
+        )
+    ],
+    *[ModuleCase(name, module(f"nn.{name}"), (3, 7), lambda x: x) for name in ("ReinforceBernoulli", "ReinforceCategorical")],
+    ModuleCase("ReinforceNormal", module("nn.ReinforceNormal"), [(3, 7), (3, 7)], lambda x: x[0]),
 ]
 
 

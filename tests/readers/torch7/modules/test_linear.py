@@ -117,6 +117,7 @@ CASES = [
     ModuleCase(
         "GramMatrix", module("nn.GramMatrix", normalize=True), (2, 3, 5, 6), lambda x: np.einsum("nchw,ndhw->ncd", x, x) / 90, grows=True
     ),
+    *[ModuleCase(name, module(name, weight=W75), (3, 7), lambda x: x @ W75.T) for name in ("nn.LinearNoBias", "fbnn.LinearNB")],
 ]
 
 

@@ -240,6 +240,16 @@ CASES = [
         lambda x: normed(x.reshape(*x.shape[:3], -1)).reshape(x.shape),
         grows=True,
     ),
+    ModuleCase(
+        "AdaptiveInstanceNormalization",
+        module("nn.AdaptiveInstanceNormalization", eps=0.1, nOutput=3),
+        [(2, 3, 5, 6), (2, 3, 4, 3)],
+        lambda x: (
+            (x[0] - x[0].mean((2, 3), keepdims=True)) / np.sqrt(x[0].var((2, 3), keepdims=True) + 0.1) * x[1].std((2, 3), keepdims=True)
+            + x[1].mean((2, 3), keepdims=True)
+        ),
+        grows=True,
+    ),
 ]
 
 

@@ -62,6 +62,14 @@ CASES = [
         grows=True,
     ),
     ModuleCase("ShaveImage", module("nn.ShaveImage", size=1), (2, 3, 5, 6), lambda x: x[:, :, 1:-1, 1:-1], grows=True),
+    ModuleCase(
+        "SpatialSymmetricPadding",
+        module("nn.SpatialSymmetricPadding", pad_l=1, pad_r=2, pad_t=3, pad_b=-1),
+        (2, 3, 5, 6),
+        lambda x: np.pad(x[:, :, :-1], [(0, 0), (0, 0), (3, 0), (1, 2)], "symmetric"),
+        grows=True,
+    ),
+    ModuleCase("SpatialUniformCrop", module("nn.SpatialUniformCrop", oheight=4, owidth=3), (2, 2, 8, 8), lambda x: x[:, :, 1:5, 2:5]),
 ]
 
 

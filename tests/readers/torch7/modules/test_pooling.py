@@ -241,6 +241,21 @@ CASES = [
         lambda x: pooled(x, (2, 3, 2), (1, 2, 2), (0, 0, 0), kind="include"),
         grows=True,
     ),
+    ModuleCase(
+        "inn.SpatialMaxPooling",
+        pooling("inn.SpatialMaxPooling", (3, 2), (2, 2), ceil_mode=False),
+        (2, 3, 6, 7),
+        lambda x: pooled(x, (3, 2), (2, 2), (0, 0), True),
+        grows=True,
+    ),
+    ModuleCase(
+        "inn.SpatialAveragePooling",
+        pooling("inn.SpatialAveragePooling", (3, 2), (2, 2), **{**AVERAGE, "ceil_mode": False}),
+        (2, 3, 6, 7),
+        lambda x: pooled(x, (3, 2), (2, 2), (0, 0), True, kind="include"),
+        tolerance=5e-5,
+        grows=True,
+    ),
 ]
 
 
