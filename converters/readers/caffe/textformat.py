@@ -98,86 +98,89 @@ def _tokens(document: Document) -> Iterator[tuple[str, str, int]]:
 
 def parse(document: Document) -> list[Field]:
     """The fields of a text-format message. Raises FormatError with line and column."""
-    tokens = _tokens(document)
-    advance = tokens.__next__
-    top: list[Field] = []
-    stack: list[tuple[list[Field], str, int, bool]] = []  # enclosing fields, the mark that closes, where it opened, within [ ]
-    fields, closing, opened = top, "", 0
-    kind, text, offset = advance()
-    while True:
-        if kind == "name":
-            name, start = text, offset
-            kind, text, offset = advance()
-            colon = text == ":" and kind == "mark"
-            if colon:
-                kind, text, offset = advance()
-            in_list = False
-            if kind == "mark" and text == "[":
-                in_list = True
-                kind, text, offset = advance()
-                if kind == "mark" and text == "]":
-                    kind, text, offset = advance()
-                    if kind == "mark" and text in ",;":
-                        kind, text, offset = advance()
-                    continue
-        elif kind == "mark" and stack and text == closing:
-            fields, closing, opened, in_list = stack.pop()
-            kind, text, offset = advance()
-            if in_list:
-                name, start, colon = fields[-1].name, fields[-1].offset, True
-                if kind == "mark" and text == ",":
-                    kind, text, offset = advance()
-                elif kind == "mark" and text == "]":
-                    kind, text, offset = advance()
-                    in_list = False
-                else:
-                    raise document.error(offset, f"expected ',' or ']' in the list of {printable(name)}, found {_shown(kind, text)}")
-            if not in_list:
-                if kind == "mark" and text in ",;":
-                    kind, text, offset = advance()
-                continue
-        elif kind == "end":
-            if stack:
-                raise document.error(offset, f"the file ends inside a message: a '{closing}' is missing for line {document.line(opened)}")
-            return top
-        else:
-            wanted = f"a field name or '{closing}'" if closing else "a field name"
-            raise document.error(offset, f"expected {wanted}, found {_shown(kind, text)}")
+    return _Parser(document).message("", 0, 0)
 
-        while True:  # one value, or those of a list
-            if kind == "mark" and text in "{<":
-                if len(stack) >= DEPTH_LIMIT:
-                    raise document.error(offset, f"messages are nested more than {DEPTH_LIMIT} deep")
-                inner: list[Field] = []
-                fields.append(Field(name, "message", inner, start))
-                stack.append((fields, closing, opened, in_list))
-                fields, closing, opened = inner, _CLOSING[text], offset
-                kind, text, offset = advance()
-                break
-            if kind in ("mark", "end"):
-                raise document.error(offset, f"expected a value for {printable(name)}, found {_shown(kind, text)}")
-            if not colon:
-                raise document.error(offset, f"expected ':' or '{{' after {printable(name)}, found {_shown(kind, text)}")
-            value = text
-            value_kind, value_at = kind, offset
-            kind, text, offset = advance()
-            if value_kind == "string":
-                pieces = [_unquote(document, value, value_at)]
-                while kind == "string":
-                    pieces.append(_unquote(document, text, offset))
-                    kind, text, offset = advance()
-                value = "".join(pieces)
-            fields.append(Field(name, value_kind, value, start))
-            if in_list:
-                if kind == "mark" and text == ",":
-                    kind, text, offset = advance()
-                    continue
-                if not (kind == "mark" and text == "]"):
-                    raise document.error(offset, f"expected ',' or ']' in the list of {printable(name)}, found {_shown(kind, text)}")
-                kind, text, offset = advance()
-            if kind == "mark" and text in ",;":
-                kind, text, offset = advance()
-            break
+
+class _Parser:
+    """Goes through the tokens one by one; `kind`, `text` and `offset` are the one at hand."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._next = _tokens(document).__next__
+        self.step()
+
+    def step(self) -> None:
+        self.kind, self.text, self.offset = self._next()
+
+    def at(self, marks: str) -> bool:
+        """Whether the token at hand is one of these marks."""
+        return self.kind == "mark" and self.text in marks
+
+    def take(self, marks: str) -> bool:
+        """Goes past one of these marks, if one is at hand."""
+        found = self.at(marks)
+        if found:
+            self.step()
+        return found
+
+    def expected(self, what: str) -> FormatError:
+        return self.document.error(self.offset, f"expected {what}, found {_shown(self.kind, self.text)}")
+
+    def message(self, closing: str, opened: int, depth: int) -> list[Field]:
+        """The fields up to the closing mark, or to the end of the file where that is empty; opened: the offset where it began."""
+        fields: list[Field] = []
+        while True:
+            if self.kind == "name":
+                self._field(fields, depth)
+            elif closing and self.at(closing):
+                self.step()
+                return fields
+            elif self.kind == "end":
+                if closing:
+                    line = self.document.line(opened)
+                    raise self.document.error(self.offset, f"the file ends inside a message: a '{closing}' is missing for line {line}")
+                return fields
+            else:
+                raise self.expected(f"a field name or '{closing}'" if closing else "a field name")
+
+    def _field(self, fields: list[Field], depth: int) -> None:
+        """A name with its value, or with a list of values, which are fields of that name."""
+        name, start = self.text, self.offset
+        self.step()
+        colon = self.take(":")
+        if not self.take("["):
+            fields.append(self._value(name, start, colon, depth))
+        elif not self.take("]"):
+            while True:
+                fields.append(self._value(name, start, colon, depth))
+                colon = colon or fields[-1].kind == "message"
+                if self.take("]"):
+                    break
+                if not self.take(","):
+                    raise self.expected(f"',' or ']' in the list of {printable(name)}")
+        self.take(",;")
+
+    def _value(self, name: str, start: int, colon: bool, depth: int) -> Field:
+        """A message, or a scalar, which needs a colon before it."""
+        if self.at("{<"):
+            if depth >= DEPTH_LIMIT:
+                raise self.document.error(self.offset, f"messages are nested more than {DEPTH_LIMIT} deep")
+            closing, opened = _CLOSING[self.text], self.offset
+            self.step()
+            return Field(name, "message", self.message(closing, opened, depth + 1), start)
+        if self.kind in ("mark", "end"):
+            raise self.expected(f"a value for {printable(name)}")
+        if not colon:
+            raise self.expected(f"':' or '{{' after {printable(name)}")
+        kind, value = self.kind, self.text
+        if kind == "string":
+            value = ""
+            while self.kind == "string":
+                value += _unquote(self.document, self.text, self.offset)
+                self.step()
+        else:
+            self.step()
+        return Field(name, kind, value, start)
 
 
 def _shown(kind: str, text: str) -> str:
