@@ -247,6 +247,36 @@ def test_inputs_that_dont_exist(tmp_path):
     refused(tmp_path, dense(), [(3, 0)], DENSE, {"data": (2, 5), "image": (1,)}, "there is no input 'image'; the inputs are data")
 
 
+def test_a_misspelt_input_is_named_beside_the_right_ones(tmp_path):
+    refused(tmp_path, dense(), [(3, 0)], DENSE, {"dta": (2, 5)}, "there is no input 'dta'; the inputs are data")
+
+
+def test_a_shape_for_a_parameter_is_said_to_be_one(tmp_path):
+    refused(tmp_path, dense(), [(3, 0)], DENSE, {"fc_weight": (3, 5)}, "'fc_weight' is a parameter, .*; the inputs are data")
+
+
+def test_a_shape_without_a_name_is_the_only_inputs(tmp_path):
+    assert net(tmp_path, dense(), [(3, 0)], DENSE, {"": (2, 5)}).graph.inputs[0].shape == ir.Shape(["N", 5])
+    nodes = [DATA, node("null", "other"), node("_plus", "sum", [(0, 0), (1, 0)])]
+    refused(tmp_path, nodes, [(2, 0)], {}, {"": (2, 5)}, "a shape without a name .*; say which it is for; the inputs are data, other")
+
+
+def test_running_statistics_are_the_moving_ones(tmp_path):
+    slots = ["gamma", "beta", "moving_mean", "moving_var"]
+    nodes = [DATA, *(node("null", f"bn_{s}") for s in slots), node("BatchNorm", "bn", [(i, 0) for i in range(5)], fix_gamma=False)]
+    arrays = {name: RNG.rand(4).astype("f") + 0.5 for name in ("bn_gamma", "bn_beta", "bn_running_mean", "bn_running_var")}
+    model = net(tmp_path, nodes, [(5, 0)], arrays, {"data": (2, 4, 3, 3)})
+    assert keys(model)["bn.running_var"] == "bn_running_var"
+    x = draw(2, 4, 3, 3)
+    gamma, beta, mean, variance = (a.reshape(4, 1, 1) for a in arrays.values())
+    np.testing.assert_allclose(run(model, x)[0], gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_that_only_their_marks_tell_are_missing_too(tmp_path):
+    nodes = [DATA, node("null", "shift", __shape__="(1, 5)", __lr_mult__="1.0"), node("broadcast_add", "sum", [(0, 0), (1, 0)])]
+    refused(tmp_path, nodes, [(2, 0)], {}, {"data": (2, 5)}, "1 of the net's parameters are missing: 'shift'")
+
+
 def test_shapes_that_are_none(tmp_path):
     refused(tmp_path, dense(), [(3, 0)], DENSE, {"data": (0, 5)}, "isn't a shape")
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import round_half_away
-from converters.readers.mxnet.operators.detection import column, columns
+from converters.readers.mxnet.operators.detection import columns
 from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
 
@@ -18,7 +18,23 @@ def roi_pooling(g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, pooled_si
     """Maxima over the bins of regions (image, x1, y1, x2, y2). Source: mxnet src/operator/roi_pooling.cc."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
-    return g.emit("MaxRoiPool", data, rois, pooled_shape=list(pooled_size), spatial_scale=spatial_scale)
+    image, foreign = _images(g, data, rois)
+    held = g.emit("Concat", image, columns(g, rois, 1, 4), axis=1)
+    return _zeros_for(g, foreign, g.emit("MaxRoiPool", data, held, pooled_shape=list(pooled_size), spatial_scale=spatial_scale))
+
+
+def _images(g: OperatorBuilder, data: ir.Value, rois: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The first column of regions, (R, 1), 0 in the place of images that there aren't, as -1; and where those are."""
+    image = columns(g, rois, 0)
+    zero = np.zeros((), g.dtype(rois))
+    outside = g.emit("GreaterOrEqual", image, g.cast(g.length(data, 0), g.dtype(rois)))
+    foreign = g.emit("Or", g.emit("Less", image, zero), outside)
+    return g.emit("Where", foreign, zero, image), foreign
+
+
+def _zeros_for(g: OperatorBuilder, foreign: ir.Value, pooled: ir.Value) -> ir.Value:
+    """What was pooled (R, C, h, w), zeros for regions of no image."""
+    return g.emit("Where", g.emit("Unsqueeze", foreign, [2, 3]), np.zeros((), g.dtype(pooled)), pooled, shape=g.shape(pooled))
 
 
 @lowers("_contrib_ROIAlign", "_npx_roi_align")
@@ -38,7 +54,8 @@ def roi_align(
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
     wide = g.shape(rois)[1]
     if wide == 5:
-        image, boxes = g.cast(column(g, rois, 0), np.int64), columns(g, rois, 1, 4)
+        wanted, foreign = _images(g, data, rois)
+        image, boxes = g.cast(g.emit("Squeeze", wanted, [1]), np.int64), columns(g, rois, 1, 4)
     else:
         boxes = rois
         image = g.emit("Expand", np.zeros((), np.int64), g.emit("Slice", g.emit("Shape", rois), [0], [1]), shape=[g.shape(rois)[0]])
@@ -54,6 +71,8 @@ def roi_align(
         spatial_scale=spatial_scale,
         coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
     )
+    if wide == 5:
+        pooled = _zeros_for(g, foreign, pooled)
     if not position_sensitive:
         return pooled
     count = g.fixed(data, 1, 2)[0]
