@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from converters import formats, packages
 from converters.errors import ConversionError, UnsupportedError, about
 from converters.files import StrPath
+from converters.graph.names import module_name
 from converters.graph.outputs import cut
 from converters.options import DEFAULTS, LoadOptions
 from converters.trust import Code
@@ -73,7 +74,7 @@ def open_model(
     paths = [source] if isinstance(source, str | os.PathLike) else list(source)
     first = formats.recognise(paths[0])
     row = formats.format_of(first)
-    beside = Path(first.path).with_suffix(".py")
+    beside = Path(first.path).with_name(f"{module_name(Path(first.path).stem)}.py")
     with about(first.path):
         if row is not None and row.name == "pytorch" and options.code is None and beside.is_file():
             return _written_module(Path(first.path), beside, options, layers)
