@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,7 +211,7 @@ class _Builder:
             for name, child in _entries(stub, "_modules").items()
         }
         if is_listed(stub.cls):
-            _modernise(state, stub.cls.name)
+            _modernise(state, stub.cls.name, stub.attributes)
         names = state.get("_flat_weights_names")
         if isinstance(module, torch.nn.RNNBase) and isinstance(names, list):
             state["_flat_weights"] = [state["_parameters"].get(name) for name in names]
@@ -359,10 +359,17 @@ def to_torch(weight: Tensor) -> torch.Tensor:
             return torch.from_numpy(raw.view(f"i{raw.dtype.itemsize}").copy()).view(dtype)
 
 
-def _modernise(state: dict[str, Any], name: str) -> None:
+def _modernise(state: dict[str, Any], name: str, stated: Mapping[str, Any]) -> None:
     """What `__setstate__` of today's torch doesn't mend."""
-    if name.startswith("Conv") and "padding_mode" not in state:
-        state["padding_mode"] = "zeros"
+    if name.startswith("Conv"):
+        # up to 1.4 any word but circular meant zeros; 1.5.0 and later write what they pad with
+        told = stated.keys() & {"_padding_repeated_twice", "_reversed_padding_repeated_twice"}
+        if "padding_mode" not in state or (not told and state["padding_mode"] != "circular"):
+            state["padding_mode"] = "zeros"
+    if name.startswith("Upsampl") and "recompute_scale_factor" not in stated:
+        # up to 1.5 the scale was worked out again from the sizes; 1.6 to 1.10, whose modules list transient buffers, took it as given
+        again = stated.get("size") is None and "_non_persistent_buffers_set" not in stated
+        state["recompute_scale_factor"] = True if again else None
     if name.startswith(("Conv", "MaxPool", "AvgPool")):
         for key in ("kernel_size", "stride", "padding", "dilation", "output_padding"):
             if isinstance(state.get(key), list):
@@ -371,17 +378,32 @@ def _modernise(state: dict[str, Any], name: str) -> None:
         state.setdefault("dim", None)
 
 
-def _complete(module: torch.nn.Module, name: str, stated: Container[str]) -> None:
+def _old_padding(module: torch.nn.Module, stated: Mapping[str, Any]) -> list[int]:
+    """What is padded before a convolution of a mode other than zeros, last axis first, as the file's torch did it.
+
+    1.5.0 gave the paddings in the axes' own order; 1.1 to 1.4 knew circular alone, and split the padding between the two sides.
+    """
+    padding: tuple[int, ...] = module.padding  # type: ignore[assignment]
+    if "_padding_repeated_twice" in stated:
+        return [int(p) for p in stated["_padding_repeated_twice"]]
+    if module.padding_mode == "circular":
+        return [p for extent in reversed(padding) for p in ((extent + 1) // 2, extent // 2)]
+    return [p for p in reversed(padding) for _ in (0, 1)]
+
+
+def _complete(module: torch.nn.Module, name: str, stated: Mapping[str, Any]) -> None:
     """Attributes that the file's torch didn't have yet, from a new instance of the class."""
     import torch
 
     with torch.device("meta"):
         fresh = type(module)(*LAYERS[name])
     for key, value in fresh.__dict__.items():
-        if key not in module.__dict__ and isinstance(value, (*_PLAIN, tuple)):
+        # what the file holds as a parameter (MultiheadAttention's bias_k) is no plain attribute, which would hide it
+        held = key in module._parameters or key in module._buffers or key in module._modules
+        if key not in module.__dict__ and not held and isinstance(value, (*_PLAIN, tuple)):
             module.__dict__[key] = value
     if name.startswith("Conv") and "_reversed_padding_repeated_twice" not in stated:
-        module.__dict__["_reversed_padding_repeated_twice"] = [p for p in reversed(module.padding) for _ in (0, 1)]  # type: ignore
+        module.__dict__["_reversed_padding_repeated_twice"] = _old_padding(module, stated)
     for key in fresh._buffers:
         module._buffers.setdefault(key, None)
     for key in fresh._parameters:
