@@ -55,7 +55,10 @@ def _answer_bus_errors(as_json: bool) -> Callable[[], None]:
     number = getattr(signal, "SIGBUS", None)
     if number is None:
         return lambda: None
-    import ctypes
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without it
+        return lambda: None
 
     def answer(_: int) -> None:
         path = cut_short()
