@@ -108,6 +108,25 @@ def test_arrows_point_down(name: str) -> None:
     assert not wrong, f"{name} (floor {FLOOR_OF[here]}) imports {wrong}"
 
 
+def test_no_circles() -> None:
+    """Depth first over the imports; what is still open when it is met again closes a circle. A package's __init__ counts as a file."""
+    state: dict[str, int] = {}
+
+    def visit(name: str, chain: tuple[str, ...]) -> None:
+        state[name] = 1
+        for other in sorted(IMPORTS[name]):
+            assert state.get(other) != 1, (
+                f"a circle: {' -> '.join((*chain[chain.index(other) :], other) if other in chain else (name, other))}"
+            )
+            if other not in state:
+                visit(other, (*chain, other))
+        state[name] = 2
+
+    for name in MODULES:
+        if name not in state:
+            visit(name, (name,))
+
+
 def test_the_house_can_be_looked_over() -> None:
     names = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert len(names) <= MOST_NAMES
@@ -115,3 +134,13 @@ def test_the_house_can_be_looked_over() -> None:
         if folder.name not in TOPIC_FOLDERS | {"__pycache__"} and folder.is_dir():
             files = [path for path in folder.iterdir() if path.suffix == ".py"]
             assert len(files) <= MOST_FILES + 1, f"{folder.relative_to(ROOT)} holds {len(files)} files"  # __init__.py beside them
+
+
+def test_functions_can_be_read_at_a_sitting() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
+    ]
+    assert not long, "\n".join(long)

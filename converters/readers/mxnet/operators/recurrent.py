@@ -77,10 +77,7 @@ def rnn(
 
     Source: mxnet src/operator/rnn-inl.h, rnn_impl.h.
     """
-    if projection_size is not None:
-        raise g.error("projection_size has no form in ONNX's LSTM")
-    if lstm_state_clip_min is not None or lstm_state_clip_max is not None:
-        raise g.error("lstm_state_clip_min and lstm_state_clip_max have no form in ONNX's LSTM (and MXNet runs them on GPU alone)")
+    _check_form(g, projection_size, (lstm_state_clip_min, lstm_state_clip_max))
     if use_sequence_length and mode != "lstm" and sequence_length is None:
         sequence_length, state_cell = state_cell, None
     if g.rank(data) != 3 or state_size < 1 or not 1 <= num_layers <= 1024:
@@ -116,6 +113,14 @@ def rnn(
         return x
     outputs = {"output": x, "state_output": _stacked(g, lasts)}
     return {**outputs, "statecell_output": _stacked(g, last_cells)} if mode == "lstm" else outputs
+
+
+def _check_form(g: OperatorBuilder, projection_size: int | None, clips: tuple[float | None, float | None]) -> None:
+    """Raises ConversionError for what ONNX's LSTM has no form for."""
+    if projection_size is not None:
+        raise g.error("projection_size has no form in ONNX's LSTM")
+    if clips != (None, None):
+        raise g.error("lstm_state_clip_min and lstm_state_clip_max have no form in ONNX's LSTM (and MXNet runs them on GPU alone)")
 
 
 def _directions_joined(g: OperatorBuilder, y: ir.Value, x: ir.Value, width: int) -> ir.Value:
