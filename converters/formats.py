@@ -11,7 +11,7 @@ from converters import packages
 from converters.errors import ConversionError, FormatError, printable, warn
 from converters.files import StrPath
 from converters.options import DEFAULTS, LoadOptions
-from converters.recognition import Kind, RecognisedFile
+from converters.recognition import Kind, RecognizedFile
 from converters.tensors.state_dict import StateDict
 from converters.tensors.tensor import Weight, as_tensors
 from converters.trust import run_plugin
@@ -166,12 +166,12 @@ FORMATS = (
 )
 
 
-def recognise(path: StrPath) -> RecognisedFile:
-    """The file, mapped and recognised; one that is already is returned as it is. Raises ConversionError where it can't be read."""
-    return path if isinstance(path, RecognisedFile) else RecognisedFile(path, [kind for row in FORMATS for kind in row.kinds])
+def recognize(path: StrPath) -> RecognizedFile:
+    """The file, mapped and recognized; one that is already is returned as it is. Raises ConversionError where it can't be read."""
+    return path if isinstance(path, RecognizedFile) else RecognizedFile(path, [kind for row in FORMATS for kind in row.kinds])
 
 
-def format_of(file: RecognisedFile) -> Format | None:
+def format_of(file: RecognizedFile) -> Format | None:
     """The format that a file is of: that of its kind, else the one that finds out; None for what none reads."""
     name = file.kind.name
     sure = next((row for row in FORMATS if name in row.known), None)
@@ -187,7 +187,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
     """
     if not paths:
         raise ConversionError("no file was given")
-    files = [recognise(path) for path in paths]
+    files = [recognize(path) for path in paths]
     row = format or next((found for file in files if (found := format_of(file)) is not None and found.reader), None)
     if row is None:
         raise _not_a_model(files[0])
@@ -223,7 +223,7 @@ def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, We
 
 def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     """As load_weights, with what is known of the weights: where in the file they sit, their modules' classes, what else is there."""
-    file = recognise(path)
+    file = recognize(path)
     row = format_of(file)
     if row is None:
         raise file.refusal()
@@ -242,14 +242,14 @@ def _imported(place: str) -> Any:
 # -- what is given, against the row ------------------------------------------------------------------------------------
 
 
-def _not_a_model(file: RecognisedFile) -> FormatError:
+def _not_a_model(file: RecognizedFile) -> FormatError:
     weights = next((row for row in FORMATS if file.kind.name in row.known), None)
     if weights is not None:
         return file.refusal("these are weights alone: load_weights reads them; a graph needs the model")
     return file.refusal(file.kind.hint or f"a {', '.join(row.title for row in FORMATS if row.reader)} model is needed")
 
 
-def _check_roles(row: Format, files: Sequence[RecognisedFile], target: str) -> None:
+def _check_roles(row: Format, files: Sequence[RecognizedFile], target: str) -> None:
     """Raises FormatError where a file isn't what its place asks for: says what it is, and who reads it."""
     for position, (role, file) in enumerate(zip(row.files, files, strict=False)):
         name = file.kind.name
@@ -265,7 +265,7 @@ def _check_roles(row: Format, files: Sequence[RecognisedFile], target: str) -> N
         raise FormatError(f"this is {file.kind.words}, not {_article(row.title)} model", path=file.path, hint=_command(other, target))
 
 
-def _other_place(row: Format, position: int, files: Sequence[RecognisedFile]) -> str:
+def _other_place(row: Format, position: int, files: Sequence[RecognizedFile]) -> str:
     order = " ".join(role.name.upper() for role in row.files)
     if len(files) < len(row.files):
         return f"give {order}"
@@ -287,7 +287,7 @@ def _article(title: str) -> str:
     return f"an {title}" if title[0] in "AEIO" or title == "MXNet" else f"a {title}"
 
 
-def _check_options(row: Format, options: LoadOptions, file: RecognisedFile) -> None:
+def _check_options(row: Format, options: LoadOptions, file: RecognizedFile) -> None:
     """Raises ConversionError for an option that means nothing to the format."""
     for other in FORMATS:
         for name in other.options:
@@ -295,7 +295,7 @@ def _check_options(row: Format, options: LoadOptions, file: RecognisedFile) -> N
                 raise ConversionError(f"'{name}' is for {other.title} models; this is {_article(row.title)} one", path=file.path)
 
 
-def _check_dtypes(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFile) -> None:
+def _check_dtypes(model: onnx_ir.Model, options: LoadOptions, file: RecognizedFile) -> None:
     """Raises ConversionError where an input was said to be of another type than it has become."""
     dtypes = options.dtypes
     values = {str(value.name): value for value in model.graph.inputs}
@@ -306,7 +306,7 @@ def _check_dtypes(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFi
             raise ConversionError(f"input '{printable(name)}' is {got} in this model, not {dtype}", path=file.path)
 
 
-def _check_dynamic(model: onnx_ir.Model, options: LoadOptions, file: RecognisedFile) -> None:
+def _check_dynamic(model: onnx_ir.Model, options: LoadOptions, file: RecognizedFile) -> None:
     """Raises ConversionError where an axis that was to stay open isn't: a wrong name or axis, or a model that fixes it."""
     values = {str(value.name): value for value in model.graph.inputs}
     for (name, axis), label in options.dynamic.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from converters.errors import about, printable
 from converters.files import StrPath
-from converters.formats import format_of, read_weights, recognise
+from converters.formats import format_of, read_weights, recognize
 from converters.options import LoadOptions
 
 
@@ -53,7 +53,7 @@ class Inspection:
 
 def inspect(path: StrPath, key: str | None = None) -> Inspection:
     """What a file is, and which tensors are in it. key: where the weights sit in a checkpoint. Raises ConversionError."""
-    file = recognise(path)
+    file = recognize(path)
     row = format_of(file)
     tensors: dict[str, TensorInfo] = {}
     suspicious: list[str] = []

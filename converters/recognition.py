@@ -53,7 +53,7 @@ KINDS = (
     Kind("pickle", "a Python pickle"),
     # -- what is commonly mistaken for a model
     Kind("blob", "a single Caffe blob (a mean.binaryproto?), not the weights of a net", "give the net's .caffemodel"),
-    Kind("solverstate", "a Caffe solverstate (the optimiser's memory), not weights", "give the .caffemodel saved beside it"),
+    Kind("solverstate", "a Caffe solverstate (the optimizer's memory), not weights", "give the .caffemodel saved beside it"),
     Kind("tensorflow-graph", "a TensorFlow graph (GraphDef, frozen_graph.pb)", "tf2onnx makes ONNX of it, which is read here"),
     Kind("tensorflow-savedmodel", "a TensorFlow SavedModel", "tf2onnx makes ONNX of its folder, which is read here"),
     Kind("tensorflow-checkpoint", "the index of a TensorFlow checkpoint", "tf2onnx makes ONNX of a TensorFlow model, which is read here"),
@@ -135,13 +135,13 @@ _SEEN = 1 << 20
 """Bytes that are searched for Keras's attributes and a symbol's nodes."""
 
 
-class RecognisedFile(InputFile):
-    """A file that was mapped and recognised, once."""
+class RecognizedFile(InputFile):
+    """A file that was mapped and recognized, once."""
 
     def __init__(self, path: StrPath, more: Sequence[Kind] = ()) -> None:
         _refuse_folder(path)
         super().__init__(path)
-        self.kind: Kind = path.kind if isinstance(path, RecognisedFile) else _kind_of(self.view, more)
+        self.kind: Kind = path.kind if isinstance(path, RecognizedFile) else _kind_of(self.view, more)
 
     def refusal(self, hint: str | None = None) -> FormatError:
         """The error that says what the file is, for whoever can't read it."""
@@ -150,7 +150,7 @@ class RecognisedFile(InputFile):
 
 def identify(path: StrPath) -> Kind:
     """The kind of a file, from its bytes. Raises ConversionError where it can't be read or is empty."""
-    return RecognisedFile(path).kind
+    return RecognizedFile(path).kind
 
 
 def _refuse_folder(path: StrPath) -> None:

@@ -1,4 +1,4 @@
-"""formats: what is read, by which command, and what else is recognised."""
+"""formats: what is read, by which command, and what else is recognized."""
 
 from __future__ import annotations
 

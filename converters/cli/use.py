@@ -64,10 +64,10 @@ def _add(commands: Any, name: str, words: str, run: Any) -> Any:
 
 def _split(files: Sequence[str]) -> tuple[list[str], list[str]]:
     """The model's files, told by their content, and the rest."""
-    first = formats.recognise(files[0])
+    first = formats.recognize(files[0])
     row = formats.format_of(first)
     second = row.files[1].kinds if row is not None and len(row.files) > 1 else ()
-    if len(files) > 1 and second and os.path.isfile(files[1]) and formats.recognise(files[1]).kind.name in second:
+    if len(files) > 1 and second and os.path.isfile(files[1]) and formats.recognize(files[1]).kind.name in second:
         return list(files[:2]), list(files[2:])
     return list(files[:1]), list(files[1:])
 

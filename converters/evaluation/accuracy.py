@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError, FormatError
 from converters.evaluation.classes import Classifier
-from converters.evaluation.images import Labelled, decoded
+from converters.evaluation.images import Labeled, decoded
 from converters.evaluation.model import RunningModel
 from converters.files import StrPath
 from converters.preprocessing import Preprocess
@@ -55,7 +55,7 @@ class Accuracy:
 
 def evaluate(
     model: RunningModel,
-    images: Sequence[Labelled],
+    images: Sequence[Labeled],
     preprocess: Preprocess,
     *,
     batch: int = 32,
@@ -63,7 +63,7 @@ def evaluate(
     resume: StrPath | None = None,
     progress: Callable[[Accuracy], None] | None = None,
 ) -> Accuracy:
-    """The accuracy over labelled images. A file that can't be read is named, skipped and counted.
+    """The accuracy over labeled images. A file that can't be read is named, skipped and counted.
 
     batch: images that the model gets at once. workers: processes that decode. resume: a file that takes each answer as it comes; a run
     that finds it goes on where the other stopped. progress is told the state after each batch. Raises ConversionError where the model
@@ -75,7 +75,7 @@ def evaluate(
         for path, place in answers.before.items():
             _count(state, path, place)
         left = [image for image in images if image.path not in answers.before]
-        pending: list[tuple[Labelled, NDArray[Any]]] = []
+        pending: list[tuple[Labeled, NDArray[Any]]] = []
         for position, pixels in decoded(preprocess, [image.path for image in left], workers=workers, ahead=4 * batch):
             if isinstance(pixels, str):
                 answers.note(state, left[position].path, pixels)
@@ -94,7 +94,7 @@ def evaluate(
     return state
 
 
-def _answer(classifier: Classifier, pending: Sequence[tuple[Labelled, NDArray[Any]]], answers: _Answers, state: Accuracy) -> None:
+def _answer(classifier: Classifier, pending: Sequence[tuple[Labeled, NDArray[Any]]], answers: _Answers, state: Accuracy) -> None:
     rows = classifier([pixels for _, pixels in pending])
     for (image, _), row in zip(pending, rows, strict=True):
         if image.label >= len(row):
@@ -115,7 +115,7 @@ def _count(state: Accuracy, path: str, place: int | str) -> None:
 class _Answers:
     """The file that remembers each answer: a line of JSON with the path, and the place of the image's own class or what was wrong."""
 
-    def __init__(self, path: StrPath | None, images: Sequence[Labelled], preprocess: Preprocess) -> None:
+    def __init__(self, path: StrPath | None, images: Sequence[Labeled], preprocess: Preprocess) -> None:
         self.path = None if path is None else Path(path)
         self.before: dict[str, int | str] = {}
         asked = json.dumps([preprocess.to_dict(), [[image.path, image.label] for image in images]])

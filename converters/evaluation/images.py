@@ -23,7 +23,7 @@ AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """An image file and its class, counted from 0."""
 
     path: str
@@ -44,7 +44,7 @@ def find_images(paths: Iterable[StrPath]) -> list[str]:
     return found
 
 
-def read_folder(folder: StrPath, classes: Mapping[str, int] | None = None) -> list[Labelled]:
+def read_folder(folder: StrPath, classes: Mapping[str, int] | None = None) -> list[Labeled]:
     """Images in ImageNet's layout, FOLDER/CLASS/IMAGE. A subfolder is the class of its name in `classes`, else they are counted in order.
 
     Raises ConversionError where there are no subfolders, or `classes` has some of their names alone.
@@ -58,14 +58,14 @@ def read_folder(folder: StrPath, classes: Mapping[str, int] | None = None) -> li
         raise ConversionError(f"the folder '{strange}' is no class of the labels file, others are", path=os.fspath(folder))
     numbers = dict(classes or {}) if known else {name: number for number, name in enumerate(names)}
     return [
-        Labelled(str(file), numbers[name])
+        Labeled(str(file), numbers[name])
         for name in names
         for file in sorted(Path(folder, name).rglob("*"))
         if file.suffix.lower() in SUFFIXES and file.is_file()
     ]
 
 
-def read_list(path: StrPath, root: StrPath | None = None) -> list[Labelled]:
+def read_list(path: StrPath, root: StrPath | None = None) -> list[Labeled]:
     """A list file of lines `path label`, paths below `root` (default: the list's folder) even with a slash in front; they may hold blanks.
 
     Raises ConversionError for a line without a label, which counts from 0.
@@ -79,7 +79,7 @@ def read_list(path: StrPath, root: StrPath | None = None) -> list[Labelled]:
             name, _, label = line.strip().rpartition(" ")
             if not name.strip() or not label.isdigit():
                 raise ConversionError("isn't `path label`", path=os.fspath(path), line=number, hint="labels are numbers from 0")
-            found.append(Labelled(str(base / name.strip().lstrip("/")), int(label)))
+            found.append(Labeled(str(base / name.strip().lstrip("/")), int(label)))
     if not found:
         raise ConversionError("the list holds no images", path=os.fspath(path))
     return found

@@ -72,7 +72,7 @@ def open_model(
     if isinstance(source, onnx_ir.Model):
         return _running(source.clone() if layers else source, engine, threads, layers)
     paths = [source] if isinstance(source, str | os.PathLike) else list(source)
-    first = formats.recognise(paths[0])
+    first = formats.recognize(paths[0])
     row = formats.format_of(first)
     beside = Path(first.path).with_name(f"{module_name(Path(first.path).stem)}.py")
     with about(first.path):

@@ -160,10 +160,10 @@ def _first_layers(
 
 def compare_files(first: StrPath, second: StrPath, *, key: str | None = None, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
     """Compares two files: two ONNX models by running both, others by their weights. key: where those sit in the first file."""
-    from converters.formats import format_of, load_weights, recognise
+    from converters.formats import format_of, load_weights, recognize
     from converters.options import LoadOptions
 
-    files = [recognise(path) for path in (first, second)]
+    files = [recognize(path) for path in (first, second)]
     rows = [format_of(file) for file in files]
     if all(row is not None and row.name == "onnx" for row in rows):
         return compare_models(*files, seed=seed, tolerance=tolerance)

@@ -1,4 +1,4 @@
-"""converters.graph.pooling over a grid of windows, in onnxruntime without and with its optimisations, against the definition."""
+"""converters.graph.pooling over a grid of windows, in onnxruntime without and with its optimizations, against the definition."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from converters.graph.windows import divisors, output_sizes
 from tests.graph.pooling_formula import caffe_size, pool_2d, torch_size
 
 
-def run(model: ir.Model, x: np.ndarray, *, optimised: bool) -> list[np.ndarray]:
+def run(model: ir.Model, x: np.ndarray, *, optimized: bool) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    if not optimised:
+    if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, {"x": x})
 
@@ -62,7 +62,7 @@ def test_pool_is_the_definition(size, explicit):
     x = np.random.default_rng(0).standard_normal((1, 2, *size)).astype(np.float32)
     model, expected = grid(x, explicit)
     assert len(expected) > 300
-    for got, (name, want) in zip(run(model, x, optimised=True), expected.items(), strict=True):
+    for got, (name, want) in zip(run(model, x, optimized=True), expected.items(), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
@@ -76,7 +76,7 @@ def test_pool_with_indices():
         )
         g.output(values, "values")
         g.output(indices, "indices")
-        got, where = run(g.finish(), x, optimised=False)
+        got, where = run(g.finish(), x, optimized=False)
         np.testing.assert_allclose(got, pool_2d(x, "max", (kernel,) * 2, (stride,) * 2, (pad,) * 2, out))
         found = where >= 0
         assert found.sum() == (got > -1e38).sum()
@@ -97,7 +97,7 @@ def test_dilated_max_pool_whose_overhang_exceeds_the_kernel():
     want = np.array(
         [[max(padded[0, 0, 2 * i + a, 2 * j + b] for a in (0, 4) for b in (0, 4)) for j in range(out[1])] for i in range(out[0])]
     )
-    np.testing.assert_array_equal(run(model, x, optimised=True)[0][0, 0], want)
+    np.testing.assert_array_equal(run(model, x, optimized=True)[0][0, 0], want)
 
 
 @pytest.mark.parametrize("ceil", [False, True])

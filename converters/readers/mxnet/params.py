@@ -177,7 +177,7 @@ def read_params(path: StrPath) -> Params:
 
 
 def _read_record(cursor: _Cursor, what: str) -> Record | None:
-    """One array in any of the four record versions; None for an array that was never initialised."""
+    """One array in any of the four record versions; None for an array that was never initialized."""
     magic = cursor.number("I", what)
     storage, stored_shape = 0, None
     if magic in (V2_MAGIC, V3_MAGIC):

@@ -108,7 +108,7 @@ def _checked(module: Stub, name: Any, value: Any) -> Weight:
     weight = as_weight(value)
     if weight is None:
         what = value.class_name if isinstance(value, Stub) else type(value).__name__
-        words = "was never initialised (a lazy module): the file has no weights for it"
+        words = "was never initialized (a lazy module): the file has no weights for it"
         if "Uninitialized" not in what:
             words = f"is a {printable(what)}, which isn't a tensor"
         raise UnsupportedError(f"'{printable(name)}' of {printable(module.class_name)} {words}")
@@ -227,7 +227,7 @@ def mapping_state(mapping: Mapping[Any, Any], attributes: Mapping[str, Any] | No
         elif isinstance(value, Stub) and (value.cls in TENSOR_CLASSES or holds_tensors(value, searched)):
             raise UnsupportedError(f"'{printable(name)}' is a {printable(value.class_name)}, whose numbers only its own code can read")
         elif isinstance(value, Stub) and "Uninitialized" in value.class_name:
-            raise UnsupportedError(f"'{printable(name)}' was never initialised (a lazy module): the file has no weights for it")
+            raise UnsupportedError(f"'{printable(name)}' was never initialized (a lazy module): the file has no weights for it")
         elif name.endswith("_packed_params") and value is not None:
             raise UnsupportedError(f"'{printable(name)}' holds quantized weights in a packed form; only torch's own code can unpack them")
         else:

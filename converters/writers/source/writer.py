@@ -73,7 +73,7 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     packages.require("torch")
     from torch.overrides import TorchFunctionMode
 
-    class Uninitialised(TorchFunctionMode):
+    class Uninitialized(TorchFunctionMode):
         """Skips the random numbers of constructors: all weights are loaded right after."""
 
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -88,7 +88,7 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     namespace: dict[str, Any] = {"__name__": "converters.written"}
     exec(compile(text, file, "exec"), namespace)  # noqa: S102  our own text, in which nothing of the file is code
     try:
-        with Uninitialised():
+        with Uninitialized():
             module: torch.nn.Module = namespace["build"]()
     except (ValueError, RuntimeError, TypeError) as problem:
         raise ConversionError(f"torch refuses one of the layers: {printable(problem, 300)}") from problem

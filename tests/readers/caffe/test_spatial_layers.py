@@ -1,4 +1,4 @@
-"""Pooling, normalization over neighbours, resampling, detection, against numpy."""
+"""Pooling, normalization over neighbors, resampling, detection, against numpy."""
 
 from pathlib import Path
 
@@ -106,8 +106,8 @@ def normalized2(x, scale):
 
 
 def mvn(x, axes, divide=True, eps=1e-9):
-    centred = x - x.mean(axes, keepdims=True)
-    return centred / (np.sqrt((centred**2).mean(axes, keepdims=True)) + eps) if divide else centred
+    centered = x - x.mean(axes, keepdims=True)
+    return centered / (np.sqrt((centered**2).mean(axes, keepdims=True)) + eps) if divide else centered
 
 
 NORMS = [

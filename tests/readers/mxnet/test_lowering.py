@@ -302,8 +302,8 @@ def test_numbers_whose_sum_overflows_are_fine(tmp_path):
 
 
 def test_attributes_that_mxnet_doesnt_know_are_told(tmp_path):
-    with pytest.warns(ConversionWarning, match="'fc' .* ignored: colour"):
-        net(tmp_path, dense(colour="red"), [(3, 0)], DENSE, {"data": (2, 5)})
+    with pytest.warns(ConversionWarning, match="'fc' .* ignored: color"):
+        net(tmp_path, dense(color="red"), [(3, 0)], DENSE, {"data": (2, 5)})
 
 
 def one(op, *inputs, **attributes):

@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Any, str | None, str]] = {
     "no parameters": (nn.Sequential(nn.ReLU()), None, "no parameters"),
     "absent key": ({"state_dict": A}, "model", "there is: state_dict"),
     "key too deep": ({"state_dict": A}, "state_dict.w.x", "no 'x' in 'state_dict.w'"),
-    "lazy": (nn.LazyLinear(3), None, "never initialised"),
+    "lazy": (nn.LazyLinear(3), None, "never initialized"),
     "meta": (nn.Linear(2, 2, device="meta"), None, "no numbers"),
 }
 

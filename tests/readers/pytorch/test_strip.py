@@ -140,7 +140,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "adaptive softmax": lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [2, 5]),
     "loss": lambda: nn.CrossEntropyLoss(weight=torch.ones(3)),
     "frozen": lambda: classes.Net().requires_grad_(False),
-    "lazy, initialised": lambda: initialised(nn.LazyLinear(3)),
+    "lazy, initialized": lambda: initialized(nn.LazyLinear(3)),
     "compiled": lambda: torch.compile(nn.Linear(2, 2)),
 }
 
@@ -151,7 +151,7 @@ def without(model: nn.Module, *names: str) -> nn.Module:
     return model
 
 
-def initialised(layer: nn.Module) -> nn.Module:
+def initialized(layer: nn.Module) -> nn.Module:
     layer(torch.ones(1, 2))
     return layer
 

@@ -52,7 +52,7 @@ def roi_samples(start, step, bins, grid, device):
 def roi_weights(places, length, dtype):
     """A (samples, length) matrix of bilinear weights.
 
-    Also the (weights, indices) of the lower and of the upper neighbours.
+    Also the (weights, indices) of the lower and of the upper neighbors.
     """
     inside = (places >= -1) & (places <= length)
     places = places.clamp(0)

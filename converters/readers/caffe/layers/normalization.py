@@ -1,4 +1,4 @@
-"""Normalization: batches, neighbours, positions, softmax."""
+"""Normalization: batches, neighbors, positions, softmax."""
 
 from __future__ import annotations
 
@@ -129,9 +129,9 @@ def _batch_statistics(g: GraphBuilder, layer: Layer, x: ir.Value, channels: int)
         raise layer.error("use_global_stats: false with scale and shift of its own, or with stats_batch_size, isn't supported")
     rank = g.rank(x)
     axes = [0, *range(2, rank)]
-    centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
-    variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
-    return g.emit("Div", centred, g.emit("Sqrt", g.emit("Add", variance, p.eps)))
+    centered = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
+    variance = g.emit("ReduceMean", g.emit("Mul", centered, centered), axes, keepdims=1)
+    return g.emit("Div", centered, g.emit("Sqrt", g.emit("Add", variance, p.eps)))
 
 
 @lowers("BN", in_place=True, blobs=("weight", "bias", "running_mean?", "running_var?"))
@@ -196,11 +196,11 @@ def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error(f"takes at most 4 axes, not {g.rank(x)}")
     x = g.reshape(x, [*g.extents(x), *[1] * (4 - g.rank(x))])
     axes = list(range(1 if p.across_channels else 2, 4))
-    centred = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
+    centered = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
     if not p.normalize_variance:
-        return centred
-    variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
-    return g.emit("Div", centred, g.emit("Add", g.emit("Sqrt", variance), p.eps))
+        return centered
+    variance = g.emit("ReduceMean", g.emit("Mul", centered, centered), axes, keepdims=1)
+    return g.emit("Div", centered, g.emit("Add", g.emit("Sqrt", variance), p.eps))
 
 
 @lowers("Normalize", in_place=True)

@@ -291,7 +291,7 @@ def gamma(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     return g.cast(g.emit("Where", negative, g.emit("Neg", magnitude), magnitude), g.dtype(data))
 
 
-_ERFINV_CENTRE = (
+_ERFINV_CENTER = (
     2.81022636e-08,
     3.43273939e-07,
     -3.5233877e-06,
@@ -320,9 +320,9 @@ def inverse_error_function(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     x = g.cast(data, np.float64)
     one = np.ones(())
     w = g.emit("Neg", g.emit("Log", g.emit("Mul", g.emit("Sub", one, x), g.emit("Add", x, 1.0))))
-    centre = _polynomial(g, g.emit("Sub", w, 2.5), _ERFINV_CENTRE)
+    center = _polynomial(g, g.emit("Sub", w, 2.5), _ERFINV_CENTER)
     tail = _polynomial(g, g.emit("Sub", g.emit("Sqrt", w), 3.0), _ERFINV_TAIL)
-    return g.cast(g.emit("Mul", g.emit("Where", g.emit("Less", w, 5.0), centre, tail), x), g.dtype(data))
+    return g.cast(g.emit("Mul", g.emit("Where", g.emit("Less", w, 5.0), center, tail), x), g.dtype(data))
 
 
 def _polynomial(g: OperatorBuilder, x: ir.Value, factors: tuple[float, ...]) -> ir.Value:

@@ -145,11 +145,11 @@ def multibox_detection(
 
 
 def _decoded(g: OperatorBuilder, offsets: ir.Value, anchor: ir.Value, variances: Floats, clip: bool) -> ir.Value:
-    """Corners of anchors moved by offsets (N, A, 4) of their centres and sizes."""
+    """Corners of anchors moved by offsets (N, A, 4) of their centers and sizes."""
     low, high = columns(g, anchor, 0, 2), columns(g, anchor, 2, 2)
-    size, centre = g.emit("Sub", high, low), g.emit("Mul", g.emit("Add", low, high), 0.5)
+    size, center = g.emit("Sub", high, low), g.emit("Mul", g.emit("Add", low, high), 0.5)
     f = np.float32
-    moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, offsets, 0, 2), np.array(variances[:2], f)), size), centre)
+    moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, offsets, 0, 2), np.array(variances[:2], f)), size), center)
     half = g.emit("Mul", g.emit("Mul", g.emit("Exp", g.emit("Mul", columns(g, offsets, 2, 2), np.array(variances[2:], f))), size), 0.5)
     corners: ir.Value = g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)
     return g.emit("Clip", corners, np.zeros((), f), np.ones((), f)) if clip else corners
@@ -209,23 +209,23 @@ def box_nms(
 
 
 def _corners(g: OperatorBuilder, boxes: ir.Value) -> ir.Value:
-    """Centre and size to corners."""
-    centre, half = columns(g, boxes, 0, 2), g.emit("Mul", columns(g, boxes, 2, 2), 0.5)
-    return g.emit("Concat", g.emit("Sub", centre, half), g.emit("Add", centre, half), axis=g.rank(boxes) - 1)
+    """Center and size to corners."""
+    center, half = columns(g, boxes, 0, 2), g.emit("Mul", columns(g, boxes, 2, 2), 0.5)
+    return g.emit("Concat", g.emit("Sub", center, half), g.emit("Add", center, half), axis=g.rank(boxes) - 1)
 
 
-def _centres(g: OperatorBuilder, boxes: ir.Value) -> ir.Value:
-    """Corners to centre and size."""
+def _centers(g: OperatorBuilder, boxes: ir.Value) -> ir.Value:
+    """Corners to center and size."""
     low, high = columns(g, boxes, 0, 2), columns(g, boxes, 2, 2)
-    centre = g.emit("Mul", g.emit("Add", low, high), 0.5)
-    return g.emit("Concat", centre, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
+    center = g.emit("Mul", g.emit("Add", low, high), 0.5)
+    return g.emit("Concat", center, g.emit("Sub", high, low), axis=g.rank(boxes) - 1)
 
 
 def _converted(g: OperatorBuilder, rows: ir.Value, start: int, wanted: str) -> ir.Value:
     """Rows with their boxes in the other format; MXNet leaves those alone whose first number is negative."""
     width = g.fixed(rows, 2, 3)[0]
     boxes = columns(g, rows, start, 4)
-    other = _centres(g, boxes) if wanted == "center" else _corners(g, boxes)
+    other = _centers(g, boxes) if wanted == "center" else _corners(g, boxes)
     changed = g.emit("Where", g.emit("Less", columns(g, boxes, 0), 0.0), boxes, other)
     parts = [columns(g, rows, 0, start)] if start else []
     parts.append(changed)
@@ -281,14 +281,14 @@ def box_decode(
     clip: float = -1.0,
     format: Literal["corner", "center"] = "center",
 ) -> ir.Value:
-    """Corners of anchors (1, A, 4) moved by offsets (N, A, 4) of their centres and sizes.
+    """Corners of anchors (1, A, 4) moved by offsets (N, A, 4) of their centers and sizes.
 
     Source: mxnet src/operator/contrib/bounding_box-inl.h.
     """
-    centres = anchors if format == "center" else _centres(g, anchors)
+    centers = anchors if format == "center" else _centers(g, anchors)
     kind = g.dtype(data)
-    centre, size = columns(g, centres, 0, 2), columns(g, centres, 2, 2)
-    moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, data, 0, 2), np.array([std0, std1], kind)), size), centre)
+    center, size = columns(g, centers, 0, 2), columns(g, centers, 2, 2)
+    moved = g.emit("Add", g.emit("Mul", g.emit("Mul", columns(g, data, 0, 2), np.array([std0, std1], kind)), size), center)
     growth = g.emit("Mul", columns(g, data, 2, 2), np.array([std2, std3], kind))
     if clip > 0:
         growth = g.emit("Min", growth, np.array(clip, kind))

@@ -27,7 +27,7 @@ def concat(g: OperatorBuilder, *data: ir.Value, dim: int = 1) -> ir.Value:
 
 
 def _closed(g: OperatorBuilder, data: Sequence[ir.Value]) -> list[ir.Value]:
-    """The inputs in one type, those with open sizes grown to their neighbours'."""
+    """The inputs in one type, those with open sizes grown to their neighbors'."""
     kind = g.dtype(data[0])
     whole = next((value for value in data if value not in g.open_values), None)
     result = []

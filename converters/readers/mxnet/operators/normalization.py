@@ -126,8 +126,8 @@ def layer_norm(
 
 
 def _deviation(g: OperatorBuilder, data: ir.Value, mean: ir.Value, axes: list[int], eps: float) -> ir.Value:
-    centred = g.emit("Sub", data, mean)
-    variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), axes, keepdims=1)
+    centered = g.emit("Sub", data, mean)
+    variance = g.emit("ReduceMean", g.emit("Mul", centered, centered), axes, keepdims=1)
     return g.emit("Sqrt", g.emit("Add", variance, eps))
 
 

@@ -17,14 +17,14 @@ def _anchors(stride: int, ratios: Floats, scales: Floats) -> np.ndarray:
     """Base anchors (ratios x scales, 4) of a cell of stride x stride pixels."""
     f = np.float32
     size = f(stride) * f(stride)
-    centre = f(0.5) * (f(stride) - f(1))
+    center = f(0.5) * (f(stride) - f(1))
     boxes = []
     for ratio in ratios:
         for scale in scales:
             width = np.floor(np.sqrt(np.floor(size / f(ratio))) + f(0.5)) * f(scale)
             height = np.floor(width / f(scale) * f(ratio) + f(0.5)) * f(scale)
             dx, dy = f(0.5) * (width - f(1)), f(0.5) * (height - f(1))
-            boxes.append([centre - dx, centre - dy, centre + dx, centre + dy])
+            boxes.append([center - dx, center - dy, center + dx, center + dy])
     return np.array(boxes, f)
 
 
@@ -123,12 +123,12 @@ def _kept(g: OperatorBuilder, boxes: ir.Value, threshold: float, count: int, mos
 
 
 def _moved(g: OperatorBuilder, anchors: np.ndarray, deltas: ir.Value, iou_loss: bool) -> ir.Value:
-    """Anchors (1, A, 4) moved by offsets (N, A, 4): of the corners, or of the centre and the logarithms of the size."""
+    """Anchors (1, A, 4) moved by offsets (N, A, 4): of the corners, or of the center and the logarithms of the size."""
     if iou_loss:
         return g.emit("Add", deltas, g.const(anchors, role="anchors"))
     size = anchors[..., 2:] - anchors[..., :2] + np.float32(1)
-    centre = anchors[..., :2] + np.float32(0.5) * (size - np.float32(1))
-    moved = g.emit("Add", g.emit("Mul", columns(g, deltas, 0, 2), g.const(size, role="sizes")), g.const(centre, role="centres"))
+    center = anchors[..., :2] + np.float32(0.5) * (size - np.float32(1))
+    moved = g.emit("Add", g.emit("Mul", columns(g, deltas, 0, 2), g.const(size, role="sizes")), g.const(center, role="centers"))
     grown = g.emit("Mul", g.emit("Exp", columns(g, deltas, 2, 2)), g.const(size, role="sizes"))
     half = g.emit("Mul", g.emit("Sub", grown, 1.0), 0.5)
     return g.emit("Concat", g.emit("Sub", moved, half), g.emit("Add", moved, half), axis=2)

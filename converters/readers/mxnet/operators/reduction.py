@@ -103,9 +103,9 @@ def norm(
 def moments(g: OperatorBuilder, data: ir.Value, *, axes: Ints | None = None, keepdims: bool = False) -> list[ir.Value]:
     """Mean and variance over some axes or all. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     chosen = axes_of(g, data, axes)
-    centred = g.emit("Sub", data, g.emit("ReduceMean", data, chosen, keepdims=1))
+    centered = g.emit("Sub", data, g.emit("ReduceMean", data, chosen, keepdims=1))
     mean = reduced(g, plain("ReduceMean"), data, chosen, keepdims)
-    return [mean, reduced(g, plain("ReduceMean"), g.emit("Mul", centred, centred), chosen, keepdims)]
+    return [mean, reduced(g, plain("ReduceMean"), g.emit("Mul", centered, centered), chosen, keepdims)]
 
 
 def _extreme(g: OperatorBuilder, op_type: str, data: ir.Value, axis: int | None, keepdims: bool) -> ir.Value:

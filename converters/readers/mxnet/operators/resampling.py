@@ -36,7 +36,7 @@ def upsampling(
     multi_input_mode: Literal["concat", "sum"] = "concat",
     num_args: int = 1,
 ) -> ir.Value:
-    """Nearest neighbours, every input to the size of the first one scaled; or bilinear, a depthwise deconvolution by the stored weight.
+    """Nearest neighbors, every input to the size of the first one scaled; or bilinear, a depthwise deconvolution by the stored weight.
 
     Source: mxnet src/operator/nn/upsampling-inl.h.
     """
@@ -183,7 +183,7 @@ def grid_generator(
 
 
 def sample(g: OperatorBuilder, data: ir.Value, grid: ir.Value, padding: str = "zeros") -> ir.Value:
-    """Bilinear samples of data at a grid (N, 2, H, W), whose corners are the centres of the outermost pixels."""
+    """Bilinear samples of data at a grid (N, 2, H, W), whose corners are the centers of the outermost pixels."""
     points = g.emit("Transpose", grid, perm=[0, 2, 3, 1])
     return g.emit("GridSample", data, points, align_corners=1, mode="bilinear", padding_mode=padding)
 

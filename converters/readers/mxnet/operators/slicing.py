@@ -88,7 +88,7 @@ def window(
 def crop(
     g: OperatorBuilder, *data: ir.Value, num_args: int = 1, offset: Ints = (0, 0), h_w: Ints = (0, 0), center_crop: bool = False
 ) -> ir.Value:
-    """A window of (N, C, H, W): of a given size or of the second input's, at an offset or in the centre.
+    """A window of (N, C, H, W): of a given size or of the second input's, at an offset or in the center.
 
     Source: mxnet src/operator/crop-inl.h.
     """

@@ -94,8 +94,8 @@ def group_normalization(n: Node) -> str:
 def mean_variance_normalization(n: Node) -> str:
     """(x - mean) / (deviation + 1e-9)."""
     axes = tuple(n.attr("axes", (0, 2, 3)))
-    centred = n.assign(f"{n[0]} - {n[0]}.mean({axes}, keepdim=True)")
-    return f"{centred} / ({centred}.square().mean({axes}, keepdim=True).sqrt() + 1e-9)"
+    centered = n.assign(f"{n[0]} - {n[0]}.mean({axes}, keepdim=True)")
+    return f"{centered} / ({centered}.square().mean({axes}, keepdim=True).sqrt() + 1e-9)"
 
 
 @writes("LpNormalization")

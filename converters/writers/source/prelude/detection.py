@@ -47,7 +47,7 @@ def roi_samples(start, step, bins, grid, device):
 def roi_weights(places, length, dtype):
     """A (samples, length) matrix of bilinear weights.
 
-    Also the (weights, indices) of the lower and of the upper neighbours.
+    Also the (weights, indices) of the lower and of the upper neighbors.
     """
     inside = (places >= -1) & (places <= length)
     places = places.clamp(0)
@@ -96,10 +96,10 @@ def non_max_suppression(
     limit: int,
     overlap: float,
     threshold: float | None,
-    centred: bool,
+    centered: bool,
 ) -> torch.Tensor:
     """(K, 3): image, class, box. boxes: (N, B, 4), scores: (N, classes, B)."""
-    if centred:
+    if centered:
         x, y, w, h = boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
         boxes = torch.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], -1)
     low = torch.minimum(boxes[..., :2], boxes[..., 2:])

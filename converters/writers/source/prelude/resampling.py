@@ -82,8 +82,8 @@ def resize_places(
         return out * 0
     if transform == "half_pixel_symmetric":
         adjustment = size / (scale * length)
-        centre = length / 2
-        return centre * (1 - adjustment) + (out + 0.5) / scale - 0.5
+        center = length / 2
+        return center * (1 - adjustment) + (out + 0.5) / scale - 0.5
     return (out + 0.5) / scale - 0.5
 
 

@@ -1,4 +1,4 @@
-"""Gathering and scattering, sequences of quantized numbers, and Loop's neighbours: what indices older sets take."""
+"""Gathering and scattering, sequences of quantized numbers, and Loop's neighbors: what indices older sets take."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ def layer_normalization(g: Site, node: ir.Node) -> Answer:
     axes = list(range(g.axis(x, g.attribute("axis", -1)), g.rank(x)))
     given = g.cast(x, wide)
     mean = g.reduce("ReduceMean", given, axes)
-    centred = g.emit("Sub", given, mean)
-    variance = g.reduce("ReduceMean", g.emit("Mul", centred, centred), axes)
+    centered = g.emit("Sub", given, mean)
+    variance = g.reduce("ReduceMean", g.emit("Mul", centered, centered), axes)
     deviation = g.emit("Sqrt", g.emit("Add", variance, float(np.float32(g.attribute("epsilon", 1e-5)))))
-    y = g.emit("Mul", g.cast(g.emit("Div", centred, deviation), dtype), g.x(1))
+    y = g.emit("Mul", g.cast(g.emit("Div", centered, deviation), dtype), g.x(1))
     bias = g.input(2)
     if bias is not None:
         y = g.emit("Add", y, bias)
