@@ -73,7 +73,7 @@ def _dimension(g: GraphBuilder, module: Module, value: ir.Value, field: str) -> 
 
 @lowers("nn.DepthConcat", on_tensors=True, enters=True)
 def depth_concat(net: Net, module: Module, x: Tensors) -> Steps:
-    """As nn.Concat, smaller outputs centred in zeros, an odd rest at the end. Source: nn/DepthConcat.lua."""
+    """As nn.Concat, smaller outputs centered in zeros, an odd rest at the end. Source: nn/DepthConcat.lua."""
     g = net.g
     values = _tensors(module, (yield from _branches(net, module, x)))
     axis = _dimension(g, module, values[0], "dimension")

@@ -217,5 +217,5 @@ def spatial_feat_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> 
     if rank not in (3, 4) or g.fixed(x, rank - 3, rank - 2) != mean.shape:
         raise module.error(f"it has {len(mean)} channels, but its input has shape {g.shape(x)}")
     std = module.tensor("std", len(mean))
-    centred = g.emit("Sub", x, module.param("mean", mean.reshape(-1, 1, 1), buffer=True))
-    return g.emit("Div", centred, module.param("std", std.reshape(-1, 1, 1), buffer=True))
+    centered = g.emit("Sub", x, module.param("mean", mean.reshape(-1, 1, 1), buffer=True))
+    return g.emit("Div", centered, module.param("std", std.reshape(-1, 1, 1), buffer=True))
