@@ -41,7 +41,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     net = read_net(paths[0])
     _check_types(net, options.shapes)
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None, fillers=options.fillers)
-    weights.check_match()
+    weights.check_match(net.excluded)
     with about(net.file):
         try:
             return with_open_batch(lambda closed: _NetLowering(net, weights, options, closed).model())

@@ -154,14 +154,19 @@ class Weights:
         hint = f"{advice}, or let Caffe's fillers stand for them with --allow-fillers (fillers=True)"
         return ConversionError(f"{what} for {_listed(missing)}{more}", path=first.file, line=first.line, layer=first.name, hint=hint)
 
-    def check_match(self) -> None:
-        """Raises ConversionError where a weights file has nothing for any layer of the net."""
-        if not self._by_layer and any(stored.blobs for stored in self._stored):
-            raise ConversionError(
-                f"none of its layers' names occurs in the prototxt ({describe(self._stored)})",
-                path=self.file,
-                hint="are these two files of the same net?",
-            )
+    def check_match(self, excluded: Sequence[Layer]) -> None:
+        """Raises ConversionError where a weights file has nothing for any layer of the net. excluded: layers that phase TEST leaves out."""
+        names = {stored.name for stored in self._stored if stored.blobs}
+        if self._by_layer or not names:
+            return
+        out = [layer for layer in excluded if layer.name in names]
+        if out:
+            what = f"the layers that it has weights for are left out in phase TEST by their rules ({printable(out[0].name)} ...)"
+            hint = "a net for phase TEST is needed: take the include and exclude rules out"
+        else:
+            what = f"none of its layers' names occurs in the prototxt ({describe(self._stored)})"
+            hint = "are these two files of the same net?"
+        raise ConversionError(what, path=self.file, hint=hint)
 
 
 def _listed(missing: Sequence[_Missing]) -> str:

@@ -292,6 +292,13 @@ def test_the_second_of_two_layers_of_one_name_gets_its_fillers(tmp_path: Path) -
     assert not found["b"].any()
 
 
+def test_a_net_that_phase_test_leaves_nothing_of(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConversionError, match=r"net\.caffemodel: the layers that it has weights for are left out in phase TEST .*\(y \.\.\.\)"
+    ):
+        load(tmp_path, DATA + conv(top="y", more="include { phase: TRAIN }"), {"y": [W, B]})
+
+
 WRONG = {
     "one blob": ({"y": [W]}, "net.caffemodel holds 1 blobs for it, but it needs 2"),
     "three blobs": ({"y": [W, B, B]}, "holds 3 blobs for it, but it needs 2"),
