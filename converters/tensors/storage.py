@@ -78,12 +78,19 @@ class ConvertedStorage(Storage):
             until = min(at + step, last)
             data = b"".join(self.inner.chunks(at * source.itemsize, until * source.itemsize))
             with np.errstate(over="ignore", invalid="ignore"):
-                given = np.frombuffer(data, numpy_dtype(source.name))
+                given = _numbers(data, source.name)
                 numbers = given.astype(numpy_dtype(target.name))
                 if target.name == "float16" and not np.isfinite(numbers).all():
                     self.overflowed += int(np.count_nonzero(np.isinf(numbers) & np.isfinite(given)))
             raw = memoryview(numbers.tobytes())
             yield raw[max(start - at * target.itemsize, 0) : len(raw) - max(until * target.itemsize - stop, 0)]
+
+
+def _numbers(data: bytes, name: str) -> npt.NDArray[Any]:
+    """Elements of a floating type; bfloat16 as float32, whose upper half it is, so that reading it needs numpy alone."""
+    if name == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, numpy_dtype(name))
 
 
 class ArrayStorage(Storage):
