@@ -36,11 +36,14 @@ class Kind:
 _AGAIN = "the download went wrong; fetch the file again"
 _UNPACK = "unpack it and give the files inside"
 
+_TORCH_MAGIC = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L\n.")
+"""torch's magic number in front of a stream, as pickle writes it from protocol 2 on, and before."""
+
 KINDS = (
     Kind("hdf5", "an HDF5 file (Caffe weights in HDF5 form, if /data is in it)", starts=(b"\x89HDF\r\n\x1a\n",)),
     Kind("keras", "a Keras model (HDF5)", "tf2onnx makes ONNX of it, which is read here"),
     Kind("mxnet-params", "MXNet parameters", starts=(b"\x12\x01\0\0\0\0\0\0",)),
-    Kind("torch-stream", "a PyTorch checkpoint (stream of 0.4 to 1.5)", starts=(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",)),
+    Kind("torch-stream", "a PyTorch checkpoint (stream of 0.4 to 1.5)", starts=_TORCH_MAGIC),
     Kind("torch-tar", "a PyTorch checkpoint (tar of 0.1 to 0.3)", starts=(b"sys_info\0", b"pickle\0", b"storages\0", b"tensors\0")),
     Kind("torch-zip", "a PyTorch checkpoint (zip)"),
     Kind("torchscript", "a TorchScript archive"),

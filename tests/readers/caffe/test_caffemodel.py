@@ -124,7 +124,7 @@ WRONG_BLOBS = {
     "too few": (SHAPE + chunk(5, bytes(40)), "holds 10 values, but its shape (3, 4) needs 12"),
     "no data": (SHAPE, "holds no data, but its shape (3, 4) needs 12"),
     "negative": (chunk(7, chunk(1, varint(-3) + varint(-4))) + chunk(5, bytes(48)), "negative dimension: (-3, -4)"),
-    "gigantic": (chunk(7, chunk(1, varint(1 << 31) * 2)) + chunk(5, bytes(48)), "impossible shape"),
+    "gigantic": (chunk(7, chunk(1, varint(1 << 31) * 2)) + chunk(5, bytes(48)), "needs 4611686018427387904"),
 }
 
 

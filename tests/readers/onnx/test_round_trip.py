@@ -21,6 +21,14 @@ def run(model, arrays):
     return {str(value.name): output.detach().numpy() for value, output in zip(model.graph.outputs, outputs, strict=True)}
 
 
+def gives_sizes_alone(value):
+    """Whether all that is computed of a value are sizes, which a file of known sizes holds as numbers."""
+    return all(
+        node.op_type == "Shape" or (all(not v.is_graph_output() for v in node.outputs) and all(map(gives_sizes_alone, node.outputs)))
+        for node, _ in value.uses()
+    )
+
+
 def difference(case, folder):
     """What the round trip changes: '' for nothing."""
     with warnings.catch_warnings():
@@ -43,7 +51,7 @@ def difference(case, folder):
         return "the outputs' names differ"
     worst = [name for name in want if not np.allclose(got[name], want[name], rtol=1e-5, atol=1e-6, equal_nan=True)]
     floats = {key for key, value in direct.graph.initializers.items() if value.dtype.is_floating_point()}
-    lost = floats - set(again.graph.initializers)
+    lost = {key for key in floats - set(again.graph.initializers) if not gives_sizes_alone(direct.graph.initializers[key])}
     return " ".join([*(f"{name} differs" for name in worst), *(f"{key} is lost" for key in sorted(lost))])
 
 
