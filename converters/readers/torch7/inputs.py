@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from converters.errors import ConversionError, printable
+from converters.errors import ConversionError, printable, warn
 from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.checkpoint import child_path, children
@@ -53,9 +53,12 @@ def given_shapes(inputs: Mapping[str, Sequence[int]]) -> Nested[InputShape]:
     for name, dims in inputs.items():
         if not dims or any(int(d) != d or d < 1 for d in dims):
             raise ConversionError(f"input {printable(name)!r} has shape {tuple(dims)}; give at least one size, all of at least 1")
-        if not re.fullmatch(r"input(_[1-9]\d{0,3})*", name) or ("input" in inputs and name != "input"):
-            others = "the shape of 'input' is given, the model's one tensor" if "input" in inputs else "a model's one tensor is 'input'"
-            raise ConversionError(f"there is no input {printable(name)!r}: {others}", hint="a table's are input_1, input_2, input_2_1 ...")
+        if "input" in inputs and name != "input":
+            warn(f"the model's one tensor is 'input'; the shape given for {printable(name)!r} isn't used")
+            continue
+        if not re.fullmatch(r"input(_[1-9]\d{0,3})*", name):
+            message = f"there is no input {printable(name)!r}: a model's one tensor is 'input'"
+            raise ConversionError(message, hint="a table's are input_1, input_2, input_2_1 ...")
         entries.append(([int(n) for n in name.split("_")[1:]], InputShape(name, tuple(int(d) for d in dims))))
     return _table(entries, "input")
 

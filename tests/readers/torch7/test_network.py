@@ -214,7 +214,6 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
         ({"input": (2, 0)}, "all of at least 1"),
         ({"": (2, 4), "input_2": (2, 4)}, "a shape without a name"),
         ({"imput": (2, 4)}, "there is no input 'imput': a model's one tensor is 'input'"),
-        ({"input": (2, 4), "data": (2, 4)}, "there is no input 'data': the shape of 'input' is given"),
         ({"input_1": (2, 4), "input_3": (2, 4)}, "the shape of 'input_2' is missing"),
         ({"input_1": (2, 4), "input_1_1": (2, 4)}, "'input_1' is given as a tensor and as a table"),
         (None, "the file doesn't say what shape the model's input has; give it"),
@@ -223,6 +222,13 @@ def test_a_batch_of_one_that_is_dropped_is_told(tmp_path: Path) -> None:
 def test_wrong_shapes(inputs: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=message):
         load([write(tmp_path, module("nn.CAddTable"))], LoadOptions(inputs=inputs))
+
+
+def test_a_shape_beside_that_of_the_one_tensor_is_said_to_be_unused(tmp_path: Path) -> None:
+    path = write(tmp_path, module("nn.Linear", weight=W, bias=B))
+    with pytest.warns(ConversionWarning, match="the shape given for 'input2' isn't used"):
+        model = load([path], LoadOptions(inputs={"input": (2, W.shape[1]), "input2": (3, W.shape[1])}))
+    assert shapes(model) == [("N", W.shape[1])]
 
 
 def test_known_channels_are_in_the_advice(tmp_path: Path) -> None:
