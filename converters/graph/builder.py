@@ -43,6 +43,8 @@ INLINE_LIMIT = 64
 
 WARNINGS = "converters.warnings"
 """Key of a model's `meta` (which no file keeps): the warnings of its conversion."""
+ALIASES = "converters.aliases"
+"""Key of a model's `meta`: further names that the source has for values, by which `--output` finds them."""
 
 Dim = int | str | None
 Operand = ir.Value | NDArray[Any] | float | int | Sequence[int] | None
@@ -118,6 +120,7 @@ class GraphBuilder:
         self._graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name)
         self._names = Names()
         self._bound: dict[str, ir.Value] = {}
+        self._aliases: dict[str, ir.Value] = {}
         self._source: Source | None = None
         self._path = ""
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
@@ -363,6 +366,7 @@ class GraphBuilder:
         if not name or producer is None or producer.op_type == "Constant" or value.is_graph_output():
             return
         if self._bound.get(str(value.name)) is value:
+            self.alias(value, name)
             return
         if name in self._names:
             older = self._bound.pop(name, None)
@@ -373,6 +377,10 @@ class GraphBuilder:
         self._names.add(name)
         value.name = name
         self._bound[name] = value
+
+    def alias(self, value: ir.Value, name: str) -> None:
+        """Another name of the source's for a value: `--output` finds it by this one too. The last value of a name has it."""
+        self._aliases[name] = value
 
     def identity(self, value: ir.Value, name: str | None = None) -> ir.Value:
         return self.emit("Identity", value, name=name)
@@ -397,6 +405,7 @@ class GraphBuilder:
             self.warnings.setdefault(self._closed.source.describe(message) if self._closed.source else message)
         model = ir.Model(self._graph, ir_version=IR_VERSION, producer_name="converters", producer_version=__version__)
         model.meta[WARNINGS] = tuple(self.warnings)
+        model.meta[ALIASES] = self._aliases
         remove_unused(model)
         order_initializers(model)
         return model

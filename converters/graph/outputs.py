@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from converters.errors import ConversionError, printable
+from converters.graph.builder import ALIASES
 from converters.graph.passes import remove_unused
 from converters.graph.provenance import original_name
 
@@ -20,7 +21,10 @@ def cut(model: ir.Model, names: Sequence[str]) -> None:
     """
     graph = model.graph
     values = [value for node in graph if node.op_type != "Constant" for value in node.outputs if value.name]
-    found: dict[str, ir.Value] = {original_name(value): value for value in values}
+    aliases: dict[str, ir.Value] = model.meta.get(ALIASES, {})
+    here = set(values)
+    found = {name: value for name, value in aliases.items() if value in here}
+    found |= {original_name(value): value for value in values}
     found |= {str(value.name): value for value in values}
     chosen = []
     for name in names:

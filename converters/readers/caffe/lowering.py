@@ -150,6 +150,9 @@ class _NetLowering:
             self.blobs[top] = value
             self.used[top] = 0
             self.losses_use.discard(top)
+        for named in (layer, layer.scale):
+            if named is not None and values:
+                self.g.alias(values[0], named.name)  # what a layer in place gives has no other name once the next one wrote over it
 
     def _overwrite(self, top: str, value: ir.Value) -> None:
         """What lies in the same memory as a top that is computed in place changes with it, as in Caffe."""

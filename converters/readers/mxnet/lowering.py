@@ -27,7 +27,7 @@ def lower_symbol(symbol: Symbol, params: Params, options: LoadOptions) -> ir.Mod
 
     Raises ConversionError for operators nobody knows (all at once), parameters or shapes that are missing, and whatever doesn't fit.
     """
-    plan = Plan(symbol, params, options.shapes)
+    plan = Plan(symbol, params, options.shapes, options.outputs)
     return with_open_batch(lambda closed: _Walk(plan, closed, options.dynamic).model())
 
 
@@ -57,7 +57,7 @@ class _Walk:
                 self._zero_label(node, inputs)
             elif node.name in inputs:
                 self.values[node.index], self.names[node.index] = [inputs[node.name]], [node.name]
-        self._outputs()
+        self._inner_outputs() if plan.inner else self._outputs()
         return g.finish()
 
     def _zero_label(self, node: Node, inputs: Mapping[str, ir.Value]) -> None:
@@ -98,6 +98,7 @@ class _Walk:
         self.values[node.index], self.names[node.index] = _named(node.name, result)
         for value, name in zip(self.values[node.index], self.names[node.index], strict=True):
             g.bind(value, name)
+        g.alias(self.values[node.index][0], node.name)
 
     def _operand(self, node: Node, slot: Slot, number: int, output: int) -> Operand:
         variable = self.plan.symbol.nodes[number]
@@ -145,9 +146,24 @@ class _Walk:
         where = f"; '{printable(name)}' isn't in {self.plan.params.base} either" if old else ""
         raise self.g.error(f"the input '{slot.name}' is missing (it has {len(node.inputs)} inputs){where}")
 
+    def _inner_outputs(self) -> None:
+        """Ends the net in the values that were asked for; `graph.outputs` puts them in order."""
+        for name, node in self.plan.inner:
+            names = self.names[node.index]
+            if name not in (node.name, *names):
+                raise node.source.error(f"it has no output '{printable(name)}'", hint=f"it has {', '.join(map(printable, names))}")
+            position = names.index(name) if name in names else 0
+            value = self.values[node.index][position]
+            if not value.is_graph_output():
+                value = self.g.output(value, names[position])
+            self.g.alias(value, name)
+
     def _outputs(self) -> None:
         g, free = self.g, Names(self.plan.shapes)
-        for number, output in self.plan.symbol.heads:
+        for number, _ in self.plan.left_out:
+            node = self.plan.symbol.nodes[number]
+            g.warn(node.source.describe("this output needs labels, which training alone has; it is left out"))
+        for number, output in self.plan.heads:
             node = self.plan.symbol.nodes[number]
             if number not in self.values:
                 values, names = [self._parameter(node, node.name).use()], [node.name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,37 +18,73 @@ GLUON_MARKS = ("__lr_mult__", "__wd_mult__", "__storage_type__")
 """Attributes that gluon writes on variables that are parameters, and on no others."""
 
 
-def live_nodes(symbol: Symbol) -> list[Node]:
-    """The nodes that inference needs: those that the heads reach other than through labels. Raises UnsupportedError."""
+def live_nodes(symbol: Symbol, ends: Iterable[int]) -> list[Node]:
+    """The nodes that inference needs: those that the ends reach other than through labels. Raises UnsupportedError."""
     unknown: list[Source] = []
-    needed = {number for number, _ in symbol.heads}
+    needed = set(ends)
     for node in reversed(symbol.order):
         if node.index not in needed or node.is_variable:
             continue
         if node.op not in lowers:
             unknown.append(node.source)
-            needed.update(number for number, _ in node.inputs)
-            continue
-        described = signature(node.op)
-        for position, (number, _) in enumerate(node.inputs):
-            slot = described.slot(position)
-            if slot is not None and slot.role is not Label:
-                needed.add(number)
+        needed.update(_inputs(node))
     if unknown:
         raise unsupported(
-            reversed(unknown), "register a function for each with @converters.readers.mxnet.lowers(TYPE), or cut the net before them"
+            reversed(unknown),
+            "register a function for each with @converters.readers.mxnet.lowers(TYPE), or end the net before them with --output NAME",
         )
     return [node for node in symbol.order if node.index in needed]
+
+
+def _inputs(node: Node) -> Iterator[int]:
+    """The nodes that an operator takes, other than as labels."""
+    described = signature(node.op) if node.op in lowers else None
+    for position, (number, _) in enumerate(node.inputs):
+        slot = described.slot(position) if described is not None else None
+        if described is None or (slot is not None and slot.role is not Label):
+            yield number
+
+
+def inner_ends(symbol: Symbol, names: Sequence[str]) -> list[tuple[str, Node]]:
+    """The operators whose outputs are asked for, by name: `relu1`, `relu1_output`, `rnn_state_output`; [] where one isn't found."""
+    by_name = {node.name: node for node in symbol.order if not node.is_variable}
+    found = []
+    for name in names:
+        parts = name.split("_")
+        heads = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+        node = next((by_name[head] for head in heads if head in by_name), None)
+        if node is None:
+            return []
+        found.append((name, node))
+    return found
+
+
+def without_labels(symbol: Symbol, is_label: Callable[[Node], bool]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The heads that can be answered without labels, and those that need some; all are kept where each needs one."""
+    tainted: set[int] = set()
+    for node in symbol.order:
+        if is_label(node) if node.is_variable else any(number in tainted for number in _inputs(node)):
+            tainted.add(node.index)
+    kept = [head for head in symbol.heads if head[0] not in tainted]
+    return (kept, [head for head in symbol.heads if head[0] in tainted]) if kept else (list(symbol.heads), [])
 
 
 class Plan:
     """The live nodes of a symbol, which arrays of the file are whose, the inputs' shapes, the module of every operator.
 
-    inputs: shapes by name; "" stands for the only input without a shape. Raises ConversionError.
+    inputs: shapes by name; "" stands for the only input without a shape. outputs: what the net shall end in instead of its heads.
+    Raises ConversionError.
     """
 
-    def __init__(self, symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[int]] | None) -> None:
-        self.symbol, self.params, self.live = symbol, params, live_nodes(symbol)
+    def __init__(
+        self, symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[int]] | None = None, outputs: Sequence[str] = ()
+    ) -> None:
+        self.symbol, self.params = symbol, params
+        self.inner = inner_ends(symbol, outputs)
+        """The operators that the net shall end in, by the name that was asked for."""
+        self.heads, self.left_out = without_labels(symbol, lambda node: self._is_label(node, inputs or {}))
+        """The heads that are answered, and those that can't be, for want of labels."""
+        self.live = live_nodes(symbol, [node.index for _, node in self.inner] or [number for number, _ in self.heads])
         self.variables = [node for node in self.live if node.is_variable]
         self.users = self._users()
         self.stored = self._stored()
@@ -90,6 +126,11 @@ class Plan:
         return found
 
     # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def _is_label(self, node: Node, given: Mapping[str, Sequence[int]]) -> bool:
+        """Whether a variable is a label that training alone has: by its name, where nothing else is known of it."""
+        stored = node.name in self.params or any(name in self.params for name in spellings(node.name))
+        return node.name.endswith("label") and not stored and node.name not in given
 
     def _input_shapes(self, given: dict[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
         """Shapes of the net's inputs, in MXNet's order of arguments."""

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from converters.errors import printable
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import read_type
@@ -190,3 +191,12 @@ def softmax_cross_entropy(g: OperatorBuilder, data: ir.Value, label: ir.Value) -
     logarithms = g.emit("LogSoftmax", data, axis=-1)
     picked = g.emit("GatherElements", logarithms, g.emit("Unsqueeze", g.cast(label, np.int64), [1]), axis=1)
     return g.emit("Neg", g.reshape(g.emit("ReduceSum", picked, [0, 1], keepdims=1), [1]))
+
+
+@lowers("Custom")
+def custom(g: OperatorBuilder, *data: ir.Value, op_type: str = "", **attributes: str) -> ir.Value:
+    """Refused: Python code of one's own, which no file holds. Source: mxnet src/operator/custom/custom.cc."""
+    raise g.error(
+        f"op_type '{printable(op_type)}' is Python code that is in no file; "
+        "end the net before it with --output, or register a lowering with @lowers('Custom', replace=True)"
+    )
