@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -75,9 +75,13 @@ class Extent:
 
 
 class SymbolicDimensionError(Exception):
-    """A lowering needs the number behind a symbolic dimension. source: the layer that does; see `with_open_batch`."""
+    """A lowering needs the number behind a symbolic dimension. source: the layer that does; see `with_open_batch`.
+
+    symbols: the names whose numbers would do, as far as they are known.
+    """
 
     source: Source | None = None
+    symbols: tuple[str, ...] = ()
 
 
 def with_open_batch(lower: Callable[[SymbolicDimensionError | None], Result]) -> Result:
@@ -113,6 +117,8 @@ class GraphBuilder:
         dynamic: Mapping[tuple[str, int], str] | None = None,
     ) -> None:
         self.symbolic_batch = symbolic_batch and closed is None
+        self.closed_symbols: frozenset[str] = frozenset()
+        """Symbols that inputs may not have: their axes stay numbers."""
         self.given: dict[str, int] = {}
         """Numbers that were given for symbolic dimensions."""
         self.warnings: dict[str, None] = {}
@@ -166,16 +172,17 @@ class GraphBuilder:
 
     # -- values ------------------------------------------------------------------------------------------------------
 
-    def input(self, name: str, shape: Sequence[Dim], dtype: Any = np.float32) -> ir.Value:
-        """A graph input, its open axes symbolic: the first one "N", or "N_<name>" where it differs from the first input's."""
+    def input(self, name: str, shape: Sequence[Dim], dtype: Any = np.float32, *, batch_axis: int = 0) -> ir.Value:
+        """A graph input, its open axes symbolic: that of the batch "N", or "N_<name>" where its length differs from the others'."""
         dims = list(shape)
-        if dims and isinstance(dims[0], int):
-            self._batch = dims[0] if self._batch is None else self._batch
+        size = dims[batch_axis] if batch_axis < len(dims) else None
+        if isinstance(size, int):
+            self._batch = size if self._batch is None else self._batch
             if self.symbolic_batch:
-                dims[0] = "N" if dims[0] == self._batch else f"N_{identifier(name)}"
+                dims[batch_axis] = "N" if size == self._batch else f"N_{identifier(name)}"
         for axis, size in enumerate(shape):
             dims[axis] = self._dynamic.get((name, axis), self._dynamic.get(("", axis), dims[axis]))
-            symbol = dims[axis]
+            symbol = dims[axis] = size if dims[axis] in self.closed_symbols else dims[axis]
             if isinstance(symbol, str) and isinstance(size, int):
                 self.given[symbol] = size
         value = ir.Value(name=self._names.free(name), shape=ir.Shape(dims), type=ir.TensorType(data_type(dtype)))
@@ -425,13 +432,14 @@ class GraphBuilder:
         """Dimensions start..stop as integers; raises SymbolicDimensionError where one is symbolic, so that the batch gets fixed."""
         dims = self.shape(value)[start:stop]
         if not all(isinstance(d, int) for d in dims):
-            raise self.needs_number(f"needs the size of {value.name}, which is {_dims(self.shape(value))}")
+            symbols = tuple(d for d in dims if isinstance(d, str))
+            raise self.needs_number(f"needs the size of {value.name}, which is {_dims(self.shape(value))}", symbols)
         return tuple(d for d in dims if isinstance(d, int))
 
-    def needs_number(self, message: str) -> SymbolicDimensionError:
-        """A SymbolicDimensionError that says where we are."""
+    def needs_number(self, message: str, symbols: Iterable[str] = ()) -> SymbolicDimensionError:
+        """A SymbolicDimensionError that says where we are. symbols: the names whose numbers would do."""
         problem = SymbolicDimensionError(message)
-        problem.source = self._source
+        problem.source, problem.symbols = self._source, tuple(symbols)
         return problem
 
     # -- inside ------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class OperatorBuilder(GraphBuilder):
             sizes = [self.divided(whole, part) if size is None else size for size in sizes]
         elif whole != part and not any("." in name for name in whole[1] + part[1]):  # a size that nothing is known of may be any
             if whole[1] != part[1]:
-                raise self.needs_number(f"needs {as_dim(whole)} to be {as_dim(part)}")
+                raise self.needs_number(f"needs {as_dim(whole)} to be {as_dim(part)}", whole[1] + part[1])
             raise self.error(f"an input of shape {self.shape(x)} doesn't reshape to ({', '.join(str(as_dim(s)) for s in sizes if s)})")
         result = super().reshape(x, dims, absolute=absolute)
         if result is not x:
@@ -132,7 +132,7 @@ class OperatorBuilder(GraphBuilder):
                 return Extent(x, axis, times=size[0] // number)
             if names == size[1] and size[0] and number % size[0] == 0:
                 return Extent(x, axis, over=number // size[0])
-        raise self.needs_number(f"needs {as_dim(size)} as a number")
+        raise self.needs_number(f"needs {as_dim(size)} as a number", size[1])
 
     def length(self, x: ir.Value, axis: int) -> ir.Value:
         """The length of an axis when the net runs, as an int64 number."""

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from converters.errors import printable
 from converters.graph.builder import SymbolicDimensionError, with_open_batch
-from converters.graph.names import Names
+from converters.graph.names import Names, identifier
 from converters.options import LoadOptions
+from converters.readers.mxnet.axes import TIME
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Label, Parameter
 from converters.readers.mxnet.params import TYPES, Params, numpy_type
@@ -28,16 +29,47 @@ def lower_symbol(symbol: Symbol, params: Params, options: LoadOptions) -> ir.Mod
     Raises ConversionError for operators nobody knows (all at once), parameters or shapes that are missing, and whatever doesn't fit.
     """
     plan = Plan(symbol, params, options.shapes, options.outputs)
-    return with_open_batch(lambda closed: _Walk(plan, closed, options.dynamic).model())
+    closed: dict[str, SymbolicDimensionError] = {}
+    times = _times(plan)
+    while True:
+        try:
+            return _Walk(plan, None, {**times, **options.dynamic}, closed).model()
+        except SymbolicDimensionError as problem:
+            labels = set(problem.symbols) - {"N"} - closed.keys()
+            if not labels and not problem.symbols:
+                labels = set(times.values()) - closed.keys()
+            if not labels or any("/" in label or "*" in label for label in labels):
+                break
+            closed.update(dict.fromkeys(labels, problem))
+    return with_open_batch(lambda problem: _Walk(plan, problem, {**times, **options.dynamic}, closed).model())
+
+
+def _times(plan: Plan) -> dict[tuple[str, int], str]:
+    """The labels of the inputs' time axes: one for each length."""
+    labels: dict[int, str] = {}
+    found = {}
+    for name, axes in plan.axes.items():
+        for axis, kind in axes.items():
+            if kind == TIME and axis < len(plan.shapes[name]):
+                length = plan.shapes[name][axis]
+                found[name, axis] = labels.setdefault(length, TIME if not labels else f"{TIME}_{identifier(name)}")
+    return found
 
 
 class _Walk:
     """One lowering of the net, with a symbolic batch or a fixed one."""
 
-    def __init__(self, plan: Plan, closed: SymbolicDimensionError | None, dynamic: Mapping[tuple[str, int], str]) -> None:
-        self.plan = plan
+    def __init__(
+        self,
+        plan: Plan,
+        closed: SymbolicDimensionError | None,
+        dynamic: Mapping[tuple[str, int], str],
+        closed_symbols: Mapping[str, SymbolicDimensionError],
+    ) -> None:
+        self.plan, self.closed_symbols = plan, closed_symbols
         name = printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol"))
         self.g = OperatorBuilder(name, version=plan.symbol.version, closed=closed, dynamic=dynamic)
+        self.g.closed_symbols = frozenset(closed_symbols)
         self.values: dict[int, list[ir.Value]] = {}
         """The outputs of each node, and of each variable that is an input of the net."""
         self.names: dict[int, list[str]] = {}
@@ -48,7 +80,13 @@ class _Walk:
     def model(self) -> ir.Model:
         plan, g = self.plan, self.g
         variables = {node.name: node for node in reversed(plan.variables)}
-        inputs = {name: g.input(name, shape, self._stated_type(variables[name])) for name, shape in plan.shapes.items()}
+        inputs = {
+            name: g.input(name, shape, self._stated_type(variables[name]), batch_axis=plan.batch_axis(name))
+            for name, shape in plan.shapes.items()
+        }
+        for symbol, problem in self.closed_symbols.items():
+            message = f"{problem}, so the converted net takes {printable(symbol)} of the given size alone"
+            g.warn(problem.source.describe(message) if problem.source else message)
         for node in plan.live:
             if not node.is_variable:
                 with g.at(node.source, plan.modules[node.index]):

@@ -9,6 +9,7 @@ import numpy as np
 from converters.errors import ConversionError, Source, printable, unsupported
 from converters.graph.names import Names, identifier, mend_names
 from converters.readers.mxnet.attributes import parse
+from converters.readers.mxnet.axes import BATCH, open_axes
 from converters.readers.mxnet.parameter import Label, Parameter, Place, module_of, spellings
 from converters.readers.mxnet.params import Params
 from converters.readers.mxnet.signature import Slot, lowers, signature
@@ -42,6 +43,15 @@ def _inputs(node: Node) -> Iterator[int]:
     for position, (number, _) in enumerate(node.inputs):
         slot = described.slot(position) if described is not None else None
         if described is None or (slot is not None and slot.role is not Label):
+            yield number
+
+
+def _labels(node: Node) -> Iterator[int]:
+    """The nodes that an operator takes as labels."""
+    described = signature(node.op) if node.op in lowers else None
+    for position, (number, _) in enumerate(node.inputs):
+        slot = described.slot(position) if described is not None else None
+        if slot is not None and slot.role is Label:
             yield number
 
 
@@ -82,7 +92,8 @@ class Plan:
         self.symbol, self.params = symbol, params
         self.inner = inner_ends(symbol, outputs)
         """The operators that the net shall end in, by the name that was asked for."""
-        self.heads, self.left_out = without_labels(symbol, lambda node: self._is_label(node, inputs or {}))
+        marked = {number for node in symbol.order for number in _labels(node)}
+        self.heads, self.left_out = without_labels(symbol, lambda v: v.index not in marked and self._is_label(v, inputs or {}))
         """The heads that are answered, and those that can't be, for want of labels."""
         self.live = live_nodes(symbol, [node.index for _, node in self.inner] or [number for number, _ in self.heads])
         self.variables = [node for node in self.live if node.is_variable]
@@ -92,6 +103,8 @@ class Plan:
         self.training_labels: set[int] = set()
         """Variables that a head takes for labels and the net computes with too (margins that only training adds)."""
         self.shapes = self._input_shapes(dict(inputs or {}))
+        self.axes = {name: axes for name, axes in open_axes(symbol).items() if name in self.shapes}
+        """Which axes of the inputs are time and batch, where recurrent operators tell."""
         self.modules: dict[int, str] = {}
         """Module path of each operator, by its number."""
         self.places: dict[str, Place] = {}
@@ -233,6 +246,11 @@ class Plan:
             raise node.source.error(f"attribute __shape__ {problem}") from problem
         shape = (shape[0] or 1, *shape[1:]) if shape else shape
         return tuple(shape) if shape and min(shape) > 0 else None
+
+    def batch_axis(self, name: str) -> int:
+        """The axis of an input that is the batch."""
+        axes = self.axes.get(name, {})
+        return next((axis for axis, kind in axes.items() if kind == BATCH and axis < len(self.shapes[name])), 0)
 
     # -- modules -----------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,10 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import SymbolicDimensionError
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
-from converters.readers.mxnet.sizes import Size, times
+from converters.readers.mxnet.sizes import Size, as_dim, times
 
 
 @lowers("FullyConnected", "_npx_fully_connected")
@@ -85,7 +84,7 @@ def dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool =
 def _unfit(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, a: Size, b: Size) -> Exception:
     """What to raise for axes that aren't known to be equal: the batch gets fixed where that may help."""
     if a[1] or b[1]:
-        return SymbolicDimensionError(f"{a} and {b}")
+        return g.needs_number(f"needs {as_dim(a)} to be {as_dim(b)}", a[1] + b[1])
     return g.error(f"the inputs have shapes {g.shape(lhs)} and {g.shape(rhs)}, whose contracted axes differ")
 
 
