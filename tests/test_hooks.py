@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import converters
 from converters.readers.caffe import lowers
@@ -138,3 +140,84 @@ def test_code_that_uses_this_passes_mypy_strict(code, tmp_path):
     words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), "mine.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(tmp_path / "stage")})
     assert done.returncode == 0, done.stdout
+
+
+PLUGIN = """
+from converters.readers.caffe import lowers as caffe
+from converters.readers.mxnet import lowers as mxnet
+from converters.readers.torch7 import lowers as torch7
+
+@caffe("OfPlugin")
+@torch7("own.OfPlugin")
+def scaled(g, layer, x):
+    "Three times its input."
+    return g.emit("Mul", x, 3.0)
+
+@mxnet("of_plugin", replace=True)
+def scaled_too(g, data):
+    "Three times its input."
+    return g.emit("Mul", data, 3.0)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A plugin with a layer for each reader; they are taken out again."""
+    from converters import trust
+    from converters.readers.mxnet import lowers as mxnet
+    from converters.readers.torch7 import lowers as torch7
+
+    path = tmp_path / "plugin.py"
+    path.write_text(PLUGIN)
+    net, weights = _digits()
+    last = 'layer { name: "mine" type: "OfPlugin" bottom: "prob" top: "mine" }'
+    (tmp_path / "own.prototxt").write_text(net.read_text() + last)
+    (tmp_path / "own.caffemodel").write_bytes(weights.read_bytes())
+    yield path
+    for table, name in ((lowers, "OfPlugin"), (torch7, "own.OfPlugin"), (mxnet, "of_plugin")):
+        if name in table:
+            table.remove(name)
+    trust._run.clear()
+
+
+def test_a_plugin_from_the_command_line_runs_with_trust_alone(plugin, tmp_path, capsys):
+    from converters.cli import main
+
+    words = ["caffe2onnx", *(str(tmp_path / f"own.{suffix}") for suffix in ("prototxt", "caffemodel", "onnx")), "--plugin", str(plugin)]
+    assert main(words) == 1 and "--trust" in capsys.readouterr().err and "OfPlugin" not in lowers
+    assert main([*words, "--trust"]) == 0, capsys.readouterr().err
+    module = converters.to_module(converters.load(tmp_path / "own.onnx"))
+    probabilities = module(torch.ones(2, 1, 16, 16)).detach().numpy()
+    np.testing.assert_allclose(probabilities.sum(1), [3.0, 3.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("row", "name"), [("caffe", "OfPlugin"), ("torch7", "own.OfPlugin"), ("mxnet", "of_plugin")])
+def test_formats_lists_what_a_plugin_adds(row, name, plugin, capsys):
+    from converters.cli import main
+
+    assert main(["formats", row]) == 0 and name not in capsys.readouterr().out.split()
+    assert main(["formats", row, "--plugin", str(plugin), "--trust"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if name in line.split())
+    assert line.split(maxsplit=1)[1] == "Three times its input."
+
+
+def test_classify_reads_a_net_with_a_plugins_layer(plugin, tmp_path, capsys):
+    from PIL import Image
+
+    from converters.cli import main
+
+    Image.new("L", (16, 16)).save(tmp_path / "a.png")
+    (tmp_path / "how.json").write_text('{"decode": "pil", "color": "gray", "mean": [0.0], "std": [240.0], "labels": "sorted"}')
+    files = [str(tmp_path / name) for name in ("own.prototxt", "own.caffemodel", "a.png")]
+    words = ["classify", *files, "--preprocess", str(tmp_path / "how.json")]
+    assert main(words) == 1 and "OfPlugin" in capsys.readouterr().err
+    assert main([*words, "--plugin", str(plugin), "--trust"]) == 0, capsys.readouterr().err
+
+
+def test_the_refusal_of_an_unknown_layer_is_short(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    with pytest.raises(converters.UnsupportedError) as caught:
+        converters.load(tmp_path / "net.prototxt")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{tmp_path / 'net.prototxt'}:5: layer 'mine' (Mine): no lowering is registered for this type"
+    assert len(lines) == 2 and len(lines[1]) < 300 and "--plugin FILE.py --trust" in lines[1] and "convert formats" in lines[1]

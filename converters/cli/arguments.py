@@ -45,6 +45,11 @@ def dynamic_axis(word: str) -> tuple[tuple[str, int], str]:
     return (match[1] or "", int(match[2])), match[3]
 
 
+def add_plugin(command: argparse.ArgumentParser) -> None:
+    """--plugin, of all commands that read a graph."""
+    command.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
+
+
 def add_output_options(command: argparse.ArgumentParser, result: str) -> None:
     """--force, --quiet and --json, of all commands that write a file."""
     command.add_argument("--force", action="store_true", help="overwrite the target if it exists")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
 from converters.cli import terminal
-from converters.cli.arguments import UsageError, add_output_options, dynamic_axis, input_spec
+from converters.cli.arguments import UsageError, add_output_options, add_plugin, dynamic_axis, input_spec
 from converters.errors import ConversionError, printable
 from converters.files import check_target
 from converters.formats import Format
@@ -62,7 +62,7 @@ def _add(commands: Any, row: Format, kind: str) -> None:
         "--output", action="append", default=[], metavar="NAME", help="end in this inner value instead; repeat it for more"
     )
     command.add_argument("--key", help='where the model sits in a checkpoint ("model", "protos.rnn")')
-    command.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
+    add_plugin(command)
     command.add_argument(
         "--trust", action="store_true", help="let code that you name, and TorchScript programs, run; without it nothing does"
     )

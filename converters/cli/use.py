@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
 from converters.cli import terminal
-from converters.cli.arguments import UsageError, input_spec
+from converters.cli.arguments import UsageError, add_plugin, input_spec
 from converters.errors import printable
 from converters.options import LoadOptions
 
@@ -54,6 +54,7 @@ def _add(commands: Any, name: str, words: str, run: Any) -> Any:
     command.add_argument("--key", help="where the model sits in a checkpoint")
     command.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code")
     command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
+    add_plugin(command)
     command.add_argument("--trust", action="store_true", help="let code that you name, or the .py beside a .pth, run")
     command.add_argument("--engine", choices=("onnxruntime", "torch"), default="onnxruntime", help="what runs the model")
     command.add_argument("--threads", type=int, metavar="N", help="processor threads of the engine")
@@ -86,6 +87,7 @@ def _open(asked: argparse.Namespace, paths: Sequence[str], layers: Sequence[str]
         outputs=() if asked.output is None else (asked.output,),
         code=asked.code,
         factory=asked.model,
+        plugin=asked.plugin,
         trust=asked.trust,
         notify=terminal.say,
     )

@@ -57,16 +57,12 @@ def _check_types(net: Net, inputs: Mapping[str, Sequence[int]]) -> None:
         if layer.type not in lowers and layer.type not in gives and (layer.bottoms or not any(top in inputs for top in ("", *layer.tops)))
     ]
     if unknown:
-        known = ", ".join(sorted(lowers))
-        advice = (
-            f"known are {known}; register one of your own with @lowers (`from converters.readers.caffe import lowers`); "
-            "a last layer (DetectionOutput, say) may be removed from the prototxt, which makes its bottoms outputs"
-        )
-        bottomless = next((layer for layer in unknown if not layer.bottoms and layer.tops), None)
-        if bottomless is not None:
-            top = printable(bottomless.tops[0])
-            advice += f"; if '{printable(bottomless.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"
-        raise unsupported((layer.source for layer in unknown), advice)
+        data = next((layer for layer in unknown if not layer.bottoms and layer.tops), None)
+        more = []
+        if data is not None:
+            top = printable(data.tops[0])
+            more = [f"if '{printable(data.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"]
+        raise unsupported((layer.source for layer in unknown), "converters.readers.caffe", *more)
     for layer in net.layers:
         if lowers.is_built_in(layer.type) and not lowers.facts(layer.type).takes_labels:
             check_fields(layer)

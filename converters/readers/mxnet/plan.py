@@ -30,10 +30,7 @@ def live_nodes(symbol: Symbol, ends: Iterable[int]) -> list[Node]:
             unknown.append(node.source)
         needed.update(_inputs(node))
     if unknown:
-        raise unsupported(
-            reversed(unknown),
-            "register a function for each with @converters.readers.mxnet.lowers(TYPE), or end the net before them with --output NAME",
-        )
+        raise unsupported(reversed(unknown), "converters.readers.mxnet")
     return [node for node in symbol.order if node.index in needed]
 
 

@@ -90,7 +90,7 @@ class Walk:
         made = call.made
         module = self.module(made, call.path)
         if made.typename not in lowers:
-            raise unsupported([module.source], _ADVICE)
+            raise unsupported([module.source], "converters.readers.torch7")
         self._runs += 1
         if self._runs > MAX_RUNS:
             raise module.error(f"more than {MAX_RUNS} modules would run (a module that holds another twice runs it twice)")
@@ -150,11 +150,6 @@ class Walk:
             before.repoint(out)
         return before
 
-
-_ADVICE = (
-    "Register a lowering of your own with @converters.readers.torch7.lowers('nn.Name') on a function (g, module, x), "
-    "or convert the part of the model around it."
-)
 
 _REASONS = {
     "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
@@ -227,6 +222,6 @@ def _check_types(root: t7.TorchObject, file: str) -> None:
             newer[made.typename] = made.version
     if unknown:
         reasons = [f"{name}: {_REASONS[name]}." for name in unknown if name in _REASONS]
-        raise unsupported(unknown.values(), "\n".join([*reasons, _ADVICE]))
+        raise unsupported(unknown.values(), "converters.readers.torch7", *reasons)
     for typename, version in newer.items():
         warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that is known; it is read as the newest known one")

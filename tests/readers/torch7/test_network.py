@@ -111,7 +111,7 @@ def test_all_unknown_classes_at_once(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{tmp_path / 'model.t7'}: module '0' (nn.Mine): no lowering is registered for this type"
     assert "module '2' (nn.SpatialFractionalMaxPooling)" in lines[1] and "module '3' (my.Other)" in lines[2]
-    assert "drawn at random" in lines[3] and "@converters.readers.torch7.lowers" in lines[4]
+    assert "drawn at random" in lines[3] and "from converters.readers.torch7 import lowers" in lines[4]
 
 
 def test_a_lowering_of_the_user(tmp_path: Path) -> None:
