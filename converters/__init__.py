@@ -226,11 +226,26 @@ def strip_to_weights(
     return strip(source, target, options)
 
 
-def inspect(path: StrPath, key: str | None = None) -> Inspection:
-    """What a file is, and which tensors are in it, by name. key: where the weights sit in a checkpoint. Raises ConversionError."""
-    from converters.inspection import inspect as look
+def inspect(
+    *paths: StrPath,
+    inputs: Mapping[str, InputSpec] | None = None,
+    key: str | None = None,
+    code: StrPath | None = None,
+    factory: str | None = None,
+    plugin: StrPath | None = None,
+    trust: bool = False,
+) -> Inspection:
+    """What a file is, and what is in it: layers with output shapes, parameters and FLOPs, tensors, what can't be converted.
 
-    return look(path, key)
+    paths: the one or two files of one model; a prototxt or a symbol alone is enough for the layers. inputs: shapes by input name, where
+    the file doesn't have them. key: where the model or the weights sit in a checkpoint. code, factory, plugin, trust: as for `load`.
+    Nothing in a file runs without `trust`. Raises ConversionError for a file that can't be read.
+    """
+    from converters.inspection import inspect as look
+    from converters.options import LoadOptions
+
+    options = LoadOptions(inputs=inputs or {}, key=key, code=code, factory=factory, plugin=plugin, trust=trust)
+    return look(*paths, options=options)
 
 
 def classify(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from converters import packages
 from converters.errors import ConversionError, FormatError, printable, warn
 from converters.files import StrPath
+from converters.graph.outline import Outline
 from converters.options import DEFAULTS, LoadOptions
 from converters.recognition import Kind, RecognizedFile
 from converters.tensors.state_dict import StateDict
@@ -51,9 +52,9 @@ class Format:
     """A row of the table.
 
     word: the command's (`lua2torch`), "" for a format of weights alone. noun: what the framework calls a layer. reader, weights:
-    "module:function", imported when used. form: what a file of weights is called in reports. registry: "module:name" of the table of
-    layers. options: fields of LoadOptions that mean something to this format alone. needs: packages that its weights can't be read
-    without. kinds: kinds of files that recognition doesn't know by itself.
+    "module:function", imported when used; outline: what reads the layers alone. form: what a file of weights is called in reports.
+    registry: "module:name" of the table of layers. options: fields of LoadOptions that mean something to this format alone. needs:
+    packages that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Format:
     files: tuple[FileRole, ...]
     reader: str = ""
     weights: str = ""
+    outline: str = ""
     form: str = ""
     registry: str = ""
     options: tuple[str, ...] = ()
@@ -95,6 +97,7 @@ FORMATS = (
         ),
         reader="converters.readers.caffe:load",
         weights="converters.readers.caffe:load_weights",
+        outline="converters.readers.caffe.outline:outline",
         form="file of Caffe weights",
         registry="converters.readers.caffe:lowers",
         options=("fillers",),
@@ -108,6 +111,7 @@ FORMATS = (
         files=(FileRole("t7", "model.t7: a file that Lua Torch saved", ("t7", "t7-ascii")),),
         reader="converters.readers.torch7:load",
         weights="converters.readers.torch7.weights:read_weights",
+        outline="converters.readers.torch7.outline:outline",
         form="Lua Torch file",
         registry="converters.readers.torch7:lowers",
         options=("dtype",),
@@ -123,6 +127,7 @@ FORMATS = (
         ),
         reader="converters.readers.mxnet:load",
         weights="converters.readers.mxnet:load_params",
+        outline="converters.readers.mxnet.outline:outline",
         form="file of MXNet parameters",
         registry="converters.readers.mxnet:lowers",
     ),
@@ -134,6 +139,7 @@ FORMATS = (
         files=(FileRole("onnx", "model.onnx", ("onnx",)),),
         reader="converters.readers.onnx:load",
         weights="converters.readers.onnx:load_weights",
+        outline="converters.readers.onnx.outline:outline",
         form="ONNX model",
         needs=GRAPH,
     ),
@@ -161,6 +167,7 @@ FORMATS = (
         noun="tensor",
         files=(FileRole("safetensors", "model.safetensors: weights", ("safetensors",)),),
         weights="converters.readers.safetensors:load",
+        outline="converters.readers.safetensors:outline",
         form="safetensors file",
     ),
 )
@@ -232,6 +239,13 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     packages.check(*row.needs)
     weights = cast("WeightsReader", _imported(row.weights))(file, options)
     return weights if isinstance(weights, StateDict) else StateDict(as_tensors(weights), form=row.form, key=options.key or "")
+
+
+def outline_of(row: Format, file: RecognizedFile, options: LoadOptions = DEFAULTS) -> Outline:
+    """What a file of this format says of its net: layers, inputs, outputs; no tensors. Raises ConversionError."""
+    packages.check(*row.needs[:1])  # protobuf, or onnx; a look needs no graph
+    found: Outline = _imported(row.outline)(file, options) if row.outline else Outline()
+    return found
 
 
 def _imported(place: str) -> Any:

@@ -26,7 +26,8 @@ class LoadOptions:
     "module:function" in it, which builds the model. plugin: a Python file that registers lowerings. trust: let code, factory, plugin
     and TorchScript programs run; without it nothing does. fillers: layers without stored weights get what their fillers say. dtype: of
     a Lua Torch model: "float64" keeps its doubles, which otherwise become float32. notify: called with a line that says what is about
-    to run.
+    to run. problems: where a list is given, a look at the net is all that is wanted: parameters that no file has count by their shapes
+    alone, and what keeps a layer from being lowered is added to the list, while the rest goes on.
     """
 
     inputs: Mapping[str, InputSpec] = field(default_factory=lambda: MappingProxyType({}))
@@ -40,6 +41,7 @@ class LoadOptions:
     fillers: bool = False
     dtype: str | None = None
     notify: Callable[[str], None] | None = None
+    problems: list[ConversionError] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,8 +45,8 @@ class Registry(Generic[Function, Facts]):
     def __init__(self, what: str, facts: Callable[..., Facts], topics: str | None = None) -> None:
         self.what = what
         self._facts_class = facts
-        self._topics = topics
-        self._is_filled = topics is None
+        self.topics = topics
+        self.is_filled = topics is None
         self._entries: dict[str, tuple[Function, Facts]] = {}
 
     def __call__(self, *names: str, replace: bool = False, **facts: Any) -> Callable[[Function], Function]:
@@ -66,13 +70,13 @@ class Registry(Generic[Function, Facts]):
 
     def _fill(self) -> None:
         """Imports the topic files once, so that their decorators run."""
-        if not self._is_filled and self._topics is not None:
-            self._is_filled = True
-            for found in pkgutil.iter_modules(importlib.import_module(self._topics).__path__, f"{self._topics}."):
+        if not self.is_filled and self.topics is not None:
+            self.is_filled = True
+            for found in pkgutil.iter_modules(importlib.import_module(self.topics).__path__, f"{self.topics}."):
                 importlib.import_module(found.name)
 
     def _is_own(self, function: Function) -> bool:
-        return self._topics is not None and function.__module__.startswith(f"{self._topics}.")
+        return self.topics is not None and function.__module__.startswith(f"{self.topics}.")
 
     def __contains__(self, name: object) -> bool:
         self._fill()
@@ -91,6 +95,13 @@ class Registry(Generic[Function, Facts]):
         """Whether the entry is this package's own, not a user's."""
         return name in self and self._is_own(self._entries[name][0])
 
+    def built_in(self, name: str) -> Facts | None:
+        """What is known of a built-in entry; None for any other. Imports nothing: where no topic file is loaded yet, they are read."""
+        if self.is_filled or name in self._entries:
+            return self.facts(name) if self.is_built_in(name) else None
+        stated = stated_facts(self.topics or "").get(name)
+        return None if stated is None else self._facts_class(**stated)
+
     def __iter__(self) -> Iterator[str]:
         self._fill()
         return iter(self._entries)
@@ -107,3 +118,31 @@ class Registry(Generic[Function, Facts]):
         """First sentence of the function's docstring, for the support table."""
         paragraph = " ".join((inspect.getdoc(self[name]) or "").split("\n\n", 1)[0].split())
         return re.split(r"(?<=[.!]) (?=[A-Z])", paragraph, maxsplit=1)[0]
+
+
+@functools.cache
+def stated_facts(topics: str) -> dict[str, dict[str, Any]]:
+    """The names that the topic files register and the facts that their decorators state as literals, from the files' text.
+
+    Lowerings import what a graph needs; a look into a file of weights needs no graph, and has no second to spare.
+    """
+    spec = importlib.util.find_spec(topics)
+    found: dict[str, dict[str, Any]] = {}
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        for file in sorted(Path(folder).glob("*.py")):
+            for item in ast.parse(file.read_text(encoding="utf-8")).body:
+                calls = item.decorator_list if isinstance(item, ast.FunctionDef) else [item.value] if isinstance(item, ast.Expr) else []
+                for call in calls:
+                    if isinstance(call, ast.Call):
+                        names = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+                        facts = {word.arg: _literal(word.value) for word in call.keywords if word.arg not in (None, "replace")}
+                        found |= {name: {k: v for k, v in facts.items() if v is not None} for name in names if isinstance(name, str)}
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal; None for what only running would tell."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None

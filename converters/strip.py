@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from converters.formats import read_weights
 from converters.options import LoadOptions
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
-from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, prefix_hint, strip_prefix, unwrap
+from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, grouped, prefix_hint, strip_prefix, unwrap
 from converters.tensors.storage import ConvertedStorage
 from converters.tensors.tensor import Tensor, ties
 
@@ -92,7 +90,7 @@ class StripReport:
         if self.folded:
             lines.append("folded:    " + _listed([printable(name) for name in self.folded], 6))
         if self.left_out:
-            lines.append("left out:  " + _listed(_grouped(self.left_out), 12))
+            lines.append("left out:  " + _listed(grouped(self.left_out), 12))
         lines.extend(f"not known: {words}" for words in self.unknown)
         if self.suspicious:
             lines.append("not run:   " + _listed(self.suspicious, 6))
@@ -109,22 +107,6 @@ def _plain_shape(entry: LeftOut) -> list[int] | None:
 
 def _listed(names: list[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _grouped(left_out: Sequence[LeftOut]) -> list[str]:
-    """What was left out in a few words: tensors of one type by the path that all of a top-level entry's have in common."""
-    groups: dict[tuple[str, str], list[list[str]]] = {}
-    for entry in left_out:
-        parts = entry.path.split(".")
-        if entry.shape is None:
-            groups[entry.path, ""] = []
-        else:
-            groups.setdefault((parts[0], entry.type), []).append(parts)
-    words = []
-    for (first, kind), paths in groups.items():
-        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
-        words.append(printable(".".join(parts[0] for parts in shared) or first) + (f": {len(paths)} {kind}s" if len(paths) > 1 else ""))
-    return words
 
 
 def strip_to_weights(source: StrPath, target: StrPath | None = None, options: StripOptions | None = None) -> StripReport:

@@ -36,12 +36,19 @@ def say(text: str) -> None:
         print(safe(text), file=sys.stderr)
 
 
-def tell(text: str) -> None:
-    """A line on stdout. Raises OutputError where that is full or closed."""
+_STYLES = {"title": "1", "head": "2", "wrong": "31", "right": "32"}
+"""What a line is, and the terminal's code for its look."""
+
+
+def tell(text: str, style: str = "") -> None:
+    """A line on stdout, in the look of a style where that is a terminal. Raises OutputError where stdout is full or closed."""
     if sys.stdout is None:
         raise OutputError("standard output is closed")
+    shown = safe(text)
+    if style in _STYLES and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        shown = f"\x1b[{_STYLES[style]}m{shown}\x1b[0m"
     try:
-        print(safe(text))
+        print(shown)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as problem:

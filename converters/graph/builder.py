@@ -46,6 +46,9 @@ WARNINGS = "converters.warnings"
 ALIASES = "converters.aliases"
 """Key of a model's `meta`: further names that the source has for values, by which `--output` finds them."""
 
+GIVEN = "converters.given"
+"""Key of a model's `meta`: the numbers that were given for its open axes, by label."""
+
 Dim = int | str | None
 Operand = ir.Value | NDArray[Any] | float | int | Sequence[int] | None
 Result = TypeVar("Result")
@@ -413,6 +416,7 @@ class GraphBuilder:
         model = ir.Model(self._graph, ir_version=IR_VERSION, producer_name="converters", producer_version=__version__)
         model.meta[WARNINGS] = tuple(self.warnings)
         model.meta[ALIASES] = self._aliases
+        model.meta[GIVEN] = dict(self.given)
         remove_unused(model)
         order_initializers(model)
         return model

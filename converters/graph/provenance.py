@@ -21,6 +21,11 @@ ORIGINAL_NAME = "converters.original_name"
 BUFFER = "converters.buffer"
 """Of an initializer: "1" where no gradient belongs to it."""
 
+ORIGIN = "converters.origin"
+"""Of a model: what made it of which files; see `Origin`."""
+PREPROCESSING = "converters.preprocess"
+"""Of a model: what is done to an image before it goes in."""
+
 
 def note_source(node: ir.Node, source: Source | None, path: str = "") -> None:
     """Writes down what a node was made for."""

@@ -10,12 +10,14 @@ from typing import Any
 
 from converters.errors import FormatError, UnsupportedError, about, printable
 from converters.files import StrPath, map_file
+from converters.graph.outline import Outline
+from converters.graph.provenance import ORIGIN, PREPROCESSING
 from converters.options import DEFAULTS, LoadOptions
 from converters.tensors.dtypes import SAFETENSORS
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor
 
-_HEADER = 100_000_000  # bytes; the most that the format allows
+_LONGEST = 100_000_000  # bytes; the most that the format allows
 
 
 def load(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Tensor]:
@@ -25,18 +27,24 @@ def load(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Tensor]:
         return read_safetensors(map_file(path))
 
 
+def outline(path: StrPath, options: LoadOptions = DEFAULTS) -> Outline:
+    """What the header says besides the tensors: where they come from. Raises ConversionError."""
+    with about(path):
+        header = _header(map_file(path))
+    notes = header.get("__metadata__")
+    notes = notes if isinstance(notes, dict) else {}
+    found = Outline(provenance=str(notes.get(ORIGIN, "")))
+    if isinstance(notes.get(PREPROCESSING), str):
+        found.preprocessing = {"stated": notes[PREPROCESSING]}
+    others = {name: value for name, value in notes.items() if name not in (ORIGIN, PREPROCESSING, "tied", "format")}
+    found.notes += [f"{printable(name)}: {printable(value)}" for name, value in others.items()]
+    return found
+
+
 def read_safetensors(view: memoryview) -> dict[str, Tensor]:
     """The tensors by name, in the header's order. Raises FormatError for a header that doesn't fit the file."""
-    length = int.from_bytes(view[:8], "little")
-    if length > min(_HEADER, len(view) - 8):
-        raise FormatError(f"is a safetensors file whose header of {length} bytes doesn't fit")
-    try:
-        header = json.loads(bytes(view[8 : 8 + length]), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as problem:
-        raise FormatError(f"is a safetensors file with a broken header ({printable(problem, 80)})") from problem
-    if not isinstance(header, dict):
-        raise FormatError("is a safetensors file whose header is no object")
-    data = view[8 + length :]
+    header = _header(view)
+    data = view[8 + int.from_bytes(view[:8], "little") :]
     header.pop("__metadata__", None)
     tensors = {name: _tensor(name, entry, data) for name, entry in header.items()}
     spans = sorted((entry["data_offsets"][0], entry["data_offsets"][1], name) for name, entry in header.items())
@@ -46,6 +54,19 @@ def read_safetensors(view: memoryview) -> dict[str, Tensor]:
             raise FormatError(f"'{printable(name)}' overlaps another tensor")
         end = max(end, stop)
     return tensors
+
+
+def _header(view: memoryview) -> dict[str, Any]:
+    length = int.from_bytes(view[:8], "little")
+    if length > min(_LONGEST, len(view) - 8):
+        raise FormatError(f"is a safetensors file whose header of {length} bytes doesn't fit")
+    try:
+        header = json.loads(bytes(view[8 : 8 + length]), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as problem:
+        raise FormatError(f"is a safetensors file with a broken header ({printable(problem, 80)})") from problem
+    if not isinstance(header, dict):
+        raise FormatError("is a safetensors file whose header is no object")
+    return header
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from converters.errors import ConversionError, printable, warn
@@ -36,6 +37,22 @@ class LeftOut:
     type: str
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
+
+
+def grouped(left_out: Sequence[LeftOut]) -> list[str]:
+    """What was left out in a few words: tensors of one type by the path that all of a top-level entry's have in common."""
+    groups: dict[tuple[str, str], list[list[str]]] = {}
+    for entry in left_out:
+        parts = entry.path.split(".")
+        if entry.shape is None:
+            groups[entry.path, ""] = []
+        else:
+            groups.setdefault((parts[0], entry.type), []).append(parts)
+    words = []
+    for (first, kind), paths in groups.items():
+        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+        words.append(printable(".".join(parts[0] for parts in shared) or first) + (f": {len(paths)} {kind}s" if len(paths) > 1 else ""))
+    return words
 
 
 @dataclass

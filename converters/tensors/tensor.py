@@ -199,6 +199,24 @@ def ties(tensors: Mapping[str, Weight]) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
+def overlaps(tensors: Mapping[str, Weight]) -> list[list[str]]:
+    """Groups of names whose tensors share some elements of a storage, but not the very same: views that overlap."""
+    places: dict[int, list[tuple[int, int, str]]] = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.size:
+            places.setdefault(id(tensor.storage), []).append((*tensor.span(), name))
+    groups = []
+    for spans in places.values():
+        group: list[tuple[int, int, str]] = []
+        for start, stop, name in [*sorted(spans), (1 << 62, 1 << 62, "")]:
+            if group and start >= max(end for _, end, _ in group):
+                if len({span[:2] for span in group}) > 1:
+                    groups.append([member for _, _, member in group])
+                group = []
+            group.append((start, stop, name))
+    return groups
+
+
 def as_tensors(tensors: Mapping[str, Any]) -> dict[str, Weight]:
     """Anything array-like as Tensors, in order: lazy tensors as they are, numpy arrays, memoryviews, onnx_ir tensors.
 

@@ -61,9 +61,10 @@ def _named(layer: StoredLayer, vectors: bool = False) -> dict[str, Array]:
 
 def _roles(layer: StoredLayer) -> list[str] | None:
     """What each of a layer's blobs is, by its type; None where that can't be told."""
-    if layer.type not in lowers or not lowers.is_built_in(layer.type):
+    facts = lowers.built_in(layer.type)
+    if facts is None:
         return None
-    stated = lowers.facts(layer.type).blobs
+    stated = facts.blobs
     optional = sum(role.endswith("?") for role in stated)
     roles = [role.removesuffix("?") for role in stated if not role.endswith("?") or len(layer.blobs) == len(stated)]
     if len(layer.blobs) > len(roles) or ((optional or "factor" in stated) and len(layer.blobs) < len(roles)):

@@ -10,7 +10,7 @@ import inspect
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -39,8 +39,8 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         raise ConversionError(f"a Caffe net is a prototxt and a weights file; {len(paths)} files were given")
     options.no_key(paths[0], "a Caffe net")
     net = read_net(paths[0])
-    _check_types(net, options.shapes)
-    weights = Weights(net.layers, paths[1] if len(paths) > 1 else None, fillers=options.fillers)
+    _check_types(net, options)
+    weights = Weights(net.layers, paths[1] if len(paths) > 1 else None, fillers=options.fillers, shapes_only=options.problems is not None)
     weights.check_match(net.excluded)
     with about(net.file):
         try:
@@ -49,8 +49,14 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
             raise ConversionError("the net is too large for this machine's memory") from problem
 
 
-def _check_types(net: Net, inputs: Mapping[str, Sequence[int]]) -> None:
-    """All unknown types at once; then the fields of known layers. A layer that takes nothing may give what `inputs` describe."""
+def _check_types(net: Net, options: LoadOptions) -> None:
+    """All unknown types at once; then the fields of known layers. A layer that takes nothing may give what the inputs describe.
+
+    Where a look at the net is wanted, nothing is raised: the walk comes by every layer.
+    """
+    inputs = options.shapes
+    if options.problems is not None:
+        return
     unknown = [
         layer
         for layer in net.layers
@@ -84,6 +90,8 @@ class _NetLowering:
         self.declared: set[str] = set()  # inputs that the net itself declares, not a data layer
         self.inputs: list[str] = []
         self.data = DataShapes(net, weights, options.shapes)
+        self.problems = options.problems
+        self.lost: set[str] = set()  # tops of layers that can't be lowered, where a look at the rest is wanted
         self.dropped: list[Layer] = []
         weights.start()
         self.paths = _module_paths(net)
@@ -96,7 +104,10 @@ class _NetLowering:
             if index in absorbed:
                 continue
             with self.g.at(layer.source, self.paths[index]):
-                self._layer(layer)
+                if self.problems is None:
+                    self._layer(layer)
+                else:
+                    self._look_at(layer, self.problems)
         self._outputs()
         if self.dropped:
             names = ", ".join(f"{printable(layer.name)} ({layer.type})" for layer in self.dropped[:8])
@@ -122,6 +133,22 @@ class _NetLowering:
             self._consume(layer)
         else:
             self._compute(layer, [b for b in bottoms if b is not None])
+
+    def _look_at(self, layer: Layer, problems: list[ConversionError]) -> None:
+        """Lowers a layer where that can be done; else notes why, and goes on without what comes from it."""
+        if self.lost.intersection(layer.bottoms):
+            self.lost.update(layer.tops)
+            return
+        try:
+            if layer.type not in lowers and not is_data(layer):
+                raise unsupported([layer.source], "")
+            if lowers.is_built_in(layer.type) and not lowers.facts(layer.type).takes_labels:
+                check_fields(layer)
+            self._layer(layer)
+        except ConversionError as problem:
+            if str(problem) not in map(str, problems):
+                problems.append(problem)
+            self.lost.update(layer.tops)
 
     def _compute(self, layer: Layer, bottoms: Sequence[ir.Value]) -> None:
         """Lowers a layer, and gives its tops their values."""

@@ -57,12 +57,14 @@ class _Missing:
 class Weights:
     """The stored blobs of a net's layers; knows which are shared and which are missing.
 
-    fillers: what no weights file has gets its filler's value, where the prototxt states none too.
+    fillers: what no weights file has gets its filler's value, where the prototxt states none too. shapes_only: it gets no values, but
+    zeros that take no memory, because nothing will run.
     """
 
-    def __init__(self, layers: Sequence[Layer], path: StrPath | None, *, fillers: bool = False) -> None:
+    def __init__(self, layers: Sequence[Layer], path: StrPath | None, *, fillers: bool = False, shapes_only: bool = False) -> None:
         self.file = os.fspath(path) if path is not None else ""
         self._fillers = fillers
+        self.shapes_only = shapes_only
         self._layers = layers
         self._by_layer: dict[int, list[Blob]] = {}
         self._order: dict[int, int] = {}
@@ -217,10 +219,13 @@ class LayerWeights:
                 message = f"its {what} has shape {blob.shape} in {self._file}, but the prototxt asks for {shape}"
                 raise self._layer.error(message, _other_size(self._layer, blob, shape))
             array = blob.array().reshape(shape)
-            self._weights.check_finite(blob, array, blob.source.describe(what))
+            if not self._weights.shapes_only:
+                self._weights.check_finite(blob, array, blob.source.describe(what))
             return array
         if self.count:
             raise self._layer.error(f"{self._file} holds {self.count} blobs for it, and no {what}")
+        if self._weights.shapes_only:
+            return np.broadcast_to(np.float32(0), shape)
         if math.prod(shape) > FILL_LIMIT:
             raise self._layer.error(f"its {what} of shape {shape} is in no weights file")
         declared = isinstance(filler, caffe_pb2.FillerParameter) and bool(filler.ListFields())

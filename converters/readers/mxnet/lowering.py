@@ -28,7 +28,7 @@ def lower_symbol(symbol: Symbol, params: Params, options: LoadOptions) -> ir.Mod
 
     Raises ConversionError for operators nobody knows (all at once), parameters or shapes that are missing, and whatever doesn't fit.
     """
-    plan = Plan(symbol, params, options.shapes, options.outputs)
+    plan = Plan(symbol, params, options.shapes, options.outputs, shapes_only=options.problems is not None)
     closed: dict[str, SymbolicDimensionError] = {}
     times = _times(plan)
     while True:
@@ -154,7 +154,8 @@ class _Walk:
 
     def _parameter(self, variable: Node, slot: str) -> Parameter:
         place = self.plan.place(variable.name)
-        return Parameter(self.g, place, slot, self.plan.params[place.name], self.used)
+        array = None if self.plan.shapes_only and place.name not in self.plan.params else self.plan.params[place.name]
+        return Parameter(self.g, place, slot, array, self.used)
 
     def _output(self, node: Node, number: int, output: int) -> ir.Value:
         values = self.values[number]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.errors import printable
+from converters.errors import ConversionError, printable
 from converters.graph.builder import Dim
 from converters.readers.mxnet.builder import OperatorBuilder
 
@@ -58,7 +58,10 @@ class Place:
 class Parameter:
     """An input where MXNet expects a stored parameter: an array of the file, or a value that the net computes."""
 
-    def __init__(self, g: OperatorBuilder, place: Place, slot: str, source: ir.Value | NDArray[Any], used: dict[str, ir.Value]) -> None:
+    def __init__(
+        self, g: OperatorBuilder, place: Place, slot: str, source: ir.Value | NDArray[Any] | None, used: dict[str, ir.Value]
+    ) -> None:
+        """source: None where no file has it and only its shape counts: that which the operator asks for first."""
         self.g, self.place, self.name, self.slot, self._source, self._used = g, place, place.name, slot, source, used
 
     @property
@@ -68,7 +71,12 @@ class Parameter:
 
     @property
     def shape(self) -> tuple[Dim, ...]:
+        if self._source is None:
+            raise self._unknown()
         return tuple(self._source.shape) if isinstance(self._source, np.ndarray) else self.g.shape(self._source)
+
+    def _unknown(self) -> ConversionError:
+        return self.g.error(f"the shape of '{printable(self.name)}' is known only from the .params file")
 
     def ones(self, size: int, dtype: Any) -> ir.Value:
         """Ones in the place of the parameter, whatever is stored (fix_gamma)."""
@@ -84,6 +92,8 @@ class Parameter:
 
     def check(self, shape: Sequence[Dim]) -> None:
         """Raises ConversionError where the parameter's shape isn't the one that MXNet infers (-1, text or None: any size)."""
+        if self._source is None and all(isinstance(size, int) and size >= 0 for size in shape):
+            self._source = np.broadcast_to(np.float32(0), tuple(size for size in shape if isinstance(size, int)))
         stored = self.shape
         fits = len(stored) == len(shape) and all(
             a == b or not isinstance(a, int) or not isinstance(b, int) or b == -1 for a, b in zip(stored, shape, strict=True)
@@ -99,6 +109,8 @@ class Parameter:
         if isinstance(self._source, ir.Value):
             return self._source if dtype is None else self.g.cast(self._source, dtype)
         if self.name not in self._used:
+            if self._source is None:
+                raise self._unknown()
             array = self._source
             wanted = np.dtype(dtype if dtype is not None else np.float32)
             _warn_unless_finite(self.g, array, self.name, self.place.file)

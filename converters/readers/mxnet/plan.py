@@ -80,13 +80,19 @@ class Plan:
     """The live nodes of a symbol, which arrays of the file are whose, the inputs' shapes, the module of every operator.
 
     inputs: shapes by name; "" stands for the only input without a shape. outputs: what the net shall end in instead of its heads.
-    Raises ConversionError.
+    shapes_only: parameters that no file has are no error, their shapes are those that operators ask for. Raises ConversionError.
     """
 
     def __init__(
-        self, symbol: Symbol, params: Params, inputs: Mapping[str, Sequence[int]] | None = None, outputs: Sequence[str] = ()
+        self,
+        symbol: Symbol,
+        params: Params,
+        inputs: Mapping[str, Sequence[int]] | None = None,
+        outputs: Sequence[str] = (),
+        *,
+        shapes_only: bool = False,
     ) -> None:
-        self.symbol, self.params = symbol, params
+        self.symbol, self.params, self.shapes_only = symbol, params, shapes_only
         self.inner = inner_ends(symbol, outputs)
         """The operators that the net shall end in, by the name that was asked for."""
         marked = {number for node in symbol.order for number in _labels(node)}
@@ -162,7 +168,7 @@ class Plan:
                 shapes[node.name] = stated
             else:
                 unshaped.append(node)
-        if missing:
+        if missing and not self.shapes_only:
             raise self._missing(missing)
         unshaped = list({node.name: node for node in unshaped}.values())
         if strange:
@@ -273,7 +279,7 @@ class Plan:
         alone = {n.name: n.index for n in self.variables if n.name in self.stored and n.name not in owners}
         mended = mend_names([*prefixes.values(), *alone])
         self.modules = {index: mended[prefix] for index, prefix in prefixes.items()}
-        self.places = {name: Place(self.stored[name], self.params.base, mended[prefix]) for name, prefix in owners.items()}
+        self.places = {name: Place(self.stored.get(name, name), self.params.base, mended[prefix]) for name, prefix in owners.items()}
         roles = Names(mended.values())
         for name, index in alone.items():
             users = (user for user, _ in self.users.get(index, ()))
@@ -294,7 +300,7 @@ class Plan:
 
     def _is_owned(self, name: str, node: Node) -> bool:
         """Whether a stored array belongs to an operator: where it is a Parameter of it."""
-        if name not in self.stored:
+        if name not in self.stored and not (self.shapes_only and name not in self.shapes):
             return False
         numbers = [number for number, _ in node.inputs if self.symbol.nodes[number].name == name]
         return any(user is node and slot.role is Parameter for number in numbers for user, slot in self.users.get(number, ()))

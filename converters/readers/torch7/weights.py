@@ -57,9 +57,9 @@ def _weights(root: Any, options: LoadOptions) -> tuple[dict[str, Array], list[t7
     for made, where in inner_modules(at):
         for role, value in _fields(made).items():
             written.append(value)
-            if _place(value) in seen:
+            if place(value) in seen:
                 continue
-            seen.add(_place(value))
+            seen.add(place(value))
             name = f"{where}.{role}" if where else role
             if role == "running_std" and made.version < 2:
                 found[name.removesuffix("std") + "var"] = _variance(made, value)
@@ -83,7 +83,7 @@ def _fields(made: t7.TorchObject) -> dict[str, t7.Tensor]:
 
 def _left_out(root: Any, written: list[t7.Tensor]) -> Iterator[LeftOut]:
     """Every tensor with elements that isn't written, by its path in the file's tables and modules."""
-    places = {_place(tensor) for tensor in written}
+    places = {place(tensor) for tensor in written}
     seen: set[int] = set()
     waiting: list[tuple[str, Any, str]] = [("", root, "tensor")]
     while waiting:
@@ -92,7 +92,7 @@ def _left_out(root: Any, written: list[t7.Tensor]) -> Iterator[LeftOut]:
             inside = value.payload
         elif isinstance(value, t7.Table):
             inside = value
-        elif isinstance(value, t7.Tensor) and value.elements and _place(value) not in places:
+        elif isinstance(value, t7.Tensor) and value.elements and place(value) not in places:
             yield LeftOut(where or "tensor", kind, torch_name(value.dtype), value.size)
             continue
         else:
@@ -112,7 +112,8 @@ def _kind(name: Any, module: bool) -> str:
     return "gradient" if name.startswith("grad") else "buffer"
 
 
-def _place(tensor: t7.Tensor) -> tuple[Any, ...]:
+def place(tensor: t7.Tensor) -> tuple[object, ...]:
+    """What tells two tensors of one file apart: equal where they look at the same elements in the same way."""
     return id(tensor.storage), tensor.offset, tensor.size, tensor.stride
 
 
