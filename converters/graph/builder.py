@@ -31,7 +31,7 @@ from converters.errors import ConversionError, Source, printable, user_code
 from converters.graph.inference import attribute, check_channels, data_type, drop_defaults, infer
 from converters.graph.names import Names, identifier
 from converters.graph.passes import order_initializers, remove_unused
-from converters.graph.provenance import BUFFER, ORIGINAL_NAME, note_source
+from converters.graph.provenance import BUFFER, CHANNELS, ORIGINAL_NAME, note_source
 from converters.version import __version__
 
 OPSET = 19
@@ -420,6 +420,16 @@ class GraphBuilder:
         remove_unused(model)
         order_initializers(model)
         return model
+
+    def dropout(self, x: ir.Value, ratio: float, *, channels: bool = False) -> ir.Value:
+        """A Dropout, which training has; evaluation, and an ONNX file, have x. channels: it drops whole channels of (N, C, ...)."""
+        if not 0 < ratio <= 1:
+            return x
+        y = self.emit("Dropout", x, np.array(ratio, np.float32))
+        producer = y.producer()
+        if channels and producer is not None:
+            producer.metadata_props[CHANNELS] = "1"
+        return y
 
     # -- shapes ------------------------------------------------------------------------------------------------------
 

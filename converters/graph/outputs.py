@@ -10,7 +10,7 @@ import onnx_ir as ir
 from converters.errors import ConversionError, printable
 from converters.graph.builder import ALIASES
 from converters.graph.passes import remove_unused
-from converters.graph.provenance import original_name
+from converters.graph.provenance import ALSO, original_name
 
 
 def cut(model: ir.Model, names: Sequence[str]) -> None:
@@ -25,6 +25,7 @@ def cut(model: ir.Model, names: Sequence[str]) -> None:
     here = set(values)
     found = {name: value for name, value in aliases.items() if value in here}
     found |= {original_name(value): value for value in values}
+    found |= {node.metadata_props[ALSO]: node.outputs[0] for node in graph if ALSO in node.metadata_props}
     found |= {str(value.name): value for value in values}
     chosen = []
     for name in names:

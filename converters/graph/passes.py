@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from converters.errors import ConversionError
 from converters.graph.inference import drop_defaults
 from converters.graph.names import Names
+from converters.graph.provenance import ALSO
 from converters.graph.windows import divisors
 
 
@@ -63,6 +65,36 @@ def tidy(model: ir.Model) -> None:
                 node.attributes["value"] = ir.AttrTensor("value", tensor)
         elif node.attributes and not node.domain and onnx.defs.has(node.op_type, opset, ""):
             drop_defaults(node, opset)
+
+
+def remove_dropouts(model: ir.Model) -> None:
+    """Takes away each Dropout, which is its input at inference; one that trains by its own words, or whose mask is used, stays.
+
+    The name stays findable: a layer in place has the name of both, of others it is noted at the value that is left.
+    """
+    for node in list(model.graph):
+        if node.domain not in ("", "ai.onnx") or node.op_type != "Dropout" or len(node.inputs) > 2 or not node.inputs:
+            continue
+        x, y = node.inputs[0], node.outputs[0]
+        if x is None or any(mask.uses() or mask.is_graph_output() for mask in node.outputs[1:]):
+            continue
+        producer = x.producer()
+        if y.is_graph_output() and (producer is None or x.is_graph_output()):  # what leads from an input to an output must be a node
+            y.name = f"{y.name}_dropped"
+            same = ir.Value(name=str(y.name).removesuffix("_dropped"), shape=y.shape, type=y.type)
+            model.graph.insert_before(node, ir.Node("", "Identity", [x], outputs=[same], metadata_props=dict(node.metadata_props)))
+            y.replace_all_uses_with(same, replace_graph_outputs=True)
+            model.graph.remove(node, safe=True)
+            continue
+        name = str(y.name)
+        in_place = re.fullmatch(rf"{re.escape(name)}_\w+", str(x.name)) is not None
+        if y.is_graph_output() or (in_place and producer is not None):
+            y.name, x.name = f"{name}_dropped", name
+        elif producer is not None and producer.outputs[0] is x:
+            producer.metadata_props.setdefault(ALSO, name)
+        y.replace_all_uses_with(x, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+    remove_unused(model)
 
 
 def explicit_pooling(model: ir.Model) -> None:

@@ -25,6 +25,10 @@ ORIGIN = "converters.origin"
 """Of a model: what made it of which files; see `Origin`."""
 PREPROCESSING = "converters.preprocess"
 """Of a model: what is done to an image before it goes in."""
+ALSO = "converters.also"
+"""Of a node: another name of its first output, that of a layer behind it which does nothing at inference."""
+CHANNELS = "converters.channels"
+"""Of a Dropout: "1" where it drops whole channels."""
 
 
 def note_source(node: ir.Node, source: Source | None, path: str = "") -> None:

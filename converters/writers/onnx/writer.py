@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
-from converters.graph.passes import explicit_pooling, fold_sizes, separate_pads, separate_products, tidy
+from converters.graph.passes import explicit_pooling, fold_sizes, remove_dropouts, separate_pads, separate_products, tidy
 from converters.tensors.storage import ArrayStorage
 from converters.version import __version__
 from converters.writers.onnx.opsets.translation import to_opset
@@ -45,6 +45,7 @@ def write_onnx(
     """
     target = check_target(path, force=force)
     written = model.clone()
+    remove_dropouts(written)
     fold_sizes(written)
     explicit_pooling(written)
     if opset is not None and opset != written.graph.opset_imports.get("", 0):

@@ -66,7 +66,7 @@ class Modules:
     @property
     def top_names(self) -> set[str]:
         """Names that the model's own attributes have."""
-        return {path.split(".")[0] for path in self._paths if path} | set(self._paths.get("", Holding()).tensors)
+        return {path.split(".")[0] for path in (*self._paths, *self.others) if path} | set(self._paths.get("", Holding()).tensors)
 
     def ref(self, path: str) -> str:
         """The expression of a module, to be resolved at the end."""
@@ -75,7 +75,7 @@ class Modules:
     def layer_of(self, ref: str) -> tuple[str, str]:
         """The path and constructor of the layer that a reference stands for; an empty constructor where it is none."""
         path = list(self._refs)[int(ref[1:-1])]
-        return path, self._paths[path].build if path in self._paths else ""
+        return path, self._paths[path].build if path in self._paths else self.others.get(path, "")
 
     def resolve(self, text: str) -> str:
         """A text with expressions for references."""
@@ -115,6 +115,22 @@ class Modules:
         for role, value in holding.tensors.items():
             self.used.setdefault(f"{path}.{role}", value)
         return self.ref(path)
+
+    def plain_layer(self, build: str, path: str, name: str) -> str:
+        """The expression of a layer without tensors at `path`; at a free one called `name` where that is none, or another's."""
+        if not path or not self._is_open(path, build):
+            path = next(n for n in (f"{name}{i or ''}" for i in range(len(self.others) + len(self._paths) + 1)) if self._is_open(n, ""))
+        self.others[path] = build
+        return self.ref(path)
+
+    def _is_open(self, path: str, build: str) -> bool:
+        """Whether a layer without tensors may be at the path: nothing is there, below or around it, or just such a layer."""
+        parts = path.split(".")
+        if not all(is_index(part) or is_name(part) for part in parts) or parts[0] in self._paths.get("", Holding()).tensors:
+            return False
+        others = [other for other in self.others if other != path]
+        apart = not any(f"{other}.".startswith(f"{path}.") or path.startswith(f"{other}.") for other in [*self._paths, *others] if other)
+        return apart and self.others.get(path, build) == build
 
     # -- what the class is -------------------------------------------------------------------------------------------
 

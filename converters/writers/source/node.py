@@ -71,6 +71,9 @@ class Forward(Protocol):
     def layer(self, build: str, wanted: Mapping[str, ir.Value], buffers: frozenset[str]) -> str | None:
         """The expression of the torch.nn layer that holds exactly these tensors, if there can be one."""
 
+    def plain_layer(self, build: str, name: str) -> str:
+        """The expression of a layer without tensors; name: what it is called where its path is empty or taken."""
+
     def device(self) -> str:
         """The expression of the device that the model runs on."""
 
@@ -324,6 +327,10 @@ class Node:
                 return None
             wanted[role] = value
         return self._forward.layer(build, wanted, frozenset(buffers))
+
+    def plain_layer(self, build: str, name: str) -> str:
+        """A torch.nn layer without tensors, at the node's own path where that is free; name: what it is called elsewhere."""
+        return self._forward.plain_layer(build, name)
 
 
 def _symbols(value: ir.Value | None) -> list[str] | None:

@@ -122,7 +122,7 @@ def _containers_of(path: str) -> list[str]:
 def _lists(modules: Modules) -> dict[str, set[int]]:
     """Paths whose children are all numbered layers and that are no chains, with those numbers."""
     children: dict[str, set[str]] = {}
-    for path in {key.rpartition(".")[0] for key in modules.used} | set(modules.sequences):
+    for path in {key.rpartition(".")[0] for key in modules.used} | set(modules.sequences) | set(modules.others):
         parts = path.split(".") if path else []
         for n, part in enumerate(parts):
             children.setdefault(".".join(parts[:n]), set()).add(part)

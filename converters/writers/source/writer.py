@@ -189,6 +189,10 @@ class Writer:
         """The expression of the torch.nn layer that holds exactly these tensors, if there can be one."""
         return self.modules.layer(build, wanted, buffers)
 
+    def plain_layer(self, build: str, name: str) -> str:
+        """The expression of a layer without tensors."""
+        return self.modules.plain_layer(build, self.body.origin.path, name)
+
     def device(self) -> str:
         """The expression of the device that the model runs on."""
         return f"{self._arguments[0]}.device" if self._arguments else '"cpu"'

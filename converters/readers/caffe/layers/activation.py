@@ -159,7 +159,7 @@ def mish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 
 @lowers("Dropout", "SpatialDropout", in_place=True)
 def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio.
+    """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio. SpatialDropout drops whole channels.
 
     x: any shape. Source: caffe/layers/dropout_layer.cpp.
     """
@@ -168,4 +168,5 @@ def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         raise layer.error("sample_weights_test draws random numbers in phase TEST; remove it to get the mean")
     if is_in_training(layer):
         g.warn("`phase: TRAIN` in the layer makes Caffe drop at random; converted as in phase TEST")
-    return x if p.scale_train else g.emit("Mul", x, 1 - p.dropout_ratio)
+    y = x if p.scale_train else g.emit("Mul", x, 1 - p.dropout_ratio)
+    return g.dropout(y, p.dropout_ratio, channels=layer.type == "SpatialDropout")

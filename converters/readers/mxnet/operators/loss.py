@@ -176,13 +176,15 @@ def identity_like(g: OperatorBuilder, lhs: ir.Value, rhs: Label | None = None) -
 def dropout(
     g: OperatorBuilder, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()
 ) -> ir.Value:
-    """The input itself at inference; mode always, which drops at random even then, is refused.
+    """The input itself at inference; mode always, which drops at random even then, is refused. axes: shared by what drops together.
 
     Source: mxnet src/operator/nn/dropout-inl.h.
     """
     if mode == "always" and p > 0:
         raise g.error("mode always drops at random at inference too, which can't be converted; use mode training")
-    return g.identity(data)
+    shared = bool(axes)  # one draw for a whole channel
+    y = data if shared and tuple(axes) != tuple(range(2, g.rank(data))) else g.dropout(data, p, channels=shared)
+    return g.identity(data) if y is data else y
 
 
 @lowers("softmax_cross_entropy")

@@ -51,16 +51,15 @@ def dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x, or x * (1 - p) where the file is of the first version (no v2). Source: nn/Dropout.lua."""
     _refuse_random(module)
     p = module.number("p", 0.5)
-    if module.flag("v2") or p == 0:
-        return x
-    return g.emit("Mul", x, 1.0 - p)
+    return g.dropout(x if module.flag("v2") or p == 0 else g.emit("Mul", x, 1.0 - p), p)
 
 
 @lowers("nn.SpatialDropout", "nn.VolumetricDropout", keeps_channels=True)
 def spatial_dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x * (1 - p), always. Source: nn/SpatialDropout.lua, nn/VolumetricDropout.lua."""
     _refuse_random(module)
-    return g.emit("Mul", x, 1.0 - module.number("p", 0.5))
+    p = module.number("p", 0.5)
+    return g.dropout(g.emit("Mul", x, 1.0 - p), p, channels=True)
 
 
 def _refuse_random(module: Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from converters.graph.provenance import CHANNELS
 from converters.writers.source.code import number
 from converters.writers.source.node import Node, arguments, writes
 
@@ -155,11 +156,17 @@ def hardmax(n: Node) -> str:
 
 @writes("Dropout")
 def dropout(n: Node) -> list[str]:
-    """Nothing, at inference; training mode is refused."""
+    """nn.Dropout, which does nothing in eval mode; an operator in training mode is refused."""
     if n.opset < 7 and not n.attr("is_test", 0):
         raise n.error("dropout in training mode is random; only inference is written")
     if n.has(2):
         training = n.static(2)
         if training is None or bool(training):
             raise n.error("dropout in training mode is random; only inference is written")
-    return [n[0], f"torch.ones_like({n[0]}, dtype=torch.bool)"] if n.outputs > 1 else [n[0]]
+    ratio = n.attr("ratio", 0.5) if n.opset < 12 else 0.5 if not n.has(1) else n.static(1)
+    p = None if ratio is None else float(np.asarray(ratio).reshape(-1)[0])
+    y = n[0]
+    if p is not None and 0 < p <= 1 and n.opset >= 7:
+        kind = {3: "Dropout1d", 5: "Dropout3d"}.get(n.rank() or 4, "Dropout2d") if n.ir.metadata_props.get(CHANNELS) else "Dropout"
+        y = f"{n.plain_layer(f'nn.{kind}(p={_float(p)})', 'dropout')}({y})"
+    return [y, f"torch.ones_like({n[0]}, dtype=torch.bool)"] if n.outputs > 1 else [y]
