@@ -18,7 +18,6 @@ EVERY = 1 if os.environ.get("CONVERTERS_SWEEP") else 50
 BOXES = "how many boxes are left is seen in the data"
 REGIONS = "where a region begins and ends is seen in the data"
 SIZE = "it crops to a size that is computed as a tensor"
-LOOP = "its recurrent layer takes its activations as functions, which TorchScript doesn't know"
 REFUSED = {
     "export": {"mxnet-box_nms": BOXES, "mxnet-multibox_detection": BOXES, "mxnet-roipooling_scale": REGIONS, "torch7-fullconv_table": SIZE},
     "compile": {
@@ -27,12 +26,7 @@ REFUSED = {
         "mxnet-roipooling_scale": REGIONS,
         "torch7-fullconv_table": SIZE,
     },
-    "script": {
-        "torch7-fullconv_table": SIZE,
-        "mxnet-net_crnn_ocr": LOOP,
-        "mxnet-rnn_gru_2l": LOOP,
-        "mxnet-rnn_lstm_2l_bi": LOOP,
-    },
+    "script": {"torch7-fullconv_table": SIZE},
 }
 """Nets that a tool can't take, with the reason."""
 

@@ -93,6 +93,11 @@ class Body:
         self.statements.append(Statement([self._of(token)], text, self.origin))
         return token
 
+    def once(self, text: str) -> None:
+        """Writes a statement that has no result, if it isn't there yet."""
+        if all(statement.text != text for statement in self.statements):
+            self.statements.append(Statement([], text, Origin()))
+
     def unpack(self, text: str, names: Sequence[str]) -> list[str]:
         """Writes `a, b = text`, of as many variables as there are names (which may be empty); returns the tokens."""
         tokens = [self.variable(name=name) for name in names]

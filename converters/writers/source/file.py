@@ -105,8 +105,8 @@ def all_functions() -> Mapping[str, tuple[str, frozenset[str], int]]:
         text = file.read_text("utf-8")
         for item in ast.parse(text).body:
             if isinstance(item, ast.FunctionDef | ast.ClassDef):
-                source = ast.get_source_segment(text, item)
-                texts[item.name] = source or ""
+                decorators = "".join(f"@{ast.unparse(decorator)}\n" for decorator in item.decorator_list)
+                texts[item.name] = decorators + (ast.get_source_segment(text, item) or "")
                 trees[item.name] = item
     result = {}
     for position, (name, tree) in enumerate(trees.items()):

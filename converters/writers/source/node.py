@@ -22,6 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import printable
+from converters.graph.recurrent import RecurrentModule
 from converters.registry import Registry
 from converters.writers.source.code import Body, Size, number
 from converters.writers.source.dtypes import FLOATS, UnwritableError, torch_dtype
@@ -73,6 +74,12 @@ class Forward(Protocol):
 
     def plain_layer(self, build: str, name: str) -> str:
         """The expression of a layer without tensors; name: what it is called where its path is empty or taken."""
+
+    def recurrent(self, node: ir.Node) -> RecurrentModule | None:
+        """The recurrent module that ends in this node, if torch.nn has one."""
+
+    def written(self, value: ir.Value, text: str) -> None:
+        """The value is this already: what computes it in the graph isn't written."""
 
     def device(self) -> str:
         """The expression of the device that the model runs on."""
@@ -254,6 +261,40 @@ class Node:
         return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
 
     # -- the forward -------------------------------------------------------------------------------------------------
+
+    def recurrent(self) -> RecurrentModule | None:
+        """The recurrent module of torch.nn that this node is, if there is one."""
+        return self._forward.recurrent(self.ir)
+
+    def module(self, build: str, tensors: Mapping[str, ir.Value]) -> str:
+        """The expression of a layer that holds these tensors of the state_dict."""
+        layer = self._forward.layer(build, tensors, frozenset())
+        if layer is None:
+            raise UnwritableError("its weights are also another layer's")
+        return layer
+
+    def input_of(self, node: ir.Node, index: int) -> str | None:
+        """Another node's input as an expression; None where it is left out, or zeros alone."""
+        value = node.inputs[index] if index < len(node.inputs) else None
+        known = None if value is None else self._forward.known(value)
+        if value is None or (known is not None and known.dtype != object and not known.any()):
+            return None
+        return self.tensor_of(node, index)
+
+    def tensor_of(self, node: ir.Node, index: int) -> str:
+        """Another node's input as an expression."""
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None:
+            raise UnwritableError(f"input {index} is missing")
+        return self._forward.tensor(value)
+
+    def written(self, value: ir.Value, text: str) -> None:
+        """The value is this already: what computes it in the graph isn't written."""
+        self._forward.written(value, text)
+
+    def once(self, text: str) -> None:
+        """Writes a statement without a result, if the forward hasn't got it yet."""
+        self._forward.body.once(text)
 
     def assign(self, text: str, hint: str = "") -> str:
         """Writes a statement of its own before the result's; returns its variable."""

@@ -23,6 +23,7 @@ from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
 from converters.graph.provenance import SOURCE, path_of, source_of
+from converters.graph.recurrent import RecurrentModule, recurrent_modules
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
 from converters.writers.source.code import TOKEN, Body, Origin, comment, literal, nesting_limit
@@ -58,9 +59,7 @@ def source_and_state(model: ir.Model, weights: str = "NAME.pth") -> tuple[str, d
     writer = Writer(model, None, weights)
     text = writer.text()
     tensors = {
-        key: value.const_value
-        for key, value in model.graph.initializers.items()
-        if key in writer.modules.used and value.const_value is not None
+        key: value.const_value for key, value in writer.initializers.items() if key in writer.modules.used and value.const_value is not None
     }
     return text, tensors
 
@@ -130,7 +129,11 @@ class Writer:
         self.weights = weights
         self.opset = int(self.model.graph.opset_imports.get("", self.model.graph.opset_imports.get("ai.onnx", 1)))
         self.functions: set[str] = set()
-        self.modules = Modules(self.model.graph.initializers)
+        found = recurrent_modules(self.model)
+        self.initializers = found.initializers
+        self._recurrent = found.modules
+        self._inner = {node for module in found.modules.values() for node in module.inner}
+        self.modules = Modules(self.initializers)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._constant_lines: list[str] = []
         self._known: dict[ir.Value, NDArray[Any]] = {}
@@ -144,7 +147,7 @@ class Writer:
 
     def is_parameter(self, value: ir.Value) -> bool:
         """Whether the value is an entry of the state_dict."""
-        return value.name is not None and self.model.graph.initializers.get(value.name) is value
+        return value.name is not None and self.initializers.get(value.name) is value
 
     def known(self, value: ir.Value) -> NDArray[Any] | None:
         """The value where it is a constant, or (dtype object) integers that the forward has as Python numbers."""
@@ -192,6 +195,14 @@ class Writer:
     def plain_layer(self, build: str, name: str) -> str:
         """The expression of a layer without tensors."""
         return self.modules.plain_layer(build, self.body.origin.path, name)
+
+    def recurrent(self, node: ir.Node) -> RecurrentModule | None:
+        """The recurrent module that ends in this node, if torch.nn has one."""
+        return self._recurrent.get(node)
+
+    def written(self, value: ir.Value, text: str) -> None:
+        """The value is this already: what computes it in the graph isn't written."""
+        self._tensors[value] = text
 
     def device(self) -> str:
         """The expression of the device that the model runs on."""
@@ -277,6 +288,8 @@ class Writer:
             raise UnsupportedError("\n".join([*shown, "these operators have no PyTorch source here"]))
 
     def _write_node(self, node: ir.Node) -> None:
+        if node in self._inner or (node.outputs and all(value in self._tensors for value in node.outputs)):
+            return
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
             self._known[node.outputs[0]] = constant_value(node)
             return

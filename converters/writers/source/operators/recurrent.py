@@ -3,12 +3,91 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
+from converters.graph.recurrent import RecurrentModule, directions_of, is_batch_first, is_reverse, joined_states, sequences_of
 from converters.writers.source.code import number
-from converters.writers.source.node import Node, writes
+from converters.writers.source.node import Node, arguments, writes
+
+
+def _module(n: Node, module: RecurrentModule) -> list[str]:
+    """A call of nn.LSTM, nn.GRU or nn.RNN, and ONNX's outputs of it."""
+    nodes = next(nodes for nodes in module.stacks if nodes[-1] is n.ir)
+    first, directions, batch_first = nodes[0], directions_of(n.ir), is_batch_first(n.ir)
+    build = arguments(
+        module.input_size,
+        module.hidden_size,
+        num_layers=len(nodes) if len(nodes) > 1 else None,
+        nonlinearity='"relu"' if module.is_relu else None,
+        bias=None if any(role.startswith("bias") for role in module.tensors) else False,
+        batch_first=True if batch_first else None,
+        bidirectional=True if directions == 2 else None,
+    )
+    n.once(f"{n.function('follow_recurrent')}()")
+    layer = n.module(f"nn.{module.kind}({build}", module.tensors)
+    x = n.tensor_of(first, 0)
+    lengths = n[4] if n.has(4) else ""
+    x = _turned(n, x, lengths, batch_first) if is_reverse(n.ir) else x
+    h = _first_states(n, nodes, 5, batch_first)
+    c = _first_states(n, nodes, 6, batch_first) if module.kind == "LSTM" else None
+    given = [x]
+    if lengths:
+        total = n.assign(f"{x}.shape[{int(batch_first)}]", hint="steps") if n.wants(0) else ""
+        given = [n.assign(f"{n.function('pack')}({x}, {lengths}{', batch_first=True' if batch_first else ''})")]
+    if module.kind == "LSTM" and (h or c):
+        h, c = h or n.assign(f"torch.zeros_like({c})"), c or n.assign(f"torch.zeros_like({h})")
+        given.append(f"({h}, {c})")
+    elif h:
+        given.append(h)
+    y, last = n.unpack(f"{layer}({', '.join(given)})", 2)
+    lasts = [n.assign(f"{last}[0]"), n.assign(f"{last}[1]")] if module.kind == "LSTM" else [last]
+    if lengths:
+        y = n.assign(f"{n.function('unpack')}({y}, {lengths}, {total}{', batch_first=True' if batch_first else ''})") if total else y
+        lasts = [n.assign(f"{n.function('last_states')}({v}, {lengths})") for v in lasts]
+    y = _turned(n, y, lengths, batch_first) if is_reverse(n.ir) else y
+    for value, _ in sequences_of(n.ir):
+        n.written(value, y)
+    outputs = [_apart(y, directions, batch_first)]
+    for index, state in enumerate(lasts, 1):
+        if len(nodes) > 1:
+            for value in joined_states(nodes, index) or ():
+                n.written(value, state)
+            state = f"{state}[-{directions}:]"
+        outputs.append(f"{state}.transpose(0, 1)" if batch_first else state)
+    return outputs[: n.outputs]
+
+
+def _apart(y: str, directions: int, batch_first: bool) -> str:
+    """ONNX's output, whose directions have an axis of their own, of torch's."""
+    axis = 2 if batch_first else 1
+    if directions == 1:
+        return f"{y}.unsqueeze({axis})"
+    return f"{y}.unflatten(2, (2, -1))" + ("" if batch_first else ".transpose(1, 2)")
+
+
+def _turned(n: Node, x: str, lengths: str, batch_first: bool) -> str:
+    time = int(batch_first)
+    if lengths:
+        return n.assign(f"{n.function('reverse_sequence')}({x}, {lengths}, {1 - time}, {time})")
+    return n.assign(f"{x}.flip({time})")
+
+
+def _first_states(n: Node, nodes: tuple[ir.Node, ...], index: int, batch_first: bool) -> str | None:
+    """The first states of all layers, (layers directions, N, H); None where all are zeros."""
+    given = [n.input_of(node, index) for node in nodes]
+    if not any(given):
+        return None
+    some = next(text for text in given if text)
+    states = [text or n.assign(f"torch.zeros_like({some})") for text in given]
+    if len(states) > 1:
+        return n.assign(f"torch.cat([{', '.join(states)}])")
+    return n.assign(f"{some}.transpose(0, 1).contiguous()") if batch_first else some
 
 
 def _recurrent(n: Node, kind: str, states: int, functions: int, defaults: tuple[str, ...]) -> str | list[str]:
+    module = n.recurrent()
+    if module is not None:
+        return _module(n, module)
     hidden = n.attr("hidden_size")
     direction = n.attr("direction", "forward")
     if direction not in ("forward", "reverse", "bidirectional"):
@@ -83,19 +162,19 @@ def _activation(n: Node, name: str, alphas: list[float], betas: list[float]) -> 
 
 @writes("LSTM")
 def lstm(n: Node) -> str | list[str]:
-    """Long short-term memory, step by step; all directions, peepholes and activations."""
+    """nn.LSTM; step by step with peepholes, clip or activations of its own."""
     return _recurrent(n, "lstm", 2, 3, ("Sigmoid", "Tanh", "Tanh"))
 
 
 @writes("GRU")
 def gru(n: Node) -> str | list[str]:
-    """Gated recurrent unit, step by step; all directions and activations."""
+    """nn.GRU; step by step where the reset comes first, with clip or activations of its own."""
     return _recurrent(n, "gru", 1, 2, ("Sigmoid", "Tanh"))
 
 
 @writes("RNN")
 def rnn(n: Node) -> str | list[str]:
-    """Elman network, step by step; all directions and activations."""
+    """nn.RNN; step by step with clip or activations that torch's hasn't."""
     return _recurrent(n, "rnn", 1, 1, ("Tanh",))
 
 

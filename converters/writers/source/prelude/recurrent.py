@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+
+
+def at_compile_time(function):
+    """torch.compile calls the function when it traces, and takes what it answers for a constant."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@at_compile_time
+def allow_recurrent() -> None:
+    torch._dynamo.config.allow_rnn = True
+
+
+def follow_recurrent() -> None:
+    """Lets torch.compile trace nn.LSTM, nn.GRU and nn.RNN, which it doesn't by itself."""
+    if not torch.jit.is_scripting() and torch.compiler.is_dynamo_compiling():
+        allow_recurrent()
 
 
 def reverse_sequence(x, lengths, batch_axis, time_axis):
@@ -12,6 +30,22 @@ def reverse_sequence(x, lengths, batch_axis, time_axis):
     index = torch.where(steps < ends, ends - 1 - steps, steps)
     rows = torch.arange(moved.shape[0], device=x.device).unsqueeze(1)
     return moved[rows, index].movedim((0, 1), (batch_axis, time_axis))
+
+
+def pack(x, lengths, batch_first: bool = False):
+    """Sequences of several lengths for a recurrent layer, one step at least of each."""
+    return nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first, False)
+
+
+def unpack(y: nn.utils.rnn.PackedSequence, lengths, total: int, batch_first: bool = False):
+    """A recurrent layer's output, zeros behind the end of each sequence."""
+    x = nn.utils.rnn.pad_packed_sequence(y, batch_first, total_length=total)[0]
+    return x.masked_fill((lengths < 1).view((-1, 1, 1) if batch_first else (1, -1, 1)), 0.0)
+
+
+def last_states(state, lengths):
+    """Last states (D, N, H); zeros for a sequence of no steps."""
+    return state.masked_fill((lengths < 1).view(1, -1, 1), 0.0)
 
 
 def run_recurrent(step, x, states, direction, lengths, batch_first):
@@ -47,6 +81,8 @@ def run_recurrent(step, x, states, direction, lengths, batch_first):
         finals.append(state)
     result = torch.stack(outputs, 1)
     last = [torch.stack(parts) for parts in zip(*finals)]
+    if lengths is not None:
+        last = [last_states(state, lengths) for state in last]
     if batch_first:
         return result.permute(2, 0, 1, 3), *[s.transpose(0, 1) for s in last]
     return result, *last
