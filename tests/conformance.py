@@ -31,14 +31,14 @@ def read_npz(data: bytes) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def _archive(framework: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(FIXTURES / "conformance" / f"{framework}.zip")
+def _archive(name: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(FIXTURES / "conformance" / f"{name}.zip")
 
 
 @functools.cache
-def _files(framework: str) -> dict[str, list[str]]:
+def _files(archive: str) -> dict[str, list[str]]:
     cases: dict[str, list[str]] = {}
-    for path in _archive(framework).namelist():
+    for path in _archive(archive).namelist():
         name, _, file = path.partition("/")
         cases.setdefault(name, []).append(file)
     return cases
@@ -46,20 +46,21 @@ def _files(framework: str) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Case:
-    """One case: a model in `framework`'s files, with inputs and the framework's answers."""
+    """One case: a model in `framework`'s files, with inputs and the framework's answers. archive: the file that it is in."""
 
     framework: str
     name: str
+    archive: str
 
     def __str__(self) -> str:
-        return f"{self.framework}-{self.name}"
+        return f"{self.archive}-{self.name}"
 
     def read(self, file: str) -> bytes:
-        return _archive(self.framework).read(f"{self.name}/{file}")
+        return _archive(self.archive).read(f"{self.name}/{file}")
 
     @property
     def files(self) -> list[str]:
-        return _files(self.framework)[self.name]
+        return _files(self.archive)[self.name]
 
     @property
     def about(self) -> dict:
@@ -88,8 +89,9 @@ class Case:
         return found
 
 
-def cases(framework: str) -> list[Case]:
-    return [Case(framework, name) for name in sorted(_files(framework))]
+def cases(framework: str, archive: str = "") -> list[Case]:
+    """The cases of an archive of fixtures/conformance, by default the one that is called as the framework."""
+    return [Case(framework, name, archive or framework) for name in sorted(_files(archive or framework))]
 
 
 def plain(name: str) -> str:

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
-from converters.graph.builder import Dim, Extent, GraphBuilder, SymbolicDimensionError
+from converters.graph.builder import OPSET, Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
+from converters.readers.mxnet.kernels import KERNELS, computed_in, typed_alike
 from converters.readers.mxnet.sizes import Size, as_dim, number_of, over, read_size, times
 
 LARGEST_CONSTANT = 1 << 26
@@ -59,6 +60,37 @@ class OperatorBuilder(GraphBuilder):
         if value.dtype == wanted:
             return value
         return self.emit("Cast", value, to=wanted.value)
+
+    def emit_all(
+        self,
+        op_type: str,
+        *operands: Operand,
+        outputs: int,
+        name: str | None = None,
+        shape: Sequence[Dim] | None = None,
+        **attributes: Any,
+    ) -> tuple[ir.Value, ...]:
+        """As GraphBuilder's; a type that onnxruntime has no kernel for is computed in another one, and cast back."""
+        values = (
+            [o for o in operands[1:] if isinstance(o, ir.Value)] if op_type == "Where" else [o for o in operands if isinstance(o, ir.Value)]
+        )
+        kind = self.dtype(values[0]) if values and op_type in KERNELS else None
+        wanted = computed_in(op_type, kind) if kind is not None else None
+        if kind is None or wanted is None or wanted == kind:
+            return super().emit_all(op_type, *operands, outputs=outputs, name=name, shape=shape, **attributes)
+        inputs, variadic, results = typed_alike(op_type, OPSET)
+        given = list(operands)
+        for position, operand in enumerate(given):
+            if position in inputs or (variadic and position >= len(inputs)):
+                given[position] = self._in_type(operand, kind, wanted)
+        made = super().emit_all(op_type, *given, outputs=outputs, shape=shape, **attributes)
+        return tuple(self.cast(value, kind) if position in results else value for position, value in enumerate(made))
+
+    def _in_type(self, operand: Operand, kind: np.dtype[Any], wanted: np.dtype[Any]) -> Operand:
+        """An operand of one type in another; numbers take the type of the values beside them by themselves."""
+        if isinstance(operand, ir.Value):
+            return self.cast(operand, wanted) if self.dtype(operand) == kind else operand
+        return operand.astype(wanted) if isinstance(operand, np.ndarray | np.generic) and operand.dtype == kind else operand
 
     # -- sizes -------------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,9 @@ def lower_symbol(symbol: Symbol, params: Params, options: LoadOptions) -> ir.Mod
         try:
             return _Walk(plan, None, {**times, **options.dynamic}, closed).model()
         except SymbolicDimensionError as problem:
-            labels = set(problem.symbols) - {"N"} - closed.keys()
+            labels = set(problem.symbols) - closed.keys()
+            if "N" in labels and len({plan.shapes[name][plan.batch_axis(name)] for name in plan.shapes if plan.shapes[name]}) == 1:
+                break  # the batch of all inputs
             if not labels and not problem.symbols:
                 labels = set(times.values()) - closed.keys()
             if not labels or any("/" in label or "*" in label for label in labels):

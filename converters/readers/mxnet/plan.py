@@ -309,7 +309,7 @@ class Plan:
 def _checked(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     """A shape that was given. Raises ConversionError for one that is none."""
     sizes = tuple(int(d) for d in shape)
-    if not sizes or min(sizes) < 1:
+    if min(sizes, default=1) < 1:
         raise ConversionError(f"input '{printable(name)}': shape {sizes} isn't a shape of sizes of at least 1")
     return sizes
 

@@ -115,6 +115,9 @@ def keep_open(g: OperatorBuilder, result: ir.Value, *operands: ir.Value) -> ir.V
     return result
 
 
+BROADCAST_TWINS = {"add": ["broadcast_plus"], "sub": ["broadcast_minus"], "maximum": ["_npi_maximum"], "minimum": ["_npi_minimum"]}
+
+
 def _register_binary(name: str, function: Binary) -> None:
     spoken = name.replace("_", " ")
 
@@ -133,7 +136,7 @@ def _register_binary(name: str, function: Binary) -> None:
     with_scalar.__doc__ = f"Element-wise {spoken} with a number. {SOURCE}"
     same, scalars = _spellings(name)
     lowers(*same)(elementwise)
-    lowers(f"broadcast_{name}", *({"add": ["broadcast_plus"], "sub": ["broadcast_minus"]}.get(name, [])))(broadcast)
+    lowers(f"broadcast_{name}", *BROADCAST_TWINS.get(name, ()))(broadcast)
     lowers(*scalars)(with_scalar)
 
 
@@ -332,6 +335,10 @@ def _polynomial(g: OperatorBuilder, x: ir.Value, factors: tuple[float, ...]) -> 
     return result
 
 
+def rectified(g: OperatorBuilder, data: ir.Value) -> ir.Value:
+    return g.emit("Relu", data) if g.dtype(data).kind == "f" else g.emit("Max", data, 0)
+
+
 def square(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     return g.emit("Mul", data, data)
 
@@ -366,7 +373,7 @@ UNARY: dict[str, Unary] = {
     "radians": scaled(None, math.pi / 180),
     "rcbrt": inverse_of(cube_root),
     "reciprocal": single("Reciprocal"),
-    "relu": single("Relu"),
+    "relu": rectified,
     "rint": round_half_down,
     "round": round_half_away,
     "_contrib_round_ste": round_half_away,
@@ -385,12 +392,16 @@ UNARY: dict[str, Unary] = {
 }
 
 
+NUMPY_TWINS = {name: (f"_npx_{name}",) for name in ("erf", "erfinv", "gamma", "gammaln")}
+"""Names in numpy mode of what is the same operator."""
+
+
 def _register_unary(name: str, function: Unary) -> None:
     def elementwise(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         return keep_open(g, function(g, data), data)
 
     elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}. {SOURCE}"
-    lowers(name)(elementwise)
+    lowers(name, *NUMPY_TWINS.get(name, ()))(elementwise)
 
 
 for _name, _unary in UNARY.items():
@@ -403,15 +414,21 @@ def hard_sigmoid(g: OperatorBuilder, data: ir.Value, *, alpha: float = 0.2, beta
     return g.emit("HardSigmoid", data, alpha=alpha, beta=beta)
 
 
-@lowers("clip", "_npi_clip")
+def clipped(g: OperatorBuilder, data: ir.Value, low: float, high: float) -> ir.Value:
+    """Values held between two numbers, which may be infinite."""
+    kind = g.dtype(data)
+    bounds = np.iinfo(kind) if kind.kind in "iu" else None
+    limits = [v if bounds is None else min(max(v, bounds.min), bounds.max) for v in (low, high)]
+    return keep_open(g, g.emit("Clip", data, *(np.array(_fitting(g, data, v), kind) for v in limits)), data)
+
+
+@lowers("clip")
 def clip(g: OperatorBuilder, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
     """Values held between a_min and a_max. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
-    low, high = (np.array(_fitting(g, data, v), g.dtype(data)) for v in (a_min, a_max))
-    result = g.emit("Clip", data, low, high)
-    return keep_open(g, result, data)
+    return clipped(g, data, a_min, a_max)
 
 
-@lowers("smooth_l1")
+@lowers("smooth_l1", "_npx_smooth_l1")
 def smooth_l1(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0) -> ir.Value:
     """(scalar x)^2 / 2 near 0, |x| - 1 / (2 scalar^2) beyond 1 / scalar^2. Source: mxnet src/operator/mshadow_op.h."""
     s = scalar * scalar

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
@@ -27,31 +29,35 @@ def filled(g: OperatorBuilder, shape: Ints, value: float, dtype: str) -> ir.Valu
     return result
 
 
-@lowers("_zeros", "_zeros_without_dtype")
+@lowers("_zeros", "_zeros_without_dtype", "_npi_zeros")
 def zeros(g: OperatorBuilder, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
     """Zeros; a size of 0 is one that the net's other inputs decide. Source: mxnet src/operator/tensor/init_op.h."""
     return filled(g, shape, 0.0, "float32" if dtype == "-1" else dtype)
 
 
-@lowers("_ones")
+@lowers("_ones", "_npi_ones")
 def ones(g: OperatorBuilder, *, shape: Ints = (), dtype: str = "float32") -> ir.Value:
     """Ones. Source: mxnet src/operator/tensor/init_op.h."""
     return filled(g, shape, 1.0, dtype)
 
 
-@lowers("_full")
+@lowers("_full", "_npi_full")
 def full(g: OperatorBuilder, *, shape: Ints = (), value: float, dtype: str = "float32") -> ir.Value:
     """One number everywhere. Source: mxnet src/operator/tensor/init_op.h."""
     return filled(g, shape, value, dtype)
 
 
-@lowers("_eye")
-def eye(g: OperatorBuilder, *, N: int, M: int = 0, k: int = 0, dtype: str = "float32") -> ir.Value:
+@lowers("_eye", "_npi_eye")
+def eye(g: OperatorBuilder, *, N: int, M: int | None = None, k: int = 0, dtype: str = "float32") -> ir.Value:
     """Ones on a diagonal. Source: mxnet src/operator/tensor/init_op.h."""
-    if N < 1 or M < 0:
-        raise g.error(f"a matrix of {N} x {M or N} makes no sense")
-    g.check_table(N, M or N)
-    return g.identity(g.const(np.eye(N, M or N, k, read_type(g, dtype))))
+    return _diagonal_of_ones(g, N, M or N, k, dtype)
+
+
+def _diagonal_of_ones(g: OperatorBuilder, rows: int, columns: int, k: int, dtype: str) -> ir.Value:
+    if rows < 1 or columns < 1:
+        raise g.error(f"a matrix of {rows} x {columns} makes no sense")
+    g.check_table(rows, columns)
+    return g.identity(g.const(np.eye(rows, columns, k, read_type(g, dtype))))
 
 
 def progression(g: OperatorBuilder, start: float, step: float, count: int, repeat: int, dtype: np.dtype) -> np.ndarray:
@@ -62,7 +68,7 @@ def progression(g: OperatorBuilder, start: float, step: float, count: int, repea
     return np.repeat(start + step * np.arange(count), repeat).astype(dtype)
 
 
-@lowers("_arange")
+@lowers("_arange", "_npi_arange")
 def arange(
     g: OperatorBuilder,
     *,
@@ -105,6 +111,56 @@ def linspace(
         raise g.error(f"stop {stop} and num {num} make no numbers")
     g.check_table(num)
     return g.identity(g.const(np.linspace(start, stop, num, endpoint=endpoint).astype(read_type(g, dtype)), role="numbers"))
+
+
+@lowers("_npi_logspace")
+def logspace(
+    g: OperatorBuilder, *, start: float, stop: float, num: int = 50, endpoint: bool = True, base: float = 10.0, dtype: str = "float32"
+) -> ir.Value:
+    """Powers of a base whose exponents are evenly spaced. Source: mxnet src/operator/numpy/np_init_op.h."""
+    if num < 1:
+        raise g.error(f"num {num} makes no numbers")
+    g.check_table(num)
+    return g.identity(g.const(np.logspace(start, stop, num, endpoint, base).astype(read_type(g, dtype)), role="numbers"))
+
+
+@lowers("_npi_identity")
+def identity(g: OperatorBuilder, *, shape: Ints, dtype: str = "float32") -> ir.Value:
+    """Ones on the main diagonal. Source: mxnet src/operator/numpy/np_init_op.cc."""
+    if len(shape) != 2:
+        raise g.error(f"attribute shape is {shape}")
+    return _diagonal_of_ones(g, *shape, 0, dtype)
+
+
+@lowers("_npi_indices")
+def indices(g: OperatorBuilder, *, dimensions: Ints, dtype: str = "int32") -> ir.Value:
+    """The index of every element of a shape, along a new first axis. Source: mxnet src/operator/numpy/np_init_op.h."""
+    if not dimensions or min(dimensions) < 1:
+        raise g.error(f"attribute dimensions is {dimensions}")
+    g.check_table(len(dimensions), *dimensions)
+    return g.identity(g.const(np.indices(dimensions).astype(read_type(g, dtype)), role="positions"))
+
+
+def _register_window(name: str, window: Callable[[int], NDArray[np.floating]]) -> None:
+    def weights(g: OperatorBuilder, *, M: int | None = None, dtype: str = "float32") -> ir.Value:
+        if M is None or M < 1:
+            raise g.error(f"attribute M is {M}; it must be at least 1")
+        g.check_table(M)
+        return g.identity(g.const(window(M).astype(read_type(g, dtype)), role="window"))
+
+    weights.__doc__ = f"The {name.capitalize()} window. Source: mxnet src/operator/numpy/np_window_op.h."
+    lowers(f"_npi_{name}")(weights)
+
+
+for _name, _window in (("hanning", np.hanning), ("hamming", np.hamming), ("blackman", np.blackman)):
+    _register_window(_name, _window)
+
+
+@lowers("_npi_full_like")
+def full_like(g: OperatorBuilder, a: ir.Value, *, fill_value: float, dtype: str | None = None) -> ir.Value:
+    """One number in the shape of the input. Source: mxnet src/operator/numpy/np_init_op.h."""
+    kind = g.dtype(a) if dtype is None else read_type(g, dtype)
+    return g.emit("Expand", np.array(fill_value).astype(kind), g.emit("Shape", a), shape=g.shape(a))
 
 
 @lowers("_contrib_arange_like", "_npx_arange_like")

@@ -16,7 +16,7 @@ from converters.readers.mxnet.operators.slicing import cut
 from converters.readers.mxnet.signature import lowers
 
 
-@lowers("Concat", "concat", "_rnn_param_concat")
+@lowers("Concat", "concat", "_rnn_param_concat", "_npi_rnn_param_concat")
 def concat(g: OperatorBuilder, *data: ir.Value, dim: int = 1) -> ir.Value:
     """Inputs joined along an axis. Source: mxnet src/operator/nn/concat.cc."""
     if not data:
@@ -38,7 +38,7 @@ def _closed(g: OperatorBuilder, data: Sequence[ir.Value]) -> list[ir.Value]:
     return result
 
 
-@lowers("stack")
+@lowers("stack", "_npi_stack")
 def stack(g: OperatorBuilder, *data: ir.Value, axis: int = 0) -> ir.Value:
     """Inputs joined along a new axis. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if not data:
@@ -58,7 +58,7 @@ def tile(g: OperatorBuilder, data: ir.Value, *, reps: Ints) -> ir.Value:
     return g.tile(x, [1] * (g.rank(x) - len(reps)) + list(reps))
 
 
-@lowers("repeat")
+@lowers("repeat", "_np_repeat")
 def repeat(g: OperatorBuilder, data: ir.Value, *, repeats: int, axis: int | None = None) -> ir.Value:
     """Every element repeated along an axis, or all in a row. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     if repeats < 1:
@@ -71,11 +71,15 @@ def repeat(g: OperatorBuilder, data: ir.Value, *, repeats: int, axis: int | None
     return g.reshape(tiled, [None if axis == where else extent for axis, extent in enumerate(g.extents(x))])
 
 
+def read_backwards(g: OperatorBuilder, data: ir.Value, axes: Sequence[int]) -> ir.Value:
+    """The data, some axes from their end to their beginning."""
+    return cut(g, data, axes, [END] * len(axes), [-END] * len(axes), [-1] * len(axes))
+
+
 @lowers("reverse", "flip")
 def reverse(g: OperatorBuilder, data: ir.Value, *, axis: Ints) -> ir.Value:
     """Axes read backwards. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
-    axes = [g.axis(data, a) for a in axis]
-    return cut(g, data, axes, [END] * len(axes), [-END] * len(axes), [-1] * len(axes))
+    return read_backwards(g, data, [g.axis(data, a) for a in axis])
 
 
 @lowers("broadcast_axis", "broadcast_axes")
@@ -167,6 +171,11 @@ def diag(g: OperatorBuilder, data: ir.Value, *, k: int = 0, axis1: int = 0, axis
 
     Source: mxnet src/operator/tensor/diag_op-inl.h.
     """
+    return diagonal(g, data, k, axis1, axis2)
+
+
+def diagonal(g: OperatorBuilder, data: ir.Value, k: int = 0, axis1: int = 0, axis2: int = 1) -> ir.Value:
+    """A vector as a diagonal matrix, or the diagonal of two axes, which becomes the last axis."""
     if g.rank(data) == 1:
         return _diagonal_matrix(g, data, k)
     a, b = g.axis(data, axis1, attribute="axis1"), g.axis(data, axis2, attribute="axis2")

@@ -147,6 +147,8 @@ def sparse_regularisation(g: OperatorBuilder, data: ir.Value, moving_avg: Label 
     "BlockGrad",
     "stop_gradient",
     "_copy",
+    "_np_copy",
+    "_npi_copyto",
     "identity",
     "_CrossDeviceCopy",
     "_copyto",

@@ -20,16 +20,16 @@ END = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """An entry of a new shape: its size, and how it is written: a number, the length of an axis, or None for what is left."""
 
     size: Size
     dim: Dim | Extent
 
 
-def read_codes(g: OperatorBuilder, before: Sequence[_Entry], codes: Ints) -> list[_Entry]:
+def read_codes(g: OperatorBuilder, before: Sequence[Entry], codes: Ints) -> list[Entry]:
     """MXNet's reshape codes: 0 copies a size, -1 infers one, -2 copies the rest, -3 merges two, -4 splits one in two."""
-    result: list[_Entry] = []
+    result: list[Entry] = []
     open_at: int | None = None
     at = i = 0
     while i < len(codes):
@@ -39,52 +39,52 @@ def read_codes(g: OperatorBuilder, before: Sequence[_Entry], codes: Ints) -> lis
             used = 1 if code == 0 else 2
             if at + used > len(before):
                 raise g.error(f"attribute shape is {codes}, but the input has only {len(before)} axes")
-            result.append(before[at] if code == 0 else _Entry(times(entry.size for entry in before[at : at + 2]), None))
+            result.append(before[at] if code == 0 else Entry(times(entry.size for entry in before[at : at + 2]), None))
         elif code == -1:
             if open_at is not None:
                 raise g.error(f"attribute shape is {codes}; only one size can be inferred (-1)")
             open_at = len(result)
-            result.append(_Entry((1, ()), None))
+            result.append(Entry((1, ()), None))
         elif code == -2:
             result += before[at:]
             used = len(before) - at
         elif code == -4:
             if i + 2 >= len(codes) or at >= len(before):
                 raise g.error(f"attribute shape is {codes}: -4 splits one axis into the two sizes that follow it")
-            result += _split(g, before[at], codes, codes[i + 1], codes[i + 2])
+            result += split_entry(g, before[at], codes, codes[i + 1], codes[i + 2])
             i += 2
         elif code > 0:
-            result.append(_Entry((code, ()), code))
+            result.append(Entry((code, ()), code))
         else:
             raise g.error(f"attribute shape is {codes}; {code} is no code of MXNet's")
         at += used
         i += 1
     if open_at is not None:
         rest = times(entry.size for j, entry in enumerate(result) if j != open_at)
-        result[open_at] = _Entry(g.divided(times(entry.size for entry in before), rest), None)
+        result[open_at] = Entry(g.divided(times(entry.size for entry in before), rest), None)
     return result
 
 
-def _split(g: OperatorBuilder, whole: _Entry, codes: Ints, first: int, second: int) -> list[_Entry]:
+def split_entry(g: OperatorBuilder, whole: Entry, codes: Ints, first: int, second: int) -> list[Entry]:
     """An axis as two, of which one may be -1."""
     if (first == -1 and second == -1) or min(first, second) < -1 or 0 in (first, second):
         raise g.error(f"attribute shape is {codes}: -4 needs two sizes, of which one may be -1")
     known = second if first == -1 else first
     rest = g.divided(whole.size, (known, ()))
-    other = _Entry(rest, replace(whole.dim, over=known) if isinstance(whole.dim, Extent) else as_dim(rest))
+    other = Entry(rest, replace(whole.dim, over=known) if isinstance(whole.dim, Extent) else as_dim(rest))
     if first == -1:
-        return [other, _Entry((second, ()), second)]
+        return [other, Entry((second, ()), second)]
     if second == -1:
-        return [_Entry((first, ()), first), other]
-    return [_Entry((first, ()), first), _Entry((second, ()), second)]
+        return [Entry((first, ()), first), other]
+    return [Entry((first, ()), first), Entry((second, ()), second)]
 
 
-def entries_of(g: OperatorBuilder, value: ir.Value) -> list[_Entry]:
+def entries_of(g: OperatorBuilder, value: ir.Value) -> list[Entry]:
     """A value's own shape: the length of each axis, whatever it is when the net runs."""
-    return [_Entry(size, extent) for size, extent in zip(g.size_list(value), g.extents(value), strict=True)]
+    return [Entry(size, extent) for size, extent in zip(g.size_list(value), g.extents(value), strict=True)]
 
 
-def reshaped(g: OperatorBuilder, data: ir.Value, entries: Sequence[_Entry]) -> ir.Value:
+def reshaped(g: OperatorBuilder, data: ir.Value, entries: Sequence[Entry]) -> ir.Value:
     """The data in a shape of entries; of several that are left open one stays so."""
     dims = [entry.dim for entry in entries]
     for position, entry in enumerate(entries):
@@ -111,9 +111,9 @@ def reshape(
     return reshaped(g, data, read_codes(g, before, shape))
 
 
-def _old_target(g: OperatorBuilder, before: Sequence[_Entry], target: Ints, keep_highest: bool) -> list[_Entry]:
+def _old_target(g: OperatorBuilder, before: Sequence[Entry], target: Ints, keep_highest: bool) -> list[Entry]:
     """The form of early releases: 0 infers one size, keep_highest keeps the first."""
-    entries = [_Entry((size, ()), size or None) for size in target]
+    entries = [Entry((size, ()), size or None) for size in target]
     if keep_highest:
         entries[0] = before[0]
     blanks = [i for i, entry in enumerate(entries) if entry.dim is None]
@@ -121,7 +121,7 @@ def _old_target(g: OperatorBuilder, before: Sequence[_Entry], target: Ints, keep
         raise g.error(f"attribute target_shape is {target}; only one size can be inferred (0)")
     for i in blanks:
         rest = times(entry.size for j, entry in enumerate(entries) if j != i)
-        entries[i] = _Entry(g.divided(times(entry.size for entry in before), rest), None)
+        entries[i] = Entry(g.divided(times(entry.size for entry in before), rest), None)
     return entries
 
 

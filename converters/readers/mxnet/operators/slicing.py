@@ -138,7 +138,13 @@ def split_v2(
 
     Source: mxnet src/operator/tensor/matrix_op-inl.h.
     """
-    axis = g.axis(data, axis)
+    return parts_of_axis(g, data, g.axis(data, axis), indices, sections, squeeze_axis)
+
+
+def parts_of_axis(
+    g: OperatorBuilder, data: ir.Value, axis: int, indices: Ints, sections: int, squeeze_axis: bool
+) -> ir.Value | list[ir.Value]:
+    """As many equal parts as `sections`, or those that begin at the indices."""
     size = g.fixed(data, axis, axis + 1)[0]
     if sections > 0:
         if size % sections:
@@ -152,7 +158,7 @@ def split_v2(
     return _parts(g, data, axis, sizes, squeeze_axis)
 
 
-@lowers("_slice_assign", "_crop_assign")
+@lowers("_slice_assign", "_crop_assign", "_npi_slice_assign")
 def slice_assign(
     g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
 ) -> ir.Value:
@@ -160,7 +166,7 @@ def slice_assign(
     return _assign(g, lhs, rhs, begin, end, step)
 
 
-@lowers("_slice_assign_scalar", "_crop_assign_scalar")
+@lowers("_slice_assign_scalar", "_crop_assign_scalar", "_npi_slice_assign_scalar")
 def slice_assign_scalar(
     g: OperatorBuilder, data: ir.Value, *, scalar: float = 0.0, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
 ) -> ir.Value:
