@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from converters import packages
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from converters.preprocessing import Preprocess as Preprocess
     from converters.strip import StripReport
     from converters.tensors.tensor import Weight
-    from converters.verification.compare import Report
+    from converters.verification.report import Report
 
 __all__ = [
     "__version__",
@@ -114,37 +113,9 @@ def save(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force
     opset: for .onnx, another operator set than the graph's own. Raises OutputExistsError for a file that exists (unless `force`),
     ConversionError for an unknown suffix or a graph that can't be written.
     """
-    suffix = Path(path).suffix.lower()
-    if opset is not None and suffix != ".onnx":
-        raise ConversionError("an opset goes with .onnx only", path=str(path))
-    if suffix == ".onnx":
-        from converters.writers.onnx.writer import write_onnx
+    from converters.writers.saving import save as write
 
-        write_onnx(model, path, opset=opset, force=force)
-    elif suffix in (".pth", ".pt"):
-        _save_pth(model, Path(path), force)
-    elif suffix == ".safetensors":
-        from converters.writers.safetensors import write_safetensors
-        from converters.writers.source.writer import state_dict
-
-        write_safetensors(path, state_dict(model), force=force)
-    else:
-        raise ConversionError("the suffix says what to write", path=str(path), hint="use .pth, .onnx or .safetensors")
-
-
-def _save_pth(model: onnx_ir.Model, path: Path, force: bool) -> None:
-    from converters.files import check_target, together, writing
-    from converters.graph.names import module_name
-    from converters.writers.pth import write_pth
-    from converters.writers.source.writer import source_and_state
-
-    source = path.with_name(f"{module_name(path.stem)}.py")
-    check_target(path, force=force)
-    text, tensors = source_and_state(model, path.name)
-    with together():
-        with writing(source, force=force) as file:
-            file.write(text.encode())
-        write_pth(path, tensors, force=force)
+    write(model, path, opset=opset, force=force)
 
 
 def to_module(model: onnx_ir.Model) -> torch.nn.Module:
@@ -159,31 +130,50 @@ def to_module(model: onnx_ir.Model) -> torch.nn.Module:
 
 
 def verify(
-    model: onnx_ir.Model | StrPath,
-    other: StrPath | None = None,
+    model: onnx_ir.Model | StrPath | Sequence[StrPath],
+    other: StrPath | Sequence[StrPath] | None = None,
     *,
     opset: int | None = None,
     inputs: Mapping[str, NDArray[np.generic]] | None = None,
+    feed: StrPath | None = None,
+    expect: StrPath | None = None,
+    shapes: Mapping[str, InputSpec] | None = None,
     key: str | None = None,
     seed: int = 0,
     tolerance: float = 1e-4,
+    level: Literal["quick", "full"] = "quick",
+    trust: bool = False,
 ) -> Report:
-    """Compares two conversions, output by output or tensor by tensor.
+    """Compares two conversions, output by output and weight by weight, and names the first layer where they part.
 
     A model runs in PyTorch and in onnxruntime (as the ONNX file `other`, else as one written for the purpose, in operator set `opset`),
-    whose optimizer is off, on the same input: `inputs` by name, else random numbers of `seed`. Two paths are compared by running both,
-    where they are ONNX, else by their weights (key: where those sit in the first). tolerance: the largest difference allowed, relative
-    to the largest number.
-    Raises ConversionError.
+    whose optimizer is off, on the same inputs: `inputs` by name, else ordinary and large random numbers of `seed`, and another batch
+    where the net is small. Paths stand for any two artefacts, legacy files (one or two of a model) as well as what they were converted
+    to; weights alone are compared name by name. shapes: of inputs, where a file doesn't have them. key: where the weights sit in the
+    first. level: "full" tries several seeds, batches, zeros and negative numbers. feed, expect: files (.npz, .t7) of inputs and of the
+    original's own answers, by name. tolerance: the largest difference allowed, relative to the largest number. trust: let the .py beside
+    a .pth run. Raises ConversionError.
     """
-    from converters.verification.compare import compare_files
-    from converters.verification.compare import verify as run_both
+    import os
 
-    if not isinstance(model, str) and not hasattr(model, "__fspath__"):
-        return run_both(model, other, opset=opset, inputs=inputs, seed=seed, tolerance=tolerance)
-    if other is None:
-        return run_both(load(model, key=key), opset=opset, inputs=inputs, seed=seed, tolerance=tolerance)
-    return compare_files(model, other, key=key, seed=seed, tolerance=tolerance)
+    if not isinstance(model, str | os.PathLike | Sequence):
+        from converters.verification.compare import verify as run_both
+        from converters.verification.trials import read_arrays
+
+        given = inputs if feed is None else read_arrays(feed)
+        wanted = None if expect is None else read_arrays(expect)
+        if other is not None and not isinstance(other, str | os.PathLike):
+            raise ConversionError("a loaded model is compared with one ONNX file")
+        return run_both(model, other, opset=opset, inputs=given, seed=seed, tolerance=tolerance, level=level, expect=wanted)
+    from converters.options import LoadOptions
+    from converters.verification.artefacts import compare_artefacts
+
+    sides = [[side] if isinstance(side, str | os.PathLike) else list(side) for side in (model, other) if side is not None]
+    if len(sides) == 1 and expect is None:
+        return verify(load(*sides[0], key=key, inputs=shapes), opset=opset, inputs=inputs, seed=seed, tolerance=tolerance, level=level)
+    options = LoadOptions(key=key, inputs=shapes or {}, trust=trust)
+    second = sides[1] if len(sides) == 2 else None
+    return compare_artefacts(sides[0], second, options=options, level=level, seed=seed, tolerance=tolerance, feed=feed, expect=expect)
 
 
 def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Weight]:

@@ -8,7 +8,7 @@ import mmap
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
@@ -163,6 +163,11 @@ class _Output:
         if sync:
             os.fsync(self.file.fileno())
 
+    @property
+    def readable(self) -> Path:
+        """Where it can be read before it has its name."""
+        return Path(self._name if self._name is not None else f"/proc/self/fd/{self.file.fileno()}")
+
     def publish(self) -> None:
         """Gives the file its name. Raises OutputExistsError where that was taken meanwhile and force is off."""
         if self.force:
@@ -232,12 +237,15 @@ _group: ContextVar[list[_Output] | None] = ContextVar("files written together", 
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Files that are written inside get their names at the end of the block, one right after the other, when all are on the disk."""
+def together() -> Iterator[Callable[[Path], Path]]:
+    """Files that are written inside get their names at the end of the block, one right after the other, when all are on the disk.
+
+    The block is given a function: a target's path -> where the finished file can be read until then.
+    """
     outputs: list[_Output] = []
     token = _group.set(outputs)
     try:
-        yield
+        yield lambda path: next(output.readable for output in outputs if output.target == path)
         published: list[_Output] = []
         for output in outputs:
             try:
@@ -253,6 +261,16 @@ def together() -> Iterator[None]:
         _group.reset(token)
         for output in outputs:
             output.close()
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Files that are written inside are no part of a writing together around the block: they get their names at once."""
+    token = _group.set(None)
+    try:
+        yield
+    finally:
+        _group.reset(token)
 
 
 @contextlib.contextmanager

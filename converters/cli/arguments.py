@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from converters.errors import ConversionError
 from converters.options import DTYPES, InputSpec
@@ -15,7 +15,10 @@ class UsageError(ConversionError):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises UsageError where argparse would print and exit."""
+    """A parser that raises UsageError where argparse would print and exit, and takes no abbreviated options: a new one would change them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.format_usage().rstrip()}\n{self.prog}: {message}")

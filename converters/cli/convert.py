@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from converters import formats, packages
 from converters.cli import terminal
 from converters.cli.arguments import UsageError, add_output_options, add_plugin, dynamic_axis, input_spec
+from converters.cli.verify import add_feed_options
 from converters.errors import ConversionError, printable
 from converters.files import check_target
 from converters.formats import Format
@@ -20,7 +21,7 @@ from converters.options import LoadOptions
 if TYPE_CHECKING:
     import onnx_ir
 
-    from converters.verification.compare import Report
+    from converters.verification.report import Report
 
 _TARGETS = {
     "torch": ("out.pth (and out.py), or out.safetensors", (".pth", ".pt", ".safetensors")),
@@ -66,7 +67,13 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     command.add_argument(
         "--trust", action="store_true", help="let code that you name, and TorchScript programs, run; without it nothing does"
     )
-    command.add_argument("--verify", action="store_true", help="run the same random input through PyTorch and onnxruntime, and compare")
+    command.add_argument(
+        "--verify",
+        choices=("quick", "full"),
+        help="run the finished files on the same inputs in PyTorch and onnxruntime, and write them only if they answer alike; "
+        "`--verify full` tries several seeds, batches, zeros and negative numbers",
+    )
+    add_feed_options(command)
     if kind == "onnx":
         command.add_argument("--opset", type=int, help="write another operator set than the graph's own")
     if "code" in row.options:
@@ -89,6 +96,8 @@ def _convert(asked: argparse.Namespace) -> int:
 
     begun = time.perf_counter()
     row, target = asked.format, Path(asked.target)
+    if (asked.feed or asked.expect) and not asked.verify:
+        raise UsageError(f"convert {row.word}2{asked.kind}: --feed and --expect go with --verify")
     suffixes = _TARGETS[asked.kind][1]
     if target.suffix.lower() not in suffixes:
         raise UsageError(f"convert {row.word}2{asked.kind}: the target {printable(target, 400)} must end in {' or '.join(suffixes)}")
@@ -136,12 +145,9 @@ def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Repo
     if not asked.verify:
         converters.save(model, target, force=asked.force, opset=opset)
         return None
-    onnx = asked.kind == "onnx"
-    report = write_verified(model, target, opset=opset, force=asked.force) if onnx else converters.verify(model)
+    report = write_verified(model, target, opset=opset, force=asked.force, level=asked.verify, feed=asked.feed, expect=asked.expect)
     if not report.ok:
         raise ConversionError(f"{report}\nnothing was written")
-    if not onnx:
-        converters.save(model, target, force=asked.force)
     return report
 
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     parser = _parser()
     try:
-        asked = parser.parse_args(words)
+        asked = parser.parse_args(_with_levels(words))
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     with warnings.catch_warnings():
@@ -49,6 +49,19 @@ def _run(words: list[str]) -> int:
         warnings.showwarning = _show_warning
         status: int = asked.run(asked)
         return status
+
+
+def _with_levels(words: Sequence[str]) -> list[str]:
+    """`--verify` alone is `--verify=quick`: what follows it is a file, unless it is `full` or `quick`."""
+    made: list[str] = []
+    for word in words:
+        if made and made[-1] == "--verify":
+            if word in ("full", "quick"):
+                made[-1] = f"--verify={word}"
+                continue
+            made[-1] = "--verify=quick"
+        made.append(word)
+    return [*made[:-1], "--verify=quick"] if made and made[-1] == "--verify" else made
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

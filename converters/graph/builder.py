@@ -31,7 +31,7 @@ from converters.errors import ConversionError, Source, printable, user_code
 from converters.graph.inference import attribute, check_channels, data_type, drop_defaults, infer
 from converters.graph.names import Names, identifier
 from converters.graph.passes import order_initializers, remove_unused
-from converters.graph.provenance import BUFFER, CHANNELS, ORIGINAL_NAME, note_source
+from converters.graph.provenance import BUFFER, CHANNELS, GIVEN, ORIGINAL_NAME, note_source
 from converters.version import __version__
 
 OPSET = 19
@@ -45,9 +45,6 @@ WARNINGS = "converters.warnings"
 """Key of a model's `meta` (which no file keeps): the warnings of its conversion."""
 ALIASES = "converters.aliases"
 """Key of a model's `meta`: further names that the source has for values, by which `--output` finds them."""
-
-GIVEN = "converters.given"
-"""Key of a model's `meta`: the numbers that were given for its open axes, by label."""
 
 Dim = int | str | None
 Operand = ir.Value | NDArray[Any] | float | int | Sequence[int] | None

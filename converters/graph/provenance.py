@@ -21,6 +21,8 @@ ORIGINAL_NAME = "converters.original_name"
 BUFFER = "converters.buffer"
 """Of an initializer: "1" where no gradient belongs to it."""
 
+GIVEN = "converters.given"
+"""Key of a model's `meta` (which no file keeps): the numbers that were given for its open axes, by label."""
 ORIGIN = "converters.origin"
 """Of a model: what made it of which files; see `Origin`."""
 PREPROCESSING = "converters.preprocess"

@@ -10,11 +10,10 @@ import onnx_ir as ir
 from converters.errors import ConversionError, Source
 from converters.files import StrPath
 from converters.formats import Format, load
-from converters.graph.builder import GIVEN
 from converters.graph.costs import LayerCost, costs
 from converters.graph.functions import has_body
 from converters.graph.outline import Dims, Row
-from converters.graph.provenance import path_of, source_of
+from converters.graph.provenance import GIVEN, path_of, source_of
 from converters.inspection.result import TensorInfo
 from converters.options import LoadOptions
 from converters.writers.source.writer import known_operators

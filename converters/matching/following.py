@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from converters.errors import ConversionError
 from converters.graph.provenance import source_of
 from converters.matching.fitting import Fit, Placed, fit, own_tensors
-from converters.matching.layers import Layer, before_tail, call, find_layers, run_all
+from converters.matching.layers import Layer, before_tail, find_layers
 from converters.runtimes.compare import random_inputs
+from converters.runtimes.torch import call, run_values
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 """How far equal values may be apart, relative to the largest; both sides compute in this type."""
@@ -71,7 +72,7 @@ class _Source:
     def __init__(self, model: ir.Model, inputs: Mapping[str, NDArray[Any]]) -> None:
         self.model = model
         self.layers = find_layers(model)
-        self.values = run_all(model, inputs)
+        self.values = run_values(model, inputs)
         floats = [value.dtype for value in self.values.values() if value.is_floating_point()]
         self.kind = floats[-1] if floats else torch.float32
 

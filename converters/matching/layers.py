@@ -1,18 +1,15 @@
-"""The layers of a graph that have weights, and what each was given and answered when the graph ran once."""
+"""The layers of a graph that have weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from numpy.typing import NDArray
 
 from converters.graph.provenance import source_of
-from converters.writers.source.writer import to_module
 
 Array = NDArray[Any]
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
@@ -67,40 +64,6 @@ def find_layers(model: ir.Model) -> list[Layer]:
                 if fixed is not None and fixed not in stored and fixed.const_value is not None:
                     open_layer.arrays[role] = ("", np.asarray(fixed.const_value.numpy()))
     return layers
-
-
-def run_all(model: ir.Model, inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    """Every value of the graph by name, computed once in PyTorch, in float64 where the graph allows."""
-    opened = model.clone()
-    values = [
-        v for node in opened.graph if node.op_type != "Constant" for v in node.outputs if (v.name and v.uses()) or v.is_graph_output()
-    ]
-    opened.graph.outputs.clear()
-    opened.graph.outputs.extend(values)
-    names = [str(value.name) for value in values]
-    module = to_module(opened)
-    for convert in (torch.float64, torch.float32):
-        try:
-            answers = call(module.to(convert), [_tensor(array, convert) for array in inputs.values()])
-        except (RuntimeError, TypeError):
-            if convert is torch.float32:
-                raise
-            continue  # a written constant of float32 met a double
-        found = dict(zip(names, answers, strict=True))
-        return {name: _tensor(array, convert) for name, array in inputs.items()} | found
-    raise AssertionError("unreachable")
-
-
-def _tensor(array: Array, kind: torch.dtype) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.to(kind) if tensor.is_floating_point() else tensor
-
-
-def call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The module's answers as a flat list."""
-    with torch.no_grad():
-        answer = module(*tensors)
-    return list(answer) if isinstance(answer, tuple | list) else [answer]
 
 
 def before_tail(value: ir.Value) -> list[ir.Value]:

@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 class Difference:
     """How far two results of one name are apart.
 
-    error: max|a - b| / max(1e-6, max|b|); infinite where shapes, NaN or infinities differ. scale: max|b|.
+    error: max|a - b| / max(1e-6, max|b|); infinite where shapes, NaN or infinities differ. scale: max|b|. absolute: max|a - b|.
     """
 
     name: str
@@ -33,9 +33,10 @@ class Difference:
     scale: float
     source: str = ""
     note: str = ""
+    absolute: float = 0.0
 
     def __str__(self) -> str:
-        what = self.note or f"largest difference {self.error:.2g} of {self.scale:.3g}"
+        what = self.note or f"largest difference {self.absolute:.2g}, {self.error:.2g} of the largest number {self.scale:.3g}"
         return f"{self.name}: {what}" + (f" (from {self.source})" if self.source else "")
 
 
@@ -50,8 +51,8 @@ def difference(name: str, got: Array, want: Array, source: str = "") -> Differen
         return Difference(name, float("inf"), 0.0, source, "NaN or infinity at other places")
     a, b = a[~huge], b[~huge]
     scale = float(np.abs(b).max(initial=0.0))
-    error = float(np.abs(a - b).max(initial=0.0)) / max(scale, 1e-6)
-    return Difference(name, error, scale, source)
+    absolute = float(np.abs(a - b).max(initial=0.0))
+    return Difference(name, absolute / max(scale, 1e-6), scale, source, absolute=absolute)
 
 
 def random_inputs(model: onnx_ir.Model, *, batch: int = 2, seed: int = 0) -> dict[str, Array]:

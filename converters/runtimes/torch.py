@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import linecache
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from converters import packages
+from converters.errors import ConversionError, printable
+from converters.files import StrPath
 from converters.runtimes.compare import Array
 
 if TYPE_CHECKING:
@@ -25,12 +29,71 @@ def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
 
 def run_tensors(model: onnx_ir.Model, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The outputs of the generated PyTorch module for tensors in input order."""
+    from converters.writers.source.writer import to_module
+
+    return [result.detach().cpu() for result in call(to_module(model), tensors)]
+
+
+def call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A module's answers as a flat list."""
+    import torch
+
+    with torch.no_grad():
+        answer = module(*tensors)
+    return list(answer) if isinstance(answer, tuple | list) else [answer]
+
+
+def run_values(model: onnx_ir.Model, inputs: Mapping[str, Array], names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """Inner values of the graph by name (all that have a use, by default), in float64 where the graph allows that, else in float32."""
+    packages.require("torch")
     import torch
 
     from converters.writers.source.writer import to_module
 
-    module = to_module(model)
-    with torch.no_grad():
-        result = module(*tensors)
-    results: Sequence[Any] = result if isinstance(result, tuple | list) else [result]
-    return [r.detach().cpu() for r in results]
+    opened = model.clone()
+    values = [value for node in opened.graph if node.op_type != "Constant" for value in node.outputs]
+    kept = [v for v in values if (v.name and v.uses() if names is None else v.name in names) or (names is None and v.is_graph_output())]
+    opened.graph.outputs.clear()
+    opened.graph.outputs.extend(kept)
+    module = to_module(opened)
+    for kind in (torch.float64, torch.float32):
+        given = {name: tensor_of(array, kind) for name, array in inputs.items()}
+        try:
+            answers = call(module.to(kind), list(given.values()))
+        except (RuntimeError, TypeError):
+            if kind is torch.float32:
+                raise
+            continue  # a written constant of float32 met a double
+        return given | dict(zip([str(value.name) for value in kept], answers, strict=True))
+    raise AssertionError("unreachable")
+
+
+def tensor_of(array: Array, kind: torch.dtype) -> torch.Tensor:
+    """An array as a tensor, floating numbers in the type that is given."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.to(kind) if tensor.is_floating_point() else tensor
+
+
+def run_source(text: str, weights: StrPath, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """What a written file answers: its text runs, its build() loads the weights at that path. Only for text of this package's own.
+
+    Raises ConversionError where the two don't fit.
+    """
+    packages.require("torch")
+    module = build_source(text, weights)
+    return [result.detach().cpu() for result in call(module, tensors)]
+
+
+def build_source(text: str, weights: StrPath) -> torch.nn.Module:
+    """The module that a written file's build() makes with the weights at that path. Only for text of this package's own."""
+    file = f"<written {id(text):x}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(True), file)  # torch.jit.script reads it
+    namespace: dict[str, Any] = {"__name__": "converters.written"}
+    exec(compile(text, file, "exec"), namespace)  # noqa: S102  our own text, in which nothing of a file is code
+    try:
+        module: torch.nn.Module = namespace["build"](os.fspath(weights))
+    except (RuntimeError, ValueError, TypeError, OSError) as problem:
+        raise ConversionError(f"the written source doesn't load the written weights: {printable(problem, 300)}") from problem
+    return module

@@ -1,74 +1,32 @@
-"""Verification: the same random input through PyTorch and onnxruntime, output by output, and layer by layer where it fails."""
+"""Verification: the same inputs through PyTorch and onnxruntime, output by output, and layer by layer where they part."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from converters import packages
 from converters.errors import ConversionError, printable
-from converters.files import StrPath
-from converters.graph.provenance import source_of
-from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
+from converters.files import StrPath, apart
+from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
-from converters.runtimes.torch import run_torch
+from converters.runtimes.torch import build_source, call, run_torch
 from converters.verification.memory import check_memory
+from converters.verification.report import Report, Trial, gathered
+from converters.verification.search import first_differences
+from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
+from converters.writers.onnx.writer import write_onnx
+from converters.writers.saving import save
 
 if TYPE_CHECKING:
     import onnx_ir
 
+__all__ = ["Report", "verify", "write_verified"]
 
-@dataclass(frozen=True)
-class Report:
-    """What `verify` found: `outputs`, one Difference each; `layers`, the first values that differ, filled where an output fails.
-
-    The files run as they are written; `optimizer` says what onnxruntime's own optimizer changes of that, which is no fault of a file.
-    """
-
-    outputs: list[Difference]
-    layers: list[Difference] = field(default_factory=list)
-    tolerance: float = TOLERANCE
-    what: str = "PyTorch and onnxruntime"
-    optimizer: list[Difference] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every output agrees within the tolerance."""
-        return all(d.error <= self.tolerance for d in self.outputs)
-
-    @property
-    def worst(self) -> float:
-        return max((d.error for d in self.outputs), default=0.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain data, for JSON."""
-        rows = {"outputs": self.outputs, "layers": self.layers, "optimizer": self.optimizer}
-        plain: dict[str, Any] = {"ok": self.ok, "what": self.what, "largest_difference": self.worst, "tolerance": self.tolerance}
-        return plain | {name: [vars(difference) for difference in found] for name, found in rows.items()}
-
-    @property
-    def optimizer_words(self) -> str:
-        """How far the optimizer of onnxruntime takes the answers from those of the file; empty where it wasn't asked."""
-        if not self.optimizer:
-            return ""
-        worst = max(self.optimizer, key=lambda d: d.error)
-        return f"changes the answers by at most {worst.error:.2g}" if np.isfinite(worst.error) else str(worst)
-
-    def __str__(self) -> str:
-        verdict = "verified" if self.ok else "NOT EQUAL"
-        lines = [f"{verdict}: {self.what}, tolerance {self.tolerance:g}", *(f"  {d}" for d in self.outputs)]
-        if self.layers:
-            lines += ["  the first values that differ:", *(f"    {d}" for d in self.layers)]
-        if self.optimizer:
-            lines.append(f"  onnxruntime's optimizer: {self.optimizer_words}")
-        return "\n".join(lines)
+Runner = Callable[[Mapping[str, Array]], Sequence[Array]]
 
 
 def verify(
@@ -79,51 +37,112 @@ def verify(
     inputs: Mapping[str, Array] | None = None,
     seed: int = 0,
     tolerance: float = TOLERANCE,
+    level: Level = "quick",
+    expect: Mapping[str, Array] | None = None,
+    torch: Runner | None = None,
 ) -> Report:
-    """Runs the model as PyTorch and as ONNX (the file at `onnx_path`, else one written for the purpose) on the same input.
+    """Runs the model as PyTorch and as ONNX (the file at `onnx_path`, else one written for the purpose) on the same inputs.
 
     opset: the operator set of a file that is written for the purpose, if it isn't the graph's own. inputs: arrays by input name, else
-    seeded random ones. onnxruntime runs the nodes as they are written, its optimizer off. Returns a Report; where an output differs by
-    more than `tolerance` of its largest number, it names the first values inside the graph that do, with the source layers they come
+    those of trials.inputs_to_try. expect: the original's own answers to them, by output name. torch: what runs instead of the module that
+    the model's source makes. onnxruntime runs the nodes as they are written, its optimizer off. Returns a Report; where an output differs
+    by more than `tolerance` of its largest number, it names the first values inside the graph that do, with the source layers they come
     from.
     """
     packages.check("torch", "onnxruntime")
-    from converters.writers.onnx.writer import write_onnx
-
-    batch = check_memory(model, shapes={name: array.shape for name, array in (inputs or {}).items()})
-    arrays = dict(inputs) if inputs is not None else random_inputs(model, batch=batch, seed=seed)
+    notes: list[str] = []
+    names = [str(v.name) for v in model.graph.outputs]
+    if inputs is not None:
+        check_memory(model, shapes={name: array.shape for name, array in inputs.items()})
+        given = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+        tried = [("the inputs given", by_names(inputs, [str(value.name) for value in given], "input", notes))]
+    else:
+        tried = list(inputs_to_try(model, level, seed))
+    run = torch or (lambda arrays: run_torch(model, arrays))
     with tempfile.TemporaryDirectory() as folder:
         if onnx_path is None:
             onnx_path = Path(folder, "model.onnx")
             write_onnx(model, onnx_path, opset=opset)
-        names = [str(v.name) for v in model.graph.outputs]
-        answers = run_onnx(onnx_path, arrays)
-        optimizer = _optimized(names, onnx_path, arrays, answers)
-        outputs = [difference(name, a, b) for name, a, b in zip(names, run_torch(model, arrays), answers, strict=True)]
-        report = Report(outputs, tolerance=tolerance, optimizer=optimizer)
+        trials: list[Trial] = []
+        optimizer: list[Difference] = []
+        for name, arrays in tried:
+            answers = run_onnx(onnx_path, arrays)
+            optimizer = optimizer or _optimized(names, onnx_path, arrays, answers)
+            ours = run(arrays)
+            trials.append(Trial(name, compare_outputs(names, ours, answers, large="large" in name), slack_of(name)))
+            if expect is not None:
+                wanted = list(by_names(expect, names, "output", notes).values())
+                for engine, got in (("PyTorch", ours), ("onnxruntime", answers)):
+                    trials.append(Trial(f"{engine} against the answers expected", compare_outputs(names, got, wanted)))
+        report = Report(gathered(trials), tolerance=tolerance, optimizer=optimizer, trials=trials, notes=notes)
         if report.ok:
             return report
+        _, arrays = max(
+            zip([trial for trial in trials if "expected" not in trial.name], tried, strict=True), key=lambda pair: pair[0].worst
+        )[1]
         return replace(report, layers=_first_layers(model, arrays, Path(folder), tolerance, opset))
 
 
 class _DifferentError(Exception):
-    """Takes a file back that was written, but doesn't answer as PyTorch does."""
+    """Takes files back that were written, but don't answer as they should."""
 
 
-def write_verified(model: onnx_ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False) -> Report:
-    """Writes the model as ONNX and verifies the very file; it gets its name only if the Report that is answered is ok."""
-    from converters.writers.onnx.writer import write_onnx
+def write_verified(
+    model: onnx_ir.Model,
+    path: StrPath,
+    *,
+    opset: int | None = None,
+    force: bool = False,
+    level: Level = "quick",
+    feed: StrPath | None = None,
+    expect: StrPath | None = None,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """Writes the model and verifies the very files; they get their names only if the Report that is answered is ok.
 
+    An ONNX file runs in onnxruntime against PyTorch; a .py with its .pth, or the weights of a .safetensors, against an ONNX file written
+    for the purpose. feed, expect: files of the inputs and of the original's own answers (.npz, .t7).
+    """
     reports: list[Report] = []
+    inputs = None if feed is None else read_arrays(feed)
+    wanted = None if expect is None else read_arrays(expect)
 
-    def check(written: Path) -> None:
-        reports.append(verify(model, written, opset=opset))
-        if not reports[0].ok:
+    def check(written: list[Path]) -> None:
+        onnx_path = written[0] if Path(path).suffix.lower() == ".onnx" else None
+        torch = None if onnx_path is not None else _written_module(model, written)
+        with apart():
+            found = verify(model, onnx_path, opset=opset, inputs=inputs, tolerance=tolerance, level=level, expect=wanted, torch=torch)
+        reports.append(found)
+        if not found.ok:
             raise _DifferentError
 
-    with contextlib.suppress(_DifferentError):
-        write_onnx(model, path, opset=opset, force=force, check=check)
+    try:
+        save(model, path, opset=opset, force=force, check=check)
+    except _DifferentError:
+        return reports[0]
     return reports[0]
+
+
+def _written_module(model: onnx_ir.Model, written: list[Path]) -> Runner:
+    """Runs what was written: the source builds itself and loads the weights; weights alone are loaded into the model's own source."""
+    packages.require("torch")
+    import numpy as np
+    import torch
+
+    if len(written) == 2:
+        module = build_source(written[1].read_text("utf-8"), written[0])
+    else:
+        from converters.formats import load_weights
+        from converters.writers.source.writer import to_module
+
+        module = to_module(model)
+        weights = {name: torch.from_numpy(np.array(weight)) for name, weight in load_weights(written[0]).items()}
+        module.load_state_dict(weights, strict=True)
+
+    def run(arrays: Mapping[str, Array]) -> list[Array]:
+        return [r.detach().cpu().numpy() for r in call(module, [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()])]
+
+    return run
 
 
 def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], answers: list[Array]) -> list[Difference]:
@@ -135,78 +154,15 @@ def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], ans
     return [difference(name, a, b) for name, a, b in zip(names, changed, answers, strict=True)]
 
 
-def _first_layers(
-    model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Path, tolerance: float, opset: int | None, most: int = 5
-) -> list[Difference]:
-    """The first values in graph order that differ, found by making every value an output."""
-    from converters.writers.onnx.writer import write_onnx
+def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Path, tolerance: float, opset: int | None) -> list[Difference]:
+    """The first values in graph order that PyTorch and onnxruntime differ in."""
 
-    opened = model.clone()
-    values = [v for node in opened.graph if node.op_type != "Constant" for v in node.outputs if v.name]
-    sources = [source_of(v.producer()) for v in values]
-    opened.graph.outputs.clear()
-    opened.graph.outputs.extend(values)
-    path = folder / "opened.onnx"
-    write_onnx(opened, path, opset=opset)
-    found = []
-    for value, source, a, b in zip(values, sources, run_torch(opened, arrays), run_onnx(path, arrays), strict=True):
-        compared = difference(str(value.name), a, b, source)
-        if compared.error > tolerance:
-            found.append(compared)
-            if len(found) == most:
-                break
-    return found
+    def in_onnxruntime(opened: onnx_ir.Model, given: Mapping[str, Array]) -> list[Array]:
+        path = folder / "opened.onnx"
+        write_onnx(opened, path, opset=opset, force=True)
+        return run_onnx(path, given)
 
-
-def compare_files(first: StrPath, second: StrPath, *, key: str | None = None, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
-    """Compares two files: two ONNX models by running both, others by their weights. key: where those sit in the first file."""
-    from converters.formats import format_of, load_weights, recognize
-    from converters.options import LoadOptions
-
-    files = [recognize(path) for path in (first, second)]
-    rows = [format_of(file) for file in files]
-    if all(row is not None and row.name == "onnx" for row in rows):
-        return compare_models(*files, seed=seed, tolerance=tolerance)
-    weights = load_weights(files[0], LoadOptions(key=key)), load_weights(files[1])
-    return compare_weights(*weights, tolerance=tolerance)
-
-
-def compare_models(first: StrPath, second: StrPath, *, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
-    """Runs two ONNX files on the same random input; inputs and outputs are compared in order."""
-    from converters.formats import load
-
-    model, other = load([first]), load([second])
-    arrays = random_inputs(model, batch=check_memory(model), seed=seed)
-    if len(other.graph.inputs) != len(arrays):
-        counts = (
-            f"{len(arrays)} inputs ({', '.join(arrays)})",
-            f"{len(other.graph.inputs)} ({', '.join(str(v.name) for v in other.graph.inputs)})",
-        )
-        raise ConversionError(f"{os.fspath(first)} has {counts[0]}, {os.fspath(second)} {counts[1]}: they can't be compared")
-    again = {str(value.name): array for value, array in zip(other.graph.inputs, arrays.values(), strict=True)}
-    if set(again) == set(arrays):
-        again = arrays
     try:
-        got, want = run_onnx(first, arrays), run_onnx(second, again)
+        return first_differences(model, arrays, run_torch, in_onnxruntime, tolerance)
     except ConversionError as problem:
-        tried = ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in arrays.items())
-        problem.hint = problem.hint or f"the inputs tried are of the shapes {tried}, where open axes got a size that may not fit"
-        raise
-    if len(got) != len(want):
-        raise ConversionError(f"{os.fspath(first)} has {len(got)} outputs, {os.fspath(second)} has {len(want)}")
-    pairs = enumerate(zip(got, want, strict=True))
-    return Report([difference(f"output {i}", a, b) for i, (a, b) in pairs], tolerance=tolerance, what="both models")
-
-
-def compare_weights(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: float = TOLERANCE) -> Report:
-    """Compares two sets of weights name by name; a name that only one of them has is a difference."""
-    found = []
-    for name in dict.fromkeys([*first, *second]):
-        if name not in first or name not in second:
-            found.append(Difference(name, float("inf"), 0.0, note=f"only in the {'first' if name in first else 'second'} file"))
-        else:
-            found.append(difference(name, np.asarray(first[name]), np.asarray(second[name])))
-    wrong = [d for d in found if d.error > tolerance]
-    worst = max(found, key=lambda d: d.error, default=None)
-    shown = wrong or ([worst] if worst else [])
-    return Report(shown, tolerance=tolerance, what=f"{len(found)} tensors of both files")
+        return [Difference("(the layers)", float("inf"), 0.0, note=f"they can't be compared: {printable(problem, 200)}")]

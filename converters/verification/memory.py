@@ -43,14 +43,8 @@ def needed_bytes(model: onnx_ir.Model, batch: int, shapes: Shapes) -> tuple[int,
 
     A value lives from the node that makes it to the last that reads it. A size that is known only when the model runs counts as 1.
     """
-    opened = model.clone()
-    for value in opened.graph.inputs:
-        open_axes = [batch if not isinstance(d, int) else d for d in value.shape or ()]
-        _set_shape(value, shapes.get(str(value.name), open_axes))
-    last = {}
-    for node in opened.graph:
-        _infer(node, batch, opened.graph.opset_imports.get("", 0))
-        last.update({id(value): node for value in node.inputs if value is not None})
+    opened = _sized(model, batch, shapes)
+    last = {id(value): node for node in opened.graph for value in node.inputs if value is not None}
     kept = {id(value) for value in opened.graph.outputs}
     alive = {id(value): _bytes(value) for value in opened.graph.inputs}
     largest = max(opened.graph.inputs, key=_bytes, default=None)
@@ -67,6 +61,23 @@ def needed_bytes(model: onnx_ir.Model, batch: int, shapes: Shapes) -> tuple[int,
     if largest is None:
         raise ConversionError("the model has no values")
     return peak, _bytes(largest), largest
+
+
+def value_bytes(model: onnx_ir.Model, shapes: Shapes) -> dict[str, int]:
+    """What each value takes, by name, for inputs of these shapes."""
+    opened = _sized(model, 1, shapes)
+    return {str(value.name): _bytes(value) for node in opened.graph for value in node.outputs}
+
+
+def _sized(model: onnx_ir.Model, batch: int, shapes: Shapes) -> onnx_ir.Model:
+    """A copy of the model with the sizes of all values, for inputs of these shapes; open axes are `batch`."""
+    opened = model.clone()
+    for value in opened.graph.inputs:
+        open_axes = [batch if not isinstance(d, int) else d for d in value.shape or ()]
+        _set_shape(value, shapes.get(str(value.name), open_axes))
+    for node in opened.graph:
+        _infer(node, batch, opened.graph.opset_imports.get("", 0))
+    return opened
 
 
 def _infer(node: onnx_ir.Node, batch: int, opset: int) -> None:

@@ -1,0 +1,103 @@
+"""The inputs that both sides are run on: ordinary and large numbers, other batches, zeros and negatives; or the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from converters.errors import ConversionError, FormatError, printable
+from converters.files import StrPath
+from converters.formats import load_weights, recognize
+from converters.runtimes.compare import Array, Difference, difference, random_inputs
+from converters.verification.memory import check_memory, needed_bytes
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+Level = Literal["quick", "full"]
+SMALL = 64 << 20
+"""Bytes of values up to which a net counts as small, so that another batch is tried too."""
+LARGE = 100.0
+"""What ordinary numbers are multiplied with for the large-valued input."""
+
+
+def inputs_to_try(model: onnx_ir.Model, level: Level = "quick", seed: int = 0) -> Iterator[tuple[str, dict[str, Array]]]:
+    """What is tried, each with its name. quick: ordinary and large numbers, and another batch of a small net; full: more of each.
+
+    Raises ConversionError where the values of the model would take more memory than a model of its size is allowed.
+    """
+    batch = check_memory(model)
+    is_open = any(value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int) for value in model.graph.inputs)
+    counts = [batch]
+    if is_open:
+        counts += [count for count in ((3,) if level == "quick" else (1, 3, 5)) if count != batch and _is_small(model, count)]
+    ordinary = random_inputs(model, batch=batch, seed=seed)
+    yield f"seed {seed}" + (f", batch {batch}" if is_open else ""), ordinary
+    yield f"{LARGE:g} times as large", _changed(ordinary, lambda array: array * array.dtype.type(LARGE))
+    for count in counts[1:]:
+        yield f"seed {seed + 1}, batch {count}", random_inputs(model, batch=count, seed=seed + 1)
+    if level == "full":
+        for other in range(seed + 2, seed + 5):
+            yield f"seed {other}", random_inputs(model, batch=batch, seed=other)
+        yield "zeros", _changed(ordinary, np.zeros_like)
+        yield "negative numbers", _changed(ordinary, lambda array: -np.abs(array))
+
+
+def slack_of(name: str) -> float:
+    """How many times the tolerance an input of this name may be off: rounding grows with the numbers, and a softmax multiplies it."""
+    return 10.0 if "large" in name else 1.0
+
+
+def _is_small(model: onnx_ir.Model, batch: int) -> bool:
+    return needed_bytes(model, batch, {})[0] <= SMALL
+
+
+def _changed(arrays: Mapping[str, Array], change: object) -> dict[str, Array]:
+    """Floating arrays changed, others as they are: an index or a length has its own range."""
+    assert callable(change)
+    return {name: change(array) if array.dtype.kind == "f" else array for name, array in arrays.items()}
+
+
+def compare_outputs(names: Sequence[str], got: Sequence[Array], want: Sequence[Array], *, large: bool = False) -> list[Difference]:
+    """One Difference for each output. large: where both overflow, what is finite in both is compared."""
+    found = []
+    for name, a, b in zip(names, got, want, strict=True):
+        if large and a.shape == b.shape and a.dtype.kind == b.dtype.kind == "f":
+            finite = np.isfinite(a) & np.isfinite(b) & (np.abs(b) < 1e37)
+            if not np.isfinite(a).all() and not np.isfinite(b).all():
+                a, b = np.where(finite, a, 0), np.where(finite, b, 0)
+        found.append(difference(name, a, b))
+    return found
+
+
+# -- the user's own arrays -------------------------------------------------------------------------------------------------
+
+
+def read_arrays(path: StrPath) -> dict[str, Array]:
+    """Arrays by name, of an .npz or a .t7 (a tensor, or a table of tensors by name). Raises ConversionError."""
+    file = recognize(path)
+    if file.kind.name in ("t7", "t7-ascii"):
+        return {name: np.asarray(tensor) for name, tensor in load_weights(path).items()}
+    if file.kind.name not in ("npz", "npy"):
+        raise file.refusal("give an .npz, an .npy or a .t7 of arrays by the names of inputs or outputs")
+    try:
+        with open(path, "rb") as opened:
+            found = np.load(opened, allow_pickle=False)
+            return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (ValueError, OSError, EOFError, KeyError) as problem:
+        raise FormatError(f"can't be read as arrays: {printable(problem, 200)}", path=os.fspath(path)) from problem
+
+
+def by_names(arrays: Mapping[str, Array], names: Sequence[str], what: str, notes: list[str]) -> dict[str, Array]:
+    """The arrays under these names: their own where they are the same, else in order, which is noted. Raises ConversionError."""
+    if set(names) <= set(arrays):
+        return {name: arrays[name] for name in names}
+    if len(arrays) != len(names):
+        shown = ", ".join(map(printable, arrays)) or "none"
+        raise ConversionError(f"the {what}s are {', '.join(map(printable, names))}, the arrays given {shown}: they can't be paired")
+    pairs = ", ".join(f"{printable(name)} = {printable(other or 'the array')}" for name, other in zip(names, arrays, strict=True))
+    notes.append(f"{what}s are paired in order: {pairs}")
+    return dict(zip(names, arrays.values(), strict=True))

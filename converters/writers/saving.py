@@ -1,0 +1,53 @@
+"""A graph to files, by the target's suffix; a check sees the finished files before they get their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+
+from converters.errors import ConversionError
+from converters.files import StrPath, check_target, together, writing
+from converters.graph.names import module_name
+from converters.writers.onnx.writer import write_onnx
+from converters.writers.pth import write_pth
+from converters.writers.safetensors import write_safetensors
+from converters.writers.source.writer import source_and_state, state_dict
+
+Check = Callable[[list[Path]], None] | None
+"""Called with the places of the finished files: the target, and the source of a .pth. Where it raises, nothing is written."""
+
+
+def save(model: ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False, check: Check = None) -> None:
+    """Writes the model by suffix: .pth (a state_dict, and NAME.py beside it), .onnx, or .safetensors (the state_dict alone).
+
+    Raises OutputExistsError, or ConversionError for an unknown suffix or a graph that can't be written.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if opset is not None and suffix != ".onnx":
+        raise ConversionError("an opset goes with .onnx only", path=str(path))
+    if suffix == ".onnx":
+        write_onnx(model, path, opset=opset, force=force, check=None if check is None else lambda place: check([place]))
+    elif suffix in (".pth", ".pt"):
+        _save_pth(model, target, force, check)
+    elif suffix == ".safetensors":
+        with together() as place_of:
+            write_safetensors(path, state_dict(model), force=force)
+            if check is not None:
+                check([place_of(target)])
+    else:
+        raise ConversionError("the suffix says what to write", path=str(path), hint="use .pth, .onnx or .safetensors")
+
+
+def _save_pth(model: ir.Model, path: Path, force: bool, check: Check) -> None:
+    source = path.with_name(f"{module_name(path.stem)}.py")
+    check_target(path, force=force)
+    text, tensors = source_and_state(model, path.name)
+    with together() as place_of:
+        with writing(source, force=force) as file:
+            file.write(text.encode())
+        write_pth(path, tensors, force=force)
+        if check is not None:
+            check([place_of(path), place_of(source)])
