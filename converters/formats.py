@@ -11,6 +11,7 @@ from converters import packages
 from converters.errors import ConversionError, FormatError, printable, warn
 from converters.files import StrPath
 from converters.graph.outline import Outline
+from converters.graph.provenance import SOURCES
 from converters.options import DEFAULTS, LoadOptions
 from converters.recognition import Kind, RecognizedFile
 from converters.tensors.state_dict import StateDict
@@ -207,6 +208,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
         run_plugin(options.plugin, trust=options.trust, notify=options.notify)
     packages.check(*GRAPH)
     model = cast("Reader", _imported(row.reader))(files, options)
+    model.meta[SOURCES] = tuple(files)
     for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
         warn(message)
     _check_dtypes(model, options, files[0])

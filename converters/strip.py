@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ConversionError, about, printable, warn
-from converters.files import StrPath, check_target, writing
+from converters.files import InputFile, StrPath, check_target, writing
 from converters.formats import read_weights
+from converters.graph import provenance
 from converters.options import LoadOptions
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
@@ -124,7 +125,7 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
     state = read_weights(origin, LoadOptions(key=options.key))
     with about(source):
         unwrapped, folded, converted = _apply(state, options)
-        _write(goal, state, force=options.force)
+        _write(goal, state, origin, force=options.force)
     if overflowed := sum(storage.overflowed for storage in converted):
         words = f"{overflowed} number{'s' if overflowed > 1 else ''} too large for {options.dtype} became infinite"
         warn(f"{printable(origin.name)}: {words}")
@@ -158,11 +159,11 @@ def default_target(source: Path) -> Path:
     return source.with_name(f"{name}_weights.pth")
 
 
-def _write(goal: Path, state: StateDict, *, force: bool) -> None:
+def _write(goal: Path, state: StateDict, source: Path, *, force: bool) -> None:
     if goal.suffix == ".safetensors":
         from converters.writers.safetensors import write_safetensors
 
-        write_safetensors(goal, state.tensors, force=force)
+        write_safetensors(goal, state.tensors, metadata=provenance.origin_text(provenance.origin([InputFile(source)])), force=force)
     else:
         from converters.writers.pth import write_pth
 

@@ -78,6 +78,24 @@ class Code:
         return found[0]
 
 
+def build_written(source: StrPath) -> Any:
+    """The module that the build() of a written .py makes: the file runs as it is now, under no name that another could have.
+
+    Raises ConversionError where it fails. Only for files that the user trusts.
+    """
+    file = os.fspath(source)
+    try:
+        build = runpy.run_path(file, run_name="converters_written").get("build")
+        if build is None:
+            raise ConversionError("has no build()", path=file, hint="give the .py that was written beside the .pth")
+        return build()
+    except ConversionError:
+        raise
+    except Exception as problem:  # the code of others fails in ways of its own
+        line = _line_in(problem, file)
+        raise ConversionError(f"fails: {type(problem).__name__}: {printable(problem, 300)}", path=file, line=line) from problem
+
+
 def run_plugin(path: StrPath, *, trust: bool, notify: Callable[[str], None] | None = None) -> None:
     """Runs a Python file that registers lowerings, once in a process. Raises UnsupportedError without trust."""
     file = os.fspath(path)

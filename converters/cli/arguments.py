@@ -15,7 +15,7 @@ class UsageError(ConversionError):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises UsageError where argparse would print and exit, and takes no abbreviated options: a new one would change them."""
+    """A parser that raises UsageError where argparse would print and exit. Options aren't abbreviated: a new one would change them."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})

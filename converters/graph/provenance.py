@@ -5,9 +5,14 @@ Each key is a string in `metadata_props`, which ONNX files keep.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import zlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from converters.errors import Source
+from converters.files import InputFile
+from converters.version import __version__
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -24,7 +29,9 @@ BUFFER = "converters.buffer"
 GIVEN = "converters.given"
 """Key of a model's `meta` (which no file keeps): the numbers that were given for its open axes, by label."""
 ORIGIN = "converters.origin"
-"""Of a model: what made it of which files; see `Origin`."""
+"""Of a model: what made it of which files, as JSON; see `origin`."""
+SOURCES = "converters.sources"
+"""Key of a model's `meta` (which no file keeps): the files that it was read from."""
 PREPROCESSING = "converters.preprocess"
 """Of a model: what is done to an image before it goes in."""
 ALSO = "converters.also"
@@ -59,3 +66,25 @@ def original_name(value: ir.Value) -> str:
 def is_buffer(value: ir.Value) -> bool:
     """Whether an initializer is no learnt parameter."""
     return BUFFER in value.metadata_props
+
+
+def origin(files: Iterable[InputFile]) -> dict[str, Any]:
+    """What is written of where a file comes from: the tool, and of each source its base name, size and CRC-32. No paths, no time."""
+    sources = [{"name": file.name, "bytes": len(file.view), "crc32": f"{zlib.crc32(file.view):08x}"} for file in files]
+    return {"tool": f"converters {__version__}", "sources": sources}
+
+
+def origin_of(model: ir.Model) -> dict[str, Any] | None:
+    """The origin of a model that was read from files; None for one that was made otherwise. The files are read once."""
+    files = model.meta.get(SOURCES)
+    if not files:
+        return None
+    if ORIGIN not in model.meta:
+        model.meta[ORIGIN] = origin(files)
+    found: dict[str, Any] = model.meta[ORIGIN]
+    return found
+
+
+def origin_text(found: dict[str, Any] | None) -> dict[str, str]:
+    """The entry of a file's metadata."""
+    return {} if found is None else {ORIGIN: json.dumps(found, ensure_ascii=False, separators=(",", ":"))}

@@ -20,7 +20,7 @@ from converters.recognition import RecognizedFile
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import call, run_torch
-from converters.trust import Code
+from converters.trust import build_written
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
@@ -235,9 +235,7 @@ def _written(found: Artefact, options: LoadOptions) -> Artefact:
 
     import torch
 
-    code = Code(source.parent)
-    with code.importing():
-        module = code.build(f"{source.stem}:build")
+    module = build_written(source)
     try:
         module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)
     except (RuntimeError, OSError, ValueError) as problem:

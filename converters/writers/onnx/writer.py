@@ -18,6 +18,7 @@ import onnx_ir as ir
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
 from converters.graph.passes import explicit_pooling, fold_sizes, remove_dropouts, separate_pads, separate_products, tidy
+from converters.graph.provenance import origin_of, origin_text
 from converters.tensors.storage import ArrayStorage
 from converters.version import __version__
 from converters.writers.onnx.opsets.translation import to_opset
@@ -46,6 +47,7 @@ def write_onnx(
     target = check_target(path, force=force)
     written = model.clone()
     remove_dropouts(written)
+    written.metadata_props.update(origin_text(origin_of(model)))
     fold_sizes(written)
     explicit_pooling(written)
     if opset is not None and opset != written.graph.opset_imports.get("", 0):

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -47,15 +48,21 @@ def class_name_of(name: str) -> str:
 
 
 def file_text(
-    module: ModuleText, functions: set[str], net: str, weights: str, inputs: Iterable[ir.Value], outputs: Iterable[ir.Value]
+    module: ModuleText,
+    functions: set[str],
+    net: str,
+    weights: str,
+    inputs: Iterable[ir.Value],
+    outputs: Iterable[ir.Value],
+    origin: Mapping[str, Any] | None = None,
 ) -> str:
-    """The whole file. net: the graph's name. weights: the file name of the state_dict."""
+    """The whole file. net: the graph's name. weights: the file name of the state_dict. origin: graph.provenance.origin."""
     carried, imports = extract_functions(functions)
     init = [line for text in module.init for line in wrapped(text, " " * 8)]
     forward = [line for text in module.forward for line in wrapped(text, " " * 8)]
     body = "\n".join(line.partition(NOTE)[0] for line in module.forward) + carried
     weights = weights if re.fullmatch(r"[\w.+ -]+", weights, re.ASCII) else "NAME.pth"
-    head = _docstring(net, weights, _shapes(inputs), _shapes(outputs))
+    head = _docstring(net, weights, _shapes(inputs), _shapes(outputs), origin)
     head += ["import math", ""] if re.search(r"\bmath\.", body) or "math" in imports else []
     head += ["import torch"]
     head += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
@@ -74,11 +81,20 @@ def file_text(
     return "\n".join(text)
 
 
-def _docstring(net: str, weights: str, inputs: str, outputs: str) -> list[str]:
+def _docstring(net: str, weights: str, inputs: str, outputs: str, origin: Mapping[str, Any] | None) -> list[str]:
     name = comment(net)
     what = f"The net '{name}' in PyTorch" if name and re.fullmatch(r"[\w .:/+-]+", name) else "A net in PyTorch"
     shapes = textwrap.wrap(f"Inputs: {inputs}. Outputs: {outputs}.", WIDTH)
-    return [f'"""{what}; {weights} has its weights.', "", f'    model = build("{weights}")', "", *shapes, '"""', ""]
+    made = []
+    if origin is not None:
+        files = [f"{source['name']} ({source['bytes']:,} bytes, CRC-32 {source['crc32']})" for source in origin["sources"]]
+        made = ["", *textwrap.wrap(_plain(f"Made by {origin['tool']} from {' and '.join(files)}."), WIDTH)]
+    return [f'"""{what}; {weights} has its weights.', "", f'    model = build("{weights}")', "", *shapes, *made, '"""', ""]
+
+
+def _plain(text: str) -> str:
+    """Text for a docstring: nothing in it ends one, or is an escape."""
+    return re.sub(r"[^\w .,;:/()?+-]", "_", text, flags=re.ASCII)
 
 
 def _shapes(values: Iterable[ir.Value]) -> str:
@@ -90,7 +106,7 @@ def _shapes(values: Iterable[ir.Value]) -> str:
             else "(" + ", ".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in value.shape) + ")"
         )
         described.append(f"{value.name} {dims}")
-    return re.sub(r"[^\w .,;:/()?+-]", "_", "; ".join(described)[:1000], flags=re.ASCII) or "none"
+    return _plain("; ".join(described)[:1000]) or "none"
 
 
 # -- functions that the file carries along ---------------------------------------------------------------------------

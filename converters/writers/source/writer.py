@@ -22,7 +22,7 @@ from converters import packages
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
-from converters.graph.provenance import SOURCE, path_of, source_of
+from converters.graph.provenance import SOURCE, origin_of, path_of, source_of
 from converters.graph.recurrent import RecurrentModule, recurrent_modules
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
@@ -123,6 +123,7 @@ class Writer:
 
     def __init__(self, model: ir.Model, class_name: str | None = None, weights: str = "NAME.pth") -> None:
         self.model = _expand(model)
+        self.origin = origin_of(model)
         self.class_name = class_name_of(self.model.graph.name or "") if class_name is None else class_name
         if not self.class_name.isascii() or not self.class_name.isidentifier() or keyword.iskeyword(self.class_name):
             raise ValueError(f"{class_name!r} is no name for a Python class")
@@ -343,7 +344,7 @@ class Writer:
             outputs=len(self.model.graph.outputs),
             forward=[self.modules.resolve(line) for line in forward],
         )
-        return file_text(module, self.functions, self.model.graph.name or "", self.weights, inputs, self.model.graph.outputs)
+        return file_text(module, self.functions, self.model.graph.name or "", self.weights, inputs, self.model.graph.outputs, self.origin)
 
 
 def _expand(model: ir.Model) -> ir.Model:

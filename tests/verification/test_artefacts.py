@@ -1,0 +1,175 @@
+"""verify of any two artefacts, of finished files before they have their names, and against the original's own answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import converters
+from converters import cli
+from converters.verification import search
+from converters.verification.artefacts import artefacts_of
+from converters.verification.trials import inputs_to_try
+
+DIGITS = Path(__file__).parents[2] / "fixtures" / "digits"
+CAFFE = [str(DIGITS / "caffe" / name) for name in ("deploy.prototxt", "digits.caffemodel")]
+LUA = str(DIGITS / "torch7" / "digits.t7")
+MXNET = [str(DIGITS / "mxnet" / name) for name in ("digits-symbol.json", "digits-0010.params")]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    model = converters.load(*CAFFE)
+    for name in ("net.onnx", "net.pth", "net.safetensors"):
+        converters.save(model, folder / name)
+    return folder
+
+
+def altered(path: Path, name: str, by: float, place: int = 100) -> Path:
+    """A copy of an ONNX file, one number of one weight changed."""
+    proto = onnx.load(path)
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            array = numpy_helper.to_array(tensor).copy()
+            array.flat[place] += by
+            tensor.CopyFrom(numpy_helper.from_array(array, name))
+    target = path.with_name(f"altered-{name}.onnx")
+    onnx.save(proto, target)
+    return target
+
+
+@pytest.mark.parametrize("first", ["legacy", "net.onnx"])
+@pytest.mark.parametrize("name, layer", [("conv2a.weight", "conv2a"), ("ip2.bias", "ip2")])
+def test_a_weight_altered_by_a_thousandth_is_named(first, name, layer, made):
+    other = altered(made / "net.onnx", name, 1e-3, 4)
+    report = converters.verify(CAFFE if first == "legacy" else [made / first], [other])
+    assert not report.ok and [d.name for d in report.weights] == [name]
+    assert "1e-03" in str(report.weights[0]).replace("0.001", "1e-03") and "in 1 of" in str(report.weights[0])
+    place = f"deploy.prototxt:{69 if layer == 'conv2a' else 180} {layer} " if first == "legacy" else f"net.onnx {layer}_"
+    assert report.layers[0].source.startswith(place)
+
+
+def test_little_memory_finds_the_same_layer(made, monkeypatch):
+    other = altered(made / "net.onnx", "conv2b.weight", 1e-3)
+    found = converters.verify([made / "net.onnx"], [other]).layers[0].name
+    monkeypatch.setattr(search, "LIMIT", 1)
+    assert converters.verify([made / "net.onnx"], [other]).layers[0].name == found
+
+
+def test_legacy_files_against_what_they_became(made, tmp_path):
+    assert converters.verify(CAFFE, made / "net.onnx", level="full").ok
+    for files, shape in (([LUA], (1, 1, 16, 16)), (MXNET, (1, 1, 16, 16))):
+        model = converters.load(*files, inputs={"": shape})
+        target = tmp_path / f"{Path(files[0]).stem}.onnx"
+        converters.save(model, target)
+        report = converters.verify(files, target)  # the shapes are the ONNX file's
+        assert report.ok and report.trials and report.compared == len(model.graph.initializers), report
+
+
+def test_a_written_source_runs_with_trust_alone(made):
+    kept = converters.verify(made / "net.onnx", made / "net.pth")
+    assert kept.ok and not kept.trials and "wasn't run" in " ".join(kept.notes)
+    run = converters.verify(made / "net.onnx", made / "net.pth", trust=True)
+    assert run.ok and len(run.trials) == 3 and run.compared == 19
+    source = made / "net.py"
+    before = source.read_text()
+    source.write_text(before.replace("softmax", "log_softmax"))
+    try:
+        assert not converters.verify(made / "net.onnx", made / "net.pth", trust=True).ok
+    finally:
+        source.write_text(before)
+
+
+def test_the_original_s_own_answers(made, tmp_path, capsys):
+    expected = np.load(DIGITS / "caffe" / "expected.npz")["prob"]
+    images = np.load(DIGITS / "digits_test.npz")["images"]
+    session = converters.load(*CAFFE)
+    x = np.random.default_rng(5).standard_normal((4, 1, 16, 16)).astype(np.float32)
+    from converters.runtimes.torch import run_torch
+
+    prob = run_torch(session, {"data": x})[0]
+    assert expected.shape[1] == prob.shape[1] and len(images) == len(expected)
+    np.savez(tmp_path / "in.npz", data=x)
+    np.savez(tmp_path / "out.npz", prob=prob)
+    np.savez(tmp_path / "wrong.npz", prob=prob + np.float32(1e-3))
+    words = ["verify", str(made / "net.onnx"), "--feed", str(tmp_path / "in.npz"), "--expect"]
+    assert cli.main([*words, str(tmp_path / "out.npz")]) == 0
+    assert cli.main([*words, str(tmp_path / "wrong.npz")]) == 1
+    target = tmp_path / "again.onnx"
+    command = ["caffe2onnx", *CAFFE, str(target), "--verify", "--feed", str(tmp_path / "in.npz"), "--expect"]
+    assert cli.main([*command, str(tmp_path / "wrong.npz")]) == 1 and not target.exists()
+    assert cli.main([*command, str(tmp_path / "out.npz")]) == 0 and target.exists()
+    np.savez(tmp_path / "other.npz", image=x)
+    assert (
+        cli.main(["verify", str(made / "net.onnx"), "--feed", str(tmp_path / "other.npz"), "--expect", str(tmp_path / "out.npz"), "--json"])
+        == 0
+    )
+    assert "inputs are paired in order: data = image" in capsys.readouterr().out
+
+
+def test_the_written_source_itself_is_run(tmp_path, monkeypatch, capsys):
+    """With a writer that writes another operator, nothing is written: not the graph before it is verified, but the file."""
+    from converters.writers import saving
+
+    real = saving.source_and_state
+    monkeypatch.setattr(saving, "source_and_state", lambda *args: (real(*args)[0].replace("softmax", "log_softmax"), real(*args)[1]))
+    assert cli.main(["caffe2torch", *CAFFE, str(tmp_path / "net.pth"), "--verify"]) == 1
+    assert "NOT EQUAL" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_what_is_tried():
+    model = converters.load(*CAFFE)
+    quick = dict(inputs_to_try(model))
+    assert [array["data"].shape[0] for array in quick.values()] == [2, 2, 3]
+    assert np.abs(quick["100 times as large"]["data"]).max() > 100
+    full = dict(inputs_to_try(model, "full"))
+    assert {"zeros", "negative numbers"} < set(full) and {array["data"].shape[0] for array in full.values()} == {1, 2, 3, 5}
+    assert not full["zeros"]["data"].any() and (full["negative numbers"]["data"] <= 0).all()
+
+
+def test_files_are_grouped_into_models():
+    groups = artefacts_of([*CAFFE, *MXNET, LUA])
+    assert [len(group) for group in groups] == [2, 2, 1]
+
+
+def test_verify_takes_a_level_and_files_behind_it(tmp_path, capsys):
+    assert cli.main(["caffe2onnx", "--verify", *CAFFE, str(tmp_path / "a.onnx"), "--json"]) == 0
+    assert cli.main(["caffe2onnx", *CAFFE, str(tmp_path / "b.onnx"), "--verify", "full", "--quiet"]) == 0
+    assert cli.main(["caffe2onnx", *CAFFE, str(tmp_path / "c.onnx"), "--verif"]) == 2, "options aren't abbreviated"
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_provenance_stands_in_what_is_written(made, tmp_path):
+    import zlib
+
+    digests = [f"{zlib.crc32(Path(path).read_bytes()):08x}" for path in CAFFE]
+    sizes = [Path(path).stat().st_size for path in CAFFE]
+    for name in ("net.onnx", "net.safetensors"):
+        found = converters.inspect(made / name).provenance
+        assert found["tool"] == f"converters {converters.__version__}"
+        assert found["sources"] == [
+            {"name": Path(path).name, "bytes": size, "crc32": digest} for path, size, digest in zip(CAFFE, sizes, digests, strict=True)
+        ]
+    source = " ".join((made / "net.py").read_text().split())
+    assert all(f"CRC-32 {digest}" in source for digest in digests)
+    for file in made.iterdir():
+        assert str(DIGITS).encode() not in file.read_bytes(), "no paths"
+    converters.strip_to_weights(LUA, tmp_path / "w.safetensors")
+    assert converters.inspect(tmp_path / "w.safetensors").provenance["sources"][0]["name"] == "digits.t7"
+
+
+def test_the_report_as_data(made):
+    report = converters.verify(made / "net.onnx", altered(made / "net.onnx", "ip1.weight", 1e-3))
+    plain = json.loads(json.dumps(report.as_dict()))
+    assert (
+        plain["ok"] is False
+        and plain["weights"][0]["name"] == "ip1.weight"
+        and plain["weights"][0]["absolute"] == pytest.approx(1e-3, rel=1e-3)
+    )
+    assert plain["trials"][0]["outputs"][0]["name"] == "prob"
