@@ -152,8 +152,8 @@ def _shapes(row: Format, file: RecognizedFile, options: LoadOptions, outline: Ou
             return None
         found.notes.append(f"no shapes: {problem}")
     else:
-        known = {entry.message for entry in found.unsupported}
-        found.unsupported += [entry for entry in map(Unsupported.of, shaped.problems) if entry.message not in known]
+        known = {(entry.layer, entry.line) for entry in found.unsupported}
+        found.unsupported += [entry for entry in map(Unsupported.of, shaped.problems) if (entry.layer, entry.line) not in known]
         found.inputs, found.outputs = shaped.inputs or found.inputs, shaped.outputs or found.outputs
         if not found.tensors or outline.tensors:
             found.tensors, found.dtypes, found.elements = {}, {}, 0
