@@ -115,7 +115,7 @@ FORMATS = (
         outline="converters.readers.torch7.outline:outline",
         form="Lua Torch file",
         registry="converters.readers.torch7:lowers",
-        options=("dtype",),
+        options=("dtype", "states"),
     ),
     Format(
         name="mxnet",

@@ -75,7 +75,7 @@ def test_caffe(case, tmp_path):
     check(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", cases("torch7"), ids=str)
+@pytest.mark.parametrize("case", [*cases("torch7"), *cases("torch7", "torch7-community")], ids=str)
 def test_torch7(case, tmp_path):
     check(case, tmp_path)
 

@@ -83,6 +83,8 @@ def _add(commands: Any, row: Format, kind: str) -> None:
         command.add_argument(
             "--dtype", choices=("float32", "float64"), help="float64 keeps the file's doubles, which otherwise become float32"
         )
+    if "states" in row.options:
+        command.add_argument("--states", action="store_true", help="first states of recurrent modules become inputs, the last ones outputs")
     if "fillers" in row.options:
         command.add_argument(
             "--allow-fillers", action="store_true", help="parameters that no weights file has get what their fillers say; else an error"
@@ -163,6 +165,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         trust=asked.trust,
         fillers=getattr(asked, "allow_fillers", False),
         dtype=getattr(asked, "dtype", None),
+        states=getattr(asked, "states", False),
         notify=terminal.say,
     )
 

@@ -123,7 +123,10 @@ class GraphBuilder:
         """Numbers that were given for symbolic dimensions."""
         self.warnings: dict[str, None] = {}
         """What the user should know of this conversion, in order; `load` issues it once, for the attempt that succeeds."""
-        self._graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name)
+        self._root = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name)
+        self._graph = self._root
+        """Where nodes go: the root, or the body of a loop that is being made."""
+        self._outer: list[tuple[ir.Graph, dict[tuple[str, tuple[int, ...], bytes], ir.Value]]] = []
         self._names = Names()
         self._bound: dict[str, ir.Value] = {}
         self._aliases: dict[str, ir.Value] = {}
@@ -186,7 +189,15 @@ class GraphBuilder:
             if isinstance(symbol, str) and isinstance(size, int):
                 self.given[symbol] = size
         value = ir.Value(name=self._names.free(name), shape=ir.Shape(dims), type=ir.TensorType(data_type(dtype)))
-        self._graph.inputs.append(value)
+        self._root.inputs.append(value)
+        return value
+
+    def state_input(self, name: str, shape: Sequence[Dim], like: ir.Value) -> ir.Value:
+        """A graph input of just this shape and another value's type: what a net carries from one call to the next."""
+        if self._graph is not self._root:
+            raise self.error("its state can't be an input: it starts anew in each step of an outer sequence")
+        value = ir.Value(name=self._names.free(name), shape=ir.Shape(list(shape)), type=like.type)
+        self._root.inputs.append(value)
         return value
 
     def param(self, role: str, array: Any, *, path: str | None = None, original: str | None = None, buffer: bool = False) -> ir.Value:
@@ -197,7 +208,7 @@ class GraphBuilder:
         """
         where = self._path if path is None else path
         key = f"{where}.{role}" if where else role
-        if key in self._graph.initializers or key in self._names:
+        if key in self._root.initializers or key in self._names:
             raise ValueError(f"a parameter or value named {key!r} exists already")
         self._names.add(key)
         if isinstance(array, np.ndarray) and array.dtype.byteorder == ">":
@@ -209,7 +220,7 @@ class GraphBuilder:
             value.metadata_props[ORIGINAL_NAME] = original
         if buffer:
             value.metadata_props[BUFFER] = "1"
-        self._graph.register_initializer(value)
+        self._root.register_initializer(value)
         return value
 
     def free_role(self, role: str, path: str | None = None) -> str:
@@ -402,7 +413,7 @@ class GraphBuilder:
                 self._release(name)
             value.name = name
             self._names.add(name)
-        self._graph.outputs.append(value)
+        self._root.outputs.append(value)
         return value
 
     def finish(self) -> ir.Model:
@@ -410,7 +421,7 @@ class GraphBuilder:
         if self._closed is not None and self._batch is not None:
             message = f"{self._closed}, so the converted net takes inputs of the given first size ({self._batch}) alone"
             self.warnings.setdefault(self._closed.source.describe(message) if self._closed.source else message)
-        model = ir.Model(self._graph, ir_version=IR_VERSION, producer_name="converters", producer_version=__version__)
+        model = ir.Model(self._root, ir_version=IR_VERSION, producer_name="converters", producer_version=__version__)
         model.meta[WARNINGS] = tuple(self.warnings)
         model.meta[ALIASES] = self._aliases
         model.meta[GIVEN] = dict(self.given)
@@ -427,6 +438,100 @@ class GraphBuilder:
         if channels and producer is not None:
             producer.metadata_props[CHANNELS] = "1"
         return y
+
+    # -- loops -------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def body(self) -> Iterator[ir.Graph]:
+        """Nodes emitted inside go into the body of a loop, for `scan`; parameters stay the model's, and outer values can be read."""
+        self._outer.append((self._graph, self._constants))
+        self._graph, self._constants = ir.Graph([], [], nodes=[], name=self._names.free("body")), {}
+        try:
+            yield self._graph
+        finally:
+            self._graph, self._constants = self._outer.pop()
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Nodes emitted inside go before the loop whose body is being made."""
+        inner, constants = self._graph, self._constants
+        self._graph, self._constants = self._outer.pop()
+        try:
+            yield
+        finally:
+            self._outer.append((self._graph, self._constants))
+            self._graph, self._constants = inner, constants
+
+    def extent_of(self, symbol: str) -> Extent | None:
+        """Where an input of the model has a symbolic dimension of this name."""
+        for value in self._root.inputs:
+            if symbol in (dims := self.shape(value)):
+                return Extent(value, dims.index(symbol))
+        return None
+
+    def zeros(self, shape: Sequence[Dim], like: ir.Value) -> ir.Value:
+        """Zeros of another value's type. Raises SymbolicDimensionError for a dimension that isn't one of an input either."""
+        dims: list[int | Extent] = []
+        for dim in shape:
+            found = dim if isinstance(dim, int) else None if dim is None else self.extent_of(dim)
+            if found is None:
+                raise self.needs_number(f"needs a size that is {'unknown' if dim is None else dim}")
+            dims.append(found)
+        nothing = np.zeros([], like.dtype.numpy() if like.dtype is not None else np.float32)
+        return self.emit("Expand", nothing, self.sizes(dims), shape=shape)
+
+    def body_input(self, name: str, like: ir.Value, shape: Sequence[Dim]) -> ir.Value:
+        """An input of the body that is being made, of the type of another value."""
+        value = ir.Value(name=self._names.free(name), shape=ir.Shape(list(shape)), type=like.type)
+        self._graph.inputs.append(value)
+        return value
+
+    def scan(
+        self,
+        body: ir.Graph,
+        states: Sequence[ir.Value],
+        sequences: Sequence[ir.Value],
+        after: Sequence[ir.Value],
+        answers: Sequence[ir.Value],
+        *,
+        backward: bool = False,
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """Runs a body for each entry of the sequences' first axis (the last one first where `backward`).
+
+        body: its inputs are the states and then an entry of each sequence. states: those of the first turn. after, answers: values of
+        the body, or outer ones: the next states, and what each turn gives. Answers the last states, and the answers of all turns,
+        joined along a new first axis in the order of the sequences.
+        """
+        with self._within(body):
+            for value in (*after, *answers):
+                producer = value.producer()
+                inner = producer is not None and producer.graph is body and producer.op_type != "Constant"
+                body.outputs.append(value if inner and value not in body.outputs else self.identity(value))
+            for node in reversed(list(body)):
+                if all(not value.uses() and not value.is_graph_output() for value in node.outputs):
+                    body.remove(node, safe=True)
+        name = f"{self._path}_Scan" if self._path else "Scan"
+        length = self.shape(sequences[0])[0]
+        outputs = [ir.Value(name=self._names.free(name), shape=state.shape, type=state.type) for state in states]
+        outputs += [
+            ir.Value(name=self._names.free(name), shape=ir.Shape([length, *self.shape(value)]), type=value.type) for value in answers
+        ]
+        attributes = [ir.AttrGraph("body", body), ir.AttrInt64("num_scan_inputs", len(sequences))]
+        if backward:
+            attributes.append(ir.AttrInt64s("scan_input_directions", [1] * len(sequences)))
+            attributes.append(ir.AttrInt64s("scan_output_directions", [1] * len(answers)))
+        node = ir.Node("", "Scan", [*states, *sequences], attributes, outputs=outputs, name=outputs[0].name)
+        note_source(node, self._source, self._path)
+        self._graph.append(node)
+        return outputs[: len(states)], outputs[len(states) :]
+
+    @contextlib.contextmanager
+    def _within(self, graph: ir.Graph) -> Iterator[None]:
+        outer, self._graph = self._graph, graph
+        try:
+            yield
+        finally:
+            self._graph = outer
 
     # -- shapes ------------------------------------------------------------------------------------------------------
 
@@ -467,7 +572,7 @@ class GraphBuilder:
 
     def _release(self, name: str) -> None:
         """Renames the inner value that holds a name wanted for an output."""
-        holder = self._bound.pop(name, None) or next((v for node in self._graph for v in node.outputs if v.name == name), None)
+        holder = self._bound.pop(name, None) or next((v for node in self._root.all_nodes() for v in node.outputs if v.name == name), None)
         if holder is None or holder.is_graph_output():
             raise self.error(f"the name {name!r} is wanted for an output but belongs to an input, a parameter or another output")
         holder.name = self._names.free(name)

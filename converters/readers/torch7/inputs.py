@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from converters.errors import ConversionError, printable, warn
 from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
-from converters.readers.torch7.checkpoint import child_path, children
+from converters.readers.torch7.checkpoint import child_path, children, inner_modules
 from converters.readers.torch7.module import Module, Parameters, lowers
 from converters.readers.torch7.references import Nested
 
@@ -96,6 +96,52 @@ def inferred_shape(root: t7.TorchObject, file: str) -> InputShape:
             return InputShape("input", dims)
         break
     raise ConversionError("the file doesn't say what shape the model's input has", hint=advice(None))
+
+
+def open_axes(root: t7.TorchObject, shapes: Nested[InputShape]) -> list[dict[tuple[str, int], str]]:
+    """Which axes to try to leave open besides the batch, or in its place, by label, the most first: those of sequences, and of images in
+    models that are of any size.
+    """
+    kinds = [made for made, _ in inner_modules(root)]
+    if root.typename == "nn.LanguageModel" and root.get("core") is not None:
+        return [{("input_1", 0): "N", ("input_2", 1): "N"}]
+    if isinstance(shapes, InputShape) and len(shapes.dims) == 4 and any(lowers.facts(made.typename).any_size for made in kinds):
+        return [{(shapes.name, 0): "N", (shapes.name, 2): "H", (shapes.name, 3): "W"}]
+    sequences = [made for made in kinds if lowers.facts(made.typename).time_first or _is_batch_first(made)]
+    if not sequences:
+        return []
+    time_first = not _is_batch_first(sequences[0])
+    flat = list(_leaves(shapes))
+    batch = {n.name: 1 if time_first and (len(n.dims) > 2 or len(flat) == 1) and len(n.dims) > 1 else 0 for n in flat}
+    sizes = {n.dims[batch[n.name]] for n in flat}
+    if len(sizes) > 1:  # which of them is the batch isn't known
+        return []
+    named = dict.fromkeys(batch.items(), "N")
+    longest = [n for n in flat if (len(n.dims) > 2 or len(flat) == 1) and len(n.dims) > 1]
+    lengths = {n.dims[1 - batch[n.name]] for n in longest}
+    times = {(n.name, 1 - batch[n.name]): "T" for n in longest} if len(lengths) == 1 else {}
+    if not times:
+        return [named] if time_first else []
+    return [{**times, **named}, named] if time_first else [{**named, **times}]
+
+
+def _is_batch_first(made: t7.TorchObject) -> bool:
+    if made.typename == "nn.LanguageModel":
+        return made.get("net") is not None
+    if made.typename == "nn.LSTM":
+        return made.get("weight") is not None
+    if made.typename == "nn.SeqReverseSequence":
+        return bool(made.get("dim") == 2.0)
+    first = made.get("batchfirst") or made.get("batchFirst")
+    return made.typename == "nn.VanillaRNN" or (lowers.facts(made.typename).time_first and first is True)
+
+
+def _leaves(shapes: Nested[InputShape]) -> Iterator[InputShape]:
+    if isinstance(shapes, InputShape):
+        yield shapes
+        return
+    for item in shapes:
+        yield from _leaves(item)
 
 
 def indices_as_integers(model: ir.Model) -> None:

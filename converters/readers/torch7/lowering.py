@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from converters.errors import ConversionError, Source, about, printable, unsuppo
 from converters.files import StrPath
 from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import identifier
-from converters.options import LoadOptions
+from converters.options import DEFAULTS, LoadOptions
 from converters.readers.torch7 import t7
 from converters.readers.torch7.checkpoint import child_path, find_model, inner_modules
-from converters.readers.torch7.inputs import InputShape, advice, given_shapes, indices_as_integers, inferred_shape, is_open
+from converters.readers.torch7.inputs import InputShape, advice, given_shapes, indices_as_integers, inferred_shape, is_open, open_axes
 from converters.readers.torch7.module import OVERWRITES_REPLICATED, Call, Module, ModuleFacts, Parameters, Steps, lowers
 from converters.readers.torch7.references import Nested, Reference, Tensors, Values, leaves, references, values
+from converters.readers.torch7.steps import Loop, Memory, Shape, leaves_in_order
 
 MAX_RUNS = 50_000
 """Modules that run in one model, each as often as it is reached: a deep residual net has a thousand, an unrolled one some ten."""
@@ -30,15 +31,44 @@ MAX_OUTPUTS = 10_000
 class Walk:
     """Runs module objects, each as Torch's `updateOutput` does: on tensors that may share storages. It is the lowerings' `Net`."""
 
-    def __init__(self, g: GraphBuilder, file: str, dtype: str | None = None) -> None:
+    def __init__(self, g: GraphBuilder, file: str, options: LoadOptions = DEFAULTS) -> None:
         self.g = g
         self.file = file
+        self.states_are_inputs = options.states
+        self.last_states: list[tuple[str, ir.Value]] = []
         self.last_inputs: dict[int, ir.Value] = {}
-        self._parameters = Parameters(g, dtype)
+        self._parameters = Parameters(g, options.dtype)
         self._modules: dict[int, Module] = {}
         self._outputs: dict[int, Reference] = {}
         self._running: set[int] = set()
         self._runs = 0
+        self.memory = self._outermost = Memory(self._first_state)
+
+    # -- what recurrent modules carry from step to step ----------------------------------------------------------------
+
+    @property
+    def in_sequence(self) -> bool:
+        """Whether a module that runs is one step of a sequence."""
+        return self.memory is not self._outermost
+
+    def _first_state(self, shape: Shape, like: ir.Value, name: str) -> ir.Value:
+        return self.g.state_input(_state_name("state", name), shape, like) if self.states_are_inputs else self.g.zeros(shape, like)
+
+    def first_input(self, module: Module, shape: Shape, like: ir.Value, letter: str) -> ir.Value | None:
+        """The input that a first state is (states_are_inputs); None where it is zeros."""
+        return self.g.state_input(_state_name(letter, module.path), shape, like) if self.states_are_inputs else None
+
+    def last_output(self, module: Module, state: ir.Value, letter: str, *, squeeze: bool = False) -> None:
+        """Makes a last state an output (squeeze: without its first axis, of size 1), where first states are inputs."""
+        if self.states_are_inputs:
+            state = self.g.emit("Squeeze", state, [0]) if squeeze else state
+            self.last_states.append((_state_name(letter, module.path), state))
+
+    def end(self, memory: Memory) -> None:
+        """Makes outputs of the last states of a sequence that has ended, where the first ones are inputs."""
+        for key, names in memory.names.items() if self.states_are_inputs else ():
+            for name, state in zip(names, leaves_in_order(memory.states[key]), strict=True):
+                self.last_states.append((_state_name("state", name), state.get()))
 
     def module(self, made: t7.TorchObject, path: str) -> Module:
         """The checked view of a module object; one that sits in several places keeps the path of the first."""
@@ -59,6 +89,32 @@ class Walk:
             yield
         finally:
             self._outputs = before
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[Memory]:
+        """Recurrent modules that run inside start anew, as at the first step of a sequence."""
+        before, self.memory = self.memory, Memory(self._first_state)
+        try:
+            yield self.memory
+        finally:
+            self.memory = before
+
+    @contextlib.contextmanager
+    def loop(self, x: Tensors, *, backward: bool = False, states: Mapping[int, Tensors] | None = None) -> Iterator[Loop]:
+        """What runs inside is one step of a loop over the first axis of x, whose input is the loop's `items`; `leave` ends it.
+
+        states: those that steps before the loop have left.
+        """
+        before = self.memory
+        loop = self.memory = Loop(self.g, x, self._first_state, backward)
+        try:
+            with self.as_clones(), self.g.body() as body:
+                loop.enter(body)
+                for key, state in (states or {}).items():
+                    loop.resume(key, state)
+                yield loop
+        finally:
+            self.memory = before
 
     def run(self, made: t7.TorchObject, x: Tensors) -> Tensors:
         """The model's output for x. Containers wait on a list, not on Python's stack, so that no depth is too deep.
@@ -151,6 +207,11 @@ class Walk:
         return before
 
 
+def _state_name(letter: str, path: str) -> str:
+    """`h_0_1` for the state h of the module 0.1."""
+    return identifier(f"{letter}_{path}" if path else letter)
+
+
 _REASONS = {
     "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
     "nn.VolumetricFractionalMaxPooling": "its windows are drawn at random each time",
@@ -175,7 +236,7 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
         try:
             if is_open(shapes):
                 return _lower_model(made, file, shapes, None, options)
-            return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed, options))
+            return _with_open_axes(made, file, shapes, options)
         except SymbolicDimensionError as problem:
             place = f"{problem.source.noun} '{printable(problem.source.name)}' {problem}; " if problem.source else ""
             raise ConversionError(f"{place}the input's whole shape must be known here", hint=advice(shapes)) from problem
@@ -183,15 +244,41 @@ def load_network(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
             raise ConversionError("its tables are nested too deeply") from problem
 
 
+def _with_open_axes(made: t7.TorchObject, file: str, shapes: Nested[InputShape], options: LoadOptions) -> ir.Model:
+    """The model with as many open axes as it allows: time and batch of a recurrent one, the batch alone, or none."""
+    warning: SymbolicDimensionError | None = None
+    for axes in open_axes(made, shapes):
+        try:
+            return _lower_model(made, file, shapes, None, options, axes, warning)
+        except SymbolicDimensionError as problem:
+            warning = warning or (problem if "T" in axes.values() else None)
+    return with_open_batch(lambda closed: _lower_model(made, file, shapes, closed, options))
+
+
 def _lower_model(
-    made: t7.TorchObject, file: str, shapes: Nested[InputShape], closed: SymbolicDimensionError | None, options: LoadOptions
+    made: t7.TorchObject,
+    file: str,
+    shapes: Nested[InputShape],
+    closed: SymbolicDimensionError | None,
+    options: LoadOptions,
+    axes: Mapping[tuple[str, int], str] | None = None,
+    warning: SymbolicDimensionError | None = None,
 ) -> ir.Model:
-    g = GraphBuilder(identifier(Path(file).stem), symbolic_batch=True, closed=closed, dynamic=options.dynamic)
-    out = Walk(g, file, options.dtype).run(made, _inputs(g, shapes, options.dtype))
+    """axes: the only ones that are open, by their labels. warning: why others aren't."""
+    dynamic = {**(axes or {}), **options.dynamic}
+    g = GraphBuilder(identifier(Path(file).stem), symbolic_batch=axes is None, closed=closed, dynamic=dynamic)
+    if warning is not None and warning.source is not None:
+        g.warnings.setdefault(warning.source.describe(f"{warning}, so the converted net takes sequences of the given length alone"))
+    walk = Walk(g, file, options)
+    out = walk.run(made, _inputs(g, shapes, options.dtype))
     for count, (label, value) in enumerate(_outputs(values(out), "output")):
         if count == MAX_OUTPUTS:
             raise ConversionError(f"the model answers more than {MAX_OUTPUTS} tensors")
         g.output(value, label)
+    if options.states and not walk.last_states:
+        raise ConversionError("no module of this model carries a state from call to call, so that there is none to make an input (states)")
+    for name, value in walk.last_states:
+        g.output(value, f"{name}_out")
     model = g.finish()
     indices_as_integers(model)
     return model

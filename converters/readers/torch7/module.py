@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from converters.graph.builder import Dim, GraphBuilder
     from converters.readers.torch7.references import Reference, Tensors, Values
+    from converters.readers.torch7.steps import Loop, Memory, Shape
 
 Array = NDArray[Any]
 
@@ -50,6 +51,24 @@ class Net(Protocol):
     last_inputs: dict[int, ir.Value]
     """By the id of their object, what modules with the fact `remembered` were given last."""
 
+    memory: Memory
+    """The states of recurrent modules in the sequence that is at its next step."""
+    states_are_inputs: bool
+    """Whether first states are inputs of the graph, and last ones outputs."""
+
+    @property
+    def in_sequence(self) -> bool:
+        """Whether a module that runs is one step of a sequence."""
+
+    def first_input(self, module: Module, shape: Shape, like: ir.Value, letter: str) -> ir.Value | None:
+        """The input that a first state is (states_are_inputs); None where it is zeros."""
+
+    def last_output(self, module: Module, state: ir.Value, letter: str, *, squeeze: bool = False) -> None:
+        """Makes a last state an output (squeeze: without its first axis, of size 1), where first states are inputs."""
+
+    def end(self, memory: Memory) -> None:
+        """Makes outputs of the last states of a sequence that has ended, where the first ones are inputs."""
+
     def module(self, made: t7.TorchObject, path: str) -> Module:
         """The checked view of a module object; one that sits in several places keeps the path of the first."""
 
@@ -58,6 +77,12 @@ class Net(Protocol):
 
     def as_clones(self) -> AbstractContextManager[None]:
         """Modules that run inside are clones of those outside: they share parameters, but write outputs of their own."""
+
+    def steps(self) -> AbstractContextManager[Memory]:
+        """Recurrent modules that run inside start anew, as at the first step of a sequence."""
+
+    def loop(self, x: Tensors, *, backward: bool = False, states: Mapping[int, Tensors] | None = None) -> AbstractContextManager[Loop]:
+        """What runs inside is one step of a loop over the first axis of x, whose input is the loop's `items`; `leave` ends it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,8 @@ class ModuleFacts:
     idempotent: done twice it is as done once, so that it may overwrite a tensor whose elements show in several places.
     remembered: a later module asks for its last input (unpooling).
     keeps_channels: it leaves the number of features or channels as it is, so that a later module can tell it.
+    time_first: it takes a sequence, time first, then the batch; where its fields say so the batch first.
+    any_size: it is of nets that take images of any size, whose axes then stay open where the net allows.
     enters: its first module takes its own input. input_shape: (N, features) or (N, C, H, W) of its input, by its fields.
     newest_version: of the class in files.
     """
@@ -81,6 +108,8 @@ class ModuleFacts:
     remembered: bool = False
     keeps_channels: bool = False
     enters: bool = False
+    time_first: bool = False
+    any_size: bool = False
     input_shape: Callable[[Module], tuple[Dim, ...] | None] | None = None
     newest_version: int = 2
 
@@ -290,12 +319,13 @@ class Module:
         numbered = sum(isinstance(key, float) for key, _ in value.items())
         if numbered != len(found):
             raise self.error(f"table '{field}' has a hole behind entry {len(found)}: it holds {numbered} modules")
-        return [self._module(item, f"{field}[{position}]") for position, item in enumerate(found, 1)]
+        return [self.module_of(item, f"{field}[{position}]") for position, item in enumerate(found, 1)]
 
     def module(self, field: str) -> t7.TorchObject:
-        return self._module(self.get(field), field)
+        return self.module_of(self.get(field), field)
 
-    def _module(self, value: Any, where: str) -> t7.TorchObject:
+    def module_of(self, value: Any, where: str) -> t7.TorchObject:
+        """The module that a value must be. where: what holds it."""
         if not isinstance(value, t7.TorchObject):
             raise self.error(f"{where} must be a module, but it is {'missing' if value is None else printable(value, 60)}")
         return value

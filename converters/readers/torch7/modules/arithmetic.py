@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from converters.graph.builder import Dim, GraphBuilder
@@ -208,13 +207,22 @@ def constant(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     dims = module.integer("nInputDim", None)
     if dims is None or isinstance(x, Sequence) or g.rank(x) <= dims:
         return g.identity(value)
+    return _for_each(g, value, x)
+
+
+def _for_each(g: GraphBuilder, value: ir.Value, x: ir.Value) -> ir.Value:
+    """The value for each sample of x."""
     batch = g.shape(x)[0]
     shape = list(g.fixed(value))
     if isinstance(batch, int):
         return g.emit("Expand", value, [batch, *shape])
-    first = g.emit("Shape", x, start=0, end=1)
-    target = g.emit("Concat", first, g.const(np.array(shape, dtype=np.int64)), axis=0)
-    return g.emit("Expand", value, target, shape=[batch, *shape])
+    return g.emit("Expand", value, g.sizes([*g.extents(x, 0, 1), *shape]), shape=[batch, *shape])
+
+
+@lowers("fbnn.Constant")
+def constant_of_fbnn(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Its value for each sample of its input. Source: fbnn/Constant.lua."""
+    return _for_each(g, module.param("value", module.tensor("value"), buffer=True), x)
 
 
 @lowers("w2nn.ScaleTable", tables=True)

@@ -16,7 +16,7 @@ from converters.readers.torch7.references import Reference, Tensors
 
 
 @lowers("nn.Sequential", on_tensors=True, enters=True)
-@lowers("nn.LayerNormalization", "nn.Maxout", "nn.SpatialLPPooling", on_tensors=True)
+@lowers("nn.LayerNormalization", "nn.Maxout", "nn.SpatialLPPooling", "inn.SpatialSameResponseNormalization", on_tensors=True)
 def sequential(net: Net, module: Module, x: Tensors) -> Steps:
     """Its modules one after the other. Source: nn/Sequential.lua."""
     for position, made in enumerate(module.modules()):
@@ -163,9 +163,20 @@ def _only(module: Module) -> t7.TorchObject:
 
 
 @lowers("nn.Decorator", "nn.DontCast", "nn.DataParallelTable", on_tensors=True, enters=True)
+@lowers(
+    "onmt.Network",
+    "onmt.LSTM",
+    "onmt.GRU",
+    "onmt.GlobalAttention",
+    "onmt.MaskedSoftmax",
+    "onmt.WordEmbedding",
+    "onmt.Generator",
+    on_tensors=True,
+    enters=True,
+)
 @lowers("nn.NoBackprop", "nn.NaN", "nn.GPU", "nn.Serial", "nn.FireModule", "nn.DataParallel", on_tensors=True)
 def decorator(net: Net, module: Module, x: Tensors) -> Steps:
-    """The first of its modules. Source: nn/Decorator.lua, nn/GPU.lua, cunn/DataParallelTable.lua."""
+    """The first of its modules. Source: nn/Decorator.lua, nn/GPU.lua, cunn/DataParallelTable.lua, OpenNMT/onmt/modules."""
     return (yield net.call(module, _only(module), x, 0))
 
 
@@ -189,3 +200,60 @@ def inception(net: Net, module: Module, x: Tensors) -> Steps:
     batch = given.view(lambda base: g.emit("Unsqueeze", base, [0]), lambda base, new: g.emit("Squeeze", new, [0]))
     out = module.one_reference((yield net.call(module, made, batch, 0)))
     return reshaped_view(g, out, g.shape(out.get())[1:])
+
+
+@lowers("inn.SpatialPyramidPooling", on_tensors=True)
+def spatial_pyramid_pooling(net: Net, module: Module, x: Tensors) -> Steps:
+    """The outputs of its poolings, each flattened, side by side behind the batch. Source: imagine-nn/SpatialPyramidPooling.lua."""
+    values = _tensors(module, (yield from _branches(net, module, x)))
+    return Reference(join(net.g, values, net.g.rank(values[0]) - 1))
+
+
+@lowers("nn.ModeSwitch", on_tensors=True)
+def mode_switch(net: Net, module: Module, x: Tensors) -> Steps:
+    """The second of its modules, which is that of evaluate(). Source: multipathnet/modules/ModeSwitch.lua."""
+    held = module.modules()
+    if len(held) != 2:
+        raise module.error(f"it holds {len(held)} modules, expected two")
+    return (yield net.call(module, held[1], x, 1))
+
+
+@lowers("nn.DenseConnectLayerCustom", on_tensors=True)
+def dense_connect_layer_custom(net: Net, module: Module, x: Tensors) -> Steps:
+    """{x ..., net2(net1(all of them joined))}, of a tensor {x, net2(net1(x))}. Source: DenseNet/models/DenseConnectLayer.lua."""
+    items: list[Tensors] = [x] if isinstance(x, Reference) else module.table(x)
+    values = _tensors(module, items)
+    joined = items[0] if isinstance(x, Reference) else Reference(join(net.g, values, 1))
+    inner = yield net.call(module, module.module("net1"), joined, "net1")
+    return [*items, (yield net.call(module, module.module("net2"), inner, "net2"))]
+
+
+@lowers("nn.SharedParallelTable", on_tensors=True)
+def shared_parallel_table(net: Net, module: Module, x: Tensors) -> Steps:
+    """Its unit for each entry of a table. Source: crnn/src/model/SharedParallelTable.lua."""
+    unit = module.module("unit") if "unit" in module else _only(module)
+    outputs = []
+    for item in module.table(x):
+        with net.as_clones():
+            outputs.append((yield net.call(module, unit, item, "unit")))
+    return outputs
+
+
+@lowers("nn.SharpMask", on_tensors=True)
+def sharp_mask(net: Net, module: Module, x: Tensors) -> Steps:
+    """The trunk's answer refined by refs[k]{what module skpos[k] of the trunk answered, the answer so far}.
+    Source: deepmask/SharpMask.lua.
+    """
+    trunk = net.module(module.module("trunk"), "trunk")
+    refs, inner = module.get("refs"), trunk.modules()
+    places = module.sizes("skpos")
+    if not isinstance(refs, t7.Table) or len(refs.array()) != len(places) or not all(1 <= n <= len(inner) for n in places):
+        raise module.error("fields 'refs' and 'skpos' don't fit each other and the trunk")
+    features: list[Tensors] = []
+    for position, made in enumerate(inner):
+        x = yield net.call(trunk, made, x, position)
+        features.append(x)
+    x = yield net.call(module, module.module_of(refs.get(0), "refs[0]"), x, "refs.0")
+    for number, place in enumerate(places, 1):
+        x = yield net.call(module, module.module_of(refs.get(number), f"refs[{number}]"), [features[place - 1], x], f"refs.{number}")
+    return x

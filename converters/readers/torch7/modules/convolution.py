@@ -302,15 +302,33 @@ def volumetric_full_convolution(g: GraphBuilder, module: Module, x: Values) -> i
 @lowers("nn.SpatialConvolutionLocal")
 def spatial_convolution_local(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Convolution with a kernel for each position, (oH, oW, out, in, kH, kW). Source: THNN/generic/SpatialConvolutionLocal.c."""
-    (kernel_h, kernel_w) = strides_and_kernel(module, "HW")[1]
-    strides, _ = strides_and_kernel(module, "HW")
-    pads = [module.integer(f"pad{axis}", 0, least=0) for axis in "HW"]
-    rows, columns = module.integer("oH", least=1), module.integer("oW", least=1)
-    outputs, inputs = module.integer("nOutputPlane", least=1), module.integer("nInputPlane", least=1)
-    shape = (rows, columns, outputs, inputs, kernel_h, kernel_w)
+    rows, columns, outputs, inputs, *kernel = _local_sizes(module)
     weight = module.tensor("weight")
+    shape = (rows, columns, outputs, inputs, *kernel)
     if weight.size != np.prod(shape, dtype=object):
         raise module.error(f"field 'weight' has shape {weight.shape}, expected {shape}")
+    return _local(g, module, x, weight.reshape(shape), [module.integer(f"pad{axis}", 0, least=0) for axis in "HW"])
+
+
+def _local_sizes(module: Module) -> tuple[int, ...]:
+    """Rows, columns, outputs, inputs and the kernel."""
+    kernel = strides_and_kernel(module, "HW")[1]
+    return (*(module.integer(field, least=1) for field in ("oH", "oW", "nOutputPlane", "nInputPlane")), *kernel)
+
+
+@lowers("nn.LocallyConnected")
+def locally_connected(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Convolution with a kernel for each position, (out, oH, oW, in, kH, kW). Source: fbnn/LocallyConnected.lua."""
+    weight = module.tensor("weight", None, None, None, None, None, None)
+    if weight.shape[3:] != (module.integer("nInputPlane", least=1), *strides_and_kernel(module, "HW")[1]):
+        raise module.error(f"field 'weight' has shape {weight.shape}, which isn't that of its planes and kernel")
+    return _local(g, module, x, np.ascontiguousarray(weight.transpose(1, 2, 0, 3, 4, 5)), [0, 0])
+
+
+def _local(g: GraphBuilder, module: Module, x: ir.Value, weight: Array, pads: list[int]) -> ir.Value:
+    """weight: (oH, oW, out, in, kH, kW)."""
+    rows, columns, outputs, inputs, kernel_h, kernel_w = weight.shape
+    strides, _ = strides_and_kernel(module, "HW")
     batch, single = batched(g, module, x, 4, inputs)
     height, width = g.fixed(batch, 2)
     for size, k, s, p, o in zip((height, width), (kernel_h, kernel_w), strides, pads, (rows, columns), strict=True):
@@ -330,7 +348,7 @@ def spatial_convolution_local(g: GraphBuilder, module: Module, x: ir.Value) -> i
     windows = g.emit("Transpose", windows, perm=[2, 0, 1, 3])
     size = inputs * kernel_h * kernel_w
     windows = g.reshape(windows, [rows * columns, count, size])
-    kernels = g.reshape(module.param("weight", weight.reshape(shape)), [rows * columns, outputs, size])
+    kernels = g.reshape(module.param("weight", weight), [rows * columns, outputs, size])
     out = g.emit("MatMul", windows, g.emit("Transpose", kernels, perm=[0, 2, 1]))  # (positions, N, out)
     out = g.reshape(g.emit("Transpose", out, perm=[1, 2, 0]), [g.shape(batch)[0], outputs, rows, columns])
     bias = module.optional_tensor("bias")

@@ -91,3 +91,22 @@ def pairwise_distance(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
         raise module.error(f"norm is {p:g}, but must be a number greater than 0")
     total = g.emit("ReduceSum", g.emit("Pow", g.emit("Abs", difference), p), [1], keepdims=0)
     return g.emit("Pow", total, 1 / p)
+
+
+@lowers("nn.Kmeans")
+def kmeans(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """The 1-based number of the nearest row of weight, as a float. Source: dpnn/Kmeans.lua."""
+    weight = module.tensor("weight", None, None)
+    if g.rank(x) != 2 or g.fixed(x, 1) != (weight.shape[1],):
+        raise module.error(f"its input must be (N, {weight.shape[1]}), but has shape {g.shape(x)}")
+    apart = g.emit("Sub", g.emit("Unsqueeze", x, [1]), g.emit("Unsqueeze", module.param("weight", weight), [0]))
+    nearest = g.emit("ArgMin", g.emit("ReduceSum", g.emit("Mul", apart, apart), [2], keepdims=0), axis=1, keepdims=0)
+    return g.emit("Cast", g.emit("Add", nearest, 1), to=int(ir.DataType.from_numpy(module.dtype)))
+
+
+@lowers("fbnn.L2Normalize")
+def l2_normalize(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x over its norm, of each row where it is a matrix; 0 / 0 is NaN. Source: fbnn/L2Normalize.lua."""
+    if g.rank(x) not in (1, 2):
+        raise module.error(f"its input must be a vector or a matrix, but has shape {g.shape(x)}")
+    return g.emit("Div", x, g.emit("ReduceL2", x, [g.rank(x) - 1], keepdims=1))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
 from converters.readers.torch7.module import Module, Net, lowers
-from converters.readers.torch7.references import Reference, Tensors, mapped
+from converters.readers.torch7.references import Reference, Tensors, Values, mapped
 
 
 @lowers("nn.Identity", on_tensors=True, keeps_channels=True)
@@ -54,6 +57,12 @@ def dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.dropout(x if module.flag("v2") or p == 0 else g.emit("Mul", x, 1.0 - p), p)
 
 
+@lowers("fbnn.Dropout", keeps_channels=True)
+def dropout_of_fbnn(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x * (1 - p). Source: fbnn/Dropout.lua."""
+    return g.emit("Mul", x, 1.0 - module.number("p", 0.5))
+
+
 @lowers("nn.SpatialDropout", "nn.VolumetricDropout", keeps_channels=True)
 def spatial_dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x * (1 - p), always. Source: nn/SpatialDropout.lua, nn/VolumetricDropout.lua."""
@@ -87,3 +96,14 @@ def reinforce(net: Net, module: Module, x: Tensors) -> Tensors:
     if module.flag("stochastic"):
         raise module.error("stochastic makes its output random; set it to false to convert the module")
     return x if isinstance(x, Reference) else module.table(x)[0]
+
+
+@lowers("nn.ReinforceGamma", tables=True)
+def reinforce_gamma(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
+    """{shape, scale} or shape -> shape times scale, the mean of what training draws. Source: dpnn/ReinforceGamma.lua."""
+    if module.flag("stochastic"):
+        raise module.error("stochastic makes its output random; set it to false to convert the module")
+    if not isinstance(x, Sequence):
+        scale = module.get("scale")
+        return g.emit("Mul", x, scale if isinstance(scale, float) else np.array(module.tensor("scale")))
+    return g.emit("Mul", *module.tensors(x, 2))

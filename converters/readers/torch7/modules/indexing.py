@@ -37,9 +37,9 @@ def lookup_table(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.emit("Gather", module.param("weight", weight), indices, axis=0)
 
 
-@lowers("nn.OneHot")
+@lowers("nn.OneHot", "OneHot")
 def one_hot(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
-    """1 at the 1-based index, 0 elsewhere, in a new last dimension of outputSize. Source: dpnn/OneHot.lua."""
+    """1 at the 1-based index, 0 elsewhere, in a new last dimension of outputSize. Source: dpnn/OneHot.lua, char-rnn/util/OneHot.lua."""
     size = module.integer("outputSize", least=1)
     values = np.array([0, 1], dtype=module.dtype)
     return g.emit("OneHot", from_one(g, x), np.array([size], dtype=np.int64), values, axis=-1)

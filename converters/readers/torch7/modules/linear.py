@@ -221,3 +221,17 @@ def _keys_and_values(module: Module, x: Values) -> tuple[list[tuple[ir.Value, ir
                 raise module.error(f"it is given {len(keys)} keys and {len(values)} values")
             return list(zip(module.tensors(keys), module.tensors(values), strict=True)), True
     raise module.error("its input must be {keys, values} or {table of keys, table of values}; the sizes of a flat batch aren't known here")
+
+
+@lowers("nn.NCEModule", tables=True)
+def nce_module(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
+    """{x, targets} -> the softmax, or its logarithm, of x W^T + b over all classes (`normalized`); the targets count in training.
+    Source: dpnn/NCEModule.lua.
+    """
+    if not module.flag("normalized"):
+        raise module.source.error("it answers for classes that it draws at random", "make it answer for all: its field normalized = true")
+    first = x[0] if isinstance(x, Sequence) else x
+    if isinstance(first, Sequence):
+        raise module.error("its input must be a table of a tensor and its targets")
+    out = affine(g, module, first, module.tensor("weight", None, None))
+    return g.emit("LogSoftmax" if module.flag("logsoftmax") else "Softmax", out, axis=-1)

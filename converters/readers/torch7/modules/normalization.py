@@ -121,21 +121,31 @@ def adaptive_instance_normalization(g: GraphBuilder, module: Module, x: Values) 
     return g.emit("Add", scaled, means[1])
 
 
-@lowers("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")
+@lowers("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN", "inn.SpatialCrossResponseNormalization")
 def cross_map_lrn(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x (k + alpha / size * sum of x^2 over `size` channels around)^-beta. Source: nn/SpatialCrossMapLRN.lua."""
     rank = g.rank(x)
     if rank not in (3, 4):
         raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")
     size = module.integer("size", 5, least=1)
-    if size % 2 == 0:
+    if size % 2 == 0 and not module.type.startswith("cudnn."):  # cuDNN's window begins (size - 1) / 2 before, rounded down
         raise module.error(f"size is {size}, but must be odd")
     k = module.number("k", 1.0)
     if module.type.startswith("cudnn."):  # whose old name for it is K, and counts more
         k = module.number("K", k)
     batch = x if rank == 4 else g.emit("Unsqueeze", x, [0])
-    out = g.emit("LRN", batch, size=size, alpha=module.number("alpha", 1e-4), beta=module.number("beta", 0.75), bias=k)
+    alpha, beta = module.number("alpha", 1e-4), module.number("beta", 0.75)
+    out = g.emit("LRN", batch, size=size, alpha=alpha, beta=beta, bias=k) if size % 2 else _even_lrn(g, batch, size, alpha, beta, k)
     return out if rank == 4 else g.emit("Squeeze", out, [0])
+
+
+def _even_lrn(g: GraphBuilder, x: ir.Value, size: int, alpha: float, beta: float, k: float) -> ir.Value:
+    """An even window, which onnxruntime's LRN refuses: (size - 1) / 2 channels before, rounded down, and the rest behind."""
+    before = (size - 1) // 2
+    squares = g.emit("Unsqueeze", g.emit("Mul", x, x), [1])
+    pads = [before, 0, 0, size - 1 - before, 0, 0]
+    means = g.emit("Squeeze", g.emit("AveragePool", squares, kernel_shape=[size, 1, 1], pads=pads, count_include_pad=1), [1])
+    return g.emit("Div", x, g.emit("Pow", g.emit("Add", g.emit("Mul", means, alpha), k), beta))
 
 
 @lowers("nn.WeightNorm", on_tensors=True)

@@ -131,3 +131,21 @@ def spatial_uniform_crop(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Val
     if rank not in (3, 4) or min(starts) < 0:
         raise module.error(f"a crop to {tuple(crop)} doesn't fit its input of shape {g.shape(x)}, which must be larger")
     return g.emit("Slice", g.pin(x, rank - 2), starts, [s + n for s, n in zip(starts, crop, strict=True)], [rank - 2, rank - 1])
+
+
+@lowers("nn.SpatialCircularPadding", keeps_channels=True, any_size=True)
+def spatial_circular_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """The image wrapped around at its edges. Source: texture_nets/src/SpatialCircularPadding.lua."""
+    rank = g.rank(x)
+    if rank not in (3, 4):
+        raise module.error(f"its input must be (N, C, H, W) or (C, H, W), but has shape {g.shape(x)}")
+    for axis, fields in ((rank - 2, ("pad_t", "pad_b")), (rank - 1, ("pad_l", "pad_r"))):
+        before, behind = (module.integer(field, 0, least=0) for field in fields)
+        size = g.shape(x)[axis]
+        if isinstance(size, int) and max(before, behind) > size:
+            raise module.error(f"pads {before} and {behind} are too large to wrap {size} pixels")
+        parts = [g.emit("Slice", x, [-before], [_END], [axis])] if before else []
+        parts.append(x)
+        parts += [g.emit("Slice", x, [0], [behind], [axis])] if behind else []
+        x = g.emit("Concat", *parts, axis=axis) if len(parts) > 1 else x
+    return x

@@ -257,3 +257,18 @@ def _zeros(g: GraphBuilder, flat: ir.Value, channels: int, plane: int, dtype: np
         return g.emit("Expand", np.zeros((), dtype), [batch, channels, plane])
     target = g.emit("Concat", g.emit("Shape", flat, start=0, end=1), g.const(np.array([channels, plane], dtype=np.int64)), axis=0)
     return g.emit("Expand", np.zeros((), dtype), target, shape=[batch, channels, plane])
+
+
+@lowers("inn.SpatialStochasticPooling")
+def spatial_stochastic_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Each window's mean weighted by its own numbers: sum of x^2 over sum of x. Source: imagine-nn/src/SpatialStochasticPooling.cu."""
+    kernel, strides, _ = _fields(module, "HW")
+    batch, single = _batch(g, module, x, 4)
+    out = _checked(module, g.shape(x), output_sizes(g.fixed(batch, 2), kernel, strides, [0, 0], ceil=True, clip="padded"))
+
+    def averages(value: ir.Value) -> ir.Value:
+        return pool(g, value, "average", kernel=kernel, strides=strides, pads=[0, 0], out=out, divisor="real", ceil=True)
+
+    tiny = float(np.finfo(np.float32).tiny)
+    ratio = g.emit("Div", averages(g.emit("Mul", batch, batch)), g.emit("Add", averages(batch), tiny))
+    return _unbatch(g, ratio, single)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -68,3 +71,132 @@ def up_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     if module.text("mode", "nearest") == "nearest":
         return _nearest(g, module, batch)
     return _linear(g, module, batch, ("oheight", "owidth") if g.rank(batch) == 4 else ("odepth", "oheight", "owidth"))
+
+
+# -- nnx ---------------------------------------------------------------------------------------------------------------
+
+
+@lowers("nn.SpatialReSampling")
+def spatial_re_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Bilinear, to oheight by owidth or by ratios, which the first forward makes sizes; corners stay corners.
+    Source: nnx/SpatialReSampling.lua.
+    """
+    batch, single = _batch(g, module, x, (3, 4))
+    sizes = []
+    for axis, (field, ratio) in enumerate((("oheight", "rheight"), ("owidth", "rwidth"))):
+        if field not in module:
+            batch = g.pin(batch, 2)
+        sizes.append(module.integer(field, least=1) if field in module else int(module.number(ratio) * g.fixed(batch, 2)[axis]))
+    out = _corners(g, module, batch, sizes, [2, 3])
+    return g.emit("Squeeze", out, [0]) if single else out
+
+
+def _corners(g: GraphBuilder, module: Module, x: ir.Value, sizes: list[int], axes: list[int]) -> ir.Value:
+    """Two axes resized, corners to corners."""
+    if not all(1 <= size <= 1 << 20 for size in sizes):
+        raise module.error(f"its output would have size {tuple(sizes)}")
+    shape = list(g.shape(x))
+    for axis, size in zip(axes, sizes, strict=True):
+        shape[axis] = size
+    return g.emit("Resize", x, None, None, sizes, mode="linear", coordinate_transformation_mode="align_corners", axes=axes, shape=shape)
+
+
+def _two_axes(g: GraphBuilder, module: Module, x: ir.Value) -> tuple[int, int]:
+    """The axes of yDim and xDim."""
+    rows, columns = module.integer("yDim", 2, least=1) - 1, module.integer("xDim", 3, least=1) - 1
+    if columns != rows + 1 or columns >= g.rank(x):
+        raise module.error(f"yDim {rows + 1} and xDim {columns + 1} don't fit its input of shape {g.shape(x)}")
+    return rows, columns
+
+
+def _as_images(g: GraphBuilder, x: ir.Value, rows: int) -> tuple[ir.Value, list[int]]:
+    """x with the axes rows, rows + 1 at the end and two others before them, and the order of axes that undoes it."""
+    rank = g.rank(x)
+    order = [axis for axis in range(rank) if axis not in (rows, rows + 1)] + [rows, rows + 1]
+    moved = g.emit("Transpose", x, perm=order) if order != list(range(rank)) else x
+    return moved, [order.index(axis) for axis in range(rank)]
+
+
+def _on_images(g: GraphBuilder, x: ir.Value, rows: int, function: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """function((N, C, H, W)) of any tensor whose axes rows and rows + 1 are H and W."""
+    moved, back = _as_images(g, x, rows)
+    rank = g.rank(x)
+    missing = list(range(max(0, 4 - rank)))
+    images = g.emit("Unsqueeze", moved, missing) if missing else moved
+    if rank > 4:
+        images = g.reshape(moved, [*g.extents(moved, 0, 1), None, *g.extents(moved, rank - 2)])
+    out = function(images)
+    if missing:
+        out = g.emit("Squeeze", out, missing)
+    elif rank > 4:
+        out = g.reshape(out, [*g.extents(moved, 0, rank - 2), *g.shape(out)[2:]])
+    return g.emit("Transpose", out, perm=back) if back != list(range(rank)) else out
+
+
+@lowers("nn.SpatialReSamplingEx")
+def spatial_re_sampling_ex(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """To oheight by owidth (or by ratios) along yDim, xDim: bilinear with corners to corners, whole pixels (`simple`) or averages.
+    Source: nnx/generic/SpatialReSamplingEx.c.
+    """
+    rows, columns = _two_axes(g, module, x)
+    if "oheight" not in module or "owidth" not in module:
+        x = g.pin(x, rows)
+    before = g.fixed(x, rows, columns + 1)
+    sizes = []
+    for axis, (field, ratio) in enumerate((("oheight", "rheight"), ("owidth", "rwidth"))):
+        rounded = math.floor(module.number(ratio, 1.0) * before[axis] + 0.5)
+        sizes.append(module.integer(field, least=1) if field in module else rounded)
+    if not all(1 <= size <= 1 << 20 for size in sizes) or (sizes[0] >= before[0]) != (sizes[1] >= before[1]):
+        raise module.error(f"it can't make {tuple(sizes)} of {before}: it grows in both directions, or shrinks in both")
+    mode = module.text("mode", "simple")
+    if mode == "bilinear":
+        return _on_images(g, x, rows, lambda images: _corners(g, module, images, sizes, [2, 3]))
+    if mode not in ("simple", "average"):
+        raise module.error(f"mode {mode!r}; simple, average and bilinear are known")
+    x = g.pin(x, rows)
+    if sizes[0] < before[0] and mode == "average":
+        over = [size // count for size, count in zip(before, sizes, strict=True)]
+
+        def averaged(images: ir.Value) -> ir.Value:
+            whole = [count * step for count, step in zip(sizes, over, strict=True)]
+            return g.emit("AveragePool", g.emit("Slice", images, [0, 0], whole, [2, 3]), kernel_shape=over, strides=over)
+
+        return _on_images(g, x, rows, averaged)
+    for axis, old, count in zip((rows, columns), before, sizes, strict=True):
+        grows = sizes[0] >= before[0]
+        step = -(-count // old) if grows else old // count
+        index = np.arange(count) // step if grows else np.arange(count) * step
+        x = g.emit("Gather", x, g.const(index.astype(np.int64), role="pixels"), axis=axis)
+    return x
+
+
+@lowers("nn.SpatialUpSampling", "nn.Upsample")
+def spatial_up_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Each pixel dH by dW times along yDim, xDim, or `factor` times along the last two.
+    Source: nnx/SpatialUpSampling.lua, fbnn/Upsample.lua.
+    """
+    if module.type == "nn.Upsample":
+        factor = module.integer("factor", least=1)
+        rows, over = g.rank(x) - 2, (factor, factor)
+    else:
+        rows, over = _two_axes(g, module, x)[0], (module.integer("dH", least=1), module.integer("dW", least=1))
+    scales = np.array([1, 1, *over], np.float32)
+
+    def grown(images: ir.Value) -> ir.Value:
+        shape = [*g.shape(images)[:2], *(size * n for size, n in zip(g.fixed(images, 2), over, strict=True))]
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return g.emit("Resize", images, None, scales, shape=shape, **how)
+
+    if rows < 0:
+        raise module.error(f"its input of shape {g.shape(x)} has no rows and columns")
+    return _on_images(g, x, rows, grown)
+
+
+@lowers("nn.SpatialDownSampling")
+def spatial_down_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Averages of rH by rW pixels along yDim, xDim; what is left over is dropped. Source: nnx/SpatialDownSampling.lua."""
+    rows, _ = _two_axes(g, module, x)
+    over = [module.integer("rH", least=1), module.integer("rW", least=1)]
+    if any(size < n for size, n in zip(g.fixed(x, rows, rows + 2), over, strict=True)):
+        raise module.error(f"its input of shape {g.shape(x)} is smaller than {over[0]} by {over[1]}")
+    return _on_images(g, x, rows, lambda images: g.emit("AveragePool", images, kernel_shape=over, strides=over))

@@ -32,13 +32,15 @@ def _back(g: GraphBuilder, x: ir.Value, single: bool, *, swap: bool = True) -> i
     return g.emit("Squeeze", out, [0]) if single else out
 
 
-@lowers("nn.TemporalConvolution", "cudnn.TemporalConvolution")
+@lowers("nn.TemporalConvolution", "cudnn.TemporalConvolution", "nn.UnfoldedTemporalConvolution")
 def temporal_convolution(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
-    """Convolution over time; weight (out, kernel * in), the kernel outside. Source: THNN/generic/TemporalConvolution.c."""
+    """Convolution over time; weight (out, kernel * in), the kernel outside; some pad time with zeros.
+    Source: THNN/generic/TemporalConvolution.c, fbnn/UnfoldedTemporalConvolution.lua.
+    """
     cudnn = module.type.startswith("cudnn.")  # which runs it as an image of one channel: time is H
     inputs, outputs = module.integer("inputFrameSize", least=1), module.integer("outputFrameSize", least=1)
     kernel, stride = module.integer("kH" if cudnn else "kW", least=1), module.integer("dH" if cudnn else "dW", 1, least=1)
-    pad = module.integer("padH", 0, least=0) if cudnn else 0
+    pad = module.integer("padH", 0, least=0) if cudnn else module.integer("pad", 0, least=0) if module.type.startswith("nn.Unf") else 0
     weight = module.tensor("weight")
     if weight.shape[:1] != (outputs,) or weight.size != outputs * kernel * inputs:
         raise module.error(f"field 'weight' has shape {weight.shape}, expected {(outputs, kernel * inputs)}")
@@ -107,3 +109,16 @@ def temporal_dynamic_k_max_pooling(g: GraphBuilder, module: Module, x: ir.Value)
     _, indices = g.emit_all("TopK", x, k, outputs=2, axis=axis, largest=1, sorted=1)
     indices, _ = g.emit_all("TopK", indices, k, outputs=2, axis=axis, largest=0, sorted=1)
     return g.emit("GatherElements", x, indices, axis=axis)
+
+
+@lowers("nn.TemporalConvolutionTBC")
+def temporal_convolution_tbc(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Convolution over time of (T, N, C), which `pad` zeros surround; weight (kernel, in, out). Source: fbnn/TemporalConvolutionTBC.lua."""
+    weight = module.tensor("weight", None, None, None)
+    inputs, outputs, pad = weight.shape[1], weight.shape[2], module.integer("pad", 0, least=0)
+    if g.rank(x) != 3 or g.fixed(x, 2) != (inputs,):
+        raise module.error(f"its input must be (T, N, {inputs}), but has shape {g.shape(x)}")
+    kernels = module.param("weight", np.ascontiguousarray(weight.transpose(2, 1, 0)))
+    given = g.emit("Transpose", x, perm=[1, 2, 0])
+    out = g.emit("Conv", given, kernels, bias_of(module, outputs), kernel_shape=[weight.shape[0]], pads=[pad, pad])
+    return g.emit("Transpose", out, perm=[2, 0, 1])

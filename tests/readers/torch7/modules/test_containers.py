@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench import check
 from tests.readers.torch7.formulas import pooled, pooling
-from tests.readers.torch7.lua import module, sizes
+from tests.readers.torch7.lua import Object, Pairs, module, sizes
 from tests.readers.torch7.module_case import ModuleCase, rand
 
 X2 = rand(3, 7)
@@ -50,6 +50,39 @@ X = rand(2, 3, 7, 8)
 B5 = rand(5, seed=1)
 
 AVERAGE = {"count_include_pad": True, "divide": True, "ceil_mode": False}
+
+LIN = [rand(4, 48), rand(4, 4, seed=1)]
+
+
+def sharp_mask() -> Object:
+    """A trunk of three modules; two refinements, each of what a module of the trunk answered and of the answer so far."""
+    trunk = module("nn.Sequential", module("nn.Tanh"), module("nn.View", size=sizes(-1), numInputDims=3), linear(LIN[0]))
+    refs = [
+        module(
+            "nn.Sequential",
+            module(
+                "nn.ParallelTable",
+                module("nn.Sequential", module("nn.View", size=sizes(-1), numInputDims=3), linear(LIN[0])),
+                module("nn.Tanh"),
+            ),
+            module("nn.CAddTable"),
+        )
+        for _ in range(2)
+    ]
+    return Object("nn.SharpMask", {"trunk": trunk, "refs": Pairs([(0, linear(LIN[1])), (1, refs[0]), (2, refs[1])]), "skpos": [1, 1]})
+
+
+def sharp_mask_formula(x: np.ndarray) -> np.ndarray:
+    features = np.tanh(x).reshape(len(x), -1) @ LIN[0].T
+    out = features @ LIN[1].T
+    for _ in range(2):
+        out = features + np.tanh(out)
+    return out
+
+
+def linear(weight: np.ndarray) -> Object:
+    return module("nn.LinearNoBias", weight=weight)
+
 
 CASES = [
     ModuleCase(
@@ -138,6 +171,8 @@ CASES = [
         lambda x: np.concatenate([x * x, abs(x)], 1),
         grows=True,
     ),
+    ModuleCase("ModeSwitch", module("nn.ModeSwitch", module("nn.Tanh"), module("nn.Square")), (2, 3), lambda x: x * x),
+    ModuleCase("SharpMask", sharp_mask(), (2, 3, 4, 4), sharp_mask_formula),
 ]
 
 

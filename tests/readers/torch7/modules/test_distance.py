@@ -49,6 +49,7 @@ CASES = [
     ModuleCase(
         "PairwiseDistance_1d", module("nn.PairwiseDistance", norm=2), [X2[0], X2[1]], lambda x: np.array([np.linalg.norm(x[0] - x[1])])
     ),
+    ModuleCase("L2Normalize", module("fbnn.L2Normalize"), (3, 4), lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)),
 ]
 
 

@@ -116,6 +116,14 @@ DIVISIVE = module(
     thresholder=module("nn.Threshold", threshold=0.9, val=0.4),
 )
 
+
+def window_sums(x: np.ndarray, size: int) -> np.ndarray:
+    """Sums over `size` channels, (size - 1) / 2 of them before, rounded down."""
+    before = (size - 1) // 2
+    padded = np.pad(x, ((0, 0), (before, size - 1 - before), (0, 0), (0, 0)))
+    return sum(padded[:, n : n + x.shape[1]] for n in range(size))
+
+
 CASES = [
     ModuleCase(
         "WeightNorm_linear",
@@ -250,6 +258,15 @@ CASES = [
         ),
         grows=True,
     ),
+    *[
+        ModuleCase(
+            name,
+            module(name, size=size, alpha=0.3, beta=0.75, k=1),
+            (2, 6, 3, 2),
+            lambda x, size=size: x / (1 + 0.3 / size * window_sums(x * x, size)) ** 0.75,
+        )
+        for name, size in (("inn.SpatialCrossResponseNormalization", 3), ("cudnn.SpatialCrossMapLRN", 4))
+    ],
 ]
 
 

@@ -38,6 +38,17 @@ def adaptive(x: np.ndarray, rows: int, columns: int, reduce: Any) -> np.ndarray:
     return out
 
 
+def stochastic(x: np.ndarray) -> np.ndarray:
+    """imagine-nn: sum of squares over sum of each window of 2 by 3, every 2 pixels, sizes rounded up, windows clipped."""
+    rows, columns = -(-(x.shape[2] - 2) // 2) + 1, -(-(x.shape[3] - 3) // 2) + 1
+    out = np.empty((*x.shape[:2], rows, columns))
+    for row in range(rows):
+        for column in range(columns):
+            window = x[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 3].astype(np.float64)
+            out[:, :, row, column] = (window**2).sum((2, 3)) / window.sum((2, 3))
+    return out
+
+
 CASES = [
     ModuleCase(
         "max_ceil",
@@ -255,6 +266,9 @@ CASES = [
         lambda x: pooled(x, (3, 2), (2, 2), (0, 0), True, kind="include"),
         tolerance=5e-5,
         grows=True,
+    ),
+    ModuleCase(
+        "SpatialStochasticPooling", module("inn.SpatialStochasticPooling", kW=3, kH=2, dW=2, dH=2), (2, 2, 7, 8), stochastic, low=0, high=1
     ),
 ]
 

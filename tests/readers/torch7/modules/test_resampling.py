@@ -72,6 +72,19 @@ CASES = [
         tolerance=5e-5,
         grows=True,
     ),
+    ModuleCase("Upsample", module("nn.Upsample", factor=3), (2, 3, 4, 5), lambda x: x.repeat(3, 2).repeat(3, 3), grows=True),
+    ModuleCase(
+        "SpatialReSamplingEx_average",
+        module("nn.SpatialReSamplingEx", owidth=2, oheight=2, yDim=3, xDim=4, mode="average"),
+        (2, 3, 5, 7),
+        lambda x: x[:, :, :4, :6].reshape(len(x), 3, 2, 2, 2, 3).mean((3, 5)),
+    ),
+    ModuleCase(
+        "SpatialReSamplingEx_simple_up",
+        module("nn.SpatialReSamplingEx", owidth=5, oheight=7, yDim=2, xDim=3, mode="simple"),
+        (2, 3, 3, 4),
+        lambda x: x[:, np.arange(7) // 3][:, :, np.arange(5) // 2],
+    ),
 ]
 
 

@@ -98,6 +98,12 @@ CASES = [
         tolerance=5e-5,
         grows=True,
     ),
+    ModuleCase(
+        "TemporalConvolutionTBC",
+        module("nn.TemporalConvolutionTBC", weight=rand(3, 4, 5), bias=rand(5), pad=1, kw=3),
+        (6, 2, 4),
+        lambda x: sum(np.pad(x, ((1, 1), (0, 0), (0, 0)))[n : n + len(x)] @ rand(3, 4, 5)[n] for n in range(3)) + rand(5),
+    ),
 ]
 
 

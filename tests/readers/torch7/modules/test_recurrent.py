@@ -1,0 +1,298 @@
+"""Rows of recurrent layers and steps: formulas in numpy, written from the packages' sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import converters
+from converters.options import LoadOptions
+from converters.readers.torch7 import load
+from tests.bench import check
+from tests.readers.torch7 import lua
+from tests.readers.torch7.lua import Object, module
+from tests.readers.torch7.module_case import ModuleCase, rand
+from tests.readers.torch7.recurrent_formulas import (
+    fast_lstm,
+    fast_lstm_formula,
+    gru_of_one_matrix,
+    linear,
+    lstm_of_one_matrix,
+    over_time,
+    rnn_of_cudnn,
+    sequencer,
+    sigmoid,
+)
+
+W, B = rand(7, 16), rand(16)
+"""Of an LSTM of 3 features and 4 units."""
+GW, GB = rand(7, 12, seed=1), rand(12, seed=1)
+PW, PO = rand(5, 16, seed=2), rand(4, 2)
+"""Of an LSTM whose 4 units are projected to 2."""
+FAST = rand(16, 3, seed=3), rand(16, seed=3), rand(16, 4, seed=3)
+FLAT = rand(4 * 3 + 4 * 4 + 8, seed=4)
+LW, LB = rand(4, 7, seed=5), rand(4, seed=5)
+X = (5, 2, 3)
+
+SEQ_LSTM = {"inputsize": 3, "hiddensize": 4, "outputsize": 4, "weight": W, "bias": B, "_remember": "neither", "maskzero": False}
+SEQ_GRU = {"inputSize": 3, "outputSize": 4, "weight": GW, "bias": GB, "_remember": "neither", "maskzero": False}
+CUDNN = {"inputSize": 3, "hiddenSize": 4, "numLayers": 1, "bidirectional": "CUDNN_UNIDIRECTIONAL", "inputMode": "CUDNN_LINEAR_INPUT"}
+
+
+def masked(x: np.ndarray) -> np.ndarray:
+    """An LSTM whose state is zeroed in rows of zeros."""
+    outputs = []
+    for row in range(x.shape[1]):
+        h = c = np.zeros((1, 4))
+        for t in range(len(x)):
+            item = x[t, row : row + 1]
+            if not item.any():
+                h = c = np.zeros((1, 4))
+            else:
+                i, f, o, g = np.split(np.concatenate([item, h], 1) @ W + B, 4, axis=1)
+                c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+                h = sigmoid(o) * np.tanh(c)
+            outputs.append(h[0])
+    return np.stack(outputs).reshape(x.shape[1], len(x), 4).swapaxes(0, 1)
+
+
+def holes() -> np.ndarray:
+    x = rand(5, 3, 3, seed=7)
+    x[0, 0] = x[2, 1] = x[4, 2] = 0
+    return x
+
+
+def linear_rnn(x: np.ndarray) -> np.ndarray:
+    def step(item: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        h = sigmoid(np.concatenate([item, state[0]], 1) @ LW.T + LB)
+        return h, (h,)
+
+    return over_time(step, x, (np.zeros((x.shape[1], 4)),))
+
+
+def attention(x: np.ndarray) -> list[np.ndarray]:
+    """Three steps: the place of the next glance is made of the last answer, of zeros at first."""
+    h, outputs = np.zeros((len(x), 4)), []
+    out = np.zeros((len(x), 4))
+    for _ in range(3):
+        where = out @ FAST[2][:2].T
+        out = h = np.tanh(np.concatenate([x, where, h], 1) @ rand(4, 9, seed=6).T)
+        outputs.append(out)
+    return outputs
+
+
+def glance() -> Object:
+    step = module("nn.Sequential", module("nn.FlattenTable"), module("nn.JoinTable", dimension=1, nInputDims=1), linear(rand(4, 9, seed=6)))
+    step.fields["modules"].append(module("nn.Tanh"))
+    rnn = module("nn.Recurrence", step, outputSize=[4], nInputDim=1, module=step)
+    return module("nn.RecurrentAttention", rnn, rnn=rnn, action=module("nn.Recursor", linear(FAST[2][:2])), hiddenSize=[4], nStep=3)
+
+
+def two_ways(merge: Object) -> Object:
+    ahead, behind = module("nn.SeqGRU", **SEQ_GRU), module("nn.SeqGRU", **{**SEQ_GRU, "weight": GW[:, ::-1].copy()})
+    turned = module("nn.ReverseUnreverse", module("nn.Sequential", module("nn.ReverseSequence"), behind, module("nn.ReverseSequence")))
+    return module("nn.Sequential", module("nn.ConcatTable", ahead, turned), merge)
+
+
+def both_ways(x: np.ndarray) -> np.ndarray:
+    return gru_of_one_matrix(x, GW, GB) + gru_of_one_matrix(x[::-1], GW[:, ::-1], GB)[::-1]
+
+
+def step_of(weight: np.ndarray, bias: np.ndarray) -> Object:
+    return module("nn.StepLSTM", inputsize=3, hiddensize=4, outputsize=4, weight=weight, bias=bias, maskzero=False, v2=True)
+
+
+CASES = [
+    ModuleCase("SeqLSTM", module("nn.SeqLSTM", **SEQ_LSTM), X, lambda x: lstm_of_one_matrix(x, W, B)),
+    ModuleCase(
+        "SeqLSTM_batch_first",
+        module("nn.SeqLSTM", **SEQ_LSTM, batchfirst=True),
+        X,
+        lambda x: lstm_of_one_matrix(x.swapaxes(0, 1), W, B).swapaxes(0, 1),
+    ),
+    ModuleCase(
+        "SeqLSTM_states", module("nn.SeqLSTM", **SEQ_LSTM), [(2, 4), (2, 4), X], lambda x: lstm_of_one_matrix(x[2], W, B, x[1], x[0])
+    ),
+    ModuleCase("SeqLSTM_holes", module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}), holes(), masked),
+    ModuleCase(
+        "SeqLSTM_v2_without_mask",
+        module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True),
+        holes(),
+        lambda x: lstm_of_one_matrix(x, W, B),
+    ),
+    ModuleCase(
+        "SeqLSTMP",
+        module("nn.SeqLSTMP", **{**SEQ_LSTM, "outputsize": 2, "weight": PW, "weightO": PO}),
+        X,
+        lambda x: lstm_of_one_matrix(x, PW, B, project=PO),
+    ),
+    ModuleCase("SeqGRU", module("nn.SeqGRU", **SEQ_GRU), X, lambda x: gru_of_one_matrix(x, GW, GB)),
+    ModuleCase("SeqGRU_state", module("nn.SeqGRU", **SEQ_GRU), [(2, 4), X], lambda x: gru_of_one_matrix(x[1], GW, GB, x[0])),
+    ModuleCase(
+        "torch_rnn",
+        module("nn.LSTM", weight=W, bias=B, input_dim=3, hidden_dim=4, remember_states=True),
+        (2, 5, 3),
+        lambda x: lstm_of_one_matrix(x.swapaxes(0, 1), W, B).swapaxes(0, 1),
+    ),
+    ModuleCase("FastLSTM", sequencer(fast_lstm(*FAST)), X, lambda x: fast_lstm_formula(x, *FAST)),
+    ModuleCase("FastLSTM_table", sequencer(fast_lstm(*FAST)), [(2, 3)] * 3, lambda x: list(fast_lstm_formula(np.stack(x), *FAST))),
+    ModuleCase(
+        "FastLSTM_between_linears",
+        sequencer(module("nn.Recursor", module("nn.Sequential", linear(LW[:3, :3], LB[:3]), fast_lstm(*FAST), linear(LW[:, :4], LB)))),
+        X,
+        lambda x: fast_lstm_formula(x @ LW[:3, :3].T + LB[:3], *FAST) @ LW[:, :4].T + LB,
+    ),
+    ModuleCase(
+        "RecLSTM", sequencer(module("nn.RecLSTM", step_of(W, B), inputsize=3, outputsize=4)), X, lambda x: lstm_of_one_matrix(x, W, B)
+    ),
+    ModuleCase(
+        "StepLSTM", step_of(W, B), [(2, 3), (2, 4), (2, 4)], lambda x: [lstm_of_one_matrix(x[0][None], W, B, *x[1:])[0], cell_of(*x)]
+    ),
+    ModuleCase(
+        "LinearRNN",
+        sequencer(
+            module(
+                "nn.LinearRNN",
+                module("nn.Sequential", module("nn.JoinTable", dimension=1, nInputDims=1), linear(LW, LB), module("nn.Sigmoid")),
+                outputSize=[4],
+                nInputDim=1,
+            )
+        ),
+        X,
+        linear_rnn,
+    ),
+    ModuleCase("RecurrentAttention", glance(), (2, 3), attention),
+    ModuleCase("BiSequencer", module("nn.BiSequencer", two_ways(module("nn.CAddTable"))), X, both_ways),
+    ModuleCase("SeqBGRU", module("nn.SeqBGRU", two_ways(module("nn.CAddTable"))), X, both_ways),
+    ModuleCase(
+        "RNNTanh", module("cudnn.RNNTanh", **CUDNN, mode="CUDNN_RNN_TANH", weight=FLAT), X, lambda x: rnn_of_cudnn(x, FLAT, 4, np.tanh)
+    ),
+    ModuleCase(
+        "RNNReLU",
+        module("cudnn.RNNReLU", **CUDNN, mode="CUDNN_RNN_RELU", weight=FLAT, batchFirst=True),
+        (2, 4, 3),
+        lambda x: rnn_of_cudnn(x.swapaxes(0, 1), FLAT, 4, lambda y: np.maximum(y, 0)).swapaxes(0, 1),
+    ),
+    ModuleCase(
+        "VariableLength",
+        module("nn.VariableLength", module("nn.SeqLSTM", **SEQ_LSTM), lastOnly=False),
+        [rand(4, 3), rand(2, 3)],
+        lambda x: [lstm_of_one_matrix(one[:, None], W, B)[:, 0] for one in x],
+    ),
+]
+
+
+def cell_of(x: np.ndarray, h: np.ndarray, c: np.ndarray) -> np.ndarray:
+    i, f, _, g = np.split(np.concatenate([x, h], 1) @ W + B, 4, axis=1)
+    return sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_module(case: ModuleCase, tmp_path: Path) -> None:
+    check(case, tmp_path)
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+def convert(folder: Path, made: Object, **options: object) -> object:
+    path = folder / "model.t7"
+    path.write_bytes(lua.dumps(made))
+    return load([path], LoadOptions(inputs={"input": (5, 2, 3)}, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "formula"),
+    [
+        (module("nn.SeqLSTM", **SEQ_LSTM), lambda x, h, c: lstm_of_one_matrix(x, W, B, h, c)),
+        (sequencer(fast_lstm(*FAST)), lambda x, h, c: fast_lstm_formula(x, *FAST, h, c)),
+        (module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}), lambda x, h, c: lstm_of_one_matrix(x, W, B, h, c)),
+    ],
+)
+def test_states_as_inputs_and_outputs(made: Object, formula: object, tmp_path: Path) -> None:
+    """Two halves of a sequence, the states handed on, are the whole sequence."""
+    model = convert(tmp_path, made, states=True)
+    assert [len(v.shape) for v in model.graph.inputs] == [3, 2, 2]
+    converters.save(model, tmp_path / "out.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), providers=["CPUExecutionProvider"])
+    net = converters.to_module(model)
+    x, h, c = rand(6, 3, 3), rand(3, 4), rand(3, 4, seed=1)
+    wanted = formula(x, h, c)
+    for run in (
+        lambda *given: session.run(None, dict(zip([i.name for i in session.get_inputs()], given, strict=True))),
+        lambda *given: [y.detach().numpy() for y in net(*map(torch.from_numpy, given))],
+    ):
+        first, *state = run(x[:2], h, c)
+        second, *_ = run(x[2:], *state)
+        np.testing.assert_allclose(np.concatenate([first, second]), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_states_of_a_net_without_any(tmp_path: Path) -> None:
+    with pytest.raises(converters.ConversionError, match="carries a state"):
+        convert(tmp_path, module("nn.Tanh"), states=True)
+
+
+KEPT = {
+    "remember": sequencer(fast_lstm(*FAST, step=4), _remember="both"),
+    "user": module("nn.SeqLSTM", **SEQ_LSTM, userPrevOutput=rand(2, 4)),
+    "torch_rnn": module("nn.LSTM", weight=W, bias=B, input_dim=3, hidden_dim=4, remember_states=True, cell=rand(5, 2, 4)),
+    "cudnn": module("cudnn.RNNTanh", **CUDNN, mode="CUDNN_RNN_TANH", weight=FLAT, hiddenInput=rand(1, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_kept_states_are_never_taken_for_zeros(name: str, tmp_path: Path) -> None:
+    """The file holds a state from which Torch7 would go on: refused, or an input of the model."""
+    with pytest.raises(converters.ConversionError, match="--states"):
+        convert(tmp_path, KEPT[name])
+    assert len(convert(tmp_path, KEPT[name], states=True).graph.inputs) > 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"_remember": "neither"}, {"_remember": "train"}, {"_remember": "both", "train": True}], ids=["neither", "train", "training"]
+)
+def test_what_a_forward_left_behind_is_no_state(fields: dict[str, object], tmp_path: Path) -> None:
+    made = sequencer(fast_lstm(*FAST, step=4, output=rand(2, 4)), **fields)
+    check(ModuleCase("stale", made, X, lambda x: fast_lstm_formula(x, *FAST)), tmp_path)
+
+
+def test_one_step_alone_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.t7"
+    path.write_bytes(lua.dumps(fast_lstm(*FAST)))
+    with pytest.warns(converters.ConversionWarning, match="one step for each forward"):
+        converters.load(path, inputs={"input": (2, 3)})
+
+
+def test_masks_that_a_call_has_set(tmp_path: Path) -> None:
+    made = module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True, zeroMask=np.ones((5, 2), np.uint8))
+    with pytest.raises(converters.ConversionError, match="zeroMask"):
+        convert(tmp_path, made)
+
+
+def test_time_and_batch_stay_open(tmp_path: Path) -> None:
+    for made in (module("nn.SeqGRU", **SEQ_GRU), sequencer(fast_lstm(*FAST))):
+        model = convert(tmp_path, made)
+        assert list(model.graph.inputs[0].shape)[2] == 3
+        assert [str(d) for d in list(model.graph.inputs[0].shape)[:2]] == ["T", "N"]
+
+
+def test_a_step_that_differs_is_no_lstm(tmp_path: Path) -> None:
+    """The same class with another structure runs step by step: here the output gate's Sigmoid is a Tanh."""
+    made = fast_lstm(*FAST)
+    gates = made.fields["modules"][0].fields["modules"][0].fields["modules"][0]
+    gates.fields["modules"][5].fields["modules"][3] = module("nn.Tanh")
+
+    def formula(x: np.ndarray) -> np.ndarray:
+        def step(item: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+            i, g, f, o = np.split(item @ FAST[0].T + FAST[1] + state[0] @ FAST[2].T, 4, axis=1)
+            cell = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
+            out = np.tanh(o) * np.tanh(cell)
+            return out, (out, cell)
+
+        return over_time(step, x, (np.zeros((x.shape[1], 4)), np.zeros((x.shape[1], 4))))
+
+    check(ModuleCase("another_gate", sequencer(made), X, formula), tmp_path)
