@@ -88,7 +88,8 @@ def load(
     code: the folder of a PyTorch model's own classes; factory: "module:function" in it, which builds the model for a checkpoint of
     weights. plugin: a Python file that registers lowerings. trust: let these, and TorchScript programs, run; without it nothing does.
     fillers: parameters of a Caffe net that no file has get what their fillers say. dtype: "float64" keeps the doubles of a Lua Torch
-    model, which otherwise become float32. states: first states of a recurrent Lua Torch model become inputs, the last ones outputs. Raises ConversionError, which says what is wrong, where, and what to do.
+    model, which otherwise become float32. states: first states of a recurrent Lua Torch model become inputs, the last ones outputs. Raises
+    ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files
     from converters.options import LoadOptions
