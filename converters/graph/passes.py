@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -175,29 +176,53 @@ def fold_sizes(model: ir.Model) -> None:
                 folded[node.outputs[0]] = np.array(dims, np.int64)
         elif node.op_type in _OF_SIZES and any(value in folded for value in node.inputs):
             arrays = [folded[v] if v in folded else _small(v) for v in node.inputs if v is not None]
-            if all(array is not None and array.dtype == np.int64 for array in arrays):
-                folded[node.outputs[0]] = np.asarray(_OF_SIZES[node.op_type](node, *arrays))
+            if not any(array is None for array in arrays):
+                result = np.asarray(_OF_SIZES[node.op_type](node, *arrays))
+                if result.size <= _FOLDED_LIMIT:
+                    folded[node.outputs[0]] = result
     for value, array in folded.items():
         producer = value.producer()
-        if producer is not None and any(user.op_type not in _OF_SIZES or user.outputs[0] not in folded for user, _ in value.uses()):
+        if producer is not None and any(user.outputs[0] not in folded for user, _ in value.uses()):
             constant, replaced = _constant(f"{value.name}_known", array)
             graph.insert_before(producer, [constant])
             value.replace_all_uses_with(replaced)
     remove_unused(model)
 
 
+_FOLDED_LIMIT = 1 << 22
+"""Elements of a table that is worked out: the boxes of a large image's cells."""
+
+
 def _keeps_dims(node: ir.Node) -> bool:
     return bool(node.attributes.get_int("keepdims", 1))
 
 
-# How sizes are reckoned with: int64 arrays of few numbers.
+def _quotient(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    return (abs(a) // abs(b)) * np.sign(a) * np.sign(b) if a.dtype.kind == "i" else a / b  # type: ignore[no-any-return]
+
+
+def _reshaped(node: ir.Node, a: NDArray[Any], dims: NDArray[Any]) -> NDArray[Any]:
+    return a.reshape([a.shape[i] if d == 0 and not node.attributes.get_int("allowzero", 0) else int(d) for i, d in enumerate(dims)])
+
+
+# What is reckoned from sizes: shapes themselves, and the tables of numbers that follow from them.
 _OF_SIZES: dict[str, Callable[..., Any]] = {
-    "Concat": lambda node, *parts: np.concatenate(parts),
+    "Concat": lambda node, *parts: np.concatenate(parts, node.attributes["axis"].as_int()),
     "Add": lambda node, a, b: a + b,
     "Sub": lambda node, a, b: a - b,
     "Mul": lambda node, a, b: a * b,
-    "Div": lambda node, a, b: (abs(a) // abs(b)) * np.sign(a) * np.sign(b),
+    "Div": lambda node, a, b: _quotient(a, b),
     "Abs": lambda node, a: abs(a),
+    "Min": lambda node, *parts: functools.reduce(np.minimum, parts),
+    "Max": lambda node, *parts: functools.reduce(np.maximum, parts),
+    "Clip": lambda node, a, low, high: a.clip(low, high),
+    "Range": lambda node, start, limit, delta: np.arange(int(start), int(limit), int(delta), dtype=start.dtype),
+    "Cast": lambda node, a: a.astype(ir.DataType(node.attributes["to"].as_int()).numpy()),
+    "Gather": lambda node, a, places: np.take(a, places, node.attributes.get_int("axis", 0) or 0),
+    "Squeeze": lambda node, a, axes: a.squeeze(tuple(map(int, axes))),
+    "Unsqueeze": lambda node, a, axes: np.expand_dims(a, tuple(map(int, axes))),
+    "Expand": lambda node, a, dims: np.broadcast_to(a, np.broadcast_shapes(a.shape, tuple(map(int, dims)))),
+    "Reshape": _reshaped,
     "ReduceSum": lambda node, a: a.sum(keepdims=_keeps_dims(node)),
     "ReduceProd": lambda node, a: a.prod(keepdims=_keeps_dims(node)),
 }
@@ -206,7 +231,7 @@ _OF_SIZES: dict[str, Callable[..., Any]] = {
 def _small(value: ir.Value) -> NDArray[Any] | None:
     """A constant's numbers, where they are few."""
     tensor = value.const_value
-    return tensor.numpy() if tensor is not None and tensor.size <= 64 else None
+    return tensor.numpy() if tensor is not None and tensor.size <= 64 and value.producer() is not None else None
 
 
 def separate_pads(model: ir.Model) -> None:

@@ -6,9 +6,11 @@ windows there are and in what an average divides by. A reader says both; this mo
 - the plain MaxPool or AveragePool node, where ONNX's written semantics (those of PyTorch) give just these windows;
 - else one with explicit pads before and behind the image;
 - for averages that no attribute describes, the average of the real pixels times a table of factors;
-- windows that hold no pixel at all are added around the result.
+- windows that hold no pixel at all are added around the result;
+- where none of these follows another image size, and a reader says how windows are counted, the image is extended (or cut) just as far
+  as the last window of the size that comes, and the divisors are worked out from it.
 
-No Pad node stands before a pool: onnxruntime fuses the two, and then refuses pads that reach the kernel's size.
+But for the last of these, no Pad node stands before a pool: onnxruntime fuses the two, and then refuses pads that reach the kernel's size.
 
 Sources: caffe/src/caffe/layers/pooling_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialDilatedMaxPooling.c;
 mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
@@ -17,14 +19,15 @@ mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import GraphBuilder, Operand
-from converters.graph.windows import Ints, divisors, output_sizes
+from converters.graph.builder import Extent, GraphBuilder
+from converters.graph.windows import Clip, Ints, divisors, output_sizes
 
 
 def pool(
@@ -39,19 +42,24 @@ def pool(
     dilations: Ints | None = None,
     divisor: Literal["padded", "real", "kernel"] = "padded",
     ceil: bool | None = None,
+    clip: Clip = "padded",
 ) -> ir.Value:
     """Pools x (N, C, *spatial) into (N, C, *out), whatever number of windows `out` asks for.
 
     pads: before each axis; behind it the image is extended as `out` needs, and that overhang never counts. A window that holds
     no pixel gives the lowest finite number (max), 0 (sum), or 0 over its divisor (average). divisor of an average: "padded" counts
     the pixels and the pads (`pads` on both sides), "real" the pixels alone, "kernel" is always the whole kernel.
-    ceil: how another image size is counted, as Caffe and Torch7 do (output_sizes with clip="padded"): such a size gets its own number of
-    windows, or an error when the net runs. None: the windows are those of this size, whatever comes.
+    ceil, clip: how another image size is counted, by output_sizes: such a size gets its own number of windows, or an error when the net
+    runs, and an average of nothing is 0 where no window is ever dropped (MXNet). None: the windows are those of this size, whatever comes.
     Raises ConversionError for a kernel, stride, pad or output size that makes no sense.
     """
-    windows = _windows(g, x, kernel, strides, pads, out, dilations, ceil)
-    if ceil is not None and not (windows.follows and (mode == "max" or (mode == "average" and divisor != "kernel"))):
-        x = g.pin(x)
+    windows = _windows(g, x, kernel, strides, pads, out, dilations, ceil, clip)
+    whole = ceil is False  # no window reaches over the pads
+    divisor = "padded" if whole and divisor == "kernel" else divisor
+    if ceil is not None and not (
+        windows.follows and (mode == "max" or (mode == "average" and divisor != "kernel") or (whole and not any(pads)))
+    ):
+        return _AnySize(g, x, windows, pads, out, ceil, clip).pool(mode, divisor)
     if mode == "max":
         return _surround(g, windows, windows.node(g, "MaxPool", x)[0], _lowest(x))
     if mode == "average" and windows.ceil_mode is not None and (divisor != "kernel" or (not any(pads) and not windows.ceil_mode)):
@@ -85,11 +93,11 @@ def max_pool_with_indices(
 
     The indices are int64 from 0, -1 for a window without a pixel. ceil: as for `pool`.
     """
-    windows = _windows(g, x, kernel, strides, pads, out, dilations, ceil)
+    windows = _windows(g, x, kernel, strides, pads, out, dilations, ceil, "padded")
     if ceil is not None and not windows.follows:
         x = g.pin(x)
     values, flat = windows.node(g, "MaxPool", x, outputs=2)
-    plane: Operand = math.prod(windows.sizes)
+    plane: ir.Value | int = math.prod(windows.sizes)
     if ceil is not None and windows.follows:
         plane = g.emit("ReduceProd", g.emit("Shape", x, start=2), keepdims=0)
     indices = g.emit("Mod", flat, plane)
@@ -138,7 +146,7 @@ class _Windows:
 
 
 def _windows(
-    g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None, ceil: bool | None
+    g: GraphBuilder, x: ir.Value, kernel: Ints, strides: Ints, pads: Ints, out: Ints, dilations: Ints | None, ceil: bool | None, clip: Clip
 ) -> _Windows:
     """Checks that everything fits, and sorts the windows. Raises ConversionError."""
     rank = len(kernel)
@@ -172,11 +180,96 @@ def _windows(
         )
         ceil_mode = next(fits, None)
     behind = [o - b - n for o, b, n in zip(out, before, kept, strict=True)]
-    # ONNX drops a last window that starts behind the image on each axis, Caffe only where some axis is padded; one can start there where
-    # a stride is longer than its kernel.
-    same = not ceil or all(s <= k for s, k in zip(strides, kernel, strict=True))
+    # ONNX drops a last window that starts behind the image on each axis, Caffe only where some axis is padded, MXNet never; one can start
+    # there where a stride is longer than its kernel, and in MXNet than what the pad leaves of it.
+    same = not ceil or all(s + (p if clip == "never" else 0) <= k for s, p, k in zip(strides, pads, kernel, strict=True))
     follows = ceil is not None and ceil_mode == int(ceil) and same
     return _Windows(sizes, kernel, strides, dilations, ceil_mode, [*pads, *pads], front + back, kept, before, behind, follows)
+
+
+@dataclass(frozen=True)
+class _AnySize:
+    """A pool whose windows no operator counts, at whatever size the image has when the net runs.
+
+    Behind the image come as many pads as the last window needs, or fewer than none; what an average divides by is worked out likewise.
+    """
+
+    g: GraphBuilder
+    x: ir.Value
+    windows: _Windows
+    pads: Ints
+    out: Ints
+    ceil: bool
+    clip: Clip
+
+    def pool(self, mode: Literal["max", "average", "sum"], divisor: Literal["padded", "real", "kernel"]) -> ir.Value:
+        g, w = self.g, self.windows
+        counts = [self._count(i) for i in range(len(w.kernel))]
+        behind = []
+        for i, count in enumerate(counts):
+            reach = g.emit("Add", g.emit("Mul", count, w.strides[i]), self._extent(i) - w.strides[i] - self.pads[i])
+            behind.append(g.emit("Sub", reach, self._length(i)))
+        amounts = g.emit("Concat", [0, 0, *self.pads, 0, 0], *behind, axis=0)
+        padded = g.emit("Pad", self.x, amounts, -math.inf if mode == "max" else 0.0)
+        attributes = {"kernel_shape": list(w.kernel), "strides": list(w.strides), "shape": [*g.shape(self.x)[:2], *self.out]}
+        dilations = list(w.dilations) if w.dilations is not None and max(w.dilations) > 1 else None
+        if mode == "max":
+            y = g.emit("MaxPool", padded, dilations=dilations, **attributes)
+            empty = any(s + p > k for s, p, k in zip(w.strides, self.pads, w.kernel, strict=True))
+            return g.emit("Max", y, g.const(np.array(_lowest(self.x), self._dtype))) if empty else y
+        y = g.emit("AveragePool", padded, **attributes)
+        if mode == "average" and divisor == "kernel":
+            return y
+        y = g.emit("Mul", y, float(math.prod(w.kernel)))
+        if mode == "sum":
+            return y
+        divisors = self._divisors(counts, real=divisor == "real")
+        return g.emit("Div", y, g.emit("Max", divisors, 1.0) if self.clip == "never" else divisors)
+
+    @property
+    def _dtype(self) -> Any:
+        return self.x.dtype.numpy() if self.x.dtype else np.float32
+
+    def _extent(self, i: int) -> int:
+        return (self.windows.dilations[i] if self.windows.dilations is not None else 1) * (self.windows.kernel[i] - 1) + 1
+
+    def _length(self, i: int) -> ir.Value:
+        return _one(self.g.sizes([Extent(self.x, i + 2)]))
+
+    def _count(self, i: int) -> ir.Value:
+        """The number of windows along an axis, as `output_sizes` has it. One stride more is divided, for numbers below 0 are rounded up."""
+        s, p, extent = self.windows.strides[i], self.pads[i], self._extent(i)
+        more = -(-extent // s)
+        room = Extent(self.x, i + 2, 2 * p - extent + (s - 1 if self.ceil else 0) + more * s, s, 1, 1 - more)
+        count = _one(self.g.sizes([room]))
+        if self.clip == "padded" and any(self.pads):
+            count = self.g.emit("Min", count, _one(self.g.sizes([Extent(self.x, i + 2, p - 1, s, 1, 1)])))
+        return count
+
+    def _divisors(self, counts: Sequence[ir.Value], *, real: bool) -> ir.Value:
+        """What `divisors` says, as a value of the output's image size."""
+        g, table, rank = self.g, None, len(counts)
+        for i, count in enumerate(counts):
+            s, p, k = self.windows.strides[i], self.pads[i], self.windows.kernel[i]
+            length = self._length(i)
+            zero, one = np.array(0, np.int64), np.array(1, np.int64)
+            steps = g.emit("Range", zero, g.emit("Squeeze", count, [0]), one, shape=[self.out[i]])
+            start = g.emit("Sub", g.emit("Mul", steps, s), p)
+            end = g.emit("Min", g.emit("Add", start, k), g.emit("Add", length, p))
+            if real:
+                start, end = g.emit("Max", start, [0]), g.emit("Min", end, length)
+            part = g.emit("Sub", end, start)
+            part = g.emit("Unsqueeze", part, [axis for axis in range(rank) if axis != i]) if rank > 1 else part
+            table = part if table is None else g.emit("Mul", table, part)
+        if table is None:
+            raise g.error("a pooling needs spatial axes")
+        return g.emit("Cast", table, to=ir.DataType.from_numpy(np.dtype(self._dtype)).value)
+
+
+def _one(value: ir.Value | list[int]) -> ir.Value:
+    if isinstance(value, list):
+        raise TypeError("a size that follows the image is a value")
+    return value
 
 
 def pad_lowest(g: GraphBuilder, x: ir.Value, pads: Ints) -> ir.Value:

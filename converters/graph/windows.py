@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = Sequence[int]
+Clip = Literal["never", "padded", "always"]
 
 
 def output_sizes(
@@ -18,7 +19,7 @@ def output_sizes(
     pads: Ints,
     *,
     ceil: bool,
-    clip: Literal["never", "padded", "always"],
+    clip: Clip,
     dilations: Ints | None = None,
 ) -> list[int]:
     """Number of windows along each axis: round((size + 2 pad - extent) / stride) + 1, less a last window that starts too late.

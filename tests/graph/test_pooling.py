@@ -8,8 +8,11 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 
+import converters
 from converters.errors import ConversionError, Source
+from converters.graph.adaptive import adaptive_pool
 from converters.graph.builder import GraphBuilder
 from converters.graph.passes import explicit_pooling
 from converters.graph.pooling import max_pool_with_indices, pool
@@ -131,3 +134,44 @@ def test_pool_refuses(change, message):
     with g.at(Source("net.prototxt", "layer", "pool1", "Pooling", 7)), pytest.raises(ConversionError, match=message) as caught:
         pool(g, x, "max", **{"kernel": (2, 2), "strides": (1, 1), "pads": (0, 0), "out": (3, 3)} | change)
     assert str(caught.value).startswith("net.prototxt:7: layer 'pool1' (Pooling): ")
+
+
+@pytest.mark.parametrize("clip", ["padded", "never"])
+@pytest.mark.parametrize("ceil", [False, True])
+def test_windows_follow_the_size_that_comes(ceil, clip):
+    """One graph, made at one size, at others: windows and divisors are counted when it runs."""
+    g = GraphBuilder("any size")
+    value, rows = g.input("x", (1, 2, 6, 7)), {}
+    for kernel, stride, pad, mode, divisor in itertools.product(
+        (1, 2, 3, 5), (1, 2, 3, 5), (0, 1, 2), ("max", "average", "sum"), ("padded", "real", "kernel")
+    ):
+        out = output_sizes((6, 7), (kernel,) * 2, (stride,) * 2, (pad,) * 2, ceil=ceil, clip=clip)
+        if pad < kernel and min(out) > 0 and (mode == "average" or divisor == "padded"):
+            name = f"k{kernel}_s{stride}_p{pad}_{mode}_{divisor}"
+            window = {"kernel": (kernel, kernel), "strides": (stride, stride), "pads": (pad, pad)}
+            with g.at(Source("test", "layer", name, "Pooling"), name):
+                g.output(pool(g, value, mode, out=out, divisor=divisor, ceil=ceil, clip=clip, **window), name)
+            rows[name] = mode, divisor, window
+    module = converters.to_module(g.finish())
+    for size in ((6, 7), (7, 6), (9, 12), (5, 5)):
+        x = np.random.default_rng(3).standard_normal((1, 2, *size)).astype(np.float32)
+        answers = module(torch.from_numpy(x))
+        for got, (name, (mode, divisor, window)) in zip(answers, rows.items(), strict=True):
+            out = output_sizes(size, *window.values(), ceil=ceil, clip=clip)
+            want = pool_2d(x, mode, *window.values(), out, "none" if mode == "sum" else divisor)
+            if clip == "never" and mode == "average":  # of nothing, 0
+                want = np.where(np.isfinite(want), want, 0)
+            np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6, err_msg=f"{name} at {size}")
+
+
+def test_adaptive_windows_follow_the_size_that_comes():
+    g = GraphBuilder("adaptive")
+    value = g.input("x", (1, 2, 6, 7))
+    for mode in ("max", "average"):
+        g.output(adaptive_pool(g, value, mode, (4, 3)), mode)
+    module = converters.to_module(g.finish())
+    for size in ((6, 7), (4, 3), (12, 9), (5, 20)):
+        x = torch.from_numpy(np.random.default_rng(4).standard_normal((1, 2, *size)).astype(np.float32))
+        largest, means = module(x)
+        torch.testing.assert_close(largest, torch.nn.functional.adaptive_max_pool2d(x, (4, 3)))
+        torch.testing.assert_close(means, torch.nn.functional.adaptive_avg_pool2d(x, (4, 3)))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from converters.errors import ConversionError
 from converters.graph.builder import OPSET, Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
@@ -184,9 +183,3 @@ class OperatorBuilder(GraphBuilder):
         """x repeated along its axes."""
         shape = [as_dim(times([size, (count, ())])) for size, count in zip(self.size_list(x), counts, strict=True)]
         return self.emit("Tile", x, list(counts), shape=shape)
-
-    def made_for(self, x: ir.Value, array: NDArray[Any], role: str) -> ir.Value:
-        """A constant that holds for the image size that x (N, C, H, W) has here alone: runtimes refuse others."""
-        constant = self.const(array, role=role)
-        ones = Extent(self.pin(x), 2, over=self.fixed(x, 2, 3)[0])  # 1, once the size was looked at
-        return self.emit("Expand", constant, self.sizes([ones]), shape=array.shape)

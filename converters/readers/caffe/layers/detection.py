@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from converters.graph.builder import GraphBuilder
+from converters.graph.builder import Extent, GraphBuilder
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
 from converters.readers.caffe.weights import FILL_LIMIT
@@ -17,49 +18,61 @@ from converters.readers.caffe.weights import FILL_LIMIT
 def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir.Value:
     """Default boxes of a feature map and their variances.
 
-    x: (N, C, h, w), image: (N, C, H, W), both of these sizes alone; to (1, 2, h * w * boxes * 4). Source: SSD's prior_box_layer.cpp.
+    x: (N, C, h, w), image: (N, C, H, W); to (1, 2, h * w * boxes * 4). Source: SSD's prior_box_layer.cpp.
     """
     p = layer.params.prior_box_param
     if g.rank(x) != 4 or g.rank(image) != 4:
         raise layer.error("needs bottoms (N, C, H, W)")
     height, width = g.fixed(x, 2)
-    image_height, image_width = g.fixed(image, 2)
+    images: list[ir.Value | float]
     if p.HasField("img_size"):
-        image_height = image_width = p.img_size
+        images = [float(p.img_size)] * 2
     elif p.HasField("img_h") or p.HasField("img_w"):
-        image_height, image_width = p.img_h, p.img_w
-    if image_height < 1 or image_width < 1:
+        images = [float(p.img_h), float(p.img_w)]
+    else:
+        images = [_length(g, image, axis) for axis in (2, 3)]
+    if any(size == 0 for size in images if isinstance(size, float)):
         raise layer.error("img_h and img_w must come together, and be above 0")
-    step_h, step_w = (p.step, p.step) if p.HasField("step") else (p.step_h, p.step_w)
-    if step_h == 0 or step_w == 0:
-        step_h, step_w = image_height / height, image_width / width
+    steps = [p.step, p.step] if p.HasField("step") else [p.step_h, p.step_w]
     sizes = _box_sizes(layer)
     if height * width * len(sizes) * 8 > FILL_LIMIT:
         raise layer.error(f"{len(sizes)} boxes for each of {height} x {width} cells are too many")
-    column = (np.arange(width) + p.offset) * step_w
-    row = (np.arange(height) + p.offset) * step_h
-    half = np.array(sizes) / 2  # (boxes, 2), as width and height
-    boxes = np.empty((height, width, len(sizes), 4))
-    boxes[..., 0] = (column[None, :, None] - half[:, 0]) / image_width
-    boxes[..., 1] = (row[:, None, None] - half[:, 1]) / image_height
-    boxes[..., 2] = (column[None, :, None] + half[:, 0]) / image_width
-    boxes[..., 3] = (row[:, None, None] + half[:, 1]) / image_height
-    if p.clip:
-        boxes = boxes.clip(0, 1)
     variance = list(p.variance) or [0.1]
     if len(variance) not in (1, 4):
         raise layer.error(f"has {len(variance)} values of variance; it takes 1 or 4")
-    variances = np.broadcast_to(variance if len(variance) == 4 else variance * 4, boxes.shape)
-    table = np.stack([boxes.reshape(-1), variances.reshape(-1)])[None].astype(np.float32)
-    return _for_these_sizes(g, g.const(table, role="boxes"), x, image)
+    edges: list[tuple[ir.Value, ir.Value]] = []
+    for axis, size in zip((2, 3), images, strict=True):
+        cells: ir.Value | float = steps[axis - 2]
+        if 0 in steps:
+            cells = g.emit("Div", size if isinstance(size, ir.Value) else np.array(size, np.float32), _length(g, x, axis))
+        half = np.array([box[3 - axis] / 2 for box in sizes], np.float32)  # of (width, height)
+        edges.append(_edges(g, x, axis, cells, p.offset, half, size))
+    grid, shape = g.sizes([*g.extents(x, 2), len(sizes), 1]), [height, width, len(sizes), 1]
+    parts = [g.emit("Expand", g.emit("Unsqueeze", edges[axis][end], [3]), grid, shape=shape) for end in (0, 1) for axis in (1, 0)]
+    boxes = g.emit("Concat", *parts, axis=3)
+    if p.clip:
+        boxes = g.emit("Clip", boxes, np.array(0, np.float32), np.array(1, np.float32))
+    variances = np.array(variance if len(variance) == 4 else variance * 4, np.float32)
+    table = g.emit("Expand", variances, g.sizes([*g.extents(x, 2), len(sizes), 4]), shape=[height, width, len(sizes), 4])
+    return g.emit("Concat", g.reshape(boxes, [1, 1, None]), g.reshape(table, [1, 1, None]), axis=1)
 
 
-def _for_these_sizes(g: GraphBuilder, table: ir.Value, *maps: ir.Value) -> ir.Value:
-    """A table (1, ...) that holds for the present sizes of these maps alone: for others its row is one that isn't there."""
-    here = [size for value in maps for size in g.fixed(value, 2)]
-    then = g.sizes([extent for value in maps for extent in g.extents(value, 2)])
-    row = g.emit("ReduceSum", g.emit("Abs", g.emit("Sub", then, here)), keepdims=1)
-    return g.emit("Gather", table, row, axis=0, shape=g.shape(table))
+def _length(g: GraphBuilder, x: ir.Value, axis: int) -> ir.Value:
+    """The length of an axis when the net runs, (1,) in float32."""
+    sizes = g.sizes([Extent(x, axis)])
+    return g.emit("Cast", sizes if isinstance(sizes, ir.Value) else g.const(np.array(sizes)), to=ir.DataType.FLOAT)
+
+
+def _edges(
+    g: GraphBuilder, x: ir.Value, axis: int, step: ir.Value | float, offset: float, half: NDArray[np.float32], image: ir.Value | float
+) -> tuple[ir.Value, ir.Value]:
+    """Where the boxes of each cell begin and end along an axis of x, as parts of the image: (h, 1, boxes) or (1, w, boxes)."""
+    zero, one = np.array(0, np.int64), np.array(1, np.int64)
+    cells = g.emit("Range", zero, g.emit("Squeeze", g.emit("Shape", x, start=axis, end=axis + 1), [0]), one, shape=[g.shape(x)[axis]])
+    centers = g.emit("Mul", g.emit("Add", g.emit("Cast", cells, to=ir.DataType.FLOAT), offset), step)
+    centers = g.emit("Unsqueeze", centers, [1, 2] if axis == 2 else [0, 2])
+    first, last = (g.emit("Div", g.emit(op_type, centers, half), image) for op_type in ("Sub", "Add"))
+    return first, last
 
 
 def _box_sizes(layer: Layer) -> list[tuple[float, float]]:

@@ -178,8 +178,8 @@ def lrn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if across:
         squares = g.reshape(squares, [Extent(squares, 0), 1, g.fixed(x, 1, 2)[0], None])
     kernel, pads = [size, 1 if across else size], [size // 2, 0 if across else size // 2]
-    out = output_sizes(g.fixed(squares, 2), kernel, [1, 1], pads, ceil=True, clip="padded")
-    means = pool(g, squares, "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel", ceil=True)
+    out = output_sizes(g.fixed(squares, 2), kernel, [1, 1], pads, ceil=False, clip="padded")
+    means = pool(g, squares, "average", kernel=kernel, strides=[1, 1], pads=pads, out=out, divisor="kernel", ceil=False)
     means = g.reshape(means, [Extent(means, 0), *g.extents(x, 1)]) if across else means
     base = g.emit("Add", g.emit("Mul", means, p.alpha), p.k if across else 1.0)
     return g.emit("Mul", x, g.emit("Pow", base, -p.beta))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.adaptive import over_ranges
 from converters.graph.builder import Extent, GraphBuilder
 from converters.graph.pooling import max_pool_with_indices, pool
 from converters.graph.windows import output_sizes
@@ -77,8 +78,9 @@ def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value | tuple[ir.V
     if p.pool == p.AVE:
         divisor = p.avg_include_pad
         return pool(g, x, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded" if divisor else "real", ceil=ceil)
-    total, squares = (pool(g, y, "sum", kernel=kernel, strides=strides, pads=pads, out=out, ceil=ceil) for y in (x, g.emit("Mul", x, x)))
-    return _expected(g, total, squares)
+    # averages do where a sum is divided by another of the same window
+    of_both = (pool(g, y, "average", kernel=kernel, strides=strides, pads=pads, out=out, ceil=ceil) for y in (x, g.emit("Mul", x, x)))
+    return _expected(g, *of_both)
 
 
 def _global_pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value | tuple[ir.Value, ir.Value]:
@@ -104,7 +106,7 @@ def _expected(g: GraphBuilder, total: ir.Value, squares: ir.Value) -> ir.Value:
 def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Spatial pyramid pooling: 1, 4, 16 ... bins, flattened and joined; one level alone stays 4-D.
 
-    x: (N, C, H, W) to (N, C * bins), of this H and W alone. Source: caffe/layers/spp_layer.cpp.
+    x: (N, C, H, W) to (N, C * bins). Source: caffe/layers/spp_layer.cpp.
     """
     p = layer.params.spp_param
     if g.rank(x) != 4:
@@ -114,7 +116,6 @@ def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if p.pool == p.STOCHASTIC:
         raise layer.error("stochastic pyramids draw random numbers in Caffe; use MAX or AVE")
     sizes = g.fixed(x, 2)
-    x = g.pin(x)
     levels = []
     for level in range(p.pyramid_height):
         bins = 2**level
@@ -122,8 +123,32 @@ def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         pads = [(k * bins - size + 1) // 2 for k, size in zip(kernel, sizes, strict=True)]
         if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
             raise layer.error(f"pyramid_height {p.pyramid_height} is too high for {list(sizes)}: pad {pads} reaches the kernel {kernel}")
-        out = output_sizes(sizes, kernel, kernel, pads, ceil=True, clip="padded")
-        levels.append(pool(g, x, "max" if p.pool == p.MAX else "average", kernel=kernel, strides=kernel, pads=pads, out=out))
+        y = x
+        for axis in (2, 3):
+            y = _bins(g, y, axis, bins, p.pool == p.MAX)
+        levels.append(y)
     if len(levels) == 1:
         return levels[0]
     return g.emit("Concat", *(g.reshape(y, [Extent(y, 0), None]) for y in levels), axis=1)
+
+
+def _bins(g: GraphBuilder, x: ir.Value, axis: int, bins: int, largest: bool) -> ir.Value:
+    """An axis of x pooled into as many windows as a level has bins, their kernel and pad those of the size that comes."""
+    if bins == 1:
+        return g.emit("ReduceMax" if largest else "ReduceMean", x, [axis], keepdims=1)
+    length = g.sizes([Extent(x, axis)])
+    kernel = g.sizes([Extent(x, axis, bins - 1, bins)])
+    pad = g.emit("Div", g.emit("Add", g.emit("Sub", g.emit("Mul", kernel, bins), length), 1), 2)
+    # Caffe refuses a pad that reaches the kernel: a number behind the only one there is does it when the net runs
+    unfit = g.emit("Max", g.emit("Add", g.emit("Sub", pad, kernel), 1), [0])
+    pad = g.emit("Add", pad, g.emit("Gather", [0], unfit))
+    ranges, divisors = [], []
+    for i in range(bins):
+        start = g.emit("Sub", g.emit("Mul", kernel, i), pad)
+        end = g.emit("Add", start, kernel)
+        divisors.append(g.emit("Sub", g.emit("Min", end, g.emit("Add", length, pad)), start))
+        ranges.append((g.emit("Max", start, [0]), g.emit("Min", end, length)))
+    if largest:
+        return over_ranges(g, x, axis, "ReduceMax", ranges)
+    divisor = g.emit("Cast", g.emit("Concat", *divisors, axis=0), to=ir.DataType.FLOAT)
+    return g.emit("Div", over_ranges(g, x, axis, "ReduceSum", ranges), divisor if axis == 3 else g.emit("Unsqueeze", divisor, [1]))

@@ -43,12 +43,16 @@ def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
         edges = [0, *points, length]
         if any(a >= b for a, b in itertools.pairwise(edges)):
             raise layer.error(f"slice_point {points} must rise, and lie within the {length} of axis {axis}")
-        sizes = [b - a for a, b in itertools.pairwise(edges)]
+        lengths = [b - a for a, b in itertools.pairwise(edges)]
+        sizes: list[int | Extent] = [*lengths[:-1], Extent(x, axis, plus=-points[-1])]  # of another image, the last part is longer
     else:
         if length % count:
             raise layer.error(f"{length} along axis {axis} can't be cut into {count} equal parts")
-        sizes = [length // count] * count
-    return list(g.emit_all("Split", x, sizes, axis=axis, outputs=count))
+        lengths, sizes = [length // count] * count, [Extent(x, axis, over=count)] * count
+    parts = g.emit_all("Split", x, g.sizes(sizes) if axis > 1 else lengths, axis=axis, outputs=count)
+    for part, size in zip(parts, lengths, strict=True):
+        part.shape = ir.Shape([*g.shape(x)[:axis], size, *g.shape(x)[axis + 1 :]])
+    return list(parts)
 
 
 @lowers("Split", in_place=True, view=True)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Floats
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.resampling import image_sizes
@@ -45,15 +46,23 @@ def multibox_prior(
         raise g.error(f"sizes {sizes}, ratios {ratios}, steps {steps} and offsets {offsets} make no anchors")
     g.check_table(height, width, len(sizes) + len(ratios), 4)
     f = np.float32
-    step_y = f(steps[0]) if steps[0] > 0 else f(1) / f(height)
-    step_x = f(steps[1]) if steps[1] > 0 else f(1) / f(width)
-    shapes = [(s, np.sqrt(f(ratios[0]))) for s in sizes] + [(sizes[0], np.sqrt(f(r))) for r in ratios[1:]]
-    halves = np.array([(f(s) * f(height) / f(width) * r / f(2), f(s) / r / f(2)) for s, r in shapes], f)
-    y = ((np.arange(height, dtype=f) + f(offsets[0])) * step_y)[:, None, None]
-    x = ((np.arange(width, dtype=f) + f(offsets[1])) * step_x)[None, :, None]
-    parts = np.broadcast_arrays(x - halves[:, 0], y - halves[:, 1], x + halves[:, 0], y + halves[:, 1])
-    boxes = np.stack(parts, axis=-1).reshape(1, -1, 4)
-    return g.made_for(data, (boxes.clip(0, 1) if clip else boxes).astype(g.dtype(data)), "anchors")
+    shapes = [(f(s), np.sqrt(f(ratios[0]))) for s in sizes] + [(f(sizes[0]), np.sqrt(f(r))) for r in ratios[1:]]
+    lengths = [g.cast(g.sizes([Extent(data, axis)]), f) for axis in (2, 3)]
+    edges: list[list[ir.Value]] = []
+    for axis, step in ((2, steps[0]), (3, steps[1])):
+        cells = g.emit("Add", g.cast(g.positions(data, axis), f), f(offsets[axis - 2]))
+        centers = g.emit("Mul", cells, f(step)) if step > 0 else g.emit("Div", cells, lengths[axis - 2])
+        half: ir.Value | np.ndarray = np.array([s / r / f(2) for s, r in shapes], f)
+        if axis == 3:
+            scaled = g.emit("Div", g.emit("Mul", np.array([s for s, _ in shapes], f), lengths[0]), lengths[1])
+            half = g.emit("Div", g.emit("Mul", scaled, np.array([r for _, r in shapes], f)), f(2))
+        centers = g.emit("Unsqueeze", centers, [1, 2] if axis == 2 else [0, 2])
+        edges.append([g.emit(op_type, centers, half) for op_type in ("Sub", "Add")])
+    grid, shape = g.sizes([*g.extents(data, 2), len(shapes), 1]), [height, width, len(shapes), 1]
+    parts = [g.emit("Expand", g.emit("Unsqueeze", edges[axis][end], [3]), grid, shape=shape) for end in (0, 1) for axis in (1, 0)]
+    boxes = g.reshape(g.emit("Concat", *parts, axis=3), [1, None, 4])
+    boxes = g.emit("Clip", boxes, np.array(0, f), np.array(1, f)) if clip else boxes
+    return g.cast(boxes, g.dtype(data))
 
 
 def strictly_below(threshold: float) -> float:
@@ -76,7 +85,8 @@ def survivors(g: OperatorBuilder, boxes: ir.Value, scores: ir.Value, threshold: 
 
 def rows_at(g: OperatorBuilder, data: ir.Value, order: ir.Value) -> ir.Value:
     """Rows of (N, A, K) in the order of int64 indices (N, A)."""
-    wide = g.emit("Tile", g.emit("Unsqueeze", order, [2]), [1, 1, g.fixed(data, 2, 3)[0]])
+    counts = g.sizes([1, 1, Extent(data, 2)])
+    wide = g.emit("Tile", g.emit("Unsqueeze", order, [2]), counts, shape=[*g.shape(order), g.shape(data)[2]])
     return g.emit("GatherElements", data, wide, axis=1)
 
 

@@ -91,6 +91,9 @@ def broadcast_axis(g: OperatorBuilder, data: ir.Value, *, axis: Ints = (), size:
     dims = g.shape(data)
     if any(isinstance(dims[a], int) and dims[a] != 1 for a in sizes) or any(s < 1 for s in size):
         raise g.error(f"only axes of size 1 can be repeated; the input has shape {dims}, axis is {axis}, size {size}")
+    for a in sizes:
+        if not isinstance(dims[a], int):  # a batch of more than one is refused, not repeated
+            data = g.emit("Split", data, [1], axis=a)
     return g.emit("Expand", data, [sizes.get(i, 1) for i in range(len(dims))])
 
 

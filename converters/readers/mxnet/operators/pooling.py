@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.adaptive import adaptive_pool
 from converters.graph.pooling import pool
-from converters.graph.windows import divisors, output_sizes
+from converters.graph.windows import output_sizes
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import cube_root
@@ -53,8 +54,7 @@ def pooling(
         power = _power(g, x, p_value) if pool_type == "lp" else x
         mode: Literal["max", "average", "sum"] = "max" if pool_type == "max" else "average" if pool_type == "avg" else "sum"
         divisor: Literal["real", "padded"] = "real" if count_include_pad is False else "padded"
-        averages = _averages_of_all(g, x, kernel, strides, pads, out, divisor) if mode == "average" else None
-        result = averages or _pool(g, power, mode, kernel, strides, pads, out, divisor, pooling_convention == "full")
+        result = _pool(g, power, mode, kernel, strides, pads, out, divisor, pooling_convention == "full")
         result = _root(g, result, p_value) if pool_type == "lp" else result
     return to_channels_last(g, result) if last else result
 
@@ -70,15 +70,8 @@ def _pool(
     divisor: Literal["real", "padded", "kernel"],
     full: bool,
 ) -> ir.Value:
-    """A pool whose windows follow the image's size, or which refuses another size when the net runs.
-
-    MXNet keeps a last window that starts in the pads, which ceil_mode drops: there is none where stride and pad fit the kernel.
-    """
-    if mode == "sum" and not full and not any(pads):  # every sum is an average times one number
-        return pool(g, x, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
-    if full and any(s + p > k for s, p, k in zip(strides, pads, kernel, strict=True)):
-        return pool(g, g.pin(x), mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor)
-    return pool(g, x, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor, ceil=full)
+    """A pool whose windows follow the image's size. MXNet keeps a last window that starts in the pads."""
+    return pool(g, x, mode, kernel=kernel, strides=strides, pads=pads, out=out, divisor=divisor, ceil=full, clip="never")
 
 
 def _sizes(g: OperatorBuilder, x: ir.Value, kernel: Ints, pads: list[int]) -> tuple[int, ...]:
@@ -88,18 +81,6 @@ def _sizes(g: OperatorBuilder, x: ir.Value, kernel: Ints, pads: list[int]) -> tu
     if any(k > size + 2 * p for k, size, p in zip(kernel, sizes, pads, strict=True)):
         raise g.error(f"kernel {kernel} is larger than the input of shape {g.shape(x)} with pad {tuple(pads)}")
     return sizes
-
-
-def _averages_of_all(
-    g: OperatorBuilder, x: ir.Value, kernel: Ints, strides: list[int], pads: list[int], out: list[int], divisor: Literal["real", "padded"]
-) -> ir.Value | None:
-    """An average pooling some of whose windows hold nothing at all, for which MXNet answers 0; None where there is no such window."""
-    counts = divisors(g.fixed(x, 2), kernel, strides, pads, out, real=divisor == "real")
-    if (counts > 0).all():
-        return None
-    total = pool(g, g.pin(x), "sum", kernel=kernel, strides=strides, pads=pads, out=out)
-    factors = np.where(counts > 0, 1 / np.where(counts > 0, counts, 1), 0.0)
-    return g.emit("Mul", total, g.const(factors.astype(g.dtype(x)), role="window_factors"))
 
 
 def global_pooling(g: OperatorBuilder, x: ir.Value, pool_type: str, p_value: int | None) -> ir.Value:
@@ -183,19 +164,5 @@ def adaptive_average_pooling(g: OperatorBuilder, data: ir.Value, *, output_size:
         raise g.error(f"attribute output_size is {output_size}; one or two sizes of at least 1 make sense")
     if out == [1, 1]:
         return g.emit("GlobalAveragePool", data)
-    sizes = g.fixed(data, 2)
-    if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
-        kernel = [size // o for size, o in zip(sizes, out, strict=True)]
-        return pool(g, g.pin(data), "average", kernel=kernel, strides=kernel, pads=[0, 0], out=out)
-    g.check_table(sizes[0], out[0])
-    g.check_table(sizes[1], out[1])
-    rows, columns = (_averages(size, o).astype(g.dtype(data)) for size, o in zip(sizes, out, strict=True))
-    return g.emit("MatMul", g.emit("MatMul", g.const(rows, role="row_averages"), data), g.const(columns.T, role="column_averages"))
-
-
-def _averages(size: int, out: int) -> np.ndarray:
-    matrix = np.zeros((out, size))
-    for i in range(out):
-        start, end = i * size // out, -(-(i + 1) * size // out)
-        matrix[i, start:end] = 1.0 / (end - start)
-    return matrix
+    g.check_table(out[0], out[1])
+    return adaptive_pool(g, data, "average", out)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import round_half_away
@@ -93,7 +96,7 @@ def psroi_pooling(
 
     Source: mxnet src/operator/contrib/psroi_pooling.cc.
     """
-    height, width = image_sizes(g, data)
+    image_sizes(g, data)
     group = group_size or pooled_size
     count = g.fixed(data, 1, 2)[0]
     if min(output_dim, pooled_size, group) < 1 or count != output_dim * group * group:
@@ -110,7 +113,8 @@ def psroi_pooling(
     bins = g.emit("Unsqueeze", g.emit("Div", extents, float(pooled_size)), [2])
     origin = g.emit("Unsqueeze", starts, [2])
     steps = np.arange(pooled_size, dtype=np.float32)
-    limits = np.array([width, height], np.float32).reshape(1, 2, 1)
+    across, down = Extent(data, 3), Extent(data, 2)
+    limits = g.emit("Unsqueeze", g.cast(g.emit("Concat", g.sizes([across]), g.sizes([down]), axis=0), np.float32), [1])
     zero = np.zeros((), np.float32)
     lows = g.emit("Floor", g.emit("Add", g.emit("Mul", bins, g.const(steps)), origin))
     highs = g.emit("Ceil", g.emit("Add", g.emit("Mul", bins, g.const(steps + 1)), origin))
@@ -119,7 +123,8 @@ def psroi_pooling(
     channel = (np.arange(output_dim)[:, None, None] * group + own[None, :, None]) * group + own[None, None, :]
     image = g.emit("Unsqueeze", g.cast(columns(g, rois, 0), np.int64), [2, 3])  # (R, 1, 1, 1)
     plane = g.emit("Add", g.emit("Mul", image, count), g.const(channel[None].astype(np.int64), role="channels"))
-    plane = g.emit("Mul", plane, (height + 1) * (width + 1))
+    columns_beside = g.sizes([replace(across, plus=1)])
+    plane = g.emit("Mul", plane, g.emit("Mul", g.sizes([replace(down, plus=1)]), columns_beside))
 
     def bounds(values: ir.Value) -> tuple[ir.Value, ir.Value]:
         x, y = g.emit_all("Split", values, [1, 1], outputs=2, axis=1)
@@ -128,7 +133,7 @@ def psroi_pooling(
     (left, top), (right, bottom) = bounds(lows), bounds(highs)
 
     def corner(y: ir.Value, x: ir.Value) -> ir.Value:
-        place = g.emit("Add", g.emit("Add", plane, g.emit("Mul", y, width + 1)), x)
+        place = g.emit("Add", g.emit("Add", plane, g.emit("Mul", y, columns_beside)), x)
         return g.emit("Gather", flat, place, axis=0)
 
     total = g.emit("Sub", corner(bottom, right), corner(top, right))

@@ -191,6 +191,10 @@ def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> 
                 raise g.error(f"axis {a} has size {dims[a]} and can't be dropped")
     if len(axes) == len(dims):
         axes = axes[1:]
+    producer = data.producer()
+    if producer is None or producer.op_type in ("Conv", "MaxPool", "AveragePool"):
+        for a in (a for a in axes if a > 1):  # PyTorch leaves an axis of another length as it is
+            data = g.emit("Split", data, [1], axis=a)
     result = g.emit("Squeeze", data, axes) if axes else g.identity(data)
     return still_open(g, result, data)
 

@@ -136,7 +136,7 @@ def shaped_like(g: GraphBuilder, module: Module, x: ir.Value, like: ir.Value) ->
         shape, wanted = g.fixed(x), g.fixed(like)
         if math.prod(shape) != math.prod(wanted):
             raise module.error(f"its inputs must have as many elements, but have shapes {wanted} and {shape}")
-    return g.reshape(x, wanted)
+    return g.reshape(x, [*wanted[:2], *g.extents(like, 2)])
 
 
 @lowers("nn.CAddTable", on_tensors=True)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import Dim, GraphBuilder
+from converters.graph.builder import Dim, Extent, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Array, Call, Module, Net, Steps, lowers
 from converters.readers.torch7.modules.arithmetic import shaped_like
@@ -180,10 +180,12 @@ def _inside(net: Net, module: Module, field: str, x: ir.Value) -> Generator[Call
 def _corrected(net: Net, module: Module, x: ir.Value, estimate: ir.Value) -> Generator[Call, Tensors, ir.Value]:
     """The estimate over what the mean estimator answers to an image of ones, which makes up for the zeros around the image."""
     g = net.g
-    sample = g.fixed(x, 1 if g.rank(x) == 4 else 0)
-    one_image = [1, *sample] if g.rank(x) == 4 else list(sample)
+    sample = g.extents(x, 1 if g.rank(x) == 4 else 0)
+    one_image: list[int | Extent] = [1, *sample] if g.rank(x) == 4 else list(sample)
+    shape = [1, *g.shape(x)[1:]] if g.rank(x) == 4 else g.shape(x)
     with net.as_clones():
-        answer = yield from _inside(net, module, "meanestimator", g.emit("Expand", np.ones((), module.dtype), one_image))
+        ones = g.emit("Expand", np.ones((), module.dtype), g.sizes(one_image), shape=shape)
+        answer = yield from _inside(net, module, "meanestimator", ones)
     coefficients = g.reshape(answer, one_image)
     # nn.Replicate puts its dimension in front of the estimate's one channel
     return g.emit("Div", shaped_like(g, module, estimate, x), coefficients, shape=g.shape(x))

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import onnx_ir as ir
 
+from converters.graph.adaptive import adaptive_pool
 from converters.graph.builder import GraphBuilder
 from converters.graph.pooling import max_pool_with_indices, pool
 from converters.graph.windows import output_sizes
@@ -39,7 +40,7 @@ class _Geometry(TypedDict):
     pads: list[int]
     out: list[int]
     dilations: list[int]
-    ceil: bool | None
+    ceil: bool
 
 
 def _max_geometry(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> _Geometry:
@@ -52,17 +53,14 @@ def _max_geometry(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> _G
         ceil = False
     if not cudnn and any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
         raise module.error(f"a pad must be at most half the kernel, but they are {tuple(pads)} and {tuple(kernel)}")
-    out = output_sizes(g.fixed(x, 2), kernel, strides, pads, ceil=ceil, clip="never" if cudnn else "padded", dilations=dilations)
+    out = output_sizes(g.fixed(x, 2), kernel, strides, pads, ceil=ceil, clip=_clip(module), dilations=dilations)
     out = _checked(module, g.shape(x), out)
-    # cudnn counts windows behind the image too, which no operator follows to another size
-    return {
-        "kernel": kernel,
-        "strides": strides,
-        "pads": pads,
-        "out": out,
-        "dilations": dilations,
-        "ceil": None if cudnn and ceil else ceil,
-    }
+    return {"kernel": kernel, "strides": strides, "pads": pads, "out": out, "dilations": dilations, "ceil": ceil}
+
+
+def _clip(module: Module) -> Literal["never", "padded"]:
+    """cudnn counts windows behind the image too."""
+    return "never" if module.type.startswith("cudnn.") else "padded"
 
 
 def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
@@ -74,8 +72,7 @@ def _checked(module: Module, x_shape: object, out: list[int]) -> list[int]:
 def _max_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir.Value:
     batch, single = _batch(g, module, x, len(axes) + 2)
     geometry = _max_geometry(g, module, batch, axes)
-    batch = g.pin(batch) if geometry["ceil"] is None else batch
-    return _unbatch(g, pool(g, batch, "max", **geometry), single)
+    return _unbatch(g, pool(g, batch, "max", **geometry, clip=_clip(module)), single)
 
 
 @lowers("nn.SpatialMaxPooling", "cudnn.SpatialMaxPooling", remembered=True, keeps_channels=True)
@@ -104,10 +101,7 @@ def _average_pool(g: GraphBuilder, module: Module, x: ir.Value, axes: str) -> ir
             pads = pads if module.get("ceil_mode") is not None else [0, 0]  # a file of before padding
         ceil = module.flag("ceil_mode")
         out = _checked(module, g.shape(x), output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="never"))
-        if ceil:
-            result = pool(g, g.pin(batch), "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel")
-        else:  # no window reaches over the pads
-            result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="padded", ceil=False)
+        result = pool(g, batch, "average", kernel=kernel, strides=strides, pads=pads, out=out, divisor="kernel", ceil=ceil, clip="never")
         return _unbatch(g, result, single)
     if module.get("ceil_mode") is None:  # a file of before padding: nn/SpatialAveragePooling.lua, backward compatibility
         ceil, include, pads = False, True, [0] * len(axes)
@@ -188,38 +182,27 @@ def feature_lp_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value
 # -- adaptive pooling --------------------------------------------------------------------------------------------------
 
 
-def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, op_type: str, mode: Literal["max", "average"]) -> ir.Value:
+def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, mode: Literal["max", "average"]) -> ir.Value:
     """Window i of an axis covers floor(i * in / out) to ceil((i + 1) * in / out). Source: THNN/generic/SpatialAdaptive*Pooling.c."""
     batch, single = _batch(g, module, x, 4)
-    sizes = g.fixed(batch, 2)
     out = [module.integer("H", least=1), module.integer("W", least=1)]
     if out == [1, 1]:
-        return _unbatch(g, g.emit("GlobalMaxPool" if op_type == "ReduceMax" else "GlobalAveragePool", batch), single)
+        return _unbatch(g, g.emit("GlobalMaxPool" if mode == "max" else "GlobalAveragePool", batch), single)
     if max(out) > 1024:
         raise module.error(f"an adaptive pooling to {tuple(out)} of an input of shape {g.shape(x)} would need too many operators")
-    batch = g.pin(batch)  # its windows are others for every size
-    if all(size % o == 0 for size, o in zip(sizes, out, strict=True)):
-        kernel = [size // o for size, o in zip(sizes, out, strict=True)]
-        return _unbatch(g, pool(g, batch, mode, kernel=kernel, strides=kernel, pads=[0, 0], out=out), single)
-    for axis, (size, count) in enumerate(zip(sizes, out, strict=True), 2):
-        parts = []
-        for i in range(count):
-            start, end = i * size // count, -(-(i + 1) * size // count)
-            parts.append(g.emit(op_type, g.emit("Slice", batch, [start], [end], [axis]), [axis], keepdims=1))
-        batch = g.emit("Concat", *parts, axis=axis) if count > 1 else parts[0]
-    return _unbatch(g, batch, single)
+    return _unbatch(g, adaptive_pool(g, batch, mode, out), single)
 
 
 @lowers("nn.SpatialAdaptiveMaxPooling")
 def spatial_adaptive_max_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Maxima of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveMaxPooling.c."""
-    return _adaptive(g, module, x, "ReduceMax", "max")
+    return _adaptive(g, module, x, "max")
 
 
 @lowers("nn.SpatialAdaptiveAveragePooling")
 def spatial_adaptive_average_pooling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Averages of H by W windows that cover the image. Source: THNN/generic/SpatialAdaptiveAveragePooling.c."""
-    return _adaptive(g, module, x, "ReduceMean", "average")
+    return _adaptive(g, module, x, "average")
 
 
 # -- unpooling ---------------------------------------------------------------------------------------------------------

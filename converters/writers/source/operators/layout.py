@@ -181,10 +181,8 @@ def expand(n: Node) -> str:
     own = n.shape(0)
     if sizes is not None and own is not None and len(sizes) >= len(own):
         padded = [1] * (len(sizes) - len(own)) + own
-        keep = [p if not isinstance(s, Size) and s == 1 else s for s, p in zip(sizes, padded, strict=True)]
-        if all((k is not None and (isinstance(k, Size) is False)) for k in keep) and all(
-            p in (1, k) for p, k in zip(padded, keep, strict=True)
-        ):
+        keep = [-1 if not isinstance(s, Size) and s == 1 and p != 1 else s for s, p in zip(sizes, padded, strict=True)]
+        if not any(isinstance(k, Size) for k in keep) and all(k == -1 or p in (1, k) for p, k in zip(padded, keep, strict=True)):
             return f"{n[0]}.expand({listed(keep) or '()'})"
     return f"{n.function('expand')}({n[0]}, {n.size_list(1)})"
 

@@ -19,7 +19,7 @@ def windows(x, kernel, stride, pad, full, fill):
 
 
 def maximum(kernel, stride, pad, full):
-    return lambda x: windows(x, kernel, stride, pad, full, -np.inf).max((4, 5))
+    return lambda x: windows(x, kernel, stride, pad, full, np.finfo(np.float32).min).max((4, 5))
 
 
 def total(kernel, stride, pad, full):
