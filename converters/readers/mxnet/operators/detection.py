@@ -47,15 +47,15 @@ def multibox_prior(
     g.check_table(height, width, len(sizes) + len(ratios), 4)
     f = np.float32
     shapes = [(f(s), np.sqrt(f(ratios[0]))) for s in sizes] + [(f(sizes[0]), np.sqrt(f(r))) for r in ratios[1:]]
-    lengths = [g.cast(g.sizes([Extent(data, axis)]), f) for axis in (2, 3)]
+    lengths = [g.cast(g.emit("Shape", data, start=axis, end=axis + 1), f) for axis in (2, 3)]
     edges: list[list[ir.Value]] = []
     for axis, step in ((2, steps[0]), (3, steps[1])):
-        cells = g.emit("Add", g.cast(g.positions(data, axis), f), f(offsets[axis - 2]))
-        centers = g.emit("Mul", cells, f(step)) if step > 0 else g.emit("Div", cells, lengths[axis - 2])
+        cells = g.emit("Add", g.cast(g.positions(data, axis), f), offsets[axis - 2])
+        centers = g.emit("Mul", cells, step) if step > 0 else g.emit("Div", cells, lengths[axis - 2])
         half: ir.Value | np.ndarray = np.array([s / r / f(2) for s, r in shapes], f)
         if axis == 3:
             scaled = g.emit("Div", g.emit("Mul", np.array([s for s, _ in shapes], f), lengths[0]), lengths[1])
-            half = g.emit("Div", g.emit("Mul", scaled, np.array([r for _, r in shapes], f)), f(2))
+            half = g.emit("Div", g.emit("Mul", scaled, np.array([r for _, r in shapes], f)), 2.0)
         centers = g.emit("Unsqueeze", centers, [1, 2] if axis == 2 else [0, 2])
         edges.append([g.emit(op_type, centers, half) for op_type in ("Sub", "Add")])
     grid, shape = g.sizes([*g.extents(data, 2), len(shapes), 1]), [height, width, len(shapes), 1]
