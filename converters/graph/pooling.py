@@ -211,7 +211,8 @@ class _AnySize:
             behind.append(g.emit("Sub", reach, self._length(i)))
         amounts = g.emit("Concat", [0, 0, *self.pads, 0, 0], *behind, axis=0)
         padded = g.emit("Pad", self.x, amounts, -math.inf if mode == "max" else 0.0)
-        attributes: dict[str, Any] = {"kernel_shape": list(w.kernel), "strides": list(w.strides), "shape": [*g.shape(self.x)[:2], *self.out]}
+        shape = [*g.shape(self.x)[:2], *self.out]
+        attributes: dict[str, Any] = {"kernel_shape": list(w.kernel), "strides": list(w.strides), "shape": shape}
         dilations = list(w.dilations) if w.dilations is not None and max(w.dilations) > 1 else None
         if mode == "max":
             y = g.emit("MaxPool", padded, dilations=dilations, **attributes)
