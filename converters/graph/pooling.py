@@ -12,7 +12,9 @@ windows there are and in what an average divides by. A reader says both; this mo
 
 But for the last of these, no Pad node stands before a pool: onnxruntime fuses the two, and then refuses pads that reach the kernel's size.
 
-Sources: caffe/src/caffe/layers/pooling_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialDilatedMaxPooling.c;
+Windows whose edges follow from the size (adaptive pooling) are slices, reduced one by one.
+
+Sources: caffe/src/caffe/layers/pooling_layer.cpp, spp_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialAdaptiveAveragePooling.c, SpatialDilatedMaxPooling.c;
 mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
 """
 
@@ -287,3 +289,22 @@ def _surround(g: GraphBuilder, windows: _Windows, pooled: ir.Value, value: float
     """Adds the windows without a pixel, filled with `value`."""
     amounts = [0, 0, *windows.before, 0, 0, *windows.behind]
     return g.emit("Pad", pooled, amounts, value) if any(amounts) else pooled
+
+
+def adaptive_pool(g: GraphBuilder, x: ir.Value, mode: Literal["max", "average"], out: Ints) -> ir.Value:
+    """Pools x (N, C, *spatial) into (N, C, *out): window i of an axis from floor(i n / count) to ceil((i + 1) n / count)."""
+    for axis, count in enumerate(out, 2):
+        length = g.sizes([Extent(x, axis)])
+        ranges = []
+        for i in range(count):
+            start, end = (g.emit("Mul", length, number) if number != 1 else length for number in (i, i + 1))
+            ranges.append((g.emit("Div", start, count), g.emit("Div", g.emit("Add", end, count - 1), count)))
+        x = over_ranges(g, x, axis, "ReduceMax" if mode == "max" else "ReduceMean", ranges)
+    return x
+
+
+def over_ranges(g: GraphBuilder, x: ir.Value, axis: int, op_type: str, ranges: Sequence[tuple[ir.Value, ir.Value]]) -> ir.Value:
+    """x with an axis reduced over each of the ranges, side by side. ranges: where one starts and ends, int64 values of shape (1,)."""
+    shape = [None if i == axis else dim for i, dim in enumerate(g.shape(x))]
+    parts = [g.emit(op_type, g.emit("Slice", x, start, end, [axis], shape=shape), [axis], keepdims=1) for start, end in ranges]
+    return g.emit("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]

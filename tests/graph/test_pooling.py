@@ -12,10 +12,9 @@ import torch
 
 import converters
 from converters.errors import ConversionError, Source
-from converters.graph.adaptive import adaptive_pool
 from converters.graph.builder import GraphBuilder
 from converters.graph.passes import explicit_pooling
-from converters.graph.pooling import max_pool_with_indices, pool
+from converters.graph.pooling import adaptive_pool, max_pool_with_indices, pool
 from converters.graph.windows import divisors, output_sizes
 from tests.graph.pooling_formula import caffe_size, pool_2d, torch_size
 

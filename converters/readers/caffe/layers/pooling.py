@@ -7,9 +7,8 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.adaptive import over_ranges
 from converters.graph.builder import Extent, GraphBuilder
-from converters.graph.pooling import max_pool_with_indices, pool
+from converters.graph.pooling import max_pool_with_indices, over_ranges, pool
 from converters.graph.windows import output_sizes
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.adaptive import adaptive_pool
-from converters.graph.pooling import pool
+from converters.graph.pooling import adaptive_pool, pool
 from converters.graph.windows import output_sizes
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder

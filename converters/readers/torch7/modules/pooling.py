@@ -8,9 +8,8 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.adaptive import adaptive_pool
 from converters.graph.builder import GraphBuilder
-from converters.graph.pooling import max_pool_with_indices, pool
+from converters.graph.pooling import adaptive_pool, max_pool_with_indices, pool
 from converters.graph.windows import output_sizes
 from converters.readers.torch7.module import Module, Net, lowers
 from converters.readers.torch7.references import Reference, Tensors
