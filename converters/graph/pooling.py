@@ -14,8 +14,8 @@ But for the last of these, no Pad node stands before a pool: onnxruntime fuses t
 
 Windows whose edges follow from the size (adaptive pooling) are slices, reduced one by one.
 
-Sources: caffe/src/caffe/layers/pooling_layer.cpp, spp_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialAdaptiveAveragePooling.c, SpatialDilatedMaxPooling.c;
-mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
+Sources: caffe/src/caffe/layers/pooling_layer.cpp, spp_layer.cpp; THNN/generic/SpatialAveragePooling.c, SpatialAdaptiveAveragePooling.c,
+SpatialDilatedMaxPooling.c; mxnet src/operator/nn/pool.h; ONNX MaxPool-12 and AveragePool-19.
 """
 
 from __future__ import annotations
