@@ -42,6 +42,8 @@ __all__ = [
     "load",
     "save",
     "to_module",
+    "fold_preprocessing",
+    "replace_classifier",
     "verify",
     # weights only
     "load_weights",
@@ -130,6 +132,29 @@ def to_module(model: onnx_ir.Model) -> torch.nn.Module:
     from converters.writers.source.writer import to_module as module_of
 
     return module_of(model)
+
+
+def fold_preprocessing(model: onnx_ir.Model, preprocess: Preprocess) -> str:
+    """Puts scale, mean, std and the order of channels into the model, in place: it takes pixels from 0 to 255 then. Says what was done.
+
+    Into the weights of a first convolution that sees no padding, which is exact; else it becomes a layer before it. What is left of the
+    preprocessing (size, crop) is noted in the model. Raises ConversionError for Lab, and for a model that doesn't take its channels.
+    """
+    from converters.graph.changes import fold_input
+
+    sentence = fold_input(model, *preprocess.linear())
+    preprocess.raw().attach(model)
+    return sentence
+
+
+def replace_classifier(model: onnx_ir.Model, classes: int) -> str:
+    """Gives the last linear layer fresh weights of so many classes, in place, for fine-tuning. Says what was done.
+
+    The keys stay. Raises ConversionError where the last layer with weights is no linear one.
+    """
+    from converters.graph.changes import replace_classifier as replace
+
+    return replace(model, classes)
 
 
 def verify(
@@ -244,76 +269,89 @@ def inspect(
 def classify(
     model: Source,
     images: Sequence[StrPath],
-    preprocess: Preprocess,
+    preprocess: Preprocess | None = None,
     *,
     labels: StrPath | None = None,
     top: int = 5,
     engine: Literal["onnxruntime", "torch"] = "onnxruntime",
+    threads: int | None = None,
     trust: bool = False,
 ) -> list[Answer]:
     """The `top` most likely classes of each image file, in their order; folders stand for the images in them.
 
     model: what `load` answered, or the model's one or two files, legacy or converted. preprocess: `Preprocess.recipe("fb-resnet-224")`,
-    or one's own fields. labels: a file with a class on each line. trust: let the .py beside a .pth run. An image that can't be read gets
-    an Answer with its error. Raises ConversionError.
+    or one's own fields; what the model's files say without one. labels: a file with a class on each line. threads: of the engine.
+    trust: let the .py beside a .pth run. An image that can't be read gets an Answer with its error. Raises ConversionError, also where
+    no preprocessing is said anywhere.
     """
     from converters.evaluation import classify as answer
     from converters.evaluation import open_model, read_labels
+    from converters.evaluation.stored import preprocess_for
     from converters.options import LoadOptions
 
-    running = open_model(model, LoadOptions(trust=trust), engine=engine)
-    return answer(running, images, preprocess, labels=None if labels is None else read_labels(labels), top=top)
+    running = open_model(model, LoadOptions(trust=trust), engine=engine, threads=threads)
+    given = preprocess or preprocess_for(model, running)
+    return answer(running, images, given, labels=None if labels is None else read_labels(labels), top=top)
 
 
 def evaluate(
     model: Source,
     images: StrPath,
-    preprocess: Preprocess,
+    preprocess: Preprocess | None = None,
     *,
     labels: StrPath | None = None,
     root: StrPath | None = None,
+    order: Literal["sorted", "devkit"] | None = None,
+    list_order: Literal["sorted", "devkit"] | None = None,
+    first_label: int = 0,
     batch: int = 32,
     workers: int = 0,
     resume: StrPath | None = None,
     engine: Literal["onnxruntime", "torch"] = "onnxruntime",
+    threads: int | None = None,
     trust: bool = False,
 ) -> Accuracy:
     """Top-1 and top-5 of a model over a folder FOLDER/CLASS/IMAGE, or over a list file of lines `path label`.
 
-    model, preprocess, engine, trust: as for `classify`. labels: a file of class names that the folders have; root: where a list's paths
-    lie. batch: images at once; workers: processes that decode; resume: a file that takes the answers, from which a stopped run goes on.
-    Raises ConversionError.
+    model, preprocess, engine, threads, trust: as for `classify`. labels: a file of class names that the folders have; root: where a
+    list's paths lie; first_label: what it counts from. order: which of ImageNet's two orders the model's classes have, where its
+    preprocessing doesn't say it right; list_order: that of the list, where it is the other. batch: images at once; workers: processes
+    that decode; resume: a file that takes the answers, from which a stopped run goes on. Raises ConversionError.
     """
-    import os
-
     from converters.evaluation import evaluate as measure
     from converters.evaluation import open_model, read_labels
-    from converters.evaluation.images import read_folder, read_list
+    from converters.evaluation.images import find_labeled
+    from converters.evaluation.stored import preprocess_for
     from converters.options import LoadOptions
 
+    running = open_model(model, LoadOptions(trust=trust), engine=engine, threads=threads)
+    given = preprocess or preprocess_for(model, running)
     numbers = None if labels is None else read_labels(labels).numbers
-    found = read_folder(images, numbers) if os.path.isdir(images) else read_list(images, root)
-    running = open_model(model, LoadOptions(trust=trust), engine=engine)
-    return measure(running, found, preprocess, batch=batch, workers=workers, resume=resume)
+    orders = (order or given.labels or "", list_order)
+    found = find_labeled(images, classes=numbers, root=root, orders=orders, first=first_label)
+    return measure(running, found, given, batch=batch, workers=workers, resume=resume)
 
 
 def extract_features(
     model: Source,
     layers: Sequence[str],
     images: Sequence[StrPath],
-    preprocess: Preprocess,
+    preprocess: Preprocess | None = None,
     *,
     batch: int = 32,
     engine: Literal["onnxruntime", "torch"] = "onnxruntime",
+    threads: int | None = None,
 ) -> Features:
     """What layers, by their source's names, answer for each image: `.arrays[name]` of shape (images, ...), `.paths`, `.save("out.npz")`.
 
-    model, preprocess, engine: as for `classify`. Raises ConversionError, which lists the names there are.
+    model, preprocess, engine, threads: as for `classify`. Raises ConversionError, which lists the names there are.
     """
     from converters.evaluation import extract_features as extract
     from converters.evaluation import open_model
+    from converters.evaluation.stored import preprocess_for
 
-    return extract(open_model(model, engine=engine, layers=layers), layers, images, preprocess, batch=batch)
+    running = open_model(model, engine=engine, threads=threads, layers=layers)
+    return extract(running, layers, images, preprocess or preprocess_for(model, running), batch=batch)
 
 
 def match(source: onnx_ir.Model | Mapping[str, Any], module: torch.nn.Module) -> Match:

@@ -26,8 +26,8 @@ def prepare() -> None:
 
 
 def safe(text: str) -> str:
-    """The text with everything but printable characters and line ends as an escape: control characters, marks of direction."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    """The text with all but printable characters, tabs and line ends as an escape: control characters, marks of direction."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def say(text: str) -> None:

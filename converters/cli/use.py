@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from converters import formats, packages
 from converters.cli import terminal
 from converters.cli.arguments import UsageError, add_plugin, input_spec
+from converters.cli.preprocessing import add_preprocessing, needed, preprocess_of
 from converters.errors import printable
 from converters.options import LoadOptions
+
+ORDERS = ("sorted", "devkit")
 
 if TYPE_CHECKING:
     from converters.evaluation import Accuracy, RunningModel
@@ -32,6 +35,9 @@ def add(commands: Any) -> None:
     command = _add(commands, "evaluate", "MODEL FOLDER: top-1 and top-5 over FOLDER/CLASS/IMAGE, or over a list", _evaluate)
     command.add_argument("--list", metavar="FILE", help="lines `path label` instead of a folder; labels count from 0")
     command.add_argument("--root", metavar="DIR", help="where the paths of --list lie (default: beside it)")
+    command.add_argument("--first-label", type=int, default=0, metavar="N", help="what the labels of --list count from (default 0)")
+    command.add_argument("--order", choices=ORDERS, help="which of ImageNet's two orders the model's classes have (default: its recipe's)")
+    command.add_argument("--list-order", choices=ORDERS, help="that of --list, where it is the other")
     command.add_argument(
         "--labels", metavar="FILE", help="the classes, one a line: folders of these names or ImageNet ids get their numbers"
     )
@@ -45,8 +51,7 @@ def add(commands: Any) -> None:
 def _add(commands: Any, name: str, words: str, run: Any) -> Any:
     command = commands.add_parser(name, help=words)
     command.add_argument("files", nargs="+", metavar="FILE", help="the model's one or two files, then images or folders")
-    command.add_argument("--preprocess", metavar="FILE.json", help="the preprocessing as JSON fields")
-    command.add_argument("--recipe", metavar="NAME", help="the preprocessing of a published model, by name")
+    add_preprocessing(command)
     command.add_argument(
         "--input", action="append", default=[], type=input_spec, metavar="NAME=1x3x224x224", help="shape of the model's input"
     )
@@ -76,11 +81,10 @@ def _split(files: Sequence[str]) -> tuple[list[str], list[str]]:
 def _open(asked: argparse.Namespace, paths: Sequence[str], layers: Sequence[str] = ()) -> tuple[RunningModel, Preprocess]:
     packages.check("PIL", "onnxruntime" if asked.engine == "onnxruntime" else "torch", extra="images")
     from converters.evaluation import open_model
-    from converters.preprocessing import Preprocess
+    from converters.evaluation.stored import stored_preprocess
 
-    if (asked.recipe is None) == (asked.preprocess is None):
-        raise UsageError("say how images are preprocessed: --recipe NAME or --preprocess FILE.json")
-    preprocess = Preprocess.recipe(asked.recipe) if asked.recipe else Preprocess.from_json(asked.preprocess)
+    is_said = asked.recipe is not None or asked.preprocess is not None
+    preprocess = preprocess_of(asked, lambda: None) if is_said else None  # a mistake is said before the model is read
     options = LoadOptions(
         inputs=dict(asked.input),
         key=asked.key,
@@ -91,7 +95,10 @@ def _open(asked: argparse.Namespace, paths: Sequence[str], layers: Sequence[str]
         trust=asked.trust,
         notify=terminal.say,
     )
-    return open_model(paths, options, engine=asked.engine, threads=asked.threads, layers=layers), preprocess
+    model = open_model(paths, options, engine=asked.engine, threads=asked.threads, layers=layers)
+    return model, preprocess or needed(
+        asked, lambda: stored_preprocess(paths, channels=model.channels, mean_file=asked.mean_file), model.proposal
+    )
 
 
 def _classify(asked: argparse.Namespace) -> int:
@@ -109,7 +116,7 @@ def _classify(asked: argparse.Namespace) -> int:
         for answer in answers:
             terminal.tell(f"{printable(answer.path, 400)}:" + (f" {answer.error}" if answer.error else ""))
             for _, label, probability in answer.top:
-                terminal.tell(f"  {probability:.6f}  {printable(label)}")
+                terminal.tell(f"{probability:.6f}\t{printable(label)}")
     return 0 if any(answer.top for answer in answers) else 1
 
 
@@ -144,10 +151,11 @@ def _evaluate(asked: argparse.Namespace) -> int:
         raise UsageError("convert evaluate: give one folder behind the model, or --list FILE")
     model, preprocess = _open(asked, paths)
     from converters.evaluation import evaluate, read_labels
-    from converters.evaluation.images import read_folder, read_list
+    from converters.evaluation.images import find_labeled
 
     numbers = read_labels(asked.labels).numbers if asked.labels else None
-    images = read_list(asked.list, asked.root) if asked.list else read_folder(rest[0], numbers)
+    orders = (asked.order or preprocess.labels or "", asked.list_order)
+    images = find_labeled(asked.list or rest[0], classes=numbers, root=asked.root, orders=orders, first=asked.first_label)
     workers = asked.workers if asked.workers is not None else (os.cpu_count() or 1)
     shown = _progress(len(images)) if sys.stderr.isatty() else None
     state = evaluate(

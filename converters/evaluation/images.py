@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
+from converters.evaluation.orders import DEVKIT_TO_SORTED, translated
 from converters.files import StrPath
 from converters.preprocessing import Preprocess
 
 SUFFIXES = frozenset(".bmp .gif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 """Names of files in a folder that count as images; what they are is told by their content."""
-AHEAD = 4
-"""Batches that workers decode before they are asked for."""
+_WORDNET = re.compile(r"n[0-9]{8}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,38 @@ def read_folder(folder: StrPath, classes: Mapping[str, int] | None = None) -> li
         for file in sorted(Path(folder, name).rglob("*"))
         if file.suffix.lower() in SUFFIXES and file.is_file()
     ]
+
+
+def find_labeled(
+    place: StrPath,
+    *,
+    classes: Mapping[str, int] | None = None,
+    root: StrPath | None = None,
+    orders: tuple[str, str | None] = ("", None),
+    first: int = 0,
+) -> list[Labeled]:
+    """Images with their classes, as the model counts them: of a folder in ImageNet's layout, or of a list file.
+
+    classes: numbers of folder names. root: where a list's paths lie; first: what it counts from. orders: of the model's classes, and of
+    the list's where that isn't the same, "sorted" or "devkit". Folders of ImageNet's ids count in the sorted order.
+    Raises ConversionError where the model's order can't be told from the folders that there are.
+    """
+    model, of_list = orders
+    if not os.path.isdir(place):
+        labels = read_list(place, root)
+        low = next((image for image in labels if image.label < first), None)
+        if low is not None:
+            raise ConversionError(f"is of class {low.label}, but they count from {first}", path=low.path)
+        data = of_list or model
+        return [Labeled(image.path, translated(image.label - first, data, model)) for image in labels]
+    found = read_folder(place, classes)
+    names = {Path(image.path).relative_to(place).parts[0] for image in found}
+    if model != "devkit" or not all(_WORDNET.fullmatch(name) for name in names) or any(name in (classes or {}) for name in names):
+        return found
+    if len(names) != len(DEVKIT_TO_SORTED):
+        words = f"holds {len(names)} of ImageNet's classes; their numbers in the development kit's order follow from all of them"
+        raise ConversionError(words, path=os.fspath(place), hint="give the model's classes, one id a line, with --labels")
+    return [Labeled(image.path, translated(image.label, "sorted", "devkit")) for image in found]
 
 
 def read_list(path: StrPath, root: StrPath | None = None) -> list[Labeled]:

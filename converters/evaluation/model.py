@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from converters import formats, packages
 from converters.errors import ConversionError, UnsupportedError, about
+from converters.evaluation.published import proposal
 from converters.files import StrPath
 from converters.graph.names import module_name
 from converters.graph.outputs import cut
@@ -31,10 +32,12 @@ class RunningModel:
     """Takes batches of one input and answers them; `names` are the outputs' names, in the order of the answers.
 
     batch: the only number of items that a net of a fixed batch takes, None for any; fewer are filled up, more are cut into pieces.
+    channels: how many an image has, None where that isn't known. proposal: whose recipe is worth a try, where the layers are known.
     """
 
-    def __init__(self, run: Callable[[Array], list[Array]], names: Sequence[str], batch: int | None) -> None:
-        self._run, self.names, self.batch = run, tuple(names), batch
+    def __init__(self, run: Callable[[Array], list[Array]], names: Sequence[str], batch: int | None, channels: int | None = None) -> None:
+        self._run, self.names, self.batch, self.channels = run, tuple(names), batch, channels
+        self.proposal = ""
 
     def __call__(self, items: Array) -> list[Array]:
         """items: (N, C, H, W). Answers an array (N, ...) for each output. Raises ConversionError where the model refuses them."""
@@ -82,15 +85,20 @@ def open_model(
 
 
 def _running(model: onnx_ir.Model, engine: str, threads: int | None, layers: Sequence[str]) -> RunningModel:
+    told = proposal(model)
     if layers:
         cut(model, layers)
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     if len(inputs) != 1:
         names = ", ".join(str(value.name) for value in inputs)
         raise ConversionError(f"takes {len(inputs)} inputs ({names}); images go into models of one")
-    size = inputs[0].shape[0] if inputs[0].shape is not None and len(inputs[0].shape) else None
+    dims = [] if inputs[0].shape is None else [size if isinstance(size, int) else None for size in inputs[0].shape]
     run = _in_onnxruntime(model, threads) if engine == "onnxruntime" else _in_torch(_module(model), threads)
-    return RunningModel(run, [str(value.name) for value in model.graph.outputs], size if isinstance(size, int) else None)
+    running = RunningModel(
+        run, [str(value.name) for value in model.graph.outputs], dims[0] if dims else None, dims[1] if len(dims) == 4 else None
+    )
+    running.proposal = told
+    return running
 
 
 def _in_onnxruntime(model: onnx_ir.Model, threads: int | None) -> Callable[[Array], list[Array]]:

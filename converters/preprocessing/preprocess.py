@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError, FormatError, about, printable
 from converters.files import StrPath
+from converters.graph.provenance import PREPROCESSING
 from converters.preprocessing import decoding, resizing
 from converters.preprocessing.crops import CROP_OFFSETS, twelve_crops, windows
 from converters.preprocessing.recipes import RECIPES
 
 if TYPE_CHECKING:
+    import onnx_ir
     from PIL import Image
 
 Array = NDArray[Any]
@@ -138,6 +140,27 @@ class Preprocess:
         fields = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
+    def attach(self, model: onnx_ir.Model) -> None:
+        """Notes it in a model, so that the files that it is saved as carry it."""
+        model.metadata_props[PREPROCESSING] = json.dumps(self.to_dict())
+
+    def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, ...]]:
+        """What it does to the pixels (0 to 255; R, G, B) as (scale, shift, order): channel c is scale[c] * pixel[order[c]] + shift[c].
+
+        Raises ConversionError for Lab, which is no such thing.
+        """
+        if self.color == "Lab" or not isinstance(self.range, int):
+            raise ConversionError("Lab isn't linear in the pixels: it can't be folded into a net")
+        std = np.array(self.std, np.float64)
+        order = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "gray": (0,)}[self.color]
+        return self.range / 255 / std, -np.array(self.mean, np.float64) / std, order
+
+    def raw(self) -> Preprocess:
+        """The same without what `linear` does: pixels from 0 to 255, R, G, B or gray."""
+        channels = COLORS[self.color]
+        color = "gray" if self.color == "gray" else "RGB"
+        return dataclasses.replace(self, color=color, range=255, mean=(0.0,) * channels, std=(1.0,) * channels)
+
     def __call__(self, path: StrPath) -> NDArray[np.float32]:
         """The image file as the network's input: float32 (crops, C, H, W). Raises ConversionError for what the original refuses too."""
         with about(path):
@@ -168,34 +191,42 @@ class Preprocess:
             short = min(image.shape[:2])
             y, x = ((side - short) // 2 for side in image.shape[:2])
             image = image[y : y + short, x : x + short]
+        return self._scaled(image)
+
+    def _scaled(self, image: Array) -> Array:
+        """The image in the size that is asked for."""
         size = self._size(image.shape[0], image.shape[1])
         method = INTERPOLATIONS.get(self.interpolation or "")
         if size == image.shape[:2]:
             return image
         if method == "opencv":
             return resizing.opencv_linear(image, size)
-        if method == "torch":
-            return resizing.torch_bicubic(image, size)
-        if method == "scikit":
-            return resizing.scikit_linear(image, size)
-        if image.dtype != np.uint8:
-            raise ConversionError(f"{self.interpolation} resizes bytes; {self.decode} gives other numbers")
+        if method in ("torch", "scikit"):
+            values = image / (255 if image.dtype == np.uint8 else 1)
+            return resizing.torch_bicubic(values, size) if method == "torch" else resizing.scikit_linear(values, size)
+        if image.dtype != np.uint8:  # Torch's and scikit-image's numbers from 0 to 1
+            levels = np.rint(image.astype(np.float64) * 255)
+            if np.abs(levels / 255 - image).max() > 1e-6:
+                raise ConversionError(f"{self.interpolation} resizes bytes; the image has more levels")
+            image = levels.astype(np.uint8)
         from PIL import Image
 
         return np.asarray(_pillow_resize(Image.fromarray(image), size, method or ""))
 
     def _resized_by_pillow(self, image: Image.Image) -> Array:
         method = INTERPOLATIONS.get(self.interpolation or "", "")
-        if self.resize != "none" and method not in ("bilinear", "lanczos"):
-            raise ConversionError(f"an image that Pillow read is resized by Pillow, not by {self.interpolation}")
+        by_pillow = self.resize == "none" or method in ("bilinear", "lanczos")
+        if not by_pillow and self.resize in FIRST_SQUASH:
+            raise ConversionError(f"an image in its file's own mode is resized by Pillow, not by {self.interpolation}")
         mode = "L" if self.color == "gray" else "RGB"
         if self.resize in FIRST_SQUASH:
             image = _pillow_resize(image, self._size(image.height, image.width), method).convert(mode)
         else:
             image = image.convert(mode)
-            image = _pillow_resize(image, self._size(image.height, image.width), method)
+            image = _pillow_resize(image, self._size(image.height, image.width), method) if by_pillow else image
         array = np.asarray(image)
-        return array[:, :, None] if array.ndim == 2 else array
+        array = array[:, :, None] if array.ndim == 2 else array
+        return array if by_pillow else self._scaled(array)
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """The size to resize to. The long side is truncated, whichever way round the original divides."""

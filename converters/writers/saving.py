@@ -10,7 +10,7 @@ import onnx_ir as ir
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, together, writing
 from converters.graph.names import module_name
-from converters.graph.provenance import origin_of, origin_text
+from converters.graph.provenance import NOTES, PREPROCESSING, origin_of, origin_text
 from converters.writers.onnx.writer import write_onnx
 from converters.writers.pth import write_pth
 from converters.writers.safetensors import write_safetensors
@@ -35,7 +35,8 @@ def save(model: ir.Model, path: StrPath, *, opset: int | None = None, force: boo
         _save_pth(model, target, force, check)
     elif suffix == ".safetensors":
         with together() as place_of:
-            write_safetensors(path, state_dict(model), metadata=origin_text(origin_of(model)), force=force)
+            kept = {key: model.metadata_props[key] for key in (PREPROCESSING, NOTES) if key in model.metadata_props}
+            write_safetensors(path, state_dict(model), metadata={**origin_text(origin_of(model)), **kept}, force=force)
             if check is not None:
                 check([place_of(target)])
     else:

@@ -149,6 +149,13 @@ def read_caffemodel(path: StrPath) -> list[StoredLayer]:
         return _read_net(_Message(os.fspath(path), view, 0, len(view)))
 
 
+def read_blob(path: StrPath) -> Array:
+    """The one blob of a file, as Caffe's compute_image_mean writes mean.binaryproto. Raises FormatError for another file."""
+    file = os.path.basename(path)
+    view = map_file(path)
+    return _blob(_Message(file, view, 0, len(view)), Source(file, "file", "mean", "BlobProto"), 0).array()
+
+
 def _read_net(whole: _Message) -> list[StoredLayer]:
     layers = []
     for number, wire, start, end in whole.fields():

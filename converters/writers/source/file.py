@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
 
 from converters.graph.names import identifier
+from converters.graph.provenance import NOTES, PREPROCESSING
 from converters.writers.source.code import NOTE, comment
 from converters.writers.source.lines import WIDTH, wrapped
 
-RESERVED = frozenset({"self", "torch", "nn", "F", "math", "build"})
+RESERVED = frozenset({"self", "torch", "nn", "F", "math", "build", "PREPROCESS"})
 """Names that a written file uses itself."""
 
 
@@ -55,18 +59,23 @@ def file_text(
     inputs: Iterable[ir.Value],
     outputs: Iterable[ir.Value],
     origin: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The whole file. net: the graph's name. weights: the file name of the state_dict. origin: graph.provenance.origin."""
+    """The whole file. net: the graph's name. weights: the file name of the state_dict. origin: graph.provenance.origin.
+
+    metadata: the model's, with its preprocessing and what was changed in it.
+    """
     carried, imports = extract_functions(functions)
     init = [line for text in module.init for line in wrapped(text, " " * 8)]
     forward = [line for text in module.forward for line in wrapped(text, " " * 8)]
     body = "\n".join(line.partition(NOTE)[0] for line in module.forward) + carried
     weights = weights if re.fullmatch(r"[\w.+ -]+", weights, re.ASCII) else "NAME.pth"
-    head = _docstring(net, weights, _shapes(inputs), _shapes(outputs), origin)
+    head = _docstring(net, weights, _shapes(inputs), _shapes(outputs), origin, metadata.get(NOTES, ""))
     head += ["import math", ""] if re.search(r"\bmath\.", body) or "math" in imports else []
     head += ["import torch"]
     head += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
     head += ["from torch import nn", "", ""]
+    head += _literal_of(metadata.get(PREPROCESSING, ""))
     head += [carried, "", ""] if carried else []
     text = [*head, f"class {module.name}({module.base}):"]
     if init != ["        super().__init__()"]:
@@ -81,10 +90,12 @@ def file_text(
     return "\n".join(text)
 
 
-def _docstring(net: str, weights: str, inputs: str, outputs: str, origin: Mapping[str, Any] | None) -> list[str]:
+def _docstring(net: str, weights: str, inputs: str, outputs: str, origin: Mapping[str, Any] | None, notes: str) -> list[str]:
     name = comment(net)
     what = f"The net '{name}' in PyTorch" if name and re.fullmatch(r"[\w .:/+-]+", name) else "A net in PyTorch"
     shapes = textwrap.wrap(f"Inputs: {inputs}. Outputs: {outputs}.", WIDTH)
+    for sentence in _notes(notes):
+        shapes += textwrap.wrap(sentence, WIDTH)
     made = []
     if origin is not None:
         files = [f"{source['name']} ({source['bytes']:,} bytes, CRC-32 {source['crc32']})" for source in origin["sources"]]
@@ -95,6 +106,34 @@ def _docstring(net: str, weights: str, inputs: str, outputs: str, origin: Mappin
 def _plain(text: str) -> str:
     """Text for a docstring: nothing in it ends one, or is an escape."""
     return re.sub(r"[^\w .,;:/()?+-]", "_", text, flags=re.ASCII)
+
+
+def _notes(text: str) -> list[str]:
+    """The sentences that a model carries, letter by letter harmless in a docstring."""
+    try:
+        notes = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return []
+    sentences = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    return [_plain(sentence[:300]) for sentence in sentences[:10]]
+
+
+def _literal_of(preprocessing: str) -> list[str]:
+    """The preprocessing as a literal; nothing of a file becomes more than a number or a string in quotes."""
+    try:
+        fields = json.loads(preprocessing or "{}")
+    except (ValueError, RecursionError):
+        return []
+    lines = []
+    for key, value in fields.items() if isinstance(fields, dict) else ():
+        parts = value if isinstance(value, list) else [value]
+        is_plain = all(part is None or isinstance(part, int | str) or (isinstance(part, float) and math.isfinite(part)) for part in parts)
+        if not is_plain or len(parts) > 4 or re.fullmatch(r"[a-z_]{1,30}", key) is None or len(repr(value)) > 160:
+            return []
+        written = [json.dumps(part) if isinstance(part, str) else repr(part) for part in parts]
+        lines.append(f'    "{key}": ' + (f"[{', '.join(written)}]," if isinstance(value, list) else f"{written[0]},"))
+    what = "# What the original does to an image before it goes in."
+    return [what, "PREPROCESS = {", *lines, "}", "", ""] if lines else []
 
 
 def _shapes(values: Iterable[ir.Value]) -> str:

@@ -344,7 +344,8 @@ class Writer:
             outputs=len(self.model.graph.outputs),
             forward=[self.modules.resolve(line) for line in forward],
         )
-        return file_text(module, self.functions, self.model.graph.name or "", self.weights, inputs, self.model.graph.outputs, self.origin)
+        net, outputs = self.model.graph.name or "", self.model.graph.outputs
+        return file_text(module, self.functions, net, self.weights, inputs, outputs, self.origin, self.model.metadata_props)
 
 
 def _expand(model: ir.Model) -> ir.Model:
