@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from converters import formats, packages
 from converters.cli import terminal
 from converters.cli.arguments import UsageError, add_output_options, add_plugin, dynamic_axis, input_spec
-from converters.cli.preprocessing import add_preprocessing, change_model
+from converters.cli.preprocessing import add_changes, change_model
 from converters.cli.verify import add_feed_options
 from converters.errors import ConversionError, printable
 from converters.files import check_target
@@ -90,14 +90,7 @@ def _add(commands: Any, row: Format, kind: str) -> None:
         command.add_argument(
             "--allow-fillers", action="store_true", help="parameters that no weights file has get what their fillers say; else an error"
         )
-    if kind == "torch":
-        command.add_argument("--classes", type=int, metavar="N", help="a fresh last linear layer of N classes, to be trained")
-    add_preprocessing(command)
-    command.add_argument(
-        "--fold-preprocessing",
-        action="store_true",
-        help="put scale, mean, std and the order of channels into the net, which takes pixels then",
-    )
+    add_changes(command, kind)
     add_output_options(command, "result")
     command.set_defaults(run=_convert, format=row, kind=kind)
 

@@ -33,6 +33,18 @@ def add_preprocessing(command: argparse.ArgumentParser) -> None:
     group.add_argument("--mean-file", metavar="FILE", help="Caffe's mean.binaryproto, for the means of the channels")
 
 
+def add_changes(command: argparse.ArgumentParser, kind: str) -> None:
+    """What a conversion to "torch" or "onnx" may do to its model besides."""
+    if kind == "torch":
+        command.add_argument("--classes", type=int, metavar="N", help="a fresh last linear layer of N classes, to be trained")
+    add_preprocessing(command)
+    command.add_argument(
+        "--fold-preprocessing",
+        action="store_true",
+        help="put scale, mean, std and the order of channels into the net, which takes pixels then",
+    )
+
+
 def _numbers(word: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in word.split(","))
