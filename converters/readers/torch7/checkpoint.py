@@ -38,6 +38,35 @@ def describe(value: Any) -> str:
     return {type(None): "nil", bool: "a boolean", float: "a number", str: "a string"}.get(type(value), "a storage")
 
 
+_EVERYWHERE = frozenset(("train", "_type", "output", "gradInput"))
+"""Fields that every module has."""
+
+
+def fields_of(made: t7.TorchObject) -> str:
+    """An object's fields for a message, the first 20: numbers and texts as they are, of others what they are."""
+    if not isinstance(made.payload, t7.Table):
+        return describe(made.payload)
+    shown = []
+    for name, value in made.payload.items():
+        if isinstance(name, str) and name not in _EVERYWHERE and not name.startswith(("grad", "_")):
+            shown.append(f"{name}{_brief(value)}")
+    text = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+    return printable(text, 600) or "no fields of its own"
+
+
+def _brief(value: Any) -> str:
+    """What a field holds, in a word or two."""
+    if isinstance(value, bool | str):
+        return f" = {value}"
+    if isinstance(value, float):
+        return f" = {value:g}"
+    if isinstance(value, t7.Tensor):
+        return ": " + ("x".join(map(str, value.size)) or "an empty tensor")
+    if isinstance(value, t7.Table):
+        return f": a table of {len(value)}"
+    return f": {value.typename if isinstance(value, t7.TorchObject) else describe(value)}"
+
+
 def at_key(root: Any, key: str) -> Any:
     """What lies at `key`: names and [positions] joined by dots, "model", "protos.rnn", "model.modules[1]"."""
     value, seen = root, ""

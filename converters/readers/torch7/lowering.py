@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import ConversionError, Source, about, printable, unsupported, warn
+from converters.errors import ConversionError, Source, UnsupportedError, about, printable, unsupported, warn
 from converters.files import StrPath
 from converters.graph.builder import GraphBuilder, SymbolicDimensionError, with_open_batch
 from converters.graph.names import identifier
 from converters.options import DEFAULTS, LoadOptions
 from converters.readers.torch7 import t7
-from converters.readers.torch7.checkpoint import child_path, find_model, inner_modules
+from converters.readers.torch7.checkpoint import child_path, fields_of, find_model, inner_modules
 from converters.readers.torch7.inputs import InputShape, advice, given_shapes, indices_as_integers, inferred_shape, is_open, open_axes
 from converters.readers.torch7.module import OVERWRITES_REPLICATED, Call, Module, ModuleFacts, Parameters, Steps, lowers
 from converters.readers.torch7.references import Nested, Reference, Tensors, Values, leaves, references, values
@@ -42,6 +42,7 @@ class Walk:
         self._outputs: dict[int, Reference] = {}
         self._running: set[int] = set()
         self._runs = 0
+        self._root: t7.TorchObject | None = None
         self.memory = self._outermost = Memory(self._first_state)
 
     # -- what recurrent modules carry from step to step ----------------------------------------------------------------
@@ -122,6 +123,7 @@ class Walk:
         Raises ConversionError where a module doesn't fit its input or isn't known.
         """
         waiting: list[tuple[Module, Steps]] = []
+        self._root = self._root or made
         module, result = self._begin(Call(made, x, ""))
         while True:
             answer: Tensors | None = None
@@ -146,7 +148,7 @@ class Walk:
         made = call.made
         module = self.module(made, call.path)
         if made.typename not in lowers:
-            raise unsupported([module.source], "converters.readers.torch7")
+            raise _unknown(self._root or made, self.file, module)
         self._runs += 1
         if self._runs > MAX_RUNS:
             raise module.error(f"more than {MAX_RUNS} modules would run (a module that holds another twice runs it twice)")
@@ -215,6 +217,7 @@ def _state_name(letter: str, path: str) -> str:
 _REASONS = {
     "nn.SpatialFractionalMaxPooling": "its windows are drawn at random each time",
     "nn.VolumetricFractionalMaxPooling": "its windows are drawn at random each time",
+    "nn.DeepMask": "its parts are models of their own: --key model.trunk, then model.maskBranch and model.scoreBranch",
 }
 """Why some classes have no lowering."""
 
@@ -300,15 +303,29 @@ def _outputs(answer: Values, label: str) -> Iterator[tuple[str, ir.Value]]:
 
 def _check_types(root: t7.TorchObject, file: str) -> None:
     """Refuses all classes that nobody knows at once; warns of versions from the future."""
-    unknown: dict[str, Source] = {}
     newer: dict[str, float] = {}
-    for made, path in inner_modules(root, fields=False):
+    for made, _ in inner_modules(root, fields=False):
         if made.typename not in lowers:
-            unknown.setdefault(made.typename, Source(file, "module", path or "(the model)", made.typename))
-        elif made.version > lowers.facts(made.typename).newest_version:
+            raise _unknown(root, file)
+        if made.version > lowers.facts(made.typename).newest_version:
             newer[made.typename] = made.version
-    if unknown:
-        reasons = [f"{name}: {_REASONS[name]}." for name in unknown if name in _REASONS]
-        raise unsupported(unknown.values(), "converters.readers.torch7", *reasons)
     for typename, version in newer.items():
         warn(f"{file}: {printable(typename)} has version {version:g}, newer than any that is known; it is read as the newest known one")
+
+
+def _unknown(root: t7.TorchObject, file: str, found: Module | None = None) -> UnsupportedError:
+    """The refusal of all classes that nobody knows, also of those that modules keep in fields, each with its own fields.
+
+    found: one that isn't reached so.
+    """
+    sources: dict[str, Source] = {}
+    made_by_name: dict[str, t7.TorchObject] = {}
+    if found is not None:
+        sources[found.type], made_by_name[found.type] = found.source, found.object
+    for made, path in inner_modules(root):
+        if made.typename not in lowers and made.typename not in sources:
+            sources[made.typename] = Source(file, "module", path or "(the model)", made.typename)
+            made_by_name[made.typename] = made
+    reasons = [f"{name}: {_REASONS[name]}." for name in sources if name in _REASONS]
+    fields = [f"{printable(name, 60)} has {fields_of(made)}" for name, made in list(made_by_name.items())[:20]]
+    return unsupported(sources.values(), "converters.readers.torch7", *reasons, *fields)

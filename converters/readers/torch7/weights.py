@@ -21,8 +21,37 @@ _PATH = 1000  # characters of a key
 
 _ROLES = ("weight", "bias", "running_mean", "running_var", "running_std", "v", "g", "diagCov", "value", "mean", "std")
 """Fields that hold what a module has learnt or been given; all other tensors of nn's classes are buffers, gradients and outputs."""
-_STATE = ("output", "buffer", "noise", "mask", "indices", "save_mean", "save_std", "centered", "normalized", "cell", "c0", "h0")
+_STATE = (
+    *("output", "buffer", "noise", "mask", "indices", "save_mean", "save_std", "centered", "normalized", "cell", "c0", "h0", "gates"),
+    *("zero", "input", "hidden", "norm", "gradInput", "finput", "fgradInput", "ones", "boxes", "dt", "next_"),
+)
 """How fields begin in which classes of other packages keep what the last run left."""
+_KNOWN = frozenset(
+    (
+        "Abs Add AddConstant AffineGridGeneratorBHWD BatchNormalization Bilinear BilinearSamplerBHWD Bottle CAdd CAddTable "
+        "CAddTensorTable CDivTable CMaxTable CMinTable CMul CMulTable CReLU CSubTable CategoricalEntropy Clamp Collapse Concat "
+        "ConcatTable Constant Contiguous Convert Copy Cosine CosineDistance Decorator DepthConcat DontCast DotProduct Dropout ELU "
+        "Euclidean Exp FastLSTM FeatureLPPooling FlattenTable GPU GRU GatedLinearUnit GradientReversal HardShrink HardTanh Identity "
+        "Inception Index IndexLinear InstanceNormalization JoinTable Kmeans L1Cost L1Penalty LSTM LayerNormalization LeakyReLU Linear "
+        "LinearNoBias LinearWeightNorm Log LogSigmoid LogSoftMax LookupTable LookupTableMaskZero MM MV MapTable MaskZero MaskedSelect "
+        "Max Maxout Mean Min MixtureTable MuFuRu Mul MulConstant NCEModule NaN Narrow NarrowTable Normalize OneHot PReLU Padding "
+        "PairwiseDistance Parallel ParallelTable PartialLinear PixelShuffle Power PrintSize Profile RReLU ReLU ReLU6 Recurrence "
+        "Recurrent Recursor Repeater Replicate Reshape Select SelectTable SeqGRU Sequencer Sequential Sigmoid SoftMax SoftMin "
+        "SoftPlus SoftShrink SoftSign SparseLinear SpatialAdaptiveAveragePooling SpatialAdaptiveMaxPooling SpatialAveragePooling "
+        "SpatialBatchNormalization SpatialBinaryConvolution SpatialContrastiveNormalization SpatialConvolution "
+        "SpatialConvolutionLocal SpatialConvolutionMM SpatialConvolutionMap SpatialCrossMapLRN SpatialDepthWiseConvolution "
+        "SpatialDilatedConvolution SpatialDilatedMaxPooling SpatialDivisiveNormalization SpatialDropout SpatialFractionalMaxPooling "
+        "SpatialFullConvolution SpatialFullConvolutionMap SpatialLPPooling SpatialLogSoftMax SpatialMaxPooling SpatialMaxUnpooling "
+        "SpatialReflectionPadding SpatialReplicationPadding SpatialSoftMax SpatialSubSampling SpatialSubtractiveNormalization "
+        "SpatialUpSamplingBilinear SpatialUpSamplingNearest SpatialZeroPadding SplitTable Sqrt Square Squeeze Sum Tanh TanhShrink "
+        "TemporalConvolution TemporalDynamicKMaxPooling TemporalMaxPooling TemporalRowConvolution TemporalSubSampling Threshold "
+        "Transpose TrimZero Unsqueeze UpSampling VanillaRNN View VolumetricAveragePooling VolumetricBatchNormalization "
+        "VolumetricConvolution VolumetricDilatedConvolution VolumetricDilatedMaxPooling VolumetricDropout "
+        "VolumetricFractionalMaxPooling VolumetricFullConvolution VolumetricMaxPooling VolumetricMaxUnpooling "
+        "VolumetricReplicationPadding WeightNorm WeightedEuclidean WhiteNoise ZeroGrad ZipTable ZipTableOneToMany gModule "
+    ).split()
+)
+"""Classes of the nn table, nn's own and others, whose parameters are the usual fields and those with a gradient beside them."""
 
 
 def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
@@ -73,9 +102,11 @@ def _fields(made: t7.TorchObject) -> dict[str, t7.Tensor]:
     fields = made.payload.items() if isinstance(made.payload, t7.Table) else ()
     tensors = {name: value for name, value in fields if isinstance(name, str) and isinstance(value, t7.Tensor) and value.elements}
     found = {role: tensors[role] for role in _ROLES if role in tensors}
-    is_foreign = not made.typename.startswith(("nn.", "cudnn.", "nngraph."))
-    for name, value in tensors.items():
-        is_state = name.startswith(("_", "grad", *_STATE)) or (name[:1] == "g" and name[1:] in tensors) or value.dtype.kind != "f"
+    package, _, name = made.typename.rpartition(".")
+    is_foreign = package not in ("cudnn", "nngraph") and not (package == "nn" and name in _KNOWN)
+    for name, value in tensors.items():  # in the order of the file
+        left = name.startswith(("_", "grad", *_STATE)) or name.endswith("Buffer")
+        is_state = left or (name[:1] == "g" and name[1:] in tensors) or value.dtype.kind != "f"
         if f"grad{name[:1].upper()}{name[1:]}" in tensors or (is_foreign and not is_state):
             found.setdefault(name, value)
     return found

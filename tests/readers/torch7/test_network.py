@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import converters
+from converters.cli import main
 from converters.errors import ConversionError, ConversionWarning, FormatError, UnsupportedError
 from converters.options import LoadOptions
 from converters.readers.torch7 import load, lowering, lowers, parameters
@@ -102,6 +103,21 @@ def test_parameters_of_classes_that_keep_them_elsewhere(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(found["1.weightO"]), rand(2, 3))
 
 
+def test_tensors_of_classes_that_nobody_knows(tmp_path: Path) -> None:
+    """Every tensor of floating point numbers that isn't left from a run, whatever package the name is of."""
+    fields = {
+        "alpha": W,
+        "beta": B,
+        "output": rand(9),
+        "buffer": rand(8),
+        "_work": rand(7),
+        "gradAlpha": rand(4, 4, seed=5),
+        "steps": np.arange(3),
+    }
+    made = module("nn.Sequential", Object("nn.MyLayer", fields), Object("my.Layer", {"inside": {"net": linear(bias=None)}, "a": rand(2)}))
+    assert list(converters.load_weights(write(tmp_path, made))) == ["0.alpha", "0.beta", "1.a"]
+
+
 def test_all_unknown_classes_at_once(tmp_path: Path) -> None:
     made = module(
         "nn.Sequential", module("nn.Mine"), linear(), module("nn.SpatialFractionalMaxPooling"), module("my.Other"), module("nn.Mine")
@@ -111,7 +127,44 @@ def test_all_unknown_classes_at_once(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{tmp_path / 'model.t7'}: module '0' (nn.Mine): no lowering is registered for this type"
     assert "module '2' (nn.SpatialFractionalMaxPooling)" in lines[1] and "module '3' (my.Other)" in lines[2]
-    assert "drawn at random" in lines[3] and "from converters.readers.torch7 import lowers" in lines[4]
+    assert "drawn at random" in lines[3] and "from converters.readers.torch7 import lowers" in lines[-1]
+
+
+def test_unknown_classes_are_listed_with_their_fields(tmp_path: Path) -> None:
+    """Also those that a known class keeps in a field, and reaches when it runs."""
+    other = Object("my.Other", {"weight": W, "size": 3, "mode": "up", "inner": linear(), "gradWeight": W})
+    made = module("nn.DenseConnectLayerCustom", net1=module("nn.Mine"), net2=other)
+    with pytest.raises(UnsupportedError) as caught:
+        load([write(tmp_path, made)], LoadOptions(inputs={"input": (2, 4)}))
+    text = str(caught.value)
+    assert "module 'net1' (nn.Mine)" in text and "module 'net2' (my.Other)" in text
+    assert "nn.Mine has no fields of its own" in text
+    assert f"my.Other has weight: {W.shape[0]}x{W.shape[1]}, size = 3, mode = up, inner: nn.Linear" in text
+
+
+def test_a_plugin_of_the_command_lowers_classes_by_name(tmp_path: Path) -> None:
+    """--plugin: a class of one's own, at the top and inside a container."""
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "from converters.readers.torch7 import lowers\n\n\n"
+        "@lowers('my.Plugged')\n"
+        "def plugged(g, module, x):\n"
+        '    "x * factor + weight. Source: nobody."\n'
+        "    return g.emit('Add', g.emit('Mul', x, module.number('factor')), module.param('weight'))\n"
+    )
+    source = write(tmp_path, module("nn.Sequential", linear(), module("my.Plugged", factor=2, weight=B)))
+    target = tmp_path / "out.onnx"
+    try:
+        arguments = ["lua2onnx", str(source), str(target), "--input", "2x4", "--plugin", str(plugin)]
+        assert main([*arguments, "--quiet"]) == 1
+        assert main([*arguments, "--quiet", "--trust"]) == 0
+    finally:
+        if "my.Plugged" in lowers:
+            lowers.remove("my.Plugged")
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    x = rand(3, 4, seed=9)
+    (found,) = session.run(None, {"input": x})
+    np.testing.assert_allclose(found, (x @ W.T + B) * 2 + B, rtol=1e-5, atol=1e-5)
 
 
 def test_a_lowering_of_the_user(tmp_path: Path) -> None:
