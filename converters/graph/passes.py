@@ -219,7 +219,7 @@ _OF_SIZES: dict[str, Callable[..., Any]] = {
     "Range": lambda node, start, limit, delta: np.arange(int(start), int(limit), int(delta), dtype=start.dtype),
     "Cast": lambda node, a: a.astype(ir.DataType(node.attributes["to"].as_int()).numpy()),
     "Gather": lambda node, a, places: np.take(a, places, node.attributes.get_int("axis", 0) or 0),
-    "Squeeze": lambda node, a, axes: a.squeeze(tuple(map(int, axes))),
+    "Squeeze": lambda node, a, axes=None: a.squeeze(None if axes is None else tuple(map(int, axes))),
     "Unsqueeze": lambda node, a, axes: np.expand_dims(a, tuple(map(int, axes))),
     "Expand": lambda node, a, dims: np.broadcast_to(a, np.broadcast_shapes(a.shape, tuple(map(int, dims)))),
     "Reshape": _reshaped,
