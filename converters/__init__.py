@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from converters.evaluation.classes import Answer
     from converters.evaluation.features import Features
     from converters.evaluation.model import Source
+    from converters.evaluation.timing import Benchmark
     from converters.files import StrPath
     from converters.inspection import Inspection
     from converters.matching import Match
@@ -55,6 +56,7 @@ __all__ = [
     "classify",
     "evaluate",
     "extract_features",
+    "benchmark",
     # the weights in a class of one's own
     "match",
     # errors
@@ -352,6 +354,33 @@ def extract_features(
 
     running = open_model(model, engine=engine, threads=threads, layers=layers)
     return extract(running, layers, images, preprocess or preprocess_for(model, running), batch=batch)
+
+
+def benchmark(
+    *models: Source,
+    inputs: Mapping[str, InputSpec] | None = None,
+    engines: Sequence[Literal["onnxruntime", "torch"]] = ("onnxruntime", "torch"),
+    batch: int = 1,
+    runs: int = 20,
+    warmup: int = 3,
+    backward: bool = False,
+    threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    trust: bool = False,
+) -> Benchmark:
+    """How fast models are, side by side: `.timings` with the median and the middle half of many runs, `.costs` of each layer.
+
+    models: what `load` answered, or a model's one or two files. inputs: shapes where the files have none. engines: what runs them; a .pth
+    with its .py runs in torch, with `trust`. batch: items at once. warmup: runs that aren't timed. backward: time the gradient too, in
+    torch. The models take turns. Raises ConversionError.
+    """
+    from converters.evaluation import benchmark as measure
+    from converters.evaluation.timing import names_of
+    from converters.options import LoadOptions
+
+    options = LoadOptions(inputs=inputs or {}, trust=trust)
+    settings: dict[str, Any] = {"batch": batch, "runs": runs, "warmup": warmup, "backward": backward, "threads": threads, "device": device}
+    return measure(dict(zip(names_of(models), models, strict=True)), options, engines=engines, **settings)
 
 
 def match(source: onnx_ir.Model | Mapping[str, Any], module: torch.nn.Module) -> Match:

@@ -52,23 +52,43 @@ def _add(commands: Any, name: str, words: str, run: Any) -> Any:
     command = commands.add_parser(name, help=words)
     command.add_argument("files", nargs="+", metavar="FILE", help="the model's one or two files, then images or folders")
     add_preprocessing(command)
+    command.add_argument("--engine", choices=("onnxruntime", "torch"), default="onnxruntime", help="what runs the model")
+    command.add_argument("--output", metavar="NAME", help="which of several outputs")
+    add_model(command)
+    command.set_defaults(run=run)
+    return command
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """How a model is read and run."""
     command.add_argument(
         "--input", action="append", default=[], type=input_spec, metavar="NAME=1x3x224x224", help="shape of the model's input"
     )
-    command.add_argument("--output", metavar="NAME", help="which of several outputs")
     command.add_argument("--key", help="where the model sits in a checkpoint")
     command.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code")
     command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
     add_plugin(command)
     command.add_argument("--trust", action="store_true", help="let code that you name, or the .py beside a .pth, run")
-    command.add_argument("--engine", choices=("onnxruntime", "torch"), default="onnxruntime", help="what runs the model")
     command.add_argument("--threads", type=int, metavar="N", help="processor threads of the engine")
     command.add_argument("--json", action="store_true", help="print the answer, or the error, as JSON")
-    command.set_defaults(run=run)
-    return command
 
 
-def _split(files: Sequence[str]) -> tuple[list[str], list[str]]:
+def options_of(asked: argparse.Namespace) -> LoadOptions:
+    """How the model is to be read."""
+    output = getattr(asked, "output", None)
+    return LoadOptions(
+        inputs=dict(asked.input),
+        key=asked.key,
+        outputs=() if output is None else (output,),
+        code=asked.code,
+        factory=asked.model,
+        plugin=asked.plugin,
+        trust=asked.trust,
+        notify=terminal.say,
+    )
+
+
+def split_files(files: Sequence[str]) -> tuple[list[str], list[str]]:
     """The model's files, told by their content, and the rest."""
     first = formats.recognize(files[0])
     row = formats.format_of(first)
@@ -85,24 +105,14 @@ def _open(asked: argparse.Namespace, paths: Sequence[str], layers: Sequence[str]
 
     is_said = asked.recipe is not None or asked.preprocess is not None
     preprocess = preprocess_of(asked, lambda: None) if is_said else None  # a mistake is said before the model is read
-    options = LoadOptions(
-        inputs=dict(asked.input),
-        key=asked.key,
-        outputs=() if asked.output is None else (asked.output,),
-        code=asked.code,
-        factory=asked.model,
-        plugin=asked.plugin,
-        trust=asked.trust,
-        notify=terminal.say,
-    )
-    model = open_model(paths, options, engine=asked.engine, threads=asked.threads, layers=layers)
+    model = open_model(paths, options_of(asked), engine=asked.engine, threads=asked.threads, layers=layers)
     return model, preprocess or needed(
         asked, lambda: stored_preprocess(paths, channels=model.channels, mean_file=asked.mean_file), model.proposal
     )
 
 
 def _classify(asked: argparse.Namespace) -> int:
-    paths, images = _split(asked.files)
+    paths, images = split_files(asked.files)
     if not images:
         raise UsageError("convert classify: give images behind the model")
     model, preprocess = _open(asked, paths)
@@ -123,7 +133,7 @@ def _classify(asked: argparse.Namespace) -> int:
 def _extract(asked: argparse.Namespace) -> int:
     from converters.files import check_target
 
-    paths, images = _split(asked.files)
+    paths, images = split_files(asked.files)
     if not images:
         raise UsageError("convert extract-features: give images behind the model")
     check_target(asked.save, force=asked.force)
@@ -146,7 +156,7 @@ def _extract(asked: argparse.Namespace) -> int:
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
-    paths, rest = _split(asked.files)
+    paths, rest = split_files(asked.files)
     if bool(rest) == bool(asked.list) or len(rest) > 1:
         raise UsageError("convert evaluate: give one folder behind the model, or --list FILE")
     model, preprocess = _open(asked, paths)

@@ -19,13 +19,19 @@ from converters.files import StrPath
 from converters.graph.names import module_name
 from converters.graph.outputs import cut
 from converters.options import DEFAULTS, LoadOptions
-from converters.trust import Code
+from converters.trust import build_written
 
 if TYPE_CHECKING:
     import torch
 
 Array = NDArray[Any]
 ENGINES = ("onnxruntime", "torch")
+
+
+def check_engine(name: str) -> None:
+    """Raises ConversionError for an engine that there isn't."""
+    if name not in ENGINES:
+        raise ConversionError(f"no engine is called '{name}'", hint=f"use {' or '.join(ENGINES)}")
 
 
 class RunningModel:
@@ -70,18 +76,38 @@ def open_model(
     which runs with options.trust alone). engine: "onnxruntime" or "torch"; such a .pth runs in torch. layers: inner values to answer,
     by their source's names, instead of the outputs. Raises ConversionError.
     """
-    if engine not in ENGINES:
-        raise ConversionError(f"no engine is called '{engine}'", hint=f"use {' or '.join(ENGINES)}")
+    check_engine(engine)
     if isinstance(source, onnx_ir.Model):
         return _running(source.clone() if layers else source, engine, threads, layers)
+    loaded = load_source(source, options)
+    with about(_first(source)):
+        if isinstance(loaded, onnx_ir.Model):
+            return _running(loaded, engine, threads, layers)
+        if layers:
+            words = "a PyTorch module answers its outputs alone"
+            raise ConversionError(words, hint="give the .onnx, or the original files, for inner layers")
+        return RunningModel(_in_torch(loaded, threads), ["output"], None)
+
+
+def load_source(source: Source, options: LoadOptions = DEFAULTS) -> onnx_ir.Model | torch.nn.Module:
+    """The graph of a model, loaded or in one or two files; of a .pth with the .py that was written beside it, the module.
+
+    That .py is code, which runs with options.trust alone. Raises ConversionError.
+    """
+    if isinstance(source, onnx_ir.Model):
+        return source
     paths = [source] if isinstance(source, str | os.PathLike) else list(source)
     first = formats.recognize(paths[0])
     row = formats.format_of(first)
     beside = Path(first.path).with_name(f"{module_name(Path(first.path).stem)}.py")
     with about(first.path):
         if row is not None and row.name == "pytorch" and options.code is None and beside.is_file():
-            return _written_module(Path(first.path), beside, options, layers)
-        return _running(formats.load([first, *paths[1:]], options), engine, threads, layers)
+            return _written_module(Path(first.path), beside, options)
+        return formats.load([first, *paths[1:]], options)
+
+
+def _first(source: StrPath | Sequence[StrPath]) -> StrPath:
+    return source if isinstance(source, str | os.PathLike) else source[0]
 
 
 def _running(model: onnx_ir.Model, engine: str, threads: int | None, layers: Sequence[str]) -> RunningModel:
@@ -136,25 +162,21 @@ def _in_torch(module: torch.nn.Module, threads: int | None) -> Callable[[Array],
     return run
 
 
-def _written_module(path: Path, source: Path, options: LoadOptions, layers: Sequence[str]) -> RunningModel:
+def _written_module(path: Path, source: Path, options: LoadOptions) -> torch.nn.Module:
     """The class in the .py beside a .pth, with its weights."""
     if not options.trust:
         raise UnsupportedError(
             f"{source.name} beside it is Python code, which has to run", hint="read it, then say that you trust it: --trust"
         )
-    if layers:
-        raise ConversionError("a PyTorch module answers its outputs alone", hint="give the .onnx, or the original files, for inner layers")
     packages.require("torch")
     import torch
 
     if options.notify is not None:
         options.notify(f"running {source}")
-    code = Code(source.parent)
-    with code.importing():
-        module = code.build(f"{source.stem}:build")
+    module: torch.nn.Module = build_written(source)
     try:
         module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)
     except (RuntimeError, OSError, ValueError) as problem:
         lines = str(problem).splitlines() or [type(problem).__name__]
         raise ConversionError(f"doesn't fit {source.name}: {lines[0]}") from problem
-    return RunningModel(_in_torch(module.eval(), None), ["output"], None)
+    return module.eval()

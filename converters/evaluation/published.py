@@ -57,6 +57,8 @@ _TORCHVISION = "torchvision-224"
 PUBLISHED: dict[str, tuple[Published, ...]] = {
     "b079ea7833cbc329": (Published("caffe-model's resnet101-v2", _V2),),
     "a3df1248a5b80a80": (Published("caffe-model's resnet152-v2", _V2),),
+    "53e6a1f2fd689728": (Published("caffe-model's resnet269-v2", _V2),),
+    "3e9f48c6b9060ce9": (Published("the ResNet-152 of MXNet's model gallery", "mxnet-resnet-224"),),
     "a1b73bbcbb28b412": (
         Published("caffe-model's inception-v3", _INCEPTION, "devkit"),
         Published("the Inception-v3 of MXNet's model gallery", "mxnet-inception-v3-299"),
@@ -80,6 +82,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("torchvision's wide_resnet50_2", _TORCHVISION),
     ),
     "f4e71f09ca22f900": (Published("fb.resnet.torch's resnet-18", _FB), Published("torchvision's resnet18", _TORCHVISION)),
+    "a2e251ba3f1c0600": (Published("fb.resnet.torch's resnet-34", _FB), Published("torchvision's resnet34", _TORCHVISION)),
     "97cf20cec203ccb5": (Published("fb.resnet.torch's resnet-50", _FB), Published("torchvision's resnet50", _TORCHVISION)),
     "42aaf35d7915d0bd": (Published("fb.resnet.torch's resnet-101", _FB), Published("torchvision's resnet101", _TORCHVISION)),
     "fe506e431b2bf182": (Published("fb.resnet.torch's resnet-20 for CIFAR-10", "fb-cifar10"),),

@@ -30,7 +30,13 @@ def open_session(path: StrPath, *, threads: int | None = None) -> Callable[[Arra
     return lambda array: _run(session, path, {name: array})
 
 
-def _session(path: StrPath, *, optimize: bool, threads: int | None = None) -> Any:
+def open_feed(path: StrPath, *, threads: int | None = None, cuda: bool = False) -> Callable[[Mapping[str, Array]], list[Array]]:
+    """As `open_session`, for any inputs by name. cuda: on the graphics card. Raises ConversionError where there is none."""
+    session = _session(path, optimize=True, threads=threads, provider="CUDA" if cuda else "CPU")
+    return lambda arrays: _run(session, path, arrays)
+
+
+def _session(path: StrPath, *, optimize: bool, threads: int | None = None, provider: str = "CPU") -> Any:
     packages.require("onnxruntime")
     import onnxruntime
 
@@ -40,8 +46,11 @@ def _session(path: StrPath, *, optimize: bool, threads: int | None = None) -> An
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if threads is not None:
         options.intra_op_num_threads = threads
+    chosen = f"{provider}ExecutionProvider"
+    if chosen not in onnxruntime.get_available_providers():
+        raise ConversionError(f"this onnxruntime has no {chosen}", hint="use the device cpu")
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=[chosen])
     except Exception as problem:
         raise _refusal(problem, path) from problem
 
