@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
 from converters.readers.torch7 import t7
-from converters.readers.torch7.module import Module, Net, Steps, lowers
+from converters.readers.torch7.module import Array, Module, Net, Steps, lowers
 from converters.readers.torch7.modules.indexing import from_one
 from converters.readers.torch7.references import Reference, Tensors, mapped
 from converters.readers.torch7.steps import leaves_in_order
@@ -24,30 +24,66 @@ def zero_rows(g: GraphBuilder, x: ir.Value, value: ir.Value, *, batched: bool = 
 
 
 def masks_rows(module: Module) -> bool:
-    """Whether rows of zeros in the input are masked. rnn 2.7's new form takes the mask from a call, which a file may hold."""
-    mask = module.get("zeroMask")
-    if isinstance(mask, t7.Tensor | t7.Table):
-        raise module.source.error("its zeroMask was set by a call for one batch", "take it out before saving: setZeroMask(false)")
+    """Whether rows of zeros in the input are masked: rnn 2.7's second form has a mask of its own, `stored_mask`."""
     return module.get("v2") is not True
+
+
+def stored_mask(module: Module) -> Array | None:
+    """The mask that a call (setZeroMask) has left in the file, ones where zeros are due; None where it says that there is none.
+
+    Raises ConversionError where no call has said so: Torch7 then stops.
+    """
+    mask = module.get("zeroMask")
+    if mask is False:
+        return None
+    if not isinstance(mask, t7.Tensor) or not mask.elements:
+        raise module.source.error("its mask comes from a call, and the file has none", "save it after setZeroMask(false), or with v1")
+    marks: Array = mask.array != 0
+    return marks
+
+
+def with_mask(g: GraphBuilder, mask: ir.Value, value: ir.Value) -> ir.Value:
+    """The value with zeros in the rows that the mask (N) names."""
+    return g.emit("Where", g.emit("Unsqueeze", mask, list(range(1, g.rank(value)))), 0.0, value, shape=g.shape(value))
 
 
 @lowers("nn.MaskZero", "nn.TrimZero", on_tensors=True)
 def mask_zero(net: Net, module: Module, x: Tensors) -> Steps:
-    """Its module, with zeros in all outputs where the (first) input's row is all zero. Source: rnn/MaskZero.lua, rnn/TrimZero.lua."""
+    """Its module, with zeros in all outputs where the (first) input's row is all zero, or where its own mask says so.
+    Source: rnn/MaskZero.lua, rnn/TrimZero.lua.
+    """
+    g = net.g
     made = module.modules()
     inner = made[0] if made else module.module("module")
-    if not masks_rows(module):
-        if module.get("zeroMask") is None:
-            raise module.source.error("its mask comes from a call, and the file has none", "save it after setZeroMask(false), or with v1")
-        return (yield net.call(module, inner, x, 0))
     first = leaves_in_order(x)[0].get()
-    rank = net.g.rank(first)
-    dims = module.integer("nInputDim", max(1, rank - 1), least=0)
-    if rank not in (dims, dims + 1):
-        raise module.error(f"it takes {dims} dimensions and a batch, but its input has shape {net.g.shape(first)}")
+    rank = g.rank(first)
+    batched = True
+    stored: ir.Value | None = None
+    if not masks_rows(module):
+        mask = stored_mask(module)
+        if mask is None:
+            return (yield net.call(module, inner, x, 0))
+        if g.fixed(first, 0, 1) != mask.shape:
+            raise module.error(f"its zeroMask of shape {mask.shape} was set for another batch than {g.shape(first)}")
+        stored = g.const(mask, role="zero_mask")
+    elif "nInputDim" in module:
+        dims = module.integer("nInputDim", least=0)
+        if rank not in (dims, dims + 1):
+            raise module.error(f"it takes {dims} dimensions and a batch, but its input has shape {g.shape(first)}")
+        batched = rank == dims + 1
+
+    def masked(y: Reference) -> ir.Value:
+        value = y.get()
+        return zero_rows(g, first, value, batched=batched) if stored is None else with_mask(g, stored, value)
+
+    if module.flag("maskinput"):
+        for given in leaves_in_order(x):
+            given.set(masked(given))
     out = yield net.call(module, inner, x, 0)
-    masked: Tensors = mapped(out, lambda y: Reference(zero_rows(net.g, first, y.get(), batched=rank == dims + 1)))
-    return masked
+    if module.get("maskoutput") is False:
+        return out
+    answer: Tensors = mapped(out, lambda y: Reference(masked(y)))
+    return answer
 
 
 @lowers("nn.LookupTableMaskZero", newest_version=4)

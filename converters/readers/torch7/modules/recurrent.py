@@ -11,7 +11,7 @@ import onnx_ir as ir
 from converters.graph.builder import GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Array, Module, Net, lowers
-from converters.readers.torch7.modules.masking import masks_rows, zero_rows
+from converters.readers.torch7.modules.masking import masks_rows, stored_mask, with_mask, zero_rows
 from converters.readers.torch7.references import Reference, Tensors
 
 _ORDERS = {"LSTM": "iofc", "GRU": "zrh", "RNN": "h"}
@@ -216,7 +216,7 @@ def seq_lstm(net: Net, module: Module, x: Tensors) -> Tensors:
     if not projects and hidden != size:
         raise module.error(f"hiddensize {hidden} and outputsize {size} differ, but there is no weightO")
     batch_first = module.flag("batchfirst")
-    if not projects and not (module.flag("maskzero") and masks_rows(module)):
+    if not projects and not _is_masked(module):
         return _whole(net, module, x, one_matrix(module, "LSTM", "ifoc", width, size), batch_first=batch_first)
     weight = module.tensor("weight", width + size, 4 * hidden)
     matrix = module.param("weight", weight)
@@ -255,6 +255,11 @@ def gru_step(g: GraphBuilder, parts: Sequence[ir.Value], size: int, x: ir.Value,
     return g.emit("Add", n, g.emit("Mul", u, g.emit("Sub", h, n)))
 
 
+def _is_masked(module: Module) -> bool:
+    """Whether some rows have to be zeroed."""
+    return module.flag("maskzero") and (masks_rows(module) or stored_mask(module) is not None)
+
+
 def _stepped(
     net: Net, module: Module, x: Tensors, sizes: Sequence[int], step: Callable[[ir.Value, Sequence[ir.Value]], list[ir.Value]]
 ) -> Tensors:
@@ -268,11 +273,19 @@ def _stepped(
         state = given.states[position] if position < len(given.states) else net.first_input(module, [batch, size], given.x, "hc"[position])
         firsts.append(Reference(g.zeros([batch, size], given.x) if state is None else state))
     key = id(module.object)
-    with net.loop(Reference(given.x), states={key: firsts}) as loop:
-        item = module.one_reference(loop.items).get()
+    sequences: list[Tensors] = [Reference(given.x)]
+    mask = stored_mask(module) if module.flag("maskzero") and not masks_rows(module) else None
+    if mask is not None:
+        if g.fixed(given.x, 0, 2) != mask.shape:
+            raise module.error(f"its zeroMask of shape {mask.shape} was set for another sequence than {g.shape(given.x)}")
+        sequences.append(Reference(g.const(mask, role="zero_mask")))
+    with net.loop(sequences, states={key: firsts}) as loop:
+        item, *marks = (module.one_reference(entry).get() for entry in module.table(loop.items))
         before = [module.one_reference(held).get() for held in module.table(loop.states[key])]
         after = step(item, before)
-        if module.flag("maskzero") and masks_rows(module):
+        if marks:
+            after = [with_mask(g, marks[0], state) for state in after]
+        elif module.flag("maskzero") and masks_rows(module):
             after = [zero_rows(g, item, state) for state in after]
         loop.states[key] = [Reference(state) for state in after]
         loop.leave(Reference(after[0]))
@@ -288,7 +301,7 @@ def seq_gru(net: Net, module: Module, x: Tensors) -> Tensors:
     width, size = _size(module, "inputSize", "inputsize"), _size(module, "outputSize", "outputsize")
     if not net.states_are_inputs:
         check_kept(module, remembers(module), "_output", "output", "h0")
-    if not (module.flag("maskzero") and masks_rows(module)):
+    if not _is_masked(module):
         return _whole(net, module, x, one_matrix(module, "GRU", "rzh", width, size), batch_first=module.flag("batchfirst"))
     parts = gru_parts(module, width, size)
     return _stepped(net, module, x, [size], lambda x, states: [gru_step(net.g, parts, size, x, states[0])])

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from converters.graph.builder import Dim
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Module, Net, Steps, lowers
-from converters.readers.torch7.modules.masking import masks_rows, zero_rows
+from converters.readers.torch7.modules.masking import masks_rows, stored_mask, zero_rows
 from converters.readers.torch7.modules.recurrent import check_kept, gru_parts, gru_step, lstm_step, torch_rnn_lstm
 from converters.readers.torch7.modules.sequencer import step_module
 from converters.readers.torch7.references import Reference, Tensors
@@ -167,4 +167,6 @@ def _stepping(net: Net, module: Module, x: Tensors, count: int, step: Callable[[
     after = step(rows[0], rows[1:])
     if module.flag("maskzero") and masks_rows(module):
         after = [zero_rows(g, rows[0], state) for state in after]
+    elif module.flag("maskzero") and stored_mask(module) is not None:
+        raise module.source.error("its zeroMask was set by a call for the steps of one batch", "save it after setZeroMask(false)")
     return [Reference(g.emit("Squeeze", state, [0]) if vector else state) for state in after]

@@ -11,7 +11,7 @@ from converters.graph.builder import Dim
 from converters.readers.torch7 import t7
 from converters.readers.torch7.checkpoint import child_path, inner_modules
 from converters.readers.torch7.module import Module, Net, Steps, lowers
-from converters.readers.torch7.modules.recurrent import remembers, run_layers
+from converters.readers.torch7.modules.recurrent import check_kept, remembers, run_layers
 from converters.readers.torch7.modules.shape import reshaped_view, slices
 from converters.readers.torch7.modules.steps_as_layers import step_as_layer
 from converters.readers.torch7.references import Reference, Tensors, mapped
@@ -52,18 +52,21 @@ def _over_tensor(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
         steps = yield from _over_table(net, owner, made, unrolled(net, x), name, backward)
         return Reference(stacked(net, [owner.one_reference(step).get() for step in owner.table(steps)]))
     parts = list(_parts(net, owner, made, name))
-    layers = [step_as_layer(net, part) if g.rank(x.get()) == 3 or len(parts) > 1 else None for part, _ in parts]
+    layers = [step_as_layer(net, part) for part, _ in parts]
     if not any(layers) and not all(_is_sample(net, part, x) for part, _ in parts):
         return (yield from _looped(net, parts, x, backward))
     value: Tensors = x
     waiting: list[tuple[Module, Module]] = []
-    for (part, holder), layer in zip(parts, layers, strict=True):
+    for (part, holder), found in zip(parts, layers, strict=True):
+        if waiting and (found is not None or part.type in _SAMPLES):
+            value, waiting = (yield from _looped(net, waiting, value, backward)), []
+        layer = found if isinstance(value, Reference) and g.rank(value.get()) == 3 else None
         if layer is None and not _is_sample(net, part, value):
             waiting.append((part, holder))
             continue
-        if waiting:
-            value, waiting = (yield from _looped(net, waiting, value, backward)), []
         if layer is not None and isinstance(value, Reference):
+            if not net.states_are_inputs:
+                check_kept(part, False)
             sizes = [layer.size] * (2 if layer.op == "LSTM" else 1)
             batch = g.shape(value.get())[1]
             firsts = [net.first_input(part, [batch, size], value.get(), "hc"[n]) for n, size in enumerate(sizes)]
@@ -140,7 +143,9 @@ def _first_apart(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
         at = g.emit("Gather", value, g.const(begin[0]), axis=0)
         out = copied((yield net.call(owner, made, Reference(at), name)))
     if length == 1:
-        raise owner.error("a sequence of one step is given; its first step differs from the others, so give one of two or more")
+        return mapped(out, lambda y: Reference(g.emit("Unsqueeze", y.get(), [0])))
+    if isinstance(length, str) and g.given.get(length) == 1:
+        raise g.needs_number("its first step differs from the others, of which this sequence has none")
     later = g.emit("Slice", value, *rest, [0])
     with net.loop(Reference(later), backward=backward, states={key: copied(state) for key, state in memory.states.items()}) as loop:
         loop.leave((yield net.call(owner, made, loop.items, name)))
@@ -254,6 +259,9 @@ def variable_length(net: Net, module: Module, x: Tensors) -> Steps:
     inner = step_module(module)
     if not lowers.facts(inner.typename).time_first:
         raise module.error(f"it runs a {inner.typename}, which isn't known to run each sequence by itself")
+    for made, _ in inner_modules(inner):  # each forward sets masks, which none of a sequence's own steps is in
+        if isinstance(made.payload, t7.Table) and made.get("maskzero") is True:
+            made.payload["zeroMask"] = False
     outputs: list[Tensors] = []
     for item in module.table(x):
         one = g.emit("Unsqueeze", module.one_reference(item).get(), [1])

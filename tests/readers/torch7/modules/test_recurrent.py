@@ -60,6 +60,25 @@ def masked(x: np.ndarray) -> np.ndarray:
     return np.stack(outputs).reshape(x.shape[1], len(x), 4).swapaxes(0, 1)
 
 
+def masked_step(made: Object) -> Object:
+    """As LSTM:maskZero(1) leaves it: the step's module inside an nn.MaskZero."""
+    made.fields["modules"] = [module("nn.MaskZero", made.fields["modules"][0], nInputDim=1)]
+    return made
+
+
+def masked_fast(x: np.ndarray) -> np.ndarray:
+    """Each row by itself, from zeros behind every row of zeros."""
+    out = np.zeros((*x.shape[:2], 4))
+    for row in range(x.shape[1]):
+        start = 0
+        for t in range(len(x) + 1):
+            if t == len(x) or not x[t, row].any():
+                if t > start:
+                    out[start:t, row] = fast_lstm_formula(x[start:t, row : row + 1], *FAST)[:, 0]
+                start = t + 1
+    return out
+
+
 def holes() -> np.ndarray:
     x = rand(5, 3, 3, seed=7)
     x[0, 0] = x[2, 1] = x[4, 2] = 0
@@ -120,9 +139,24 @@ CASES = [
     ModuleCase("SeqLSTM_holes", module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}), holes(), masked),
     ModuleCase(
         "SeqLSTM_v2_without_mask",
-        module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True),
+        module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True, zeroMask=False),
         holes(),
         lambda x: lstm_of_one_matrix(x, W, B),
+    ),
+    ModuleCase(
+        "SeqLSTM_mask_of_a_call",
+        module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True, zeroMask=(holes() == 0).all(2).astype(np.uint8)),
+        holes(),
+        masked,
+        fixed=True,
+    ),
+    ModuleCase("FastLSTM_masked", sequencer(masked_step(fast_lstm(*FAST))), holes(), lambda x: masked_fast(x)),
+    ModuleCase("FastLSTM_vectors", sequencer(fast_lstm(*FAST)), (5, 3), lambda x: fast_lstm_formula(x[:, None], *FAST)[:, 0]),
+    ModuleCase(
+        "FastLSTM_behind_a_linear_of_vectors",
+        sequencer(module("nn.Sequential", linear(LW[:3, :3], LB[:3]), fast_lstm(*FAST))),
+        (5, 3),
+        lambda x: fast_lstm_formula((x @ LW[:3, :3].T + LB[:3])[:, None], *FAST)[:, 0],
     ),
     ModuleCase(
         "SeqLSTMP",
@@ -267,10 +301,15 @@ def test_one_step_alone_says_so(tmp_path: Path) -> None:
         converters.load(path, inputs={"input": (2, 3)})
 
 
-def test_masks_that_a_call_has_set(tmp_path: Path) -> None:
-    made = module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True, zeroMask=np.ones((5, 2), np.uint8))
-    with pytest.raises(converters.ConversionError, match="zeroMask"):
-        convert(tmp_path, made)
+def test_a_mask_that_no_call_has_set(tmp_path: Path) -> None:
+    """rnn 2.7 stops there."""
+    with pytest.raises(converters.ConversionError, match="setZeroMask"):
+        convert(tmp_path, module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True))
+
+
+def test_a_first_state_that_the_file_applies_to_a_step(tmp_path: Path) -> None:
+    with pytest.raises(converters.ConversionError, match="userPrevOutput"):
+        convert(tmp_path, sequencer(fast_lstm(*FAST, userPrevOutput=rand(2, 4))))
 
 
 def test_time_and_batch_stay_open(tmp_path: Path) -> None:
