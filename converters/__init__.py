@@ -225,6 +225,7 @@ def strip_to_weights(
     key: str | None = None,
     unwrap: bool = False,
     strip_prefix: str | None = None,
+    torch_names: bool = False,
     dtype: str | None = None,
     fold: bool = False,
     contiguous: bool = False,
@@ -234,15 +235,16 @@ def strip_to_weights(
     """Writes the exact weights of any supported file, without running it, and reports what it found; report.path is the target.
 
     target: .pth or .safetensors, NAME_weights.pth beside the source by default. key: where the weights sit in a checkpoint, a dotted
-    path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix off the names. dtype: "float16", "bfloat16",
-    "float32" or "float64" for floating tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights. contiguous:
-    every tensor row-major in a storage of its own. source_dir: a folder for the class source that old files embed.
+    path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix off the names. torch_names: MXNet's gamma, beta and
+    moving_mean become weight, bias and running_mean. dtype: "float16", "bfloat16", "float32" or "float64" for floating tensors. fold:
+    spectral_norm, weight_norm and parametrizations become plain weights. contiguous: every tensor row-major in a storage of its own.
+    source_dir: a folder for the class source that old files embed.
     Raises ConversionError.
     """
     from converters.strip import StripOptions
     from converters.strip import strip_to_weights as strip
 
-    options = StripOptions(key, unwrap, strip_prefix, dtype, fold, contiguous, source_dir, force)
+    options = StripOptions(key, unwrap, strip_prefix, torch_names, dtype, fold, contiguous, source_dir, force)
     return strip(source, target, options)
 
 

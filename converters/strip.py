@@ -14,7 +14,7 @@ from converters.graph import provenance
 from converters.options import LoadOptions
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
-from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, grouped, prefix_hint, strip_prefix, unwrap
+from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, grouped, prefix_hint, strip_prefix, torch_names, unwrap
 from converters.tensors.storage import ConvertedStorage
 from converters.tensors.tensor import Tensor, ties
 
@@ -27,7 +27,7 @@ class StripOptions:
     """What strip-to-weights does to the weights on their way.
 
     key: where the weights sit in a checkpoint, a dotted path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix
-    off the names. dtype: one of converters.tensors.casting.FLOATING, for floating tensors. fold: spectral_norm, weight_norm and
+    off the names. torch_names: gamma, beta, moving_mean become weight, bias, running_mean. dtype: one of converters.tensors.casting.FLOATING, for floating tensors. fold: spectral_norm, weight_norm and
     parametrizations become plain weights. contiguous: every tensor row-major in a storage of its own. source_dir: a folder for the class
     source that old files embed. force: overwrite.
     """
@@ -35,6 +35,7 @@ class StripOptions:
     key: str | None = None
     unwrap: bool = False
     strip_prefix: str | None = None
+    torch_names: bool = False
     dtype: str | None = None
     fold: bool = False
     contiguous: bool = False
@@ -144,6 +145,8 @@ def _apply(state: StateDict, options: StripOptions) -> tuple[list[str], list[str
     unwrapped = unwrap(state) if options.unwrap else []
     if options.strip_prefix is not None:
         strip_prefix(state, options.strip_prefix)
+    if options.torch_names:
+        torch_names(state)
     folded = fold(state) if options.fold else []
     converted = cast(state, options.dtype) if options.dtype is not None else []
     if options.contiguous:

@@ -168,6 +168,39 @@ def strip_prefix(state: StateDict, prefix: str) -> None:
     rename(state, {name: name.removeprefix(prefix) for name in (*state.tensors, *state.spectral_dims)}, paths)
 
 
+TORCH_WORDS = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_var": "running_var",
+    "running_mean": "running_mean",
+    "running_var": "running_var",
+    "weight": "weight",
+    "bias": "bias",
+}
+"""The words that other frameworks' names of parameters end in, and torch's for them."""
+_GATED = ("i2h", "h2h", "i2r", "h2r")
+"""Parts of recurrent layers: what their names have before the word belongs to it."""
+
+
+def torch_names(state: StateDict) -> None:
+    """Gives weights the names that torch's modules would: `bn0_gamma` and `1.gamma` become `bn0.weight` and `1.weight`, in place.
+
+    What ends in none of the words, and the weights of recurrent layers, keep their names. Raises ConversionError where two would have one.
+    """
+    names: dict[str, str] = {}
+    for name in (*state.tensors, *state.spectral_dims):
+        path, dot, last = name.rpartition(".")
+        word = next((word for word in TORCH_WORDS if last == word or last.endswith(f"_{word}")), None)
+        if word is None or last.removesuffix(f"_{word}").endswith(_GATED):
+            names[name] = name
+        elif last == word:
+            names[name] = f"{path}{dot}{TORCH_WORDS[word]}"
+        else:
+            names[name] = f"{path}{dot}{last.removesuffix('_' + word)}.{TORCH_WORDS[word]}"
+    rename(state, names, {})
+
+
 def prefix_hint(state: StateDict) -> str:
     """What to do about a wrapper's word in the names, or a prefix that all of them have; "" where there is neither."""
     levels = sorted(_wrapper_levels(state), key=len)

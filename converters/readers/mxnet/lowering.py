@@ -86,6 +86,8 @@ class _Walk:
             name: g.input(name, shape, self._stated_type(variables[name]), batch_axis=plan.batch_axis(name))
             for name, shape in plan.shapes.items()
         }
+        for note in plan.notes:
+            g.warn(note)
         for symbol, problem in self.closed_symbols.items():
             message = f"{problem}, so the converted net takes {printable(symbol)} of the given size alone"
             g.warn(problem.source.describe(message) if problem.source else message)

@@ -11,6 +11,7 @@ from converters.graph.names import Names, identifier, mend_names
 from converters.readers.mxnet.attributes import parse
 from converters.readers.mxnet.axes import BATCH, open_axes
 from converters.readers.mxnet.parameter import Label, Parameter, Place, module_of, spellings
+from converters.readers.mxnet.pairing import by_structure, other_prefix
 from converters.readers.mxnet.params import Params
 from converters.readers.mxnet.signature import Slot, lowers, signature
 from converters.readers.mxnet.symbol import Node, Symbol
@@ -101,6 +102,8 @@ class Plan:
         self.live = live_nodes(symbol, [node.index for _, node in self.inner] or [number for number, _ in self.heads])
         self.variables = [node for node in self.live if node.is_variable]
         self.users = self._users()
+        self.notes: list[str] = []
+        """What the user should know of how this was found out."""
         self.stored = self._stored()
         """The name in the file of each variable that has an array there."""
         self.training_labels: set[int] = set()
@@ -139,7 +142,20 @@ class Plan:
                 found[name] = name
             elif other is not None:
                 found[name] = other
-        return found
+        return found or self._paired()
+
+    def _paired(self) -> dict[str, str]:
+        """Names in the file where it has none of the symbol's: another prefix, or gluon's structural names."""
+        parameters = list({node.name: node for node in self.variables if self._is_parameter(node)}.values())
+        how = "another prefix"
+        pairs = other_prefix([node.name for node in parameters], self.params)
+        if not pairs:
+            how, pairs = "names by structure, which are paired by kind, shape and order", by_structure(parameters, self.params)
+        if pairs:
+            first = parameters[0].name
+            example = f"'{printable(first)}' is '{printable(pairs[first])}'"
+            self.notes.append(f"{printable(self.params.path, 400)}: the parameters have {how}: {example}; compare the answers")
+        return pairs
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
