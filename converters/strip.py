@@ -27,9 +27,10 @@ class StripOptions:
     """What strip-to-weights does to the weights on their way.
 
     key: where the weights sit in a checkpoint, a dotted path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix
-    off the names. torch_names: gamma, beta, moving_mean become weight, bias, running_mean. dtype: one of converters.tensors.casting.FLOATING, for floating tensors. fold: spectral_norm, weight_norm and
-    parametrizations become plain weights. contiguous: every tensor row-major in a storage of its own. source_dir: a folder for the class
-    source that old files embed. force: overwrite.
+    off the names. torch_names: gamma, beta, moving_mean become weight, bias, running_mean. dtype: one of
+    converters.tensors.casting.FLOATING, for floating tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights.
+    contiguous: every tensor row-major in a storage of its own. source_dir: a folder for the class source that old files embed. force:
+    overwrite.
     """
 
     key: str | None = None

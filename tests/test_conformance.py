@@ -80,6 +80,6 @@ def test_torch7(case, tmp_path):
     check(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", [*cases("mxnet"), *cases("mxnet", "mxnet-nets"), *cases("mxnet", "mxnet-numpy")], ids=str)
+@pytest.mark.parametrize("case", [*cases("mxnet"), *cases("mxnet", "mxnet-nets"), *cases("mxnet", "mxnet-operators")], ids=str)
 def test_mxnet(case, tmp_path):
     check(case, tmp_path)

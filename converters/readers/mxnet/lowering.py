@@ -172,7 +172,7 @@ class _Walk:
 
     def _loose_type(self, node: Node, slot: Slot, variable: Node, array: NDArray[np.generic]) -> np.dtype[np.generic]:
         """The type of a stored array that meets data directly: that of the operator's other inputs, as MXNet infers it."""
-        if array.dtype.kind in "iu" and slot.keeps_type:
+        if array.dtype.kind in slot.keeps:
             return array.dtype.newbyteorder("=")
         for number, output in node.inputs:
             if number in self.values and output < len(self.values[number]):

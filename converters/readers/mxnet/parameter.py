@@ -127,11 +127,15 @@ class Label:
 
 @dataclass(frozen=True)
 class OwnType:
-    """Marks an input whose stored integers stay integers, whatever the type of the data beside it."""
+    """Marks an input whose stored integers stay integers, whatever the type of the data beside it. floats: other numbers stay too."""
+
+    floats: bool = False
 
 
 Index = Annotated[ir.Value, OwnType()]
 """The annotation of an input that holds positions or lengths."""
+Exact = Annotated[ir.Value, OwnType(floats=True)]
+"""The annotation of an input that stays in the type that it is stored in."""
 
 
 def _warn_unless_finite(g: OperatorBuilder, array: NDArray[Any], name: str, file: str) -> None:

@@ -10,8 +10,8 @@ from converters.errors import ConversionError, Source, printable, unsupported
 from converters.graph.names import Names, identifier, mend_names
 from converters.readers.mxnet.attributes import parse
 from converters.readers.mxnet.axes import BATCH, open_axes
-from converters.readers.mxnet.parameter import Label, Parameter, Place, module_of, spellings
 from converters.readers.mxnet.pairing import by_structure, other_prefix
+from converters.readers.mxnet.parameter import Label, Parameter, Place, module_of, spellings
 from converters.readers.mxnet.params import Params
 from converters.readers.mxnet.signature import Slot, lowers, signature
 from converters.readers.mxnet.symbol import Node, Symbol

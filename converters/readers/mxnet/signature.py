@@ -48,12 +48,12 @@ ANYWHERE = frozenset({"ctx", "name", "layer_name"})
 
 @dataclass(frozen=True)
 class Slot:
-    """An input of an operator: its name, whether it is a Parameter, a Label or an ordinary value, and whether integers stay such."""
+    """An input of an operator: its name, whether it is a Parameter, a Label or an ordinary value, and which kinds of numbers stay such."""
 
     name: str
     role: type
     required: bool
-    keeps_type: bool = False
+    keeps: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def _read_signature(function: Lowering) -> Signature:
         else:
             parts = tuple(_parts(parameter.annotation))
             role = next((part for part in parts if part in (Parameter, Label)), ir.Value)
-            slot = Slot(parameter.name, role, parameter.default is parameter.empty, any(isinstance(part, OwnType) for part in parts))
+            own = next((part for part in parts if isinstance(part, OwnType)), None)
+            keeps = "" if own is None else "iufb" if own.floats else "iu"
+            slot = Slot(parameter.name, role, parameter.default is parameter.empty, keeps)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 variadic = slot
             else:

@@ -16,8 +16,7 @@ from converters.readers.mxnet.operators.convolution import channels_last, spatia
 from converters.readers.mxnet.signature import lowers
 
 
-@lowers("Pooling", "_npx_pooling", ignores="cudnn_off")
-def pooling(
+def pooled(
     g: OperatorBuilder,
     data: ir.Value,
     *,
@@ -56,6 +55,9 @@ def pooling(
         result = _pool(g, power, mode, kernel, strides, pads, out, divisor, pooling_convention == "full")
         result = _root(g, result, p_value) if pool_type == "lp" else result
     return to_channels_last(g, result) if last else result
+
+
+lowers("Pooling", "_npx_pooling", ignores="cudnn_off")(pooled)
 
 
 def _pool(
