@@ -214,7 +214,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
     _check_dtypes(model, options, files[0])
     _check_dynamic(model, options, files[0])
     if options.outputs:
-        from converters.graph.outputs import cut
+        from converters.graph.changes.outputs import cut
 
         cut(model, options.outputs)
     return model

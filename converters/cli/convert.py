@@ -80,10 +80,14 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     if "code" in row.options:
         command.add_argument("--code", metavar="DIR", help="folder of the model's own Python code, where it has classes of its own")
         command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
-    if "dtype" in row.options:
-        command.add_argument(
-            "--dtype", choices=("float32", "float64"), help="float64 keeps the file's doubles, which otherwise become float32"
-        )
+    command.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32", "float64"),
+        help="the floating-point type to write, which the net computes in (of a .t7, float64 keeps the file's doubles)",
+    )
+    command.add_argument(
+        "--io-dtype", choices=("float32", "float64", "float16"), help="the type of inputs and outputs, where it isn't to be that of --dtype"
+    )
     if "states" in row.options:
         command.add_argument("--states", action="store_true", help="first states of recurrent modules become inputs, the last ones outputs")
     if "fillers" in row.options:
@@ -128,8 +132,11 @@ def _convert(asked: argparse.Namespace) -> int:
     if changes:
         facts["changed"] = changes
     if report is not None:
-        facts["verified"] = {"largest_difference": report.worst, "tolerance": report.tolerance}
-        facts["optimizer"] = f"onnxruntime's {report.optimizer_words}"
+        facts["verified"] = {"largest_difference": report.worst, "tolerance": report.tolerance} if report.outputs else "NOT RUN"
+        if report.optimizer:
+            facts["optimizer"] = f"onnxruntime's {report.optimizer_words}"
+        if report.notes:
+            facts["notes"] = report.notes
     if again is not None:
         facts["read_again"] = str(again)
     if not asked.quiet:
@@ -149,10 +156,22 @@ def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Repo
     from converters.verification.compare import write_verified
 
     opset = getattr(asked, "opset", None)
+    is_read = asked.dtype == "float64" and "dtype" in asked.format.options and asked.io_dtype is None
+    dtype = None if is_read else asked.dtype  # the reader makes the doubles of a .t7
     if not asked.verify:
-        converters.save(model, target, force=asked.force, opset=opset)
+        converters.save(model, target, force=asked.force, opset=opset, dtype=dtype, io_dtype=asked.io_dtype)
         return None
-    report = write_verified(model, target, opset=opset, force=asked.force, level=asked.verify, feed=asked.feed, expect=asked.expect)
+    report = write_verified(
+        model,
+        target,
+        opset=opset,
+        force=asked.force,
+        level=asked.verify,
+        feed=asked.feed,
+        expect=asked.expect,
+        dtype=dtype,
+        io_dtype=asked.io_dtype,
+    )
     if not report.ok:
         raise ConversionError(f"{report}\nnothing was written")
     return report
@@ -169,8 +188,8 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         plugin=asked.plugin,
         trust=asked.trust,
         fillers=getattr(asked, "allow_fillers", False),
-        dtype=getattr(asked, "dtype", None),
         states=getattr(asked, "states", False),
+        dtype=asked.dtype if "dtype" in asked.format.options and asked.dtype == "float64" else None,
         notify=terminal.say,
     )
 

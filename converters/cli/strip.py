@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     strip.add_argument("--unwrap", action="store_true", help="take the `module.` of DataParallel and DDP wrappers away")
     strip.add_argument("--strip-prefix", metavar="PREFIX", help="take this prefix off the keys that have it")
     strip.add_argument("--torch-names", action="store_true", help="MXNet: gamma, beta, moving_mean become weight, bias, running_mean")
-    strip.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="convert floating tensors")
+    strip.add_argument("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="convert floating tensors")
     strip.add_argument("--fold", action="store_true", help="fold spectral_norm, weight_norm and parametrizations into plain weights")
     strip.add_argument("--contiguous", action="store_true", help="write every tensor row-major, without its storage's other parts")
     strip.add_argument(

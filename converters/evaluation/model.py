@@ -16,8 +16,8 @@ from converters import formats, packages
 from converters.errors import ConversionError, UnsupportedError, about
 from converters.evaluation.published import proposal
 from converters.files import StrPath
+from converters.graph.changes.outputs import cut
 from converters.graph.names import module_name
-from converters.graph.outputs import cut
 from converters.options import DEFAULTS, LoadOptions
 from converters.trust import build_written
 

@@ -14,13 +14,27 @@ from converters.files import StrPath
 from converters.runtimes.compare import Array
 
 
-def run_onnx(path: StrPath, arrays: Mapping[str, Array], *, optimize: bool = False) -> list[Array]:
+def run_onnx(path: StrPath, arrays: Mapping[str, Array], *, optimize: bool = False, cast: bool = False) -> list[Array]:
     """The outputs of an ONNX file in onnxruntime on the CPU, in output order. Raises ConversionError where it refuses the file.
 
-    optimize: let onnxruntime rewrite the graph first, as it does unless told not to; without it the very nodes of the file run.
+    optimize: let onnxruntime rewrite the graph first, as it does unless told not to; without it the very nodes of the file run. cast:
+    floating arrays become what the file's inputs are.
     """
     session = _session(path, optimize=optimize)
-    return _run(session, path, {given.name: arrays[given.name] for given in session.get_inputs()})
+    feed = {given.name: arrays[given.name] for given in session.get_inputs()}
+    if cast:
+        feed = {given.name: _typed(feed[given.name], given.type, path) for given in session.get_inputs()}
+    return _run(session, path, feed)
+
+
+def _typed(array: Array, kind: str, path: StrPath) -> Array:
+    """kind: onnxruntime's word, "tensor(float16)"."""
+    if array.dtype.kind != "f":
+        return array
+    name = {"tensor(float16)": "float16", "tensor(float)": "float32", "tensor(double)": "float64"}.get(kind)
+    if name is None:
+        raise ConversionError(f"onnxruntime refuses it: no array can be given for an input of {kind}", path=os.fspath(path))
+    return array.astype(name)
 
 
 def open_session(path: StrPath, *, threads: int | None = None) -> Callable[[Array], list[Array]]:

@@ -97,3 +97,20 @@ def build_source(text: str, weights: StrPath) -> torch.nn.Module:
     except (RuntimeError, ValueError, TypeError, OSError) as problem:
         raise ConversionError(f"the written source doesn't load the written weights: {printable(problem, 300)}") from problem
     return module
+
+
+def in_type_of(module: torch.nn.Module, tensor: torch.Tensor) -> torch.Tensor:
+    """A floating tensor in the type of a module's parameters, where its forward doesn't convert by itself."""
+    kinds = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    if not tensor.is_floating_point() or len(kinds) != 1:
+        return tensor
+    return tensor.to(kinds.pop())
+
+
+def numbers(tensor: torch.Tensor) -> Array:
+    """A tensor as an array; bfloat16, which numpy hasn't, as float32."""
+    import torch
+
+    whole = tensor.detach().cpu()
+    array: Array = (whole.float() if whole.dtype == torch.bfloat16 else whole).numpy()
+    return array

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from converters import packages
 from converters.errors import ConversionError, printable
 from converters.files import StrPath, apart
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
-from converters.runtimes.torch import build_source, call, run_torch
+from converters.runtimes.torch import build_source, call, in_type_of, numbers, run_torch
 from converters.verification.memory import check_memory
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_differences
@@ -23,6 +25,7 @@ from converters.writers.saving import save
 
 if TYPE_CHECKING:
     import onnx_ir
+    import torch
 
 __all__ = ["Report", "verify", "write_verified"]
 
@@ -96,12 +99,15 @@ def write_verified(
     level: Level = "quick",
     feed: StrPath | None = None,
     expect: StrPath | None = None,
-    tolerance: float = TOLERANCE,
+    dtype: str | None = None,
+    io_dtype: str | None = None,
+    tolerance: float | None = None,
 ) -> Report:
     """Writes the model and verifies the very files; they get their names only if the Report that is answered is ok.
 
     An ONNX file runs in onnxruntime against PyTorch; a .py with its .pth, or the weights of a .safetensors, against an ONNX file written
-    for the purpose. feed, expect: files of the inputs and of the original's own answers (.npz, .t7).
+    for the purpose. feed, expect: files of the inputs and of the original's own answers (.npz, .t7). dtype, io_dtype: what to write; what
+    is written in another type is held against the net in float32, within TOLERANCES.
     """
     reports: list[Report] = []
     inputs = None if feed is None else read_arrays(feed)
@@ -111,22 +117,76 @@ def write_verified(
         onnx_path = written[0] if Path(path).suffix.lower() == ".onnx" else None
         torch = None if onnx_path is not None else _written_module(model, written)
         with apart():
-            found = verify(model, onnx_path, opset=opset, inputs=inputs, tolerance=tolerance, level=level, expect=wanted, torch=torch)
+            if dtype not in (None, "float32"):
+                reports.append(_verify_narrowed(model, Path(path), written, dtype or "", level, inputs, wanted, tolerance))
+                if not reports[0].ok:
+                    raise _DifferentError
+                return
+            found = verify(
+                model, onnx_path, opset=opset, inputs=inputs, tolerance=tolerance or TOLERANCE, level=level, expect=wanted, torch=torch
+            )
         reports.append(found)
         if not found.ok:
             raise _DifferentError
 
     try:
-        save(model, path, opset=opset, force=force, check=check)
+        save(model, path, opset=opset, dtype=dtype, io_dtype=io_dtype, force=force, check=check)
     except _DifferentError:
         return reports[0]
     return reports[0]
 
 
+TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1, "float32": TOLERANCE, "float64": TOLERANCE}
+"""What a net that is written in a type may be off the same net in float32, relative to the largest number."""
+
+
+def _verify_narrowed(
+    model: onnx_ir.Model,
+    path: Path,
+    written: list[Path],
+    dtype: str,
+    level: Level,
+    inputs: Mapping[str, Array] | None,
+    expect: Mapping[str, Array] | None,
+    tolerance: float | None,
+) -> Report:
+    """Runs what was written in another type, and holds it against the model in PyTorch and float32."""
+    notes: list[str] = []
+    names = [str(v.name) for v in model.graph.outputs]
+    given = [str(v.name) for v in model.graph.inputs if v.name not in model.graph.initializers]
+    tried = [("the inputs given", by_names(inputs, given, "input", notes))] if inputs is not None else list(inputs_to_try(model, level))
+    trials: list[Trial] = []
+    run = _narrow_onnx(written[0]) if path.suffix.lower() == ".onnx" else _written_module(model, written)
+    for name, arrays in tried:
+        if "large" in name and dtype != "float64":
+            continue  # 16 bits hold no large numbers
+        try:
+            got = [np.asarray(answer, dtype=np.float64) for answer in run(arrays)]
+        except (ConversionError, NotImplementedError) as problem:
+            if isinstance(problem, ConversionError) and "onnxruntime refuses" not in problem.what:
+                raise
+            notes.append(f"it wasn't run, for want of a kernel on this machine: {printable(problem, 200)}")
+            break
+        trials.append(Trial(name, compare_outputs(names, got, [a.astype(np.float64) for a in run_torch(model, arrays)])))
+        if expect is not None:
+            wanted = list(by_names(expect, names, "output", notes).values())
+            trials.append(Trial("against the answers expected", compare_outputs(names, got, wanted)))
+    what = f"the written file in {dtype} and the net in float32"
+    return Report(gathered(trials), tolerance=tolerance or TOLERANCES[dtype], what=what, trials=trials, notes=notes)
+
+
+def _narrow_onnx(path: Path) -> Runner:
+    """Runs an ONNX file whose inputs may be of another type than the arrays."""
+
+    def run(arrays: Mapping[str, Array]) -> list[Array]:
+        return run_onnx(path, arrays, cast=True)
+
+    return run
+
+
 def _written_module(model: onnx_ir.Model, written: list[Path]) -> Runner:
     """Runs what was written: the source builds itself and loads the weights; weights alone are loaded into the model's own source."""
     packages.require("torch")
-    import numpy as np
     import torch
 
     if len(written) == 2:
@@ -136,13 +196,23 @@ def _written_module(model: onnx_ir.Model, written: list[Path]) -> Runner:
         from converters.writers.source.writer import to_module
 
         module = to_module(model)
-        weights = {name: torch.from_numpy(np.array(weight)) for name, weight in load_weights(written[0]).items()}
+        weights = {name: _tensor(np.array(weight)) for name, weight in load_weights(written[0]).items()}
         module.load_state_dict(weights, strict=True)
 
     def run(arrays: Mapping[str, Array]) -> list[Array]:
-        return [r.detach().cpu().numpy() for r in call(module, [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()])]
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()]
+        return [numbers(answer) for answer in call(module, [in_type_of(module, tensor) for tensor in tensors])]
 
     return run
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """An array as a tensor; bfloat16, which numpy hasn't, by its bits."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], answers: list[Array]) -> list[Difference]:

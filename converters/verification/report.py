@@ -76,7 +76,7 @@ class Report:
         return f"changes the answers by at most {worst.error:.2g}" if np.isfinite(worst.error) else str(worst)
 
     def __str__(self) -> str:
-        verdict = "verified" if self.ok else "NOT EQUAL"
+        verdict = "NOT EQUAL" if not self.ok else "verified" if self.outputs else "NOT RUN"
         lines = [f"{verdict}: {self.what}, tolerance {self.tolerance:g}", *(f"  {d}" for d in self.outputs)]
         if self.trials:
             lines.append(f"  tried: {', '.join(map(str, self.trials))}")

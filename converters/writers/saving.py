@@ -7,10 +7,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from converters.errors import ConversionError
+from converters.errors import ConversionError, warn
 from converters.files import StrPath, check_target, together, writing
+from converters.graph.changes.precision import in_precision
 from converters.graph.names import module_name
-from converters.graph.provenance import NOTES, PREPROCESSING, origin_of, origin_text
+from converters.graph.provenance import NOTES, ORIGIN, PREPROCESSING, SOURCES, origin_of, origin_text
 from converters.writers.onnx.writer import write_onnx
 from converters.writers.pth import write_pth
 from converters.writers.safetensors import write_safetensors
@@ -20,15 +21,29 @@ Check = Callable[[list[Path]], None] | None
 """Called with the places of the finished files: the target, and the source of a .pth. Where it raises, nothing is written."""
 
 
-def save(model: ir.Model, path: StrPath, *, opset: int | None = None, force: bool = False, check: Check = None) -> None:
+def save(
+    model: ir.Model,
+    path: StrPath,
+    *,
+    opset: int | None = None,
+    dtype: str | None = None,
+    io_dtype: str | None = None,
+    force: bool = False,
+    check: Check = None,
+) -> None:
     """Writes the model by suffix: .pth (a state_dict, and NAME.py beside it), .onnx, or .safetensors (the state_dict alone).
 
-    Raises OutputExistsError, or ConversionError for an unknown suffix or a graph that can't be written.
+    dtype: the floating-point type to write, io_dtype: that of inputs and outputs, where it is to be another. Raises
+    OutputExistsError, or ConversionError for an unknown suffix or a graph that can't be written.
     """
     target = Path(path)
     suffix = target.suffix.lower()
     if opset is not None and suffix != ".onnx":
         raise ConversionError("an opset goes with .onnx only", path=str(path))
+    if io_dtype is not None and dtype is None:
+        raise ConversionError("a type of inputs and outputs goes with the type that is written (dtype)", path=str(path))
+    if dtype is not None:
+        model = _narrowed(model, target, dtype, io_dtype)
     if suffix == ".onnx":
         write_onnx(model, path, opset=opset, force=force, check=None if check is None else lambda place: check([place]))
     elif suffix in (".pth", ".pt"):
@@ -41,6 +56,14 @@ def save(model: ir.Model, path: StrPath, *, opset: int | None = None, force: boo
                 check([place_of(target)])
     else:
         raise ConversionError("the suffix says what to write", path=str(path), hint="use .pth, .onnx or .safetensors")
+
+
+def _narrowed(model: ir.Model, path: Path, dtype: str, io_dtype: str | None) -> ir.Model:
+    made, overflowed = in_precision(model, dtype, io_dtype, onnx=path.suffix.lower() == ".onnx")
+    if overflowed:
+        warn(f"{path.name}: {overflowed:,} number{'s' if overflowed > 1 else ''} too large for {dtype} became infinite")
+    made.meta.update({key: model.meta[key] for key in (SOURCES, ORIGIN) if key in model.meta})
+    return made
 
 
 def _save_pth(model: ir.Model, path: Path, force: bool, check: Check) -> None:

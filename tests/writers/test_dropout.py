@@ -12,7 +12,7 @@ import pytest
 import converters
 from converters.errors import Source
 from converters.graph.builder import GraphBuilder
-from converters.graph.outputs import cut as end_in
+from converters.graph.changes.outputs import cut as end_in
 from converters.graph.passes import remove_dropouts
 from converters.runtimes.onnxruntime import run_onnx
 from converters.writers.source.writer import state_dict, write_source
