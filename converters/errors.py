@@ -35,6 +35,10 @@ class ConversionError(Exception):
         hint: str | None = None,
     ) -> None:
         super().__init__(what)
+        self.counts: tuple[int, int] | None = None
+        """Numbers that a sample has where a layer takes another count of them, and that count: another image size may give it."""
+        self.images: dict[str, tuple[int, ...]] = {}
+        """The shapes of the inputs at which that came out."""
         self.what, self.path, self.line, self.column, self.layer, self.hint = what, path, line, column, layer, hint
 
     @property
@@ -46,6 +50,12 @@ class ConversionError(Exception):
 
     def __str__(self) -> str:
         return self.place + self.what + (f"; {self.hint}" if self.hint else "")
+
+
+def of_another_size(problem: ConversionError, found: int, wanted: int) -> ConversionError:
+    """The error, which an image that gives a layer `wanted` numbers for each sample instead of `found` would not have raised."""
+    problem.counts = (found, wanted)
+    return problem
 
 
 class FormatError(ConversionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from converters import packages
@@ -13,6 +13,7 @@ from converters.files import StrPath
 from converters.graph.outline import Outline
 from converters.graph.provenance import SOURCES
 from converters.options import DEFAULTS, LoadOptions
+from converters.readers import fitting
 from converters.recognition import Kind, RecognizedFile
 from converters.tensors.state_dict import StateDict
 from converters.tensors.tensor import Weight, as_tensors
@@ -207,7 +208,13 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
     if options.plugin is not None:
         run_plugin(options.plugin, trust=options.trust, notify=options.notify)
     packages.check(*GRAPH)
-    model = cast("Reader", _imported(row.reader))(files, options)
+    reader = cast("Reader", _imported(row.reader))
+    try:
+        model = reader(files, options)
+    except ConversionError as problem:
+        if problem.counts is not None and problem.hint is None:
+            problem.hint = fitting.hint(problem, lambda shapes: reader(files, replace(options, inputs=shapes)))
+        raise
     model.meta[SOURCES] = tuple(files)
     for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
         warn(message)

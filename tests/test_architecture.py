@@ -21,6 +21,7 @@ FLOORS = (
     ("graph", "tensors", "recognition"),
     (
         "readers.caffe",
+        "readers.fitting",
         "readers.mxnet",
         "readers.onnx",
         "readers.pytorch",

@@ -146,7 +146,11 @@ class GraphBuilder:
         self._source, self._path = source, path
         try:
             yield
-        except (ConversionError, SymbolicDimensionError):
+        except SymbolicDimensionError:
+            raise
+        except ConversionError as problem:
+            if problem.counts is not None and not problem.images:
+                problem.images = self._given_shapes()
             raise
         except Exception as problem:
             place = user_code(problem)
@@ -155,6 +159,12 @@ class GraphBuilder:
             raise self.error(f"its lowering fails in {place}: {type(problem).__name__}: {printable(problem, 300)}") from problem
         finally:
             self._source, self._path = before
+
+    def _given_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the inputs so far, in numbers; those of which one isn't known are left out."""
+        shapes = {str(v.name): [self.given.get(d, d) if isinstance(d, str) else d for d in self.shape(v)] for v in self._graph.inputs}
+        known = {name: tuple(d for d in dims if isinstance(d, int)) for name, dims in shapes.items()}
+        return {name: dims for name, dims in known.items() if len(dims) == len(shapes[name])}
 
     @property
     def path(self) -> str:

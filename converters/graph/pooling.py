@@ -31,6 +31,9 @@ import onnx_ir as ir
 from converters.graph.builder import Extent, GraphBuilder
 from converters.graph.windows import Clip, Ints, divisors, output_sizes
 
+MOST_WINDOWS = 1024
+"""Of an axis of an adaptive pool: each is a slice of its own."""
+
 
 def pool(
     g: GraphBuilder,
@@ -292,7 +295,12 @@ def _surround(g: GraphBuilder, windows: _Windows, pooled: ir.Value, value: float
 
 
 def adaptive_pool(g: GraphBuilder, x: ir.Value, mode: Literal["max", "average"], out: Ints) -> ir.Value:
-    """Pools x (N, C, *spatial) into (N, C, *out): window i of an axis from floor(i n / count) to ceil((i + 1) n / count)."""
+    """Pools x (N, C, *spatial) into (N, C, *out): window i of an axis from floor(i n / count) to ceil((i + 1) n / count).
+
+    Raises ConversionError for more windows than operators make sense.
+    """
+    if max(out) > MOST_WINDOWS:
+        raise g.error(f"an adaptive pooling to {tuple(out)} of an input of shape {g.shape(x)} would need too many operators")
     for axis, count in enumerate(out, 2):
         length = g.sizes([Extent(x, axis)])
         ranges = []

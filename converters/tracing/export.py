@@ -189,8 +189,8 @@ def _export(
                 problem = trouble
                 continue
             raise ConversionError(
-                f"the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(_line(trouble), 300)}; "
-                "give the right shape with --input"
+                f"the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(_line(trouble), 300)}",
+                hint="give the right shape with --input" if _OF_SHAPES.search(str(trouble)) else None,
             ) from trouble
         try:
             model = _program(module, names, arrays, _open_axes(names, dynamic, symbolic))
@@ -220,6 +220,10 @@ def _without_random_slopes(module: torch.nn.Module) -> torch.nn.Module:
 def _line(problem: BaseException | None) -> str:
     lines = [line for line in str(problem).splitlines() if line.strip()]
     return re.sub(r"\x1b\[[0-9;]*m", "", lines[0]) if lines else type(problem).__name__
+
+
+_OF_SHAPES = re.compile(r"shape|size|dimension|channels|multiplied|out of bounds|numel|[1-5]D ", re.IGNORECASE)
+"""What torch says where an input's shape is at fault."""
 
 
 def _sample(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.errors import ConversionError, printable
+from converters.errors import ConversionError, of_another_size, printable
 from converters.files import StrPath, map_file
 from converters.readers.caffe.caffemodel import Array, Blob, StoredLayer, describe, read_caffemodel
 from converters.readers.caffe.layer import Filler, Layer
@@ -217,7 +217,8 @@ class LayerWeights:
             loose = self._weights.is_permissive(self._index, position) and math.prod(blob.shape) == math.prod(shape)
             if not fits(blob, shape) and not loose:
                 message = f"its {what} has shape {blob.shape} in {self._file}, but the prototxt asks for {shape}"
-                raise self._layer.error(message, _other_size(self._layer, blob, shape))
+                found = _inputs(self._layer, blob, shape)
+                raise self._layer.error(message) if found is None else of_another_size(self._layer.error(message), *found)
             array = blob.array().reshape(shape)
             if not self._weights.shapes_only:
                 self._weights.check_finite(blob, array, blob.source.describe(what))
@@ -259,11 +260,10 @@ class LayerWeights:
         return value
 
 
-def _other_size(layer: Layer, blob: Blob, shape: tuple[int, ...]) -> str | None:
-    """What to do where an InnerProduct's weights are for another number of inputs, which another image size would give."""
+def _inputs(layer: Layer, blob: Blob, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Of an InnerProduct how many inputs there are and how many its weights are for, which another image size would give."""
     if layer.type == "InnerProduct" and len(shape) == 2 and len(blob.shape) >= 2 and blob.shape[-1] not in shape:
-        own = shape[0] if layer.params.inner_product_param.transpose else shape[1]
-        return f"its bottom has {own} values, the weights are for {blob.shape[-1]}: give the image size of the weights with --input"
+        return shape[0 if layer.params.inner_product_param.transpose else 1], blob.shape[-1]
     return None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.errors import ConversionError, printable
+from converters.errors import ConversionError, of_another_size, printable
 from converters.graph.builder import Dim
 from converters.readers.mxnet.builder import OperatorBuilder
 
@@ -100,7 +100,11 @@ class Parameter:
         )
         if not fits:
             where = f"'{printable(self.name)}' in {self.place.file}" if self.array is not None else f"the input '{self.slot}'"
-            raise self.g.error(f"{where} has shape {_dims(stored)}, but the operator needs {_dims(shape)}")
+            problem = self.g.error(f"{where} has shape {_dims(stored)}, but the operator needs {_dims(shape)}")
+            last = stored[-1:], tuple(shape[-1:])
+            if len(stored) == len(shape) == 2 and isinstance(last[0][0], int) and isinstance(last[1][0], int):  # a FullyConnected's
+                raise of_another_size(problem, last[1][0], last[0][0])
+            raise problem
 
     def use(self, shape: Sequence[Dim] | None = None, dtype: Any = None) -> ir.Value:
         """The parameter in the graph, its shape checked first. dtype: that of the data it meets."""

@@ -16,6 +16,9 @@ from converters.schemas import caffe_pb2
 
 Params = caffe_pb2.PoolingParameter
 
+MOST_SLICES = 64
+"""Bins of an axis that are cut out one by one; more are the windows of an ordinary pool, which doesn't follow another image size."""
+
 
 def _pair(layer: Layer, p: Params, name: str, default: int | None) -> list[int]:
     """kernel_size, stride or pad as (h, w), from `name` or from its _h and _w."""
@@ -105,7 +108,7 @@ def _expected(g: GraphBuilder, total: ir.Value, squares: ir.Value) -> ir.Value:
 def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Spatial pyramid pooling: 1, 4, 16 ... bins, flattened and joined; one level alone stays 4-D.
 
-    x: (N, C, H, W) to (N, C * bins). Source: caffe/layers/spp_layer.cpp.
+    x: (N, C, H, W) to (N, C * bins); more than 7 levels are for this H and W alone. Source: caffe/layers/spp_layer.cpp.
     """
     p = layer.params.spp_param
     if g.rank(x) != 4:
@@ -122,10 +125,12 @@ def spp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         pads = [(k * bins - size + 1) // 2 for k, size in zip(kernel, sizes, strict=True)]
         if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
             raise layer.error(f"pyramid_height {p.pyramid_height} is too high for {list(sizes)}: pad {pads} reaches the kernel {kernel}")
-        y = x
-        for axis in (2, 3):
-            y = _bins(g, y, axis, bins, p.pool == p.MAX)
-        levels.append(y)
+        if bins > MOST_SLICES:
+            out = output_sizes(sizes, kernel, kernel, pads, ceil=True, clip="padded")
+            levels.append(pool(g, g.pin(x), "max" if p.pool == p.MAX else "average", kernel=kernel, strides=kernel, pads=pads, out=out))
+            continue
+        rows = _bins(g, x, 2, bins, p.pool == p.MAX)
+        levels.append(_bins(g, rows, 3, bins, p.pool == p.MAX))
     if len(levels) == 1:
         return levels[0]
     return g.emit("Concat", *(g.reshape(y, [Extent(y, 0), None]) for y in levels), axis=1)

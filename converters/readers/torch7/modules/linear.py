@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from converters.errors import of_another_size
 from converters.graph.builder import Dim, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Array, Module, Net, lowers
@@ -26,7 +27,8 @@ def _rows(g: GraphBuilder, module: Module, x: ir.Value, features: int) -> tuple[
         raise module.error(f"its input must be a vector or a matrix, but has shape {g.shape(x)}")
     (found,) = g.fixed(x, rank - 1)
     if found != features:
-        raise module.error(f"it takes {features} features, but its input has {found} (shape {g.shape(x)})")
+        problem = module.error(f"it takes {features} features, but its input has {found} (shape {g.shape(x)})")
+        raise of_another_size(problem, found, features)
     return (g.emit("Unsqueeze", x, [0]), True) if rank == 1 else (x, False)
 
 

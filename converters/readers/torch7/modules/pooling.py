@@ -187,8 +187,6 @@ def _adaptive(g: GraphBuilder, module: Module, x: ir.Value, mode: Literal["max",
     out = [module.integer("H", least=1), module.integer("W", least=1)]
     if out == [1, 1]:
         return _unbatch(g, g.emit("GlobalMaxPool" if mode == "max" else "GlobalAveragePool", batch), single)
-    if max(out) > 1024:
-        raise module.error(f"an adaptive pooling to {tuple(out)} of an input of shape {g.shape(x)} would need too many operators")
     return _unbatch(g, adaptive_pool(g, batch, mode, out), single)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from converters.errors import of_another_size
 from converters.graph.builder import Dim, Extent, GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Module, Net, lowers
@@ -58,7 +59,9 @@ def view(net: Net, module: Module, x: Tensors) -> Tensors:
         shape = g.fixed(given.get())
         count, symbol = math.prod(shape[len(shape) - inner :]), None
     if count % elements:
-        raise module.error(f"its input of shape {shape} can't be viewed as {'x'.join(map(str, size))}")
+        problem = module.error(f"its input of shape {shape} can't be viewed as {'x'.join(map(str, size))}")
+        samples = shape[0] if inner == len(shape) and isinstance(shape[0], int) else 1
+        raise of_another_size(problem, count // samples, elements)
     rest = _dimension(count // elements, symbol)
     lead_count, lead_symbol = _product(g, given.get(), shape[: len(shape) - inner])
     target: list[Dim]
@@ -95,10 +98,12 @@ def reshape_module(net: Net, module: Module, x: Tensors) -> Tensors:
     if whole:
         fixed = g.fixed(given.get())
         if math.prod(fixed) != elements:
-            raise module.error(f"its input of shape {fixed} doesn't have the {elements} elements of {size}")
+            problem = module.error(f"its input of shape {fixed} doesn't have the {elements} elements of {size}")
+            raise of_another_size(problem, math.prod(fixed), elements)
         return reshaped(g, given, size)
     if math.prod(g.fixed(given.get(), 1)) != elements:
-        raise module.error(f"a sample of its input {shape} doesn't have the {elements} elements of {size}")
+        problem = module.error(f"a sample of its input {shape} doesn't have the {elements} elements of {size}")
+        raise of_another_size(problem, math.prod(g.fixed(given.get(), 1)), elements)
     return reshaped(g, given, [shape[0], *size])
 
 
