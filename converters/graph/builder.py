@@ -512,14 +512,7 @@ class GraphBuilder:
         the body, or outer ones: the next states, and what each turn gives. Answers the last states, and the answers of all turns,
         joined along a new first axis in the order of the sequences.
         """
-        with self._within(body):
-            for value in (*after, *answers):
-                producer = value.producer()
-                inner = producer is not None and producer.graph is body and producer.op_type != "Constant"
-                body.outputs.append(value if inner and value not in body.outputs else self.identity(value))
-            for node in reversed(list(body)):
-                if all(not value.uses() and not value.is_graph_output() for value in node.outputs):
-                    body.remove(node, safe=True)
+        self.end_body(body, (*after, *answers))
         name = f"{self._path}_Scan" if self._path else "Scan"
         length = self.shape(sequences[0])[0]
         outputs = [ir.Value(name=self._names.free(name), shape=state.shape, type=state.type) for state in states]
@@ -534,6 +527,26 @@ class GraphBuilder:
         note_source(node, self._source, self._path)
         self._graph.append(node)
         return outputs[: len(states)], outputs[len(states) :]
+
+    def end_body(self, body: ir.Graph, values: Sequence[ir.Value]) -> None:
+        """Makes values, the body's own or outer ones, the outputs of a body."""
+        with self._within(body):
+            for value in values:
+                producer = value.producer()
+                inner = producer is not None and producer.graph is body and producer.op_type != "Constant"
+                body.outputs.append(value if inner and value not in body.outputs else self.identity(value))
+            for node in reversed(list(body)):
+                if all(not value.uses() and not value.is_graph_output() for value in node.outputs):
+                    body.remove(node, safe=True)
+
+    def holding(self, op_type: str, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value], **bodies: ir.Graph) -> None:
+        """Appends a node that holds bodies. outputs: values that have their types and shapes."""
+        for value in outputs:
+            value.name = self._names.free(f"{self._path}_{op_type}" if self._path else op_type)
+        attributes = [ir.AttrGraph(name, body) for name, body in bodies.items()]
+        node = ir.Node("", op_type, list(inputs), attributes, outputs=list(outputs), name=outputs[0].name)
+        note_source(node, self._source, self._path)
+        self._graph.append(node)
 
     @contextlib.contextmanager
     def _within(self, graph: ir.Graph) -> Iterator[None]:

@@ -91,6 +91,40 @@ class OperatorBuilder(GraphBuilder):
             return self.cast(operand, wanted) if self.dtype(operand) == kind else operand
         return operand.astype(wanted) if isinstance(operand, np.ndarray | np.generic) and operand.dtype == kind else operand
 
+    # -- loops and choices ---------------------------------------------------------------------------------------------
+
+    def loop(
+        self,
+        body: ir.Graph,
+        most: int,
+        begins: ir.Value,
+        states: Sequence[ir.Value],
+        goes_on: ir.Value,
+        after: Sequence[ir.Value],
+        answers: Sequence[ir.Value],
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """Runs a body, at most so often, while it says so. Answers the last states, and each turn's answers along a new first axis."""
+        self.end_body(body, (goes_on, *after, *answers))
+        outputs = [ir.Value(name=None, shape=state.shape, type=state.type) for state in states]
+        outputs += [ir.Value(name=None, shape=ir.Shape([None, *self.shape(value)]), type=value.type) for value in answers]
+        self.holding("Loop", [self.const(np.array(most, np.int64)), begins, *states], outputs, body=body)
+        return outputs[: len(states)], outputs[len(states) :]
+
+    def choice(
+        self, condition: ir.Value, then: tuple[ir.Graph, Sequence[ir.Value]], otherwise: tuple[ir.Graph, Sequence[ir.Value]]
+    ) -> list[ir.Value]:
+        """The results of one of two bodies."""
+        outputs = []
+        for a, b in zip(then[1], otherwise[1], strict=True):
+            if a.dtype != b.dtype or self.rank(a) != self.rank(b):
+                raise self.error(f"its branches give {a.dtype} of shape {self.shape(a)} and {b.dtype} of shape {self.shape(b)}")
+            shape = [p if p == q else None for p, q in zip(self.shape(a), self.shape(b), strict=True)]
+            outputs.append(ir.Value(name=None, shape=ir.Shape(shape), type=a.type))
+        for graph, results in (then, otherwise):
+            self.end_body(graph, results)
+        self.holding("If", [condition], outputs, then_branch=then[0], else_branch=otherwise[0])
+        return outputs
+
     # -- sizes -------------------------------------------------------------------------------------------------------
 
     def size(self, value: ir.Value, axis: int) -> Size:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +19,7 @@ from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Label, Parameter
 from converters.readers.mxnet.params import TYPES, Params, numpy_type
 from converters.readers.mxnet.plan import Plan
-from converters.readers.mxnet.signature import Results, Slot, lowers, read_attributes, signature
+from converters.readers.mxnet.signature import Results, Slot, Subgraphs, lowers, read_attributes, signature
 from converters.readers.mxnet.symbol import Node, Symbol
 
 Operand = ir.Value | Parameter | None
@@ -68,7 +70,9 @@ class _Walk:
         dynamic: Mapping[tuple[str, int], str],
         closed_symbols: Mapping[str, SymbolicDimensionError],
     ) -> None:
-        self.plan, self.closed_symbols = plan, closed_symbols
+        self.plan, self.closed_symbols, self.symbol = plan, closed_symbols, plan.symbol
+        self.bound: Mapping[int, Parameter | ir.Value] = {}
+        """What variables stand for: of a graph that a node holds, its arguments."""
         name = printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol"))
         self.g = OperatorBuilder(name, version=plan.symbol.version, closed=closed, dynamic=dynamic)
         self.g.closed_symbols = frozenset(closed_symbols)
@@ -133,6 +137,8 @@ class _Walk:
             slot = described.slot(position)
             operands.append(self._operand(node, slot, number, output) if slot is not None else None)
         operands += [self._absent(node, slot) for slot in described.slots[len(node.inputs) :]]
+        if described.holds_graphs:
+            attributes["subgraphs"] = Subgraphs(tuple(partial(self._body, graph) for graph in node.subgraphs))
         try:
             result = lowers[node.op](g, *operands, **attributes)
         except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
@@ -142,10 +148,44 @@ class _Walk:
             g.bind(value, name)
         g.alias(self.values[node.index][0], node.name)
 
+    def _body(self, graph: Symbol, arguments: Mapping[int, Parameter | ir.Value]) -> list[ir.Value]:
+        """The outputs of a graph that a node holds, for its arguments."""
+        inner = copy.copy(self)
+        inner.symbol, inner.values, inner.names = graph, {}, {}
+        inner.bound = {graph.arguments[position]: operand for position, operand in arguments.items()}
+        path = self.g.path
+        for node in graph.order:
+            if not node.is_variable:
+                with self.g.at(node.source, path):
+                    inner._lower(node)
+        return [inner._result(number, output) for number, output in graph.heads]
+
+    def _result(self, number: int, output: int) -> ir.Value:
+        """A head of a graph that a node holds."""
+        node = self.symbol.nodes[number]
+        if not node.is_variable:
+            return self._output(node, number, output)
+        operand = self._bound(node)
+        return operand.use() if isinstance(operand, Parameter) else operand
+
+    def _bound(self, variable: Node) -> Parameter | ir.Value:
+        if variable.index not in self.bound:
+            raise self.g.error(f"its graph has a variable '{printable(variable.name)}' that is no input of it")
+        return self.bound[variable.index]
+
     def _operand(self, node: Node, slot: Slot, number: int, output: int) -> Operand:
-        variable = self.plan.symbol.nodes[number]
+        variable = self.symbol.nodes[number]
         if slot.role is Label:
             return None
+        if variable.is_variable and self.symbol is not self.plan.symbol:
+            operand = self._bound(variable)
+            if isinstance(operand, Parameter):
+                array = operand.array
+                if slot.role is Parameter:
+                    return operand.under(slot.name)
+                return operand.use(dtype=self._loose_type(node, slot, variable, array) if array is not None else None)
+            place = self.plan.place(variable.name)
+            return Parameter(self.g, place, slot.name, operand, self.used) if slot.role is Parameter else operand
         if variable.is_variable and number not in self.values:
             if output:
                 raise self.g.error(f"refers to output {output} of '{printable(variable.name)}'")
@@ -181,7 +221,7 @@ class _Walk:
 
     def _absent(self, node: Node, slot: Slot) -> Operand:
         """An input that the file doesn't list: before 0.9, the moving statistics; optional ones; else a mistake."""
-        name, old = f"{node.name}_{slot.name}", self.plan.symbol.version < 900
+        name, old = f"{node.name}_{slot.name}", self.plan.symbol.version < 900 and self.symbol is self.plan.symbol
         if slot.role is Parameter and old and name in self.plan.params:
             return Parameter(self.g, self.plan.place(name, self.plan.modules[node.index]), slot.name, self.plan.params[name], self.used)
         if slot.role is Label or not slot.required:

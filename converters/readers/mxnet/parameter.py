@@ -69,6 +69,10 @@ class Parameter:
         """The stored array, where there is one."""
         return self._source if isinstance(self._source, np.ndarray) else None
 
+    def under(self, slot: str) -> Parameter:
+        """The same parameter as another operator's input."""
+        return Parameter(self.g, self.place, slot, self._source, self._used)
+
     @property
     def shape(self) -> tuple[Dim, ...]:
         if self._source is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from converters.graph.names import Names, identifier, mend_names
 from converters.readers.mxnet.attributes import parse
 from converters.readers.mxnet.axes import BATCH, open_axes
 from converters.readers.mxnet.pairing import by_structure, other_prefix
-from converters.readers.mxnet.parameter import Label, Parameter, Place, module_of, spellings
+from converters.readers.mxnet.parameter import ROLES, Label, Parameter, Place, module_of, spellings
 from converters.readers.mxnet.params import Params
 from converters.readers.mxnet.signature import Slot, lowers, signature
 from converters.readers.mxnet.symbol import Node, Symbol
@@ -27,12 +28,17 @@ def live_nodes(symbol: Symbol, ends: Iterable[int]) -> list[Node]:
     for node in reversed(symbol.order):
         if node.index not in needed or node.is_variable:
             continue
-        if node.op not in lowers:
-            unknown.append(node.source)
+        unknown += [inner.source for inner in reversed(_with_inner(node)) if inner.op not in lowers]
         needed.update(_inputs(node))
     if unknown:
         raise unsupported(reversed(unknown), "converters.readers.mxnet")
     return [node for node in symbol.order if node.index in needed]
+
+
+def _with_inner(node: Node) -> list[Node]:
+    """An operator and those of the graphs that it holds."""
+    inner = [found for graph in node.subgraphs for held in graph.order if not held.is_variable for found in _with_inner(held)]
+    return [node, *inner]
 
 
 def _inputs(node: Node) -> Iterator[int]:
@@ -77,6 +83,41 @@ def without_labels(symbol: Symbol, is_label: Callable[[Node], bool]) -> tuple[li
     return (kept, [head for head in symbol.heads if head[0] in tainted]) if kept else (list(symbol.heads), [])
 
 
+_LOCATIONS = {
+    "_foreach": (("in_data_locs", "in_state_locs", "remain_locs"),),
+    "_while_loop": (("cond_input_locs",), ("func_input_locs",)),
+    "_cond": (("cond_input_locs",), ("then_input_locs",), ("else_input_locs",)),
+}
+"""By operator, for each graph that it holds: the attributes that say which inputs its arguments are."""
+
+
+def inner_users(node: Node, position: int) -> list[tuple[Node, Slot]]:
+    """The operators of the graphs that a node holds that take one of its inputs, and where."""
+    found: list[tuple[Node, Slot]] = []
+    for graph, names in zip(node.subgraphs, _LOCATIONS.get(node.op, ()), strict=False):
+        numbers: list[int] = []
+        for name in names:
+            with contextlib.suppress(ValueError):  # which the lowering finds out
+                numbers += parse(node.attributes.get(name, "()"), tuple[int, ...])
+        # _foreach says which argument its inputs are, the others which input their arguments are
+        arguments = numbers[position : position + 1] if node.op == "_foreach" else [k for k, at in enumerate(numbers) if at == position]
+        for argument in arguments:
+            if 0 <= argument < len(graph.arguments):
+                found += _users_of(graph, graph.arguments[argument])
+    return found
+
+
+def _users_of(graph: Symbol, variable: int) -> list[tuple[Node, Slot]]:
+    found: list[tuple[Node, Slot]] = []
+    for node in graph.order:
+        described = signature(node.op) if node.op in lowers and not node.is_variable else None
+        for position, (number, _) in enumerate(node.inputs):
+            slot = described.slot(position) if described is not None else None
+            if number == variable and slot is not None:
+                found += inner_users(node, position) if node.subgraphs else [(node, slot)]
+    return found
+
+
 class Plan:
     """The live nodes of a symbol, which arrays of the file are whose, the inputs' shapes, the module of every operator.
 
@@ -101,6 +142,8 @@ class Plan:
         """The heads that are answered, and those that can't be, for want of labels."""
         self.live = live_nodes(symbol, [node.index for _, node in self.inner] or [number for number, _ in self.heads])
         self.variables = [node for node in self.live if node.is_variable]
+        self.in_graphs = {self.symbol.nodes[number].name for node in self.live if node.subgraphs for number, _ in node.inputs}
+        """Variables that graphs in nodes use."""
         self.users = self._users()
         self.notes: list[str] = []
         """What the user should know of how this was found out."""
@@ -128,8 +171,10 @@ class Plan:
             described = signature(node.op)
             for position, (number, _) in enumerate(node.inputs):
                 slot = described.slot(position)
-                if slot is not None and self.symbol.nodes[number].is_variable:
-                    users.setdefault(number, []).append((node, slot))
+                if slot is None or not self.symbol.nodes[number].is_variable:
+                    continue
+                inner = inner_users(node, position) if node.subgraphs else [(node, slot)]
+                users.setdefault(number, []).extend(inner)
         return users
 
     def _stored(self) -> dict[str, str]:
@@ -297,10 +342,14 @@ class Plan:
         self.modules = {index: mended[prefix] for index, prefix in prefixes.items()}
         self.places = {name: Place(self.stored.get(name, name), self.params.base, mended[prefix]) for name, prefix in owners.items()}
         roles = Names(mended.values())
+        module_names: dict[str, str] = {}
         for name, index in alone.items():
             users = (user for user, _ in self.users.get(index, ()))
             owner = next((user for user in users if user.name and name.startswith(user.name + "_")), None)
-            if owner is not None:  # `up_weight` of the operator `up`
+            if name in self.in_graphs and module_of(name):  # of a graph that a node holds
+                module = module_names.setdefault(module_of(name), roles.free(identifier(module_of(name))))
+                role = ROLES[name[len(module_of(name)) + 1 :]]
+            elif owner is not None:  # `up_weight` of the operator `up`
                 module, role = self.modules[owner.index], identifier(name[len(owner.name) + 1 :])
             else:
                 module, role = "", roles.free(mended[name]) if name in names else mended[name]

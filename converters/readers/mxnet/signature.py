@@ -16,7 +16,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import onnx_ir as ir
 
@@ -27,6 +27,8 @@ from converters.readers.mxnet.parameter import Label, OwnType, Parameter
 from converters.readers.mxnet.symbol import Node
 from converters.registry import Registry
 
+Body = Callable[[Mapping[int, Parameter | ir.Value]], list[ir.Value]]
+"""A graph that a node holds: lowered for what its arguments are, by their numbers, it answers its outputs."""
 Results = ir.Value | Sequence[ir.Value] | Mapping[str, ir.Value]
 """What a lowering returns: one output, several, or several by name."""
 Lowering = Callable[..., Results]
@@ -37,6 +39,23 @@ class OperatorFacts:
     """What is known of an operator besides its lowering. ignores: attributes, parted by blanks, that change nothing at inference."""
 
     ignores: str = ""
+
+
+@dataclass(frozen=True)
+class Subgraphs(Sequence[Body]):
+    """The annotation of the graphs that a node holds, and what a lowering gets for it."""
+
+    bodies: tuple[Body, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Body: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Body]: ...
+    def __getitem__(self, index: int | slice) -> Body | Sequence[Body]:
+        return self.bodies[index]
+
+    def __len__(self) -> int:
+        return len(self.bodies)
 
 
 lowers: Registry[Lowering, OperatorFacts] = Registry("MXNet operator", OperatorFacts, "converters.readers.mxnet.operators")
@@ -62,6 +81,7 @@ class Signature:
     variadic: Slot | None
     attributes: Mapping[str, tuple[Any, Any]]
     keeps_all: bool
+    holds_graphs: bool
 
     def slot(self, position: int) -> Slot | None:
         return self.slots[position] if position < len(self.slots) else self.variadic
@@ -80,9 +100,11 @@ def signature(op: str) -> Signature:
 
 def _read_signature(function: Lowering) -> Signature:
     slots: list[Slot] = []
-    variadic, attributes, keeps_all = None, {}, False
+    variadic, attributes, keeps_all, holds_graphs = None, {}, False, False
     for parameter in list(inspect.signature(function, eval_str=True).parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY:
+        if parameter.annotation is Subgraphs:
+            holds_graphs = True
+        elif parameter.kind is parameter.KEYWORD_ONLY:
             attributes[parameter.name] = (parameter.annotation, parameter.default)
         elif parameter.kind is parameter.VAR_KEYWORD:
             keeps_all = True
@@ -96,7 +118,7 @@ def _read_signature(function: Lowering) -> Signature:
                 variadic = slot
             else:
                 slots.append(slot)
-    return Signature(tuple(slots), variadic, attributes, keeps_all)
+    return Signature(tuple(slots), variadic, attributes, keeps_all, holds_graphs)
 
 
 def _parts(annotation: Any) -> typing.Iterator[Any]:

@@ -230,8 +230,10 @@ def quantized_elemwise_mul(
         limit = g.emit("Mul", g.emit("Mul", g.emit("Div", first, 127.0), g.emit("Div", second, 127.0)), LARGEST["int32"])
         return [g.emit("Mul", g.cast(lhs, np.int32), g.cast(rhs, np.int32)), g.emit("Neg", limit), limit]
     limit = magnitude(g, _number(g, min_calib_range), _number(g, max_calib_range))
-    a, b, first, second, wide = (g.cast(value, np.float64) for value in (a, b, first, second, limit))  # what is cut off must be exact
-    scale = g.emit("Div", g.emit("Mul", first, second), g.emit("Mul", wide, LARGEST["int8"]))
+    # in MXNet's own order: what is cut off depends on the last digit
+    scale, *parts = (g.emit("Div", g.const(np.array(LARGEST["int8"], np.float32)), value) for value in (limit, first, second))
+    for part in parts:
+        scale = g.emit("Div", scale, part)
     whole = g.cast(g.emit("Mul", g.emit("Mul", a, b), scale), np.int32)
     wrapped = g.emit("Sub", g.emit("Mod", g.emit("Add", whole, 128), 256), 128)
     return [g.cast(wrapped, np.int8), g.emit("Neg", limit), g.identity(limit)]
