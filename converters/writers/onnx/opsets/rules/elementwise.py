@@ -90,7 +90,11 @@ def mod_before_10(g: Site, node: ir.Node) -> Answer:
 @older("Round", since=11)
 def round_before_11(g: Site, node: ir.Node) -> Answer:
     """To the nearest integer, halves to the even one."""
-    x = g.x()
+    return rounded(g, g.x())
+
+
+def rounded(g: Site, x: ir.Value) -> ir.Value:
+    """Round without its operator."""
     below = g.emit("Floor", x)
     rest = g.emit("Sub", x, below)
     half = g.emit("Floor", g.emit("Mul", below, 0.5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from converters.writers.onnx.opsets.rules.elementwise import rounded
 from converters.writers.onnx.opsets.site import Answer, Site, newer, older
 
 _ONE_HOT_LIMIT = 1 << 24
@@ -83,6 +84,44 @@ def quantize_before_13(g: Site, node: ir.Node) -> Answer:
     if zero is not None:
         number = g.emit("Sub", number, g.cast(g.emit("Reshape", zero, shape), g.dtype(scale)))
     return g.emit("Mul", number, g.emit("Reshape", scale, shape))
+
+
+@older("QuantizeLinear", since=10)
+def quantize_before_10(g: Site, node: ir.Node) -> Answer:
+    """round(x / scale) + zero point, within the limits of the type; uint8 where no zero point says otherwise."""
+    zero = g.input(2)
+    dtype = ir.DataType.UINT8 if zero is None else g.dtype(zero)
+    number = rounded(g, g.emit("Div", g.x(0), g.x(1)))
+    number = number if zero is None else g.emit("Add", number, g.cast(zero, g.dtype(g.x(0))))
+    limits = np.iinfo(dtype.numpy())
+    return g.cast(g.emit("Clip", number, min=float(limits.min), max=float(limits.max)), dtype)
+
+
+@older("DequantizeLinear", since=10)
+def dequantize_before_10(g: Site, node: ir.Node) -> Answer:
+    """(x - zero point) * scale."""
+    scale, zero = g.x(1), g.input(2)
+    number = g.cast(g.x(0), g.dtype(scale))
+    number = number if zero is None else g.emit("Sub", number, g.cast(zero, g.dtype(scale)))
+    return g.emit("Mul", number, scale)
+
+
+@older("ScatterND", since=11)
+def scatter_nd_before_11(g: Site, node: ir.Node) -> Answer:
+    """A Scatter of whole rows: x as a matrix of the slices that are written, its rows counted by the indices."""
+    x, indices, updates = g.x(0), g.x(1), g.x(2)
+    sizes, depth = g.dims(x), g.dims(indices)[-1]
+    if depth is None or None in sizes[1:]:
+        raise g.refusal("ONNX has ScatterND from set 11 on; it has another form only where all but the first size are known")
+    known = [size or 0 for size in sizes]
+    steps = np.array([int(np.prod(known[i + 1 : depth])) for i in range(depth)], np.int64)
+    width = int(np.prod(known[depth:]))
+    shape = g.emit("Shape", x)
+    counted = g.emit("Where", g.emit("Less", indices, 0), g.emit("Add", indices, g.part(shape, 0, depth)), indices)
+    rows = g.emit("Reshape", g.reduce("ReduceSum", g.emit("Mul", counted, steps), [g.rank(indices) - 1]), [-1, 1])
+    wide, new = g.emit("Expand", rows, [1, width]), g.emit("Reshape", updates, [-1, width])
+    written = g.emit("Scatter", g.emit("Reshape", x, [-1, width]), wide, new, axis=0)
+    return g.emit("Reshape", written, shape)
 
 
 @older("ArgMax", "ArgMin", since=12)

@@ -7,6 +7,8 @@ import onnx_ir as ir
 
 from converters.writers.onnx.opsets.site import Answer, Site, newer, older
 
+_CUMSUM_LIMIT = 2048
+"""The size of an axis up to which a matrix of ones may take CumSum's place."""
 _NORMS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
 _OTHERS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")
 _ALL = (*_NORMS, *_OTHERS, "ReduceSum")
@@ -31,6 +33,23 @@ def axes_as_input(g: Site, node: ir.Node) -> Answer:
     """The axes as an input."""
     axes = g.attribute("axes")
     return g.again(g.x(), None if axes is None else list(axes), axes=None)
+
+
+@older("CumSum", since=11)
+def cumsum_before_11(g: Site, node: ir.Node) -> Answer:
+    """A product with a matrix of ones on one side of its diagonal, for an axis of known size."""
+    x = g.x(0)
+    (axis,) = (g.axis(x, position) for position in g.integers(1, "axis"))
+    size = g.dims(x)[axis]
+    if size is None or size > _CUMSUM_LIMIT:
+        raise g.refusal(f"ONNX has CumSum from set 11 on; it has another form only for axes of known size, up to {_CUMSUM_LIMIT}")
+    ones = np.triu(np.ones((size, size), g.dtype(x).numpy()), 1 if g.attribute("exclusive", 0) else 0)
+    ones = ones.T if g.attribute("reverse", 0) else ones
+    last = g.rank(x) - 1
+    order = [last if i == axis else axis if i == last else i for i in range(last + 1)]
+    turned = x if axis == last else g.emit("Transpose", x, perm=order)
+    y = g.emit("MatMul", turned, ones)
+    return y if axis == last else g.emit("Transpose", y, perm=order)
 
 
 @older(*_ALL, "Squeeze", since=11)
