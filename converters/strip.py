@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from converters.graph import provenance
 from converters.options import LoadOptions
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
-from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, grouped, prefix_hint, strip_prefix, torch_names, unwrap
+from converters.tensors.placing import renamed
+from converters.tensors.state_dict import ClassSource, LeftOut, StateDict, grouped, prefix_hint, rename, strip_prefix, torch_names, unwrap
 from converters.tensors.storage import ConvertedStorage
-from converters.tensors.tensor import Tensor, ties
+from converters.tensors.tensor import Tensor, Weight, as_tensors, ties
 
 _TARGETS = (".pth", ".pt", ".bin", ".safetensors")
 _ENDINGS = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".model", ".t7", ".safetensors", ".params", ".caffemodel", ".h5", ".onnx")
@@ -30,7 +32,8 @@ class StripOptions:
     off the names. torch_names: gamma, beta, moving_mean become weight, bias, running_mean. dtype: one of
     converters.tensors.casting.FLOATING, for floating tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights.
     contiguous: every tensor row-major in a storage of its own. source_dir: a folder for the class source that old files embed. force:
-    overwrite.
+    overwrite. rename: patterns, old and new (tensors.placing.renamed). place: what puts the weights under the keys of a class of one's
+    own.
     """
 
     key: str | None = None
@@ -42,6 +45,8 @@ class StripOptions:
     contiguous: bool = False
     source_dir: StrPath | None = None
     force: bool = False
+    rename: Sequence[tuple[str, str]] = ()
+    place: Callable[[Mapping[str, Weight]], Mapping[str, Any]] | None = None
 
 
 @dataclass
@@ -152,6 +157,12 @@ def _apply(state: StateDict, options: StripOptions) -> tuple[list[str], list[str
     converted = cast(state, options.dtype) if options.dtype is not None else []
     if options.contiguous:
         make_contiguous(state)
+    if options.rename:
+        rename(state, renamed([*state.tensors, *state.spectral_dims], options.rename), {})
+    if options.place is not None:
+        state.tensors = as_tensors(options.place(state.tensors))
+    if options.rename or options.place is not None:
+        state.metadata, state.classes = {}, {}  # they belong to the names that were
     return unwrapped, folded, converted
 
 

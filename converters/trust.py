@@ -23,24 +23,29 @@ _run: set[tuple[str, int, int]] = set()
 class Code:
     """The folder that a model's own classes come from; its modules may be imported, once that is trusted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        """folder: None for installed packages alone; the current folder is none of them."""
         self.folder = folder
+        self.shown = "the installed packages" if folder is None else str(folder)
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
-        """Puts the folder at the head of Python's path for the block."""
-        entry = str(self.folder.resolve())
-        sys.path.insert(0, entry)
+        """Puts the folder at the head of Python's path for the block, or takes the current one off it."""
+        before = list(sys.path)
+        if self.folder is None:
+            here = os.path.realpath(os.getcwd())
+            sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
+        else:
+            sys.path.insert(0, str(self.folder.resolve()))
         importlib.invalidate_caches()
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):
-                sys.path.remove(entry)
+            sys.path[:] = before
 
     def find(self, module: str, name: str) -> Any:
         """A class or function of the folder's; one that was pickled from a script (`__main__`) is looked for. Raises ConversionError."""
-        if module in ("__main__", "__mp_main__", ""):
+        if module in ("__main__", "__mp_main__", "") and self.folder is not None:
             module = self._file_with(name.split(".")[0])
         try:
             value: Any = importlib.import_module(module)
@@ -49,24 +54,25 @@ class Code:
         except Exception as problem:  # the code of others fails in ways of its own
             shown = printable(f"{module}.{name}" if module else name)
             reason = f"{type(problem).__name__}: {printable(problem, 300)}"
-            raise ConversionError(f"{shown} can't be imported from {self.folder}: {reason}") from problem
+            raise ConversionError(f"{shown} can't be imported from {self.shown}: {reason}") from problem
         return value
 
     def build(self, factory: str) -> Any:
         """What "module:function" answers. Raises ConversionError."""
         match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)", factory)
         if match is None:
-            raise ConversionError(f"--model {printable(factory)}: write module:function")
+            raise ConversionError(f"{printable(factory)}: write package.module:function")
         function = self.find(match[1], match[2])
         try:
             return function()
         except Exception as problem:
             reason = f"{type(problem).__name__}: {printable(problem, 300)}"
-            raise ConversionError(f"{factory} in {self.folder}: {reason}") from problem
+            raise ConversionError(f"{factory} in {self.shown}: {reason}") from problem
 
     def _file_with(self, name: str) -> str:
         """The module of the folder that defines a class which was pickled from a script."""
-        found = []
+        found: list[str] = []
+        assert self.folder is not None
         for file in sorted(self.folder.rglob("*.py")):
             with contextlib.suppress(SyntaxError, ValueError, OSError):
                 body = ast.parse(file.read_bytes()).body
@@ -76,6 +82,26 @@ class Code:
             there = f"several define it: {', '.join(found)}" if found else "none there defines it"
             raise ConversionError(f"class {printable(name)} was saved from a script, and of the files in {self.folder} {there}")
         return found[0]
+
+
+def build_like(factory: str, code: StrPath | None, *, trust: bool, notify: Callable[[str], None] | None = None) -> Any:
+    """The user's own module that "package.module:factory" makes: in the folder `code`, else of an installed package.
+
+    Raises UnsupportedError without trust, ConversionError where it fails or answers no module.
+    """
+    if not trust:
+        what = f"{printable(factory)} is Python code, which has to run"
+        raise UnsupportedError(what, hint="read it, then say that you trust it: --trust")
+    if code is not None and not os.path.isdir(code):
+        raise ConversionError(f"{os.fspath(code)}: --code must be a folder with Python files")
+    own = Code(None if code is None else Path(code))
+    if notify is not None:
+        notify(f"running {printable(factory)} from {own.shown}")
+    with own.importing():
+        made = own.build(factory)
+    if not hasattr(made, "state_dict") or not hasattr(made, "named_modules"):
+        raise ConversionError(f"{printable(factory)} answers a {type(made).__name__}, which is no torch.nn.Module")
+    return made
 
 
 def build_written(source: StrPath) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
-from converters.cli import terminal
+from converters.cli import placing, terminal
 from converters.cli.arguments import UsageError, add_output_options, add_plugin, dynamic_axis, input_spec
 from converters.cli.preprocessing import add_changes, change_model
 from converters.cli.verify import add_feed_options
@@ -68,13 +68,11 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     command.add_argument(
         "--trust", action="store_true", help="let code that you name, and TorchScript programs, run; without it nothing does"
     )
-    command.add_argument(
-        "--verify",
-        choices=("quick", "full"),
-        help="run the finished files on the same inputs in PyTorch and onnxruntime, and write them only if they answer alike; "
-        "`--verify full` tries several seeds, batches, zeros and negative numbers",
-    )
-    add_feed_options(command)
+    _add_checks(command)
+    if kind == "torch":
+        placing.add(command, code=False)
+        if "code" not in row.options:
+            command.add_argument("--code", metavar="DIR", help="folder of the code of --like")
     if kind == "onnx":
         command.add_argument("--opset", type=int, help="write another operator set than the graph's own")
     if "code" in row.options:
@@ -99,6 +97,17 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     command.set_defaults(run=_convert, format=row, kind=kind)
 
 
+def _add_checks(command: argparse.ArgumentParser) -> None:
+    """--verify and what goes with it."""
+    command.add_argument(
+        "--verify",
+        choices=("quick", "full"),
+        help="run the finished files on the same inputs in PyTorch and onnxruntime, and write them only if they answer alike; "
+        "`--verify full` tries several seeds, batches, zeros and negative numbers",
+    )
+    add_feed_options(command)
+
+
 def _convert(asked: argparse.Namespace) -> int:
     from converters.verification.torchfile import read_again
 
@@ -110,7 +119,9 @@ def _convert(asked: argparse.Namespace) -> int:
     if target.suffix.lower() not in suffixes:
         raise UsageError(f"convert {row.word}2{asked.kind}: the target {printable(target, 400)} must end in {' or '.join(suffixes)}")
     files = [getattr(asked, role.name) for role in row.files]
-    for path in _written(target):
+    if placing.is_asked(asked):
+        placing.check(asked, target, f"convert {row.word}2{asked.kind}")
+    for path in _written(target, asked):
         check_target(path, force=asked.force, sources=files)
     if asked.verify:
         packages.check("torch", "onnxruntime", *(["torchfile"] if row.name == "torch7" else []))
@@ -119,9 +130,12 @@ def _convert(asked: argparse.Namespace) -> int:
     if again is not None and not again.ok:
         raise ConversionError(f"{again}\nnothing was written")
     changes = change_model(asked, model, files)
-    report = _save(asked, model, target)
+    placed: dict[str, Any] = {}
+    if placing.is_asked(asked):
+        placing.save(asked, model, target, placed)
+    report = None if placing.is_asked(asked) else _save(asked, model, target)
     facts: dict[str, Any] = {
-        "written": [str(path) for path in _written(target)],
+        "written": [str(path) for path in _written(target, asked)],
         "format": row.name,
         "inputs": {str(v.name): _shape(v) for v in model.graph.inputs},
         "outputs": {str(v.name): _shape(v) for v in model.graph.outputs},
@@ -131,6 +145,7 @@ def _convert(asked: argparse.Namespace) -> int:
     }
     if changes:
         facts["changed"] = changes
+    facts |= placed
     if report is not None:
         facts["verified"] = {"largest_difference": report.worst, "tolerance": report.tolerance} if report.outputs else "NOT RUN"
         if report.optimizer:
@@ -140,7 +155,7 @@ def _convert(asked: argparse.Namespace) -> int:
     if again is not None:
         facts["read_again"] = str(again)
     if not asked.quiet:
-        source = _written(target)[-1]
+        source = _written(target, asked)[-1]
         if source.suffix == ".py" and source.stem != target.stem:
             terminal.say(f"note: the source is {source.name}: Python can't import {target.stem}.py, or would find it instead of another")
         if asked.json:
@@ -183,7 +198,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         key=asked.key,
         dynamic=dict(asked.dynamic),
         outputs=tuple(asked.output),
-        code=getattr(asked, "code", None),
+        code=asked.code if "code" in asked.format.options else None,
         factory=getattr(asked, "model", None),
         plugin=asked.plugin,
         trust=asked.trust,
@@ -194,8 +209,10 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
     )
 
 
-def _written(target: Path) -> list[Path]:
+def _written(target: Path, asked: argparse.Namespace) -> list[Path]:
     """The files that a conversion to this target writes."""
+    if placing.is_asked(asked):
+        return [target]
     source = target.with_name(f"{module_name(target.stem)}.py")
     return [target, source] if target.suffix.lower() in (".pth", ".pt") else [target]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from converters.cli import terminal
+from converters.cli import placing, terminal
 from converters.cli.arguments import add_output_options
 
 
@@ -24,12 +25,18 @@ def add(commands: Any) -> None:
     strip.add_argument(
         "--source", dest="source_dir", metavar="DIR", help="write the class source that old files embed into DIR, to read it"
     )
+    placing.add(strip)
     add_output_options(strip, "report")
     strip.set_defaults(run=_strip)
 
 
 def _strip(asked: argparse.Namespace) -> int:
-    from converters.strip import StripOptions, strip_to_weights
+    from converters.strip import StripOptions, default_target, strip_to_weights
+
+    facts: dict[str, Any] = {}
+    is_placed = asked.like or asked.map
+    if placing.is_asked(asked):
+        placing.check(asked, Path(asked.target or default_target(Path(asked.source))), "convert strip-to-weights")
 
     options = StripOptions(
         key=asked.key,
@@ -41,11 +48,16 @@ def _strip(asked: argparse.Namespace) -> int:
         contiguous=asked.contiguous,
         source_dir=asked.source_dir,
         force=asked.force,
+        rename=asked.rename,
+        place=(lambda weights: placing.place(asked, weights, weights, facts)) if is_placed else None,
     )
     report = strip_to_weights(asked.source, asked.target, options)
     if not asked.quiet:
         if asked.json:
-            terminal.tell_json(report.as_dict())
+            terminal.tell_json(report.as_dict() | facts)
         else:
             terminal.tell(str(report))
+            if "matched" in facts:
+                words = "proven" if facts["matched"]["proven"] else "by names, order and shapes, not proven: the file has no graph"
+                terminal.tell(f"matched:   {facts['matched']['keys']} keys, {words}")
     return 0

@@ -15,6 +15,7 @@ from converters.errors import ConversionError
 from converters.matching.fitting import Placed
 from converters.matching.following import follow
 from converters.matching.names import match_names
+from converters.tensors.placing import KeyMap, how_made
 from converters.tensors.tensor import as_tensors
 
 
@@ -39,6 +40,15 @@ class Match:
             array = self._arrays.get(name)
             state[name] = own.clone() if array is None else torch.from_numpy(np.array(array)).to(own.dtype).reshape(own.shape)
         return state
+
+    def key_map(self, weights: Mapping[str, Any]) -> KeyMap:
+        """The map to write beside the weights, from which they can be placed again without the class. weights: the source's."""
+        entries = {}
+        for name, array in self._arrays.items():
+            keys = self.keys.get(name, [])
+            entries[name] = how_made(np.asarray(array), [keys] if isinstance(keys, str) else keys, weights)
+        used = {key for entry in entries.values() for key in entry.sources}
+        return KeyMap(entries, self.proven, [name for name in weights if name not in used])
 
 
 def match(source: ir.Model | Mapping[str, Any], module: torch.nn.Module) -> Match:
