@@ -167,6 +167,8 @@ def _only_cast(value: ir.Value) -> tuple[list[ir.Value], list[ir.Node]]:
                 casts.append(node)
             elif node.op_type in _MOVES and index == 0:
                 moved += node.outputs
+            elif node.op_type == "Shape":
+                continue
             else:
                 return [], []
         if inner.is_graph_output():

@@ -194,7 +194,9 @@ def test_language_model_of_rnn(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     for tokens, found in runs(tmp_path, made, rng.integers(1, 201, (7, 2)), rng.integers(1, 201, (12, 5)), rng.integers(1, 201, (1, 1))):
         same(found, [expected(tokens)])
-    converters.save(converters.load(tmp_path / "model.t7", inputs={"input": (7, 2)}), tmp_path / "model.pth")
+    model = converters.load(tmp_path / "model.t7", inputs={"input": (7, 2)})
+    assert str(model.graph.inputs[0].dtype) == "INT64"
+    converters.save(model, tmp_path / "model.pth")
     text = (tmp_path / "model.py").read_text()
     assert text.count("nn.LSTM(") == 2 and "for " not in text.split("class ", 1)[1]
 
