@@ -82,6 +82,7 @@ def load(
     fillers: bool = False,
     dtype: str | None = None,
     states: bool = False,
+    define: Mapping[str, str] | None = None,
 ) -> onnx_ir.Model:
     """Reads a model of any supported format, told by its content, into the common graph.
 
@@ -92,7 +93,8 @@ def load(
     code: the folder of a PyTorch model's own classes; factory: "module:function" in it, which builds the model for a checkpoint of
     weights. plugin: a Python file that registers lowerings. trust: let these, and TorchScript programs, run; without it nothing does.
     fillers: parameters of a Caffe net that no file has get what their fillers say. dtype: "float64" keeps the doubles of a Lua Torch
-    model, which otherwise become float32. states: first states of a recurrent Lua Torch model become inputs, the last ones outputs. Raises
+    model, which otherwise become float32. states: first states of a recurrent Lua Torch model become inputs, the last ones outputs.
+    define: what stands for `$NAME$` in a Caffe template, and numbers that Caffe's layers take from elsewhere, by name. Raises
     ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files
@@ -110,6 +112,7 @@ def load(
         fillers=fillers,
         dtype=dtype,
         states=states,
+        define=define or {},
     )
     return load_files(paths, options)
 

@@ -102,7 +102,7 @@ FORMATS = (
         outline="converters.readers.caffe.outline:outline",
         form="file of Caffe weights",
         registry="converters.readers.caffe:lowers",
-        options=("fillers",),
+        options=("fillers", "define"),
         needs=("google.protobuf",),
     ),
     Format(
@@ -314,7 +314,7 @@ def _check_options(row: Format, options: LoadOptions, file: RecognizedFile) -> N
     """Raises ConversionError for an option that means nothing to the format."""
     for other in FORMATS:
         for name in other.options:
-            if name not in row.options and getattr(options, name) not in (None, False):
+            if name not in row.options and getattr(options, name):
                 raise ConversionError(f"'{name}' is for {other.title} models; this is {_article(row.title)} one", path=file.path)
 
 

@@ -26,9 +26,10 @@ class LoadOptions:
     "module:function" in it, which builds the model. plugin: a Python file that registers lowerings. trust: let code, factory, plugin
     and TorchScript programs run; without it nothing does. fillers: layers without stored weights get what their fillers say. dtype: of
     a Lua Torch model: "float64" keeps its doubles, which otherwise become float32. states: of a recurrent Lua Torch model, whose first
-    states become inputs, and the last ones outputs. notify: called with a line that says what is about to run. problems: where a list
-    is given, a look at the net is all that is wanted: parameters that no file has count by their shapes alone, and what keeps a layer
-    from being lowered is added to the list, while the rest goes on.
+    states become inputs, and the last ones outputs. define: what stands for `$NAME$` in a Caffe template, and numbers that its layers
+    take from elsewhere. notify: called with a line that says what is about to run. problems: where a list is given, a look at the net is
+    all that is wanted: parameters that no file has count by their shapes alone, and what keeps a layer from being lowered is added to
+    the list, while the rest goes on.
     """
 
     inputs: Mapping[str, InputSpec] = field(default_factory=lambda: MappingProxyType({}))
@@ -42,6 +43,7 @@ class LoadOptions:
     fillers: bool = False
     dtype: str | None = None
     states: bool = False
+    define: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notify: Callable[[str], None] | None = None
     problems: list[ConversionError] | None = None
 

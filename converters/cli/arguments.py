@@ -48,6 +48,14 @@ def dynamic_axis(word: str) -> tuple[tuple[str, int], str]:
     return (match[1] or "", int(match[2])), match[3]
 
 
+def definition(word: str) -> tuple[str, str]:
+    """`NAME=VALUE` -> name, value."""
+    match = re.fullmatch(r"([A-Za-z_]\w*)=([\w.+-]+)", word)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{word}: write NAME=VALUE, TARGET_WIDTH=512")
+    return match[1], match[2]
+
+
 def add_plugin(command: argparse.ArgumentParser) -> None:
     """--plugin, of all commands that read a graph."""
     command.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
 from converters.cli import placing, terminal
-from converters.cli.arguments import UsageError, add_output_options, add_plugin, dynamic_axis, input_spec
+from converters.cli.arguments import UsageError, add_output_options, add_plugin, definition, dynamic_axis, input_spec
 from converters.cli.preprocessing import add_changes, change_model
 from converters.cli.verify import add_feed_options
 from converters.errors import ConversionError, printable
@@ -91,6 +91,15 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     if "fillers" in row.options:
         command.add_argument(
             "--allow-fillers", action="store_true", help="parameters that no weights file has get what their fillers say; else an error"
+        )
+    if "define" in row.options:
+        command.add_argument(
+            "--define",
+            action="append",
+            default=[],
+            type=definition,
+            metavar="NAME=VALUE",
+            help="what stands for $NAME$ in a template (TARGET_WIDTH=512), or a number that a layer takes from elsewhere",
         )
     add_changes(command, kind)
     add_output_options(command, "result")
@@ -203,6 +212,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         plugin=asked.plugin,
         trust=asked.trust,
         fillers=getattr(asked, "allow_fillers", False),
+        define=dict(getattr(asked, "define", ())),
         states=getattr(asked, "states", False),
         dtype=asked.dtype if "dtype" in asked.format.options and asked.dtype == "float64" else None,
         notify=terminal.say,

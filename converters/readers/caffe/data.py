@@ -59,7 +59,16 @@ def window_data(layer: Layer, position: int, channels: int | None) -> Shape | No
     return _images(layer, position, p.batch_size, channels, p.crop_size)
 
 
-@gives("HDF5Data", "AnnotatedData", "VideoData", "DenseImageData", "ImageSegData", "SegData", "ImageLabelmapData")
+@gives("VideoData", "VolumeData")
+def video_data(layer: Layer, position: int, channels: int | None) -> Shape | None:
+    """Clips of new_length images, cropped. Source: C3D 1.0's video_data_layer.cpp; SSD's gives what its camera gives."""
+    p = layer.params.image_data_param
+    if position:
+        return [p.batch_size]
+    return [p.batch_size, 3, p.new_length, p.crop_size, p.crop_size] if p.new_length and p.crop_size else None
+
+
+@gives("HDF5Data", "AnnotatedData", "DenseImageData", "ImageSegData", "SegData", "ImageLabelmapData", "MatRead")
 def other_data(layer: Layer, position: int, channels: int | None) -> Shape | None:
     """What lies in the files. Source: caffe/src/caffe/layers/hdf5_data_layer.cpp; SSD's annotated_data_layer.cpp and other forks'."""
     return None

@@ -67,6 +67,8 @@ class Layer:
     params: the LayerParameter message, every field of which has Caffe's default (`layer.params.lrn_param.local_size`).
     unknown: fields that no known Caffe has; a user's lowering finds them in `extra`. weights: the parameters, while the layer
     is lowered: `layer.weights.value(g, 0, "weight", shape, filler)`. scale: the Scale layer that a BatchNorm takes in.
+    meaning: which of several layers that forks gave this type's name to it is, where the rest of the net says so (meanings.py).
+    defines: what --define says.
     """
 
     file: str
@@ -79,6 +81,8 @@ class Layer:
     unknown: list[Unknown] = field(default_factory=list)
     weights: Parameters = field(init=False, repr=False)
     scale: Layer | None = field(default=None, repr=False)
+    meaning: str = ""
+    defines: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def source(self) -> Source:
@@ -94,6 +98,13 @@ class Layer:
         for unknown in self.unknown:
             found.add(unknown.path, unknown.field)
         return found
+
+    def define(self, name: str, default: float) -> float:
+        """A number that --define gives, else the default. Raises ConversionError for what is no number."""
+        try:
+            return float(self.defines.get(name, default))
+        except ValueError:
+            raise self.error(f"--define {name} must be a number") from None
 
     def error(self, message: str, hint: str | None = None) -> ConversionError:
         """A ConversionError that names the file, the line and the layer."""

@@ -23,6 +23,7 @@ from converters.options import LoadOptions
 from converters.readers.caffe.data import DataShapes, gives, is_data, scales_its_data
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers import normalization
+from converters.readers.caffe.meanings import tell_meanings
 from converters.readers.caffe.prototxt import Net, check_fields, read_net
 from converters.readers.caffe.registry import Lowering, lowers
 from converters.readers.caffe.weights import LayerWeights, Weights
@@ -38,7 +39,8 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     if not 1 <= len(paths) <= 2:
         raise ConversionError(f"a Caffe net is a prototxt and a weights file; {len(paths)} files were given")
     options.no_key(paths[0], "a Caffe net")
-    net = read_net(paths[0])
+    net = read_net(paths[0], options.define)
+    tell_meanings(net)
     _check_types(net, options)
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None, fillers=options.fillers, shapes_only=options.problems is not None)
     weights.check_match(net.excluded)
@@ -47,6 +49,18 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
             return with_open_batch(lambda closed: _NetLowering(net, weights, options, closed).model())
         except MemoryError as problem:
             raise ConversionError("the net is too large for this machine's memory") from problem
+
+
+_REASONS = {
+    "FrcnnProposal": "its sizes stand in a configuration file that it reads while it runs, not in the prototxt",
+    "BoxOutput": "what it computes isn't established",
+    "BoxGroupOutput": "what it computes isn't established",
+    "DetectionOutputExtended": "what it computes isn't established",
+    "MultiStageMeanfield": "what it computes isn't established",
+    "ConvLSTM": "what it computes isn't established",
+    "MaskPooling": "what it computes isn't established",
+}
+"""Why layers of these types, which people meet, aren't known."""
 
 
 def _check_types(net: Net, options: LoadOptions) -> None:
@@ -60,14 +74,16 @@ def _check_types(net: Net, options: LoadOptions) -> None:
     unknown = [
         layer
         for layer in net.layers
-        if layer.type not in lowers and layer.type not in gives and (layer.bottoms or not any(top in inputs for top in ("", *layer.tops)))
+        if layer.type not in lowers
+        and layer.type not in gives
+        and (layer.bottoms or not (layer.type.startswith("Python:") or any(top in inputs for top in ("", *layer.tops))))
     ]
     if unknown:
         data = next((layer for layer in unknown if not layer.bottoms and layer.tops), None)
-        more = []
+        more = [f"{name}: {_REASONS[name]}." for name in dict.fromkeys(layer.type for layer in unknown) if name in _REASONS]
         if data is not None:
             top = printable(data.tops[0])
-            more = [f"if '{printable(data.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"]
+            more += [f"if '{printable(data.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"]
         raise unsupported((layer.source for layer in unknown), "converters.readers.caffe", *more)
     for layer in net.layers:
         if lowers.is_built_in(layer.type) and not lowers.facts(layer.type).takes_labels:
@@ -86,6 +102,8 @@ class _NetLowering:
         self.awaited: Counter[str] = Counter(name for layer in net.layers for name in layer.bottoms)
         self.used: Counter[str] = Counter()  # consumers of a blob's present version
         self.losses_use: set[str] = set()  # blobs whose only consumers were losses that are left out
+        self.sunk: Counter[str] = Counter()  # sinks that take a blob
+        self.written: set[str] = set()  # blobs that layers write into files while Caffe runs
         self.left_out: dict[str, Layer] = {}  # tops of losses that are left out
         self.declared: set[str] = set()  # inputs that the net itself declares, not a data layer
         self.inputs: list[str] = []
@@ -129,8 +147,8 @@ class _NetLowering:
         bottoms = [self._bottom(layer, name) for name in layer.bottoms]
         if facts.role == "training" or (facts.role == "loss" and (None in bottoms or not self._is_computed(layer))):
             self._leave_out(layer)
-        elif facts.role == "sink":
-            self._consume(layer)
+        elif facts.role in ("sink", "writer"):
+            self._sink(layer, facts.role == "writer")
         else:
             self._compute(layer, [b for b in bottoms if b is not None])
 
@@ -149,6 +167,14 @@ class _NetLowering:
             if str(problem) not in map(str, problems):
                 problems.append(problem)
             self.lost.update(layer.tops)
+
+    def _sink(self, layer: Layer, writes: bool) -> None:
+        """What sinks alone take may be an output all the same."""
+        self._consume(layer)
+        for name in layer.bottoms:
+            self.sunk[name] += 1
+            if writes:
+                self.written.add(name)
 
     def _compute(self, layer: Layer, bottoms: Sequence[ir.Value]) -> None:
         """Lowers a layer, and gives its tops their values."""
@@ -301,8 +327,11 @@ class _NetLowering:
         self.used[top] = 0
 
     def _outputs(self) -> None:
-        """What no layer consumes, in Caffe's order (by name); of losses left out, what only they consumed."""
-        names = sorted(name for name in self.blobs if not self.used[name] or name in self.losses_use)
+        """What no layer consumes, in Caffe's order (by name); of losses left out, what only they consumed; of sinks too."""
+        sunk = {name for name in self.blobs if 0 < self.used[name] == self.sunk[name] and name not in self.inputs}
+        names = sorted(name for name in self.blobs if not self.used[name] or name in self.losses_use or name in sunk & self.written)
+        if not any(name not in self.inputs for name in names):
+            names = sorted({*names, *sunk})
         if not names:
             raise ConversionError("the net has no output: every blob is consumed by a layer")
         taken = set(self.inputs)

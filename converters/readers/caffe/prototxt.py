@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from converters.errors import FormatError, about, printable
 from converters.files import StrPath, map_file
@@ -35,7 +36,7 @@ _HARMLESS = frozenset(
     "quantization_param per_fla_fuse shared_memory profile bn_stats_batch_size conv_algorithm".split()
 )
 # Messages whose unknown fields are about training.
-_TRAINING = ("param.", "loss_param.", "transform_param.")
+_TRAINING = ("param.", "loss_param.", "transform_param.", "detection_output_param.save_output_param.")
 
 
 @dataclass
@@ -51,13 +52,38 @@ class Net:
     excluded: list[Layer]
 
 
-def read_net(path: StrPath) -> Net:
+_TEMPLATE = re.compile(r"\$([A-Za-z_]\w*)\$?")
+"""A place that a program fills in before Caffe reads the file."""
+
+
+def read_net(path: StrPath, define: Mapping[str, str] = MappingProxyType({})) -> Net:
     """The net of a .prototxt: every form upgraded to the newest, layers of other phases left out.
 
+    define: what stands for `$NAME$` in a template, and numbers that layers take from elsewhere.
     Raises FormatError for a file that isn't a net's prototxt, with line and column where the text is wrong.
     """
     with about(path):
-        return _read_document(Document(os.fspath(path), _text(map_file(path))))
+        text = _filled_in(_text(map_file(path)), define)
+        net = _read_document(Document(os.fspath(path), text))
+        for layer in net.layers:
+            layer.defines = define
+        return net
+
+
+def _filled_in(text: str, define: Mapping[str, str]) -> str:
+    """A template's text with numbers for its names. Raises FormatError where names are left."""
+    plain = _COMMENTS.sub("", text)
+    names = list(dict.fromkeys(_TEMPLATE.findall(plain)))
+    missing = [name for name in names if name not in define]
+    if missing:
+        words = " ".join(f"--define {printable(name)}=512" for name in missing[:4])
+        shown = ", ".join(f"${printable(name)}$" for name in missing[:8])
+        raise FormatError(f"this is a template, no prototxt yet: it holds {shown}", hint=f"say what they are: {words}")
+    return _TEMPLATE.sub(lambda found: define.get(found[1], found[0]), text) if names else text
+
+
+_COMMENTS = re.compile(r"#[^\n]*|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'")
+"""Comments, and strings, in which a dollar is a dollar."""
 
 
 def _read_document(document: Document) -> Net:
@@ -153,6 +179,10 @@ def _old_layers(document: Document, fields: Sequence[Field]) -> list[Layer]:
     layers = []
     for field, message, unknown in read:
         upgraded = upgrade_v1(message, unknown)
+        forks = [stray for stray in unknown if stray.path in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name]
+        for stray in forks:  # messages that forks gave to V1 layers too
+            unknown.remove(stray)
+            fill(upgraded, [stray.field], document, unknown)
         layers.append(_layer(document, field, upgraded, unknown))
     return layers
 
@@ -161,6 +191,8 @@ def _layer(document: Document, field: Field, message: caffe_pb2.LayerParameter, 
     for stray in unknown:  # said here, where the line of the field itself is known
         stray.reason += f" (line {document.line(stray.field.offset)})"
     line = document.line(field.offset)
+    if message.type == "Python" and message.HasField("python_param"):  # which one it is
+        message.type = f"Python:{message.python_param.module}.{message.python_param.layer}"
     return Layer(document.file, line, message.name, message.type, list(message.bottom), list(message.top), message, unknown)
 
 

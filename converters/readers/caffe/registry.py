@@ -29,14 +29,15 @@ class LayerFacts:
     in_place: Caffe runs it in place rightly (True), refuses to (False), or overwrites what it still reads (None), which is warned of.
     view: its top lies in the memory of its bottom (Blob::ShareData), where it has but one of each.
     role: "layer"; "loss", computed where its labels are inputs of the net and left out where a data layer gives them; "training", a loss
-    that is always left out; "sink", which consumes and gives nothing. tops: with how many tops a loss is computed.
+    that is always left out; "sink", which consumes and gives nothing; "writer", a sink whose bottoms are outputs all the same.
+    tops: with how many tops a loss is computed.
     blobs: what its stored blobs are, in order; "?": only there where the others are all there too; "factor": what the others are to be
     divided by.
     """
 
     in_place: bool | None = None
     view: bool = False
-    role: Literal["layer", "loss", "training", "sink"] = "layer"
+    role: Literal["layer", "loss", "training", "sink", "writer"] = "layer"
     tops: int = 1
     blobs: tuple[str, ...] = ("weight", "bias")
 

@@ -54,6 +54,25 @@ V1_TYPES = {
     "WINDOW_DATA": "WindowData",
 }
 
+# Names that forks gave to V1 layers; their numbers are other layers' in BVLC, and aren't read.
+_FORKS_TYPES = {
+    "BN": "BN",
+    "CONVOLUTION3D": "Convolution3D",
+    "CROP": "Crop",
+    "DECONVOLUTION3D": "Deconvolution3D",
+    "DENSE_IMAGE_DATA": "DenseImageData",
+    "IMAGE_SEG_DATA": "ImageSegData",
+    "INTERP": "Interp",
+    "MAT_READ": "MatRead",
+    "MAT_WRITE": "MatWrite",
+    "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
+    "POOLING3D": "Pooling3D",
+    "PRELU": "PReLU",
+    "UPSAMPLE": "Upsample",
+    "VIDEO_DATA": "VideoData",
+    "VOLUME_DATA": "VolumeData",
+}
+
 V0_TYPES = {
     "accuracy": "Accuracy",
     "bnll": "BNLL",
@@ -140,7 +159,8 @@ def upgrade_v1(old: caffe_pb2.V1LayerParameter, unknown: list[Unknown]) -> caffe
         stray = next((u for u in unknown if u.path == "type"), None)
         if stray is not None:
             unknown.remove(stray)
-            new.type = str(stray.field.value)
+            name = str(stray.field.value)
+            new.type = _FORKS_TYPES.get(name, name)
     for descriptor, value in old.ListFields():
         if descriptor.name not in _V1_SPECIAL:
             getattr(new, descriptor.name).CopyFrom(value)

@@ -107,6 +107,45 @@ def exp(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Mul", y, outer) if outer != 1 else y
 
 
+@lowers("ExpMax")
+def exp_max(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """As Exp of x less its largest channel; that of the first image is taken from all.
+
+    x: (N, C, H, W). Source: LiteFlowNet's exp_max_layer.cpp.
+    """
+    p = layer.params.exp_param
+    log_base = _log_base(layer, p.base)
+    inner, outer = log_base * p.scale, math.exp(log_base * p.shift)
+    largest = g.emit("ReduceMax", g.emit("Slice", x, [0], [1], [0]), [1], keepdims=1)
+    y = g.emit("Sub", x, largest)
+    y = g.emit("Exp", g.emit("Mul", y, inner) if inner != 1 else y)
+    return g.emit("Mul", y, outer) if outer != 1 else y
+
+
+@lowers("NegReLU", in_place=True)
+def neg_relu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """min(x, 0) + negative_slope * max(x, 0). x: any shape. Source: FlowNet2's neg_relu_layer.cpp."""
+    return g.emit("Neg", leaky(g, g.emit("Neg", x), layer.params.relu_param.negative_slope))
+
+
+@lowers("NegSquare", in_place=True)
+def neg_square(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """-x^2. x: any shape. Source: LiteFlowNet's neg_square_layer.cpp."""
+    return g.emit("Neg", g.emit("Mul", x, x))
+
+
+@lowers("Insanity", in_place=True)
+def insanity(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """In phase TEST: below 0 divided by the mean of the divisors that training draws, between lb and ub.
+
+    x: any shape. Source: happynear's insanity_layer.cpp.
+    """
+    p = layer.params.insanity_param
+    if not p.lb * p.ub > 0 or p.lb == p.ub:
+        raise layer.error(f"lb {p.lb:g} and ub {p.ub:g}: they differ, and lie on one side of 0")
+    return leaky(g, x, (math.log(abs(p.ub)) - math.log(abs(p.lb))) / (p.ub - p.lb))
+
+
 @lowers("Log", in_place=True)
 def log(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Logarithm of shift + scale * x to a base; base -1 means e. x: any shape. Source: caffe/layers/log_layer.cpp."""
@@ -157,7 +196,13 @@ def mish(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Mul", x, g.emit("Tanh", g.emit("Softplus", x)))
 
 
-@lowers("Dropout", "SpatialDropout", in_place=True)
+@lowers("SpatialDropout", "Python:spatial_dropout.SpatialDropoutLayer", in_place=True)
+def spatial_dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Nothing in phase TEST. x: any shape. Source: Intel's and ENet's spatial_dropout layers."""
+    return x
+
+
+@lowers("Dropout", in_place=True)
 def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio. SpatialDropout drops whole channels.
 

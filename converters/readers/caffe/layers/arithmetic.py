@@ -12,11 +12,14 @@ from converters.readers.caffe.registry import lowers
 
 @lowers("Eltwise", in_place=True)
 def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Value:
-    """Product, weighted sum or maximum of bottoms of one shape. x: any shape. Source: caffe/layers/eltwise_layer.cpp."""
+    """Product, weighted sum or maximum of bottoms of one shape; one alone, as FlowNet2's forks have it, goes through.
+
+    x: any shape. Source: caffe/layers/eltwise_layer.cpp, FlowNet2's.
+    """
     p = layer.params.eltwise_param
     bottoms = [x, *more]
-    if not more:
-        raise layer.error("has 1 bottom; it takes at least 2")
+    if not more and layer.tops[:1] == layer.bottoms[:1]:
+        raise layer.error("has 1 bottom, in place; give its top a name of its own")
     check_same_shape(g, layer, bottoms)
     coefficients = list(p.coeff)
     if coefficients and (p.operation == p.PROD or len(coefficients) != len(bottoms)):
@@ -25,7 +28,7 @@ def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.V
     if p.operation == p.MAX:
         if in_place:
             g.warn("in place, where Caffe's CPU code loses the first bottom and its GPU code doesn't; converted as by the latter")
-        return g.emit("Max", *bottoms)
+        return g.emit("Max", *bottoms) if more else x
     if p.operation == p.SUM and in_place:
         g.warn("in place, where Caffe sets its top to 0 before it adds its bottoms, so that the first one is lost; converted so")
         if len(set(layer.bottoms)) < len(layer.bottoms):

@@ -1,115 +1,163 @@
-"""Layers of detectors."""
+"""The last layer of single-shot detectors. Source: SSD's detection_output_layer.cpp, util/bbox_util.cpp; RefineDet's."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from converters.graph import boxes as box
 from converters.graph.builder import Extent, GraphBuilder
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
 from converters.readers.caffe.weights import FILL_LIMIT
+from converters.schemas import caffe_pb2
 
 
-@lowers("PriorBox")
-def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir.Value:
-    """Default boxes of a feature map and their variances.
+@lowers("DetectionOutput", in_place=False)
+def detection_output(
+    g: GraphBuilder,
+    layer: Layer,
+    loc: ir.Value,
+    conf: ir.Value,
+    priors: ir.Value,
+    arm_conf: ir.Value | None = None,
+    arm_loc: ir.Value | None = None,
+) -> ir.Value:
+    """Detections (image, label, score, corners) of SSD's offsets, scores and prior boxes; RefineDet's with four and five bottoms.
 
-    x: (N, C, h, w), image: (N, C, H, W); to (1, 2, h * w * boxes * 4). Source: SSD's prior_box_layer.cpp.
+    loc: (N, P * 4), or (N, P * classes * 4), conf: (N, P * classes), priors: (1, 2, P * 4), arm_conf: (N, P * 2), arm_loc: (N, P * 4);
+    to (1, 1, K, 7), by image, then label; a row of -1 for each image where there is none in all of them.
+    Source: SSD's detection_output_layer.cpp, RefineDet's.
     """
-    p = layer.params.prior_box_param
-    if g.rank(x) != 4 or g.rank(image) != 4:
-        raise layer.error("needs bottoms (N, C, H, W)")
-    height, width = g.fixed(x, 2)
-    images: list[ir.Value | float]
-    if p.HasField("img_size"):
-        images = [float(p.img_size)] * 2
-    elif p.HasField("img_h") or p.HasField("img_w"):
-        images = [float(p.img_h), float(p.img_w)]
+    p = layer.params.detection_output_param
+    _check(g, layer, loc, conf, priors, arm_conf, arm_loc)
+    if p.HasField("save_output_param"):
+        g.warn("save_output_param writes files while Caffe runs; the converted net writes none")
+    table = g.reshape(priors, [1, 2, None, 4])
+    prior, variance = (g.emit("Squeeze", v, [1]) for v in g.emit_all("Split", table, [1, 1], outputs=2, axis=1))
+    scales = None if p.variance_encoded_in_target else variance
+    if arm_loc is not None:
+        prior = _decoded(g, p, prior, scales, g.reshape(arm_loc, [Extent(arm_loc, 0), None, 4]))
+    shared = p.share_location
+    if shared:
+        offsets = g.reshape(loc, [Extent(loc, 0), None, 4])
     else:
-        images = [_length(g, image, axis) for axis in (2, 3)]
-    if any(size == 0 for size in images if isinstance(size, float)):
-        raise layer.error("img_h and img_w must come together, and be above 0")
-    steps = [p.step, p.step] if p.HasField("step") else [p.step_h, p.step_w]
-    sizes = _box_sizes(layer)
-    if height * width * len(sizes) * 8 > FILL_LIMIT:
-        raise layer.error(f"{len(sizes)} boxes for each of {height} x {width} cells are too many")
-    variance = list(p.variance) or [0.1]
-    if len(variance) not in (1, 4):
-        raise layer.error(f"has {len(variance)} values of variance; it takes 1 or 4")
-    edges: list[tuple[ir.Value, ir.Value]] = []
-    for axis, size in zip((2, 3), images, strict=True):
-        cells: ir.Value | float = steps[axis - 2]
-        if 0 in steps:
-            cells = g.emit("Div", size if isinstance(size, ir.Value) else np.array(size, np.float32), _length(g, x, axis))
-        half = np.array([box[3 - axis] / 2 for box in sizes], np.float32)  # of (width, height)
-        edges.append(_edges(g, x, axis, cells, p.offset, half, size))
-    grid, shape = g.sizes([*g.extents(x, 2), len(sizes), 1]), [height, width, len(sizes), 1]
-    parts = [g.emit("Expand", g.emit("Unsqueeze", edges[axis][end], [3]), grid, shape=shape) for end in (0, 1) for axis in (1, 0)]
-    boxes = g.emit("Concat", *parts, axis=3)
-    if p.clip:
-        boxes = g.emit("Clip", boxes, np.array(0, np.float32), np.array(1, np.float32))
-    variances = np.array(variance if len(variance) == 4 else variance * 4, np.float32)
-    table = g.emit("Expand", variances, g.sizes([*g.extents(x, 2), len(sizes), 4]), shape=[height, width, len(sizes), 4])
-    return g.emit("Concat", g.reshape(boxes, [1, 1, None]), g.reshape(table, [1, 1, None]), axis=1)
+        offsets = g.reshape(loc, [Extent(loc, 0), None, p.num_classes, 4])
+        prior = g.emit("Unsqueeze", prior, [2])
+        scales = scales if scales is None else g.emit("Unsqueeze", scales, [2])
+    found = _decoded(g, p, prior, scales, offsets)
+    found = g.emit("Clip", found, 0.0, 1.0) if p.clip else found
+    if layer.meaning == "TextBoxes":
+        g.warn("boxes are given as SSD gives them; TextBoxes' own release holds those that it gives to the image, 0 to 1")
+    scores = _scores(g, p, g.reshape(conf, [Extent(conf, 0), None, p.num_classes]), arm_conf)
+    return _best(g, layer, found, scores, conf)
 
 
-def _length(g: GraphBuilder, x: ir.Value, axis: int) -> ir.Value:
-    """The length of an axis when the net runs, (1,) in float32."""
-    sizes = g.sizes([Extent(x, axis)])
-    return g.emit("Cast", sizes if isinstance(sizes, ir.Value) else g.const(np.array(sizes)), to=ir.DataType.FLOAT)
+def _check(g: GraphBuilder, layer: Layer, loc: ir.Value, conf: ir.Value, priors: ir.Value, *arms: ir.Value | None) -> None:
+    """Raises ConversionError where the bottoms don't have as many boxes as there are prior boxes."""
+    p = layer.params.detection_output_param
+    if p.num_classes < 1:
+        raise layer.error("num_classes is missing")
+    if p.share_location and p.background_label_id < 0:
+        raise layer.error("share_location with background_label_id -1, which Caffe refuses when it runs")
+    eta, overlap = p.nms_param.eta, p.nms_param.nms_threshold
+    if not 0 < eta <= 1 or overlap < 0:
+        raise layer.error(f"nms_threshold {overlap:g} and eta {eta:g}; the threshold is at least 0, eta above 0 and at most 1")
+    if g.rank(priors) != 3 or g.shape(priors)[1] != 2 or (isinstance(g.shape(priors)[0], int) and g.shape(priors)[0] != 1):
+        raise layer.error(f"its third bottom must be prior boxes (1, 2, P * 4), not {g.shape(priors)}")
+    count = g.fixed(priors, 2)[0] // 4
+    each = [4 if p.share_location else 4 * p.num_classes, p.num_classes, 2, 4]
+    for name, value, size in zip(("loc", "conf", "arm_conf", "arm_loc"), (loc, conf, *arms), each, strict=True):
+        if value is not None and np.prod(g.fixed(value, 1)) != count * size:
+            shown = f"{g.shape(value)} ({name})"
+            raise layer.error(
+                f"{count} prior boxes need {count * size} values of each image, but its bottom has shape {shown}; "
+                "are the prior boxes those of the fork that this net was trained with?"
+            )
+    if count * p.num_classes > FILL_LIMIT:
+        raise layer.error(f"{count} boxes of {p.num_classes} classes are too many")
 
 
-def _edges(
-    g: GraphBuilder, x: ir.Value, axis: int, step: ir.Value | float, offset: float, half: NDArray[np.float32], image: ir.Value | float
-) -> tuple[ir.Value, ir.Value]:
-    """Where the boxes of each cell begin and end along an axis of x, as parts of the image: (h, 1, boxes) or (1, w, boxes)."""
-    zero, one = np.array(0, np.int64), np.array(1, np.int64)
-    cells = g.emit("Range", zero, g.emit("Squeeze", g.emit("Shape", x, start=axis, end=axis + 1), [0]), one, shape=[g.shape(x)[axis]])
-    centers = g.emit("Mul", g.emit("Add", g.emit("Cast", cells, to=ir.DataType.FLOAT), offset), step)
-    centers = g.emit("Unsqueeze", centers, [1, 2] if axis == 2 else [0, 2])
-    first, last = (g.emit("Div", g.emit(op_type, centers, half), image) for op_type in ("Sub", "Add"))
-    return first, last
+def _decoded(
+    g: GraphBuilder, p: caffe_pb2.DetectionOutputParameter, prior: ir.Value, variance: ir.Value | None, offsets: ir.Value
+) -> ir.Value:
+    """Boxes (N, P, 4) or (N, P, classes, 4) of prior boxes moved by offsets."""
+    moves = offsets if variance is None else g.emit("Mul", variance, offsets)
+    if p.code_type == caffe_pb2.CORNER:
+        return g.emit("Add", prior, moves)
+    low, high = box.halves(g, prior)
+    size = g.emit("Sub", high, low)
+    if p.code_type == caffe_pb2.CORNER_SIZE:
+        return g.emit("Add", prior, g.emit("Mul", moves, g.emit("Concat", size, size, axis=g.rank(size) - 1)))
+    center = g.emit("Mul", g.emit("Add", low, high), 0.5)
+    shift, growth = box.halves(g, moves)
+    center = g.emit("Add", g.emit("Mul", shift, size), center)
+    return box.around(g, center, g.emit("Mul", g.emit("Exp", growth), size))
 
 
-def _box_sizes(layer: Layer) -> list[tuple[float, float]]:
-    """Width and height of each box of a cell, in Caffe's order."""
-    p = layer.params.prior_box_param
-    smallest, largest = list(p.min_size), list(p.max_size)
-    if not smallest or min(smallest) <= 0:
-        raise layer.error("needs a min_size above 0")
-    if largest and (len(largest) != len(smallest) or any(a >= b for a, b in zip(smallest, largest, strict=True))):
-        raise layer.error(f"max_size {largest} must be one for each min_size {smallest}, and larger")
-    ratios = [1.0]
-    for ratio in p.aspect_ratio:
-        if ratio <= 0:
-            raise layer.error(f"aspect_ratio {ratio}; it is above 0")
-        if all(abs(ratio - other) >= 1e-6 for other in ratios):
-            ratios += [ratio, 1 / ratio] if p.flip else [ratio]
-    sizes = []
-    for position, size in enumerate(smallest):
-        small = float(int(size))  # an int in prior_box_layer.cpp
-        sizes.append((small, small))
-        if largest:
-            middle = math.sqrt(small * int(largest[position]))
-            sizes.append((middle, middle))
-        sizes += [(small * math.sqrt(r), small / math.sqrt(r)) for r in ratios if abs(r - 1) >= 1e-6]
-    return sizes
+def _scores(g: GraphBuilder, p: caffe_pb2.DetectionOutputParameter, conf: ir.Value, arm_conf: ir.Value | None) -> ir.Value:
+    """Scores (N, classes, P); where RefineDet's first stage sees no object, all are the background's."""
+    if arm_conf is not None:
+        first = g.reshape(arm_conf, [Extent(arm_conf, 0), None, 2])
+        nothing = g.emit("Less", box.part(g, first, 1), p.objectness_score)
+        background = np.zeros(p.num_classes, np.float32)
+        background[0] = 1
+        conf = g.emit("Where", nothing, g.const(background.reshape(1, 1, -1), role="background"), conf)
+    return g.emit("Transpose", conf, perm=[0, 2, 1])
 
 
-@lowers("ROIPooling")
-def roi_pooling(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> ir.Value:
-    """Max pooling of regions into pooled_h by pooled_w bins.
+def _best(g: GraphBuilder, layer: Layer, boxes: ir.Value, scores: ir.Value, images: ir.Value) -> ir.Value:
+    """The detections: of each label the candidates, of which none overlaps a better one, of each image the keep_top_k best of those."""
+    p = layer.params.detection_output_param
+    nms = p.nms_param
+    labels = [label for label in range(p.num_classes) if label != p.background_label_id]
+    (count,) = g.fixed(scores, 2)
+    wanted = nms.top_k if nms.HasField("top_k") and nms.top_k >= 0 else 2**31 - 1
+    most = min(wanted, count)
+    lowest = np.array(-np.inf, np.float32)
+    if not labels or most < 1 or p.keep_top_k == 0:
+        labels, wanted, most, p_threshold = [0], 1, 1, np.inf  # nothing is kept
+    else:
+        p_threshold = p.confidence_threshold if p.HasField("confidence_threshold") else box.LOWEST
+    scores = _of_labels(g, scores, labels, 1)
+    scores = g.emit("Where", g.emit("Greater", scores, np.array(p_threshold, np.float32)), scores, lowest)
+    candidates = box.at_most(g, wanted, scores, 2)
+    shape = [g.shape(scores)[0], len(labels), most]
+    scores, places = g.emit_all("TopK", scores, candidates, outputs=2, axis=2, largest=1, sorted=1, shape=shape)
+    if p.share_location:
+        found = box.rows_at(g, boxes, g.reshape(places, [Extent(places, 0), None]))
+    else:
+        own = g.emit("Transpose", _of_labels(g, boxes, labels, 2), perm=[0, 2, 1, 3])  # (N, labels, P, 4)
+        wide = g.emit("Tile", g.emit("Unsqueeze", places, [3]), [1, 1, 1, 4])
+        found = g.reshape(g.emit("GatherElements", own, wide, axis=2), [Extent(places, 0), None, 4])
+    sets, set_scores = g.reshape(found, [None, Extent(scores, 2), 4]), g.reshape(scores, [None, Extent(scores, 2)])
+    if nms.eta < 1 and nms.nms_threshold > 0.5:
+        keep = box.survivors_of_shrinking(g, sets, set_scores, nms.nms_threshold, nms.eta)
+    else:
+        keep = box.survivors(g, sets, set_scores, nms.nms_threshold)
+    flat = g.reshape(scores, [Extent(scores, 0), None])
+    keep = g.emit("Reshape", keep, g.emit("Shape", flat), shape=g.shape(flat))
+    if p.keep_top_k > 0:
+        keep = _best_of_image(g, flat, keep, p.keep_top_k)
+    names = g.const(np.array(labels, np.float32)[:, None], role="labels")
+    names = g.reshape(g.emit("Expand", names, g.sizes([len(labels), Extent(scores, 2)])), [None])
+    return box.detections(g, keep, names, flat, found, images)
 
-    x: (N, C, H, W), rois: (R, 5) as batch index, x1, y1, x2, y2; to (R, C, pooled_h, pooled_w).
-    Source: Fast R-CNN's roi_pooling_layer.cpp.
-    """
-    p = layer.params.roi_pooling_param
-    if p.pooled_h < 1 or p.pooled_w < 1:
-        raise layer.error("pooled_h and pooled_w must be above 0")
-    if g.rank(rois) == 4 and g.shape(rois)[2:] == (1, 1):
-        rois = g.emit("Squeeze", rois, [2, 3])
-    return g.emit("MaxRoiPool", x, rois, pooled_shape=[p.pooled_h, p.pooled_w], spatial_scale=p.spatial_scale)
+
+def _of_labels(g: GraphBuilder, value: ir.Value, labels: list[int], axis: int) -> ir.Value:
+    """The labels that aren't the background's."""
+    if labels == list(range(g.fixed(value, axis, axis + 1)[0])):
+        return value
+    if labels == list(range(labels[0], labels[-1] + 1)):
+        return g.emit("Slice", value, [labels[0]], [labels[-1] + 1], [axis])
+    return g.emit("Gather", value, g.const(np.array(labels, np.int64), role="labels"), axis=axis)
+
+
+def _best_of_image(g: GraphBuilder, scores: ir.Value, keep: ir.Value, most: int) -> ir.Value:
+    """The mask (N, B) with at most so many of each image: the best ones."""
+    lowest = np.array(-np.inf, np.float32)
+    best = g.emit("Where", keep, scores, lowest)
+    values, places = g.emit_all("TopK", best, box.at_most(g, most, best, 1), outputs=2, axis=1, largest=1, sorted=1)
+    ones = g.emit("Cast", g.emit("Greater", values, lowest), to=ir.DataType.FLOAT)
+    zeros = g.emit("Expand", np.zeros((), np.float32), g.emit("Shape", scores), shape=g.shape(scores))
+    return g.emit("Greater", g.emit("ScatterElements", zeros, places, ones, axis=1, shape=g.shape(scores)), 0.5)

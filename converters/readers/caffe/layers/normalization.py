@@ -227,3 +227,10 @@ def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 def softmax(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Softmax along `axis`. x: any shape. Source: caffe/layers/softmax_layer.cpp."""
     return g.emit("Softmax", x, axis=canonical_axis(g, layer, x, layer.params.softmax_param.axis))
+
+
+@lowers("GRN", in_place=True)
+def global_response_normalization(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """x over the root of the sum of squares over channels and a bias. x: (N, C, H, W). Source: OpenVINO's toolbox's grn_layer.cpp."""
+    total = g.emit("ReduceSum", g.emit("Mul", x, x), [1], keepdims=1)
+    return g.emit("Div", x, g.emit("Sqrt", g.emit("Add", total, layer.params.grn_param.bias)))

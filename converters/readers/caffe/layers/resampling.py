@@ -44,6 +44,22 @@ def interp(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value | None = N
     return _resize(g, layer, x, out, mode="linear", coordinate_transformation_mode="align_corners")
 
 
+@lowers("ResizeBilinear")
+def resize_bilinear(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Bilinear interpolation as in TensorFlow 1: from corner to corner, or by the ratio of the sizes.
+
+    x: (N, H, W, C), or (N, C, H, W) with data_format NCHW. Source: synopsys-caffe's resize_bilinear_layer.cpp.
+    """
+    p = layer.params.resize_bilinear_param
+    if p.data_format not in ("NHWC", "NCHW") or g.rank(x) != 4:
+        raise layer.error(f"needs four axes and data_format NHWC or NCHW, not {g.shape(x)} and {p.data_format}")
+    last = p.data_format == "NHWC"
+    y = g.emit("Transpose", x, perm=[0, 3, 1, 2]) if last else x
+    mode = "align_corners" if p.align_corners else "asymmetric"
+    y = _resize(g, layer, y, [p.output_height, p.output_width], mode="linear", coordinate_transformation_mode=mode)
+    return g.emit("Transpose", y, perm=[0, 2, 3, 1]) if last else y
+
+
 def _resize(g: GraphBuilder, layer: Layer, x: ir.Value, out: list[int | Extent], **attributes: str) -> ir.Value:
     """x (N, C, H, W) at another size."""
     numbers = _numbers(g, out)

@@ -174,6 +174,28 @@ def shuffle_channel(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.reshape(mixed, [Extent(mixed, 0), channels, *g.extents(x, 2)])
 
 
+@lowers("Reorg")
+def reorg(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Pixels dealt out to channels in darknet's order, or back (reverse).
+
+    x: (N, C, H, W) to (N, C * stride^2, H / stride, W / stride), or (N, C / stride^2, H * stride, W * stride).
+    Source: caffe-yolov2's reorg_layer.cpp.
+    """
+    p = layer.params.reorg_param
+    s = p.stride
+    channels, height, width = g.fixed(x, 1) if g.rank(x) == 4 else (0, 0, 0)
+    if s < 1 or channels < 1 or channels % (s * s) or (not p.reverse and (height % s or width % s)):
+        raise layer.error(f"stride {s} doesn't fit a bottom of shape {g.shape(x)}")
+    few = channels // (s * s)
+    if p.reverse:
+        apart = g.reshape(x, [Extent(x, 0), s, s, few, Extent(x, 2), Extent(x, 3)])
+        moved = g.emit("Transpose", apart, perm=[0, 3, 4, 1, 5, 2])
+        return g.reshape(moved, [Extent(x, 0), few, Extent(x, 2, times=s), Extent(x, 3, times=s)])
+    apart = g.reshape(x, [Extent(x, 0), few, Extent(x, 2), s, Extent(x, 3), s])  # another view of the same memory
+    moved = g.emit("Transpose", apart, perm=[0, 3, 5, 1, 2, 4])
+    return g.reshape(moved, [Extent(x, 0), channels * s * s, Extent(x, 2, over=s), Extent(x, 3, over=s)])
+
+
 @lowers("BatchReindex")
 def batch_reindex(g: GraphBuilder, layer: Layer, x: ir.Value, index: ir.Value) -> ir.Value:
     """Items of the batch picked by index. x: (N, ...), index: (M). Source: caffe/layers/batch_reindex_layer.cpp."""

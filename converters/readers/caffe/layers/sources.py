@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
@@ -53,7 +54,27 @@ def dummy_data(g: GraphBuilder, layer: Layer) -> list[ir.Value]:
     return results
 
 
-@lowers("Silence", "HDF5Output", "DetectionEvaluate", role="sink")
+@lowers("Silence", "DetectionEvaluate", "EvalDetection", role="sink")
 def sink(g: GraphBuilder, layer: Layer, *bottoms: ir.Value) -> Sequence[ir.Value]:
-    """Gives nothing: its bottoms are no outputs of the net. Source: caffe/layers/silence_layer.cpp, hdf5_output_layer.cpp."""
+    """Gives nothing: its bottoms are no outputs of the net, unless it has no others. Source: caffe/layers/silence_layer.cpp."""
     return ()
+
+
+@lowers("HDF5Output", "ImgWriter", "FLOWriter", "MatWrite", role="writer")
+def writer(g: GraphBuilder, layer: Layer, *bottoms: ir.Value) -> Sequence[ir.Value]:
+    """Writes its bottoms into files while Caffe runs: they are outputs of the net.
+
+    Source: caffe/layers/hdf5_output_layer.cpp, FlowNet's flo_writer_layer.cpp.
+    """
+    return ()
+
+
+@lowers("ContinuationIndicator")
+def continuation_indicator(g: GraphBuilder, layer: Layer) -> ir.Value:
+    """0 for the first of time_step rows, 1 for the others, batch_size of each. Source: crnn.caffe's continuation_indicator_layer.cpp."""
+    p = layer.params.continuation_indicator_param
+    if p.time_step < 1 or p.batch_size < 1 or p.time_step * p.batch_size > FILL_LIMIT:
+        raise layer.error(f"time_step {p.time_step} and batch_size {p.batch_size}; both are at least 1")
+    column = np.ones((p.time_step, 1), np.float32)
+    column[0] = 0
+    return g.const(np.repeat(column, p.batch_size, axis=1), role="cont")

@@ -1,0 +1,102 @@
+"""Types that forks use for different layers: which one it is, by what stands around it in the net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from converters.errors import ConversionError
+from converters.readers.caffe.layer import Layer
+from converters.readers.caffe.layers.priors import boxes_of
+from converters.readers.caffe.prototxt import Net
+
+_PASSED = frozenset(
+    "Permute Flatten Reshape BatchNorm Scale Bias BN ReLU PReLU Dropout Split Power Concat Sigmoid Softmax Eltwise Normalize".split()
+)
+"""Layers between the convolution that gives offsets and their Concat."""
+
+
+def tell_meanings(net: Net) -> None:
+    """Sets `meaning` of the layers whose type has several: "?" where the net contradicts all that are known."""
+    makers = {top: layer for layer in reversed(net.layers) for top in layer.tops if top not in layer.bottoms}
+    _priors(net, makers)
+    if any(layer.type == "Grid" for layer in net.layers):
+        for layer in net.layers:
+            if layer.type == "Warp":
+                layer.meaning = "LiteFlowNet"
+    followers = {bottom: layer for layer in reversed(net.layers) for bottom in layer.bottoms}
+    for layer in net.layers:
+        if layer.type == "ROIAlign" and len(layer.tops) == 1:
+            layer.meaning = _roi_align(layer, followers.get(layer.tops[0]))
+
+
+def _roi_align(layer: Layer, follower: Layer | None) -> str:
+    """cascade-rcnn's where a pad_ratio or the averages of four corners behind it say so."""
+    if layer.params.roi_align_param.HasField("pad_ratio"):
+        return "cascade-rcnn"
+    if follower is not None and follower.type == "Pooling":
+        p = follower.params.pooling_param
+        if (p.pool, p.kernel_size, p.stride, p.pad) == (p.AVE, 2, 1, 0):
+            return "cascade-rcnn"
+    return ""
+
+
+def _priors(net: Net, makers: dict[str, Layer]) -> None:
+    """Whose prior boxes a net has: the number of offsets tells."""
+    priors = [layer for layer in net.layers if layer.type == "PriorBox" and len(layer.tops) == 1]
+    outputs = [layer for layer in net.layers if layer.type == "DetectionOutput" and len(layer.bottoms) >= 3]
+    joins = [layer for layer in net.layers if layer.type == "Concat" and any(makers.get(b) in priors for b in layer.bottoms)]
+    ordered = [makers[b] for b in joins[0].bottoms if makers.get(b) in priors] if joins else priors
+    if not ordered:
+        return
+    try:
+        counts = {meaning: [4 * len(boxes_of(layer, meaning)) for layer in ordered] for meaning in ("", "FaceBoxes", "TextBoxes")}
+    except ConversionError:
+        return  # the lowering of the layer says what is wrong with it
+    scale = 1
+    if outputs:
+        offsets = _channels(outputs[0].bottoms[0], makers)
+        p = outputs[0].params.detection_output_param
+        scale = 1 if p.share_location else p.num_classes
+        found = [] if offsets is None else [offsets]
+    else:
+        found = _candidates(net, makers, len(ordered), joins)
+    meaning = _meaning(counts, found, scale)
+    for layer in (*priors, *outputs):
+        layer.meaning = meaning
+
+
+def _meaning(counts: dict[str, list[int]], found: Sequence[list[int]], scale: int) -> str:
+    """The fork whose prior boxes have as many offsets as one of the lists of channels; SSD's where there is no list."""
+    fitting = [meaning for meaning, wanted in counts.items() if [scale * n for n in wanted] in found]
+    if fitting or not found:
+        return fitting[0] if fitting else ""
+    return "?"
+
+
+def _candidates(net: Net, makers: dict[str, Layer], count: int, joins: Sequence[Layer]) -> list[list[int]]:
+    """Where no DetectionOutput says which they are, the channels of what may be the offsets: that is called loc, or goes no further."""
+    used = {bottom for layer in net.layers for bottom in layer.bottoms}
+    lists: list[tuple[str, list[int]]] = []
+    for layer in net.layers:
+        if layer.type != "Concat" or layer in joins or len(layer.bottoms) != count or len(layer.tops) != 1:
+            continue
+        channels = _channels(layer.tops[0], makers)
+        if channels is not None:
+            lists.append((layer.tops[0], channels))
+    named = [channels for top, channels in lists if "loc" in top.lower()]
+    return named or [channels for top, channels in lists if top not in used]
+
+
+def _channels(blob: str, makers: dict[str, Layer]) -> list[int] | None:
+    """The channels of each convolution whose answer comes to a blob, joined or alone; None where another layer stands between."""
+    maker = makers.get(blob)
+    if maker is None:
+        return None
+    if maker.type == "Concat" and maker.params.concat_param.axis in (1, -1):
+        parts = [_channels(bottom, makers) for bottom in maker.bottoms]
+        return [n for part in parts if part is not None for n in part] if None not in parts else None
+    if maker.type in ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"):
+        return [maker.params.convolution_param.num_output]
+    if maker.type in _PASSED and len(maker.bottoms) == 1:
+        return _channels(maker.bottoms[0], makers)
+    return None
