@@ -70,7 +70,7 @@ def check(case: Case, folder: Path) -> None:
             assert not faults(case, got, expected), backend
 
 
-@pytest.mark.parametrize("case", cases("caffe"), ids=str)
+@pytest.mark.parametrize("case", [*cases("caffe"), *cases("caffe", "caffe-forks")], ids=str)
 def test_caffe(case, tmp_path):
     check(case, tmp_path)
 

@@ -8,6 +8,7 @@ from converters.errors import ConversionError
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers.priors import boxes_of
 from converters.readers.caffe.prototxt import Net
+from converters.schemas import caffe_pb2
 
 _PASSED = frozenset(
     "Permute Flatten Reshape BatchNorm Scale Bias BN ReLU PReLU Dropout Split Power Concat Sigmoid Softmax Eltwise Normalize".split()
@@ -23,10 +24,82 @@ def tell_meanings(net: Net) -> None:
         for layer in net.layers:
             if layer.type == "Warp":
                 layer.meaning = "LiteFlowNet"
+    for layer in net.layers:
+        if layer.meaning == "by geometry":
+            _crop(layer, makers)
     followers = {bottom: layer for layer in reversed(net.layers) for bottom in layer.bottoms}
     for layer in net.layers:
         if layer.type == "ROIAlign" and len(layer.tops) == 1:
             layer.meaning = _roi_align(layer, followers.get(layer.tops[0]))
+
+
+Place = tuple[tuple[float, float], tuple[float, float]]
+"""For rows and for columns a and b: pixel x of a blob lies at a * x + b of the blob that it comes from."""
+
+
+def _crop(layer: Layer, makers: dict[str, Layer]) -> None:
+    """Gives a Crop of the first FCN its offset: how far the two bottoms lie apart in the blob that both come from."""
+    if len(layer.bottoms) != 2:
+        raise layer.error(f"has {len(layer.bottoms)} bottoms; it takes 2")
+    first, second = (_places(bottom, makers) for bottom in layer.bottoms)
+    origin = next((blob for blob in first if blob in second), None)
+    if origin is None:
+        raise layer.error("has no offset, and its bottoms come from no common blob that would tell it", "write a crop_param with an offset")
+    offsets = []
+    for (a, b), (c, d) in zip(first[origin], second[origin], strict=True):
+        offset = (d - b) / a
+        if a != c or offset != int(offset) or offset < 0:
+            raise layer.error(f"its bottoms lie {offset:g} pixels apart at scales {a:g} and {c:g}, which no crop mends")
+        offsets.append(int(offset))
+    layer.params.crop_param.axis = 2
+    layer.params.crop_param.offset.extend(offsets)
+
+
+def _places(blob: str, makers: dict[str, Layer]) -> dict[str, Place]:
+    """Where the pixels of a blob lie in each of those that it comes from, by the first bottom of each layer."""
+    place: Place = ((1.0, 0.0), (1.0, 0.0))
+    found = {blob: place}
+    while (maker := makers.get(blob)) is not None and maker.bottoms:
+        blob = maker.bottoms[0]
+        steps = _steps(maker)
+        a, b = ((scale * s, scale * o + shift) for (s, o), (scale, shift) in zip(place, steps, strict=True))
+        place = (a, b)
+        if blob in found:
+            break
+        found[blob] = place
+    return found
+
+
+def _steps(layer: Layer) -> Place:
+    """Where a pixel of a layer's top lies in its bottom."""
+    if layer.type == "Crop" and len(layer.params.crop_param.offset):
+        offset = list(layer.params.crop_param.offset)
+        return (1.0, float(offset[0])), (1.0, float(offset[-1]))
+    if layer.type not in ("Convolution", "Pooling", "Deconvolution"):
+        return (1.0, 0.0), (1.0, 0.0)
+    rows, columns = (_step(layer, axis) for axis in ("h", "w"))
+    return rows, columns
+
+
+def _step(layer: Layer, axis: str) -> tuple[float, float]:
+    """Along one axis, of a kernel that is the same along both or stated for each."""
+    p: caffe_pb2.PoolingParameter | caffe_pb2.ConvolutionParameter = layer.params.convolution_param
+    dilation = next(iter(layer.params.convolution_param.dilation), 1)
+    if layer.type == "Pooling":
+        p = layer.params.pooling_param
+    if layer.params.pooling_param.global_pooling:
+        raise layer.error("a Crop without offset can't be placed behind a global pooling")
+
+    def size(name: str, part: str, default: int) -> int:
+        if p.HasField(f"{part}_{axis}"):
+            return int(getattr(p, f"{part}_{axis}"))
+        given = getattr(p, name)
+        values = [given] if isinstance(given, int) else list(given)
+        return int(values[0 if axis == "h" else -1]) if values else default
+
+    kernel, stride, pad = size("kernel_size", "kernel", 1), size("stride", "stride", 1), size("pad", "pad", 0)
+    shift = dilation * (kernel - 1) / 2 - pad
+    return (1 / stride, -shift / stride) if layer.type == "Deconvolution" else (float(stride), shift)
 
 
 def _roi_align(layer: Layer, follower: Layer | None) -> str:

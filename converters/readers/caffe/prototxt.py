@@ -184,6 +184,8 @@ def _old_layers(document: Document, fields: Sequence[Field]) -> list[Layer]:
             unknown.remove(stray)
             fill(upgraded, [stray.field], document, unknown)
         layers.append(_layer(document, field, upgraded, unknown))
+        if upgraded.type == "Crop" and not upgraded.HasField("crop_param"):
+            layers[-1].meaning = "by geometry"
     return layers
 
 

@@ -58,7 +58,7 @@ def resample(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value | None =
             kernel, width = (_cubic, 4) if p.type == p.CUBIC else (_triangle, 2)
             scale = 1 / float(factor) if smooth else 1.0
             taps = 2 if factor < 1 else math.ceil(width / scale)
-            table = _weights(places, nearest, size, taps, lambda d, kernel=kernel, scale=scale: kernel(scale * d))
+            table = _weights(places, nearest, size, taps, kernel, scale)
         tables.append(table)
     return _like(g, filtered(g, x, tables), like)
 
@@ -82,15 +82,17 @@ def downsample(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value | None
         step = np.float32(size - 1) / np.float32(count - 1)
         places = np.arange(count, dtype=np.float32) * step
         nearest = np.floor(places + np.float32(0.5)).astype(int)
-        tables.append(_weights(places, nearest, size, math.ceil(step), lambda d, step=step: _triangle(d / step)))
+        tables.append(_weights(places, nearest, size, math.ceil(step), _triangle, 1 / float(step)))
     return _like(g, filtered(g, x, tables), like)
 
 
-def _weights(places: np.ndarray, nearest: np.ndarray, size: int, taps: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Weights (places, size) of the pixels around each place, 1 in all."""
+def _weights(
+    places: np.ndarray, nearest: np.ndarray, size: int, taps: int, kernel: Callable[[np.ndarray], np.ndarray], scale: float
+) -> np.ndarray:
+    """Weights (places, size) of the pixels around each place, 1 in all: a kernel of the distance times scale."""
     pixels = np.arange(size)
     near = np.abs(pixels[None] - nearest[:, None]) <= taps
-    weights = np.where(near, kernel(places[:, None].astype(np.float64) - pixels[None]), 0)
+    weights = np.where(near, kernel(scale * (places[:, None].astype(np.float64) - pixels[None])), 0)
     total = weights.sum(1, keepdims=True)
     found: np.ndarray = np.divide(weights, total, out=np.zeros_like(weights), where=total != 0)
     return found
@@ -122,7 +124,7 @@ def accum(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Val
     if p.have_reference:
         out = [*g.extents(maps.pop(), 2)]
     else:
-        found = [max(maps, key=lambda value, axis=axis: g.fixed(value, axis, axis + 1)) for axis in (2, 3)]
+        found = [_longest(g, maps, axis) for axis in (2, 3)]
         out = [Extent(value, axis) for value, axis in zip(found, (2, 3), strict=True)]
         largest = [g.fixed(value, axis, axis + 1)[0] for value, axis in zip(found, (2, 3), strict=True)]
         wanted = [p.top_height, p.top_width]
@@ -133,6 +135,10 @@ def accum(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Val
             out = [-(-n // p.size_divisible_by) * p.size_divisible_by for n in largest]
     same = [value if [*g.extents(value, 2)] == out else _aligned(g, value, out) for value in maps]
     return g.emit("Concat", *same, axis=1) if len(same) > 1 else same[0]
+
+
+def _longest(g: GraphBuilder, maps: Sequence[ir.Value], axis: int) -> ir.Value:
+    return max(maps, key=lambda value: g.fixed(value, axis, axis + 1))
 
 
 def _aligned(g: GraphBuilder, x: ir.Value, out: list[int | Extent]) -> ir.Value:

@@ -166,8 +166,8 @@ def mean(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if not p.HasField("operation"):
         raise layer.error("has no operation (ADD or SUBTRACT)")
     (channels,) = g.fixed(x, 1, 2)
-    values = np.resize(np.array(p.value, np.float64), channels) * p.mean_scale
-    values = values.astype(np.float32).reshape(1, -1, *[1] * (g.rank(x) - 2))
+    scaled = np.resize(np.array(p.value, np.float64), channels) * p.mean_scale
+    values = scaled.astype(np.float32).reshape(1, -1, *[1] * (g.rank(x) - 2))
     y = g.emit("Mul", x, p.input_scale) if p.input_scale != 1 else x
     y = g.emit("Add" if p.operation == p.ADD else "Sub", y, g.const(values, role="mean"))
     return g.emit("Mul", y, p.output_scale) if p.output_scale != 1 else y

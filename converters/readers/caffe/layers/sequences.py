@@ -134,7 +134,7 @@ def dense_block(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
 def _kernel(g: GraphBuilder, layer: Layer, position: int, shape: tuple[int, ...], role: str) -> ir.Value:
     """A kernel turned round: the layer convolves in the mathematical sense."""
     stored = layer.weights.array(position, f"{role}.weight", shape)
-    return g.param(f"{role}.weight", np.ascontiguousarray(stored[:, :, ::-1, ::-1]))
+    return g.param(f"{role}.weight", stored[:, :, ::-1, ::-1].copy())
 
 
 def _normalized(

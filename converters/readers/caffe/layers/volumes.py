@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
@@ -78,7 +80,7 @@ def pooling_3d(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     out = output_sizes(g.fixed(x, 2), kernel, strides, pads, ceil=True, clip="never")
     if min(out) < 1:
         raise layer.error(f"kernel {kernel} on {list(g.fixed(x, 2))} would give an output of {out}")
-    mode = "max" if p.pool == p.MAX else "average"
+    mode: Literal["max", "average"] = "max" if p.pool == p.MAX else "average"
     y: ir.Value = pool(
         g, x if not p.pad else g.pin(x), mode, kernel=kernel, strides=strides, pads=pads, out=out, ceil=None if p.pad else True
     )

@@ -1,0 +1,194 @@
+"""Layers of text recognition, flow and segmentation forks against numpy; sinks, templates and crops by geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import converters
+from tests.readers.caffe import wire
+from tests.readers.caffe.layer_case import LayerCase
+from tests.readers.caffe.test_detection_layers import load
+from tests.readers.caffe.test_lowering import DATA, conv, one
+
+LABELS = np.array([[2, 0, 2, 2, 1, 0], [1, 1, 0, 0, 3, 3]])
+STEPS = np.eye(4, dtype=np.float32)[LABELS].transpose(1, 0, 2)  # (T, N, C)
+
+
+def greedy(x, blank=0, merge=True):
+    """The best class of each step, without blanks and repetitions."""
+    best = x.argmax(2).T
+    out = np.full((*best.shape, 1, 1), -1.0)
+    for n, row in enumerate(best):
+        kept = [k for t, k in enumerate(row) if k != blank and not (merge and t and row[t - 1] == k)]
+        out[n, : len(kept), 0, 0] = kept
+    return out
+
+
+def dense(x, *blobs, steps, bottleneck):
+    """Tongcheng's DenseBlock."""
+    factor = blobs[-1][0]
+
+    def norm(x, index, first):
+        scale, bias, mean, var = (blobs[(first + k) * steps + index].reshape(1, -1, 1, 1) for k in range(4))
+        return np.maximum((x - mean / factor) / np.sqrt(var / factor + 1e-5) * scale + bias, 0)
+
+    for step in range(steps):
+        y = norm(x, step, 1)
+        if bottleneck:
+            y = np.einsum("nchw,oc->nohw", y, blobs[5 * steps + step][:, :, 0, 0])
+            y = norm(y, step, 6)
+        kernel, padded = blobs[step], np.pad(y, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        made = 0
+        for i in range(3):  # a true convolution: the kernel is turned round
+            for j in range(3):
+                part = padded[:, :, 2 - i : 2 - i + y.shape[2], 2 - j : 2 - j + y.shape[3]]
+                made = made + np.einsum("nchw,oc->nohw", part, kernel[:, :, i, j])
+        x = np.concatenate([x, made], 1)
+    return x
+
+
+def dense_blobs(steps, growth, channels, *, bottleneck):
+    rng = np.random.default_rng(5)
+    taken = [channels + i * growth for i in range(steps)]
+    wide = 4 * growth
+    blobs = [rng.normal(0, 0.3, (growth, wide if bottleneck else c, 3, 3)) for c in taken]
+    for low, high in ((0.5, 1.5), (-1, 1), (-1, 1), (0.5, 2)):
+        blobs += [rng.uniform(low, high, (1, c, 1, 1)) for c in taken]
+    if bottleneck:
+        blobs += [rng.normal(0, 0.3, (wide, c, 1, 1)) for c in taken]
+        for low, high in ((0.5, 1.5), (-1, 1), (-1, 1), (0.5, 2)):
+            blobs += [rng.uniform(low, high, (1, wide, 1, 1)) for _ in taken]
+    return [b.astype(np.float32) for b in [*blobs, np.array([1.5])]]
+
+
+def darknet_back(x, s):
+    """darknet's reorg, forward: channel k of x goes to channel k % few, at offset k / few of each stride x stride square."""
+    n, c, h, w = x.shape
+    few = c // (s * s)
+    out = np.zeros((n, few, h * s, w * s), x.dtype)
+    for k in range(c):
+        at = k // few
+        out[:, k % few, at // s :: s, at % s :: s] = x[:, k]
+    return out
+
+
+ROWS = [
+    LayerCase("CTCGreedyDecoder", "", [STEPS], greedy),
+    LayerCase("CTCGreedyDecoder", "ctc_decoder_param { ctc_merge_repeated: false }", [STEPS], lambda x: greedy(x, merge=False)),
+    LayerCase("CTCGreedyDecoder", "ctc_decoder_param { blank_index: 3 }", [STEPS], lambda x: greedy(x, 3)),
+    LayerCase("Reverse", "reverse_param { axis: 2 }", [(2, 3, 4)], lambda x: x[:, :, ::-1]),
+    LayerCase("NegSquare", "", [(2, 3, 4)], lambda x: -(x**2)),
+    LayerCase("SpatialDropout", "spatial_dropout_param { dropout_ratio: 0.3 }", [(2, 3, 4, 5)], lambda x: x),
+    LayerCase("NegReLU", "relu_param { negative_slope: 0.2 }", [(2, 3)], lambda x: np.minimum(x, 0) + 0.2 * np.maximum(x, 0)),
+    LayerCase("Reorg", "reorg_param { stride: 2 reverse: true }", [(2, 8, 3, 4)], lambda x: darknet_back(x, 2)),
+    LayerCase("Eltwise", "eltwise_param { coeff: 2.5 }", [(2, 3)], lambda x: 2.5 * x, name="Eltwise of one"),
+    LayerCase("Eltwise", "eltwise_param { operation: MAX }", [(2, 3)], lambda x: x, name="Eltwise MAX of one"),
+    LayerCase(
+        "DenseBlock",
+        "denseblock_param { numTransition: 2 growthRate: 3 }",
+        [(2, 4, 5, 6)],
+        lambda x, *blobs: dense(x, *blobs, steps=2, bottleneck=False),
+        blobs=dense_blobs(2, 3, 4, bottleneck=False),
+        tolerance=1e-4,
+    ),
+    LayerCase(
+        "DenseBlock",
+        "denseblock_param { numTransition: 2 growthRate: 2 use_BC: true }",
+        [(2, 3, 4, 4)],
+        lambda x, *blobs: dense(x, *blobs, steps=2, bottleneck=True),
+        blobs=dense_blobs(2, 2, 3, bottleneck=True),
+        tolerance=1e-4,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
+def test_layers(case, tmp_path):
+    case.check(tmp_path)
+
+
+def outputs(folder, text, **options):
+    model, _ = load(folder, text, fillers=True, **options)
+    return sorted(str(v.name) for v in model.graph.outputs)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (conv() + one("Silence", "y", "", "s").replace('top: ""', ""), ["y"]),
+        (conv() + one("HDF5Output", "y", "", "s").replace('top: ""', ""), ["y"]),
+        (conv() + conv("y", "z") + one("FLOWriter", "y", "", "s").replace('top: ""', ""), ["z"]),
+        (conv() + conv("data", "z") + one("ImgWriter", "y", "", "s").replace('top: ""', ""), ["y", "z"]),
+        (conv() + conv("data", "z") + one("Silence", "y", "", "s").replace('top: ""', ""), ["z"]),
+    ],
+)
+def test_what_only_sinks_take_is_an_output(layers, expected, tmp_path):
+    assert outputs(tmp_path, DATA + layers) == expected
+
+
+TEMPLATE = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } # not $THIS$
+layer { name: "y" type: "Resample" bottom: "data" top: "y" resample_param { width: $TARGET_WIDTH$ height: $TARGET_HEIGHT type: LINEAR } }
+"""
+
+
+def test_a_template_is_named_as_such_and_filled_in(tmp_path, capsys):
+    with pytest.raises(converters.FormatError, match=r"template.*\$TARGET_WIDTH\$, \$TARGET_HEIGHT\$; .*--define TARGET_WIDTH=512"):
+        load(tmp_path, TEMPLATE)
+    model, _ = load(tmp_path, TEMPLATE, define={"TARGET_WIDTH": "16", "TARGET_HEIGHT": "4"})
+    assert tuple(model.graph.outputs[0].shape)[1:] == (3, 4, 16)
+    from converters.cli import main
+
+    (tmp_path / "net.caffemodel").write_bytes(wire.caffemodel({"none": []}))
+    words = ["caffe2onnx", *(str(tmp_path / f"net.{end}") for end in ("prototxt", "caffemodel", "onnx"))]
+    assert main([*words, "--define", "TARGET_WIDTH=16", "--define", "TARGET_HEIGHT=4"]) == 0, capsys.readouterr().err
+    assert main([*words, "--force", "--define", "TARGET_WIDTH"]) == 2
+
+
+def fcn(pool_count, kernel, stride):
+    """The first FCN, as far as its crop goes: pad 100, pools, a kernel of 7, and a transposed convolution."""
+
+    def layer(name, kind, bottom, more=""):
+        bottoms = " ".join(f'bottom: "{b}"' for b in bottom.split())
+        return f'layers {{ name: "{name}" type: {kind} {bottoms} top: "{name}" {more} }}\n'
+
+    text = 'input: "data" input_dim: 1 input_dim: 1 input_dim: 64 input_dim: 48\n'
+    text += layer("c1", "CONVOLUTION", "data", "convolution_param { num_output: 1 kernel_size: 3 pad: 100 }")
+    last = "c1"
+    for index in range(pool_count):
+        text += layer(f"p{index}", "POOLING", last, "pooling_param { pool: MAX kernel_size: 2 stride: 2 }")
+        last = f"p{index}"
+    text += layer("fc6", "CONVOLUTION", last, "convolution_param { num_output: 1 kernel_size: 7 }")
+    text += layer("up", "DECONVOLUTION", "fc6", f"convolution_param {{ num_output: 1 kernel_size: {kernel} stride: {stride} }}")
+    return text + layer("score", "CROP", "up data")
+
+
+def test_a_crop_of_the_first_fcn_finds_its_offset_by_geometry(tmp_path):
+    model, _ = load(tmp_path, fcn(5, 64, 32), fillers=True)
+    (cut,) = [node for node in model.graph if node.op_type == "Slice" and node.name.startswith("score")]
+    assert list(cut.inputs[1].const_value.numpy()) == [19, 19]
+    assert tuple(model.graph.outputs[0].shape)[1:] == (1, 64, 48)
+
+
+def test_a_crop_between_scales_is_refused(tmp_path):
+    with pytest.raises(converters.ConversionError, match=r"layer 'score' \(Crop\): its bottoms lie .* apart at scales"):
+        load(tmp_path, fcn(4, 64, 32), fillers=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (one("ROIAlign", "data data", more="roi_align_param { pooled_h: 2 pooled_w: 2 }"), "at least four layers"),
+        (one("FrcnnProposal"), "configuration file"),
+        (one("Yolov3DetectionOutput", more="yolov3_detection_output_param { gaussian_box: true }"), "gaussian_box"),
+        (one("Convolution3D"), "needs a bottom"),
+        (one("DataAugmentation", more="augmentation_param { augment_during_test: true mirror { prob: 0.5 } }"), "at random"),
+        (one("Mean", more='mean_param { operation: SUBTRACT file: "a" }'), "from a file"),
+        (one("Correlation", "data data", more="correlation_param { kernel_size: 2 }"), "odd"),
+        (one("Resample", more="resample_param { type: AREA width: 2 height: 2 }"), "AREA"),
+    ],
+)
+def test_what_is_not_known_is_refused_by_name(layer, words, tmp_path):
+    with pytest.raises(converters.ConversionError, match=words) as caught:
+        load(tmp_path, DATA + layer)
+    assert "layer 'y' (" in str(caught.value)
