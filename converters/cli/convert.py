@@ -86,6 +86,14 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     command.add_argument(
         "--io-dtype", choices=("float32", "float64", "float16"), help="the type of inputs and outputs, where it isn't to be that of --dtype"
     )
+    _add_options_of(command, row)
+    add_changes(command, kind)
+    add_output_options(command, "result")
+    command.set_defaults(run=_convert, format=row, kind=kind)
+
+
+def _add_options_of(command: argparse.ArgumentParser, row: Format) -> None:
+    """What goes with one format alone."""
     if "states" in row.options:
         command.add_argument("--states", action="store_true", help="first states of recurrent modules become inputs, the last ones outputs")
     if "fillers" in row.options:
@@ -101,9 +109,6 @@ def _add(commands: Any, row: Format, kind: str) -> None:
             metavar="NAME=VALUE",
             help="what stands for $NAME$ in a template (TARGET_WIDTH=512), or a number that a layer takes from elsewhere",
         )
-    add_changes(command, kind)
-    add_output_options(command, "result")
-    command.set_defaults(run=_convert, format=row, kind=kind)
 
 
 def _add_checks(command: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ class Layer:
     params: the LayerParameter message, every field of which has Caffe's default (`layer.params.lrn_param.local_size`).
     unknown: fields that no known Caffe has; a user's lowering finds them in `extra`. weights: the parameters, while the layer
     is lowered: `layer.weights.value(g, 0, "weight", shape, filler)`. scale: the Scale layer that a BatchNorm takes in.
-    meaning: which of several layers that forks gave this type's name to it is, where the rest of the net says so (meanings.py).
+    meaning: which of several layers that forks gave this type's name to it is, where the rest of the net says so (layers/meanings.py).
     defines: what --define says.
     """
 

@@ -23,7 +23,7 @@ from converters.options import LoadOptions
 from converters.readers.caffe.data import DataShapes, gives, is_data, scales_its_data
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers import normalization
-from converters.readers.caffe.meanings import tell_meanings
+from converters.readers.caffe.layers.meanings import tell_meanings
 from converters.readers.caffe.prototxt import Net, check_fields, read_net
 from converters.readers.caffe.registry import Lowering, lowers
 from converters.readers.caffe.weights import LayerWeights, Weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph import boxes as box
 from converters.graph.builder import Extent, GraphBuilder
+from converters.graph.detection import boxes as box
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
 from converters.readers.caffe.weights import FILL_LIMIT

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph import boxes as box
 from converters.graph.builder import Extent, GraphBuilder
+from converters.graph.detection import boxes as box
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
 
