@@ -75,6 +75,8 @@ def _add(commands: Any, row: Format, kind: str) -> None:
             command.add_argument("--code", metavar="DIR", help="folder of the code of --like")
     if kind == "onnx":
         command.add_argument("--opset", type=int, help="write another operator set than the graph's own")
+    if "code" in row.options and kind == "onnx":
+        command.add_argument("--output-names", metavar="A,B", help="what the outputs are called, in order; else what the model calls them")
     if "code" in row.options:
         command.add_argument("--code", metavar="DIR", help="folder of the model's own Python code, where it has classes of its own")
         command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
@@ -212,6 +214,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         key=asked.key,
         dynamic=dict(asked.dynamic),
         outputs=tuple(asked.output),
+        output_names=tuple(name for name in (getattr(asked, "output_names", None) or "").split(",") if name),
         code=asked.code if "code" in asked.format.options else None,
         factory=getattr(asked, "model", None),
         plugin=asked.plugin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +29,15 @@ def run_torch(model: onnx_ir.Model, arrays: Mapping[str, Array]) -> list[Array]:
 
 def run_tensors(model: onnx_ir.Model, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The outputs of the generated PyTorch module for tensors in input order."""
+    return runner(model)(tensors)
+
+
+def runner(model: onnx_ir.Model) -> Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]:
+    """The generated PyTorch module as a function, to be called as often as one likes."""
     from converters.writers.source.writer import to_module
 
-    return [result.detach().cpu() for result in call(to_module(model), tensors)]
+    module = to_module(model)
+    return lambda tensors: [result.detach().cpu() for result in call(module, tensors)]
 
 
 def call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,47 +20,11 @@ from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
 from converters.readers.pytorch.tensors import as_weight
 from converters.tensors.state_dict import WRAPPERS
 from converters.tensors.tensor import RebuiltTensor, Tensor, TorchName
+from converters.tracing.old import LAYERS, class_of, complete, modernise
 from converters.trust import Code
 
 if TYPE_CHECKING:
     import torch
-
-# The constructor's arguments that make a smallest instance, whose attributes fill in what an old file doesn't have.
-_ONE, _CONV = (1,), (1, 1, 1)
-LAYERS: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"], _CONV),
-    **dict.fromkeys(["Linear", "Embedding", "EmbeddingBag"], (1, 1)),
-    "Bilinear": (1, 1, 1),
-    **dict.fromkeys(["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"], _ONE),
-    **dict.fromkeys(["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "RMSNorm", "LocalResponseNorm"], _ONE),
-    **dict.fromkeys(["MaxPool1d", "MaxPool2d", "MaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d"], _ONE),
-    **dict.fromkeys(["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"], _ONE),
-    **dict.fromkeys(["AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"], _ONE),
-    **dict.fromkeys(["MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"], _ONE),
-    **dict.fromkeys(["LPPool1d", "LPPool2d", "LPPool3d", "GroupNorm"], (1, 1)),
-    **dict.fromkeys(["ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d", "CircularPad1d", "CircularPad2d", "CircularPad3d"], _ONE),
-    **dict.fromkeys(["ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d"], _ONE),
-    **dict.fromkeys(["ConstantPad1d", "ConstantPad2d", "ConstantPad3d"], (1, 0.0)),
-    **dict.fromkeys(
-        "ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU Sigmoid LogSigmoid Tanh Tanhshrink Softplus Softsign Softshrink "
-        "Hardshrink Hardtanh Hardsigmoid Hardswish SiLU Mish GLU Softmin Softmax Softmax2d LogSoftmax Identity".split(),
-        (),
-    ),
-    "Threshold": (0.0, 0.0),
-    **dict.fromkeys(["Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"], ()),
-    **dict.fromkeys(["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"], (1, 1)),
-    **dict.fromkeys(["PixelShuffle", "PixelUnshuffle", "ChannelShuffle"], _ONE),
-    **dict.fromkeys(["Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d"], ()),
-    **dict.fromkeys(["Flatten", "CosineSimilarity", "PairwiseDistance"], ()),
-    "Unflatten": (1, (1,)),
-    "Fold": (1, 1),
-    "Unfold": (1,),
-    **dict.fromkeys(["Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"], ()),
-    "MultiheadAttention": (1, 1),
-    "NonDynamicallyQuantizableLinear": (1, 1),
-    "TransformerEncoderLayer": (1, 1, 1),
-}
-"""The classes of torch.nn that are rebuilt without anybody's trust."""
 
 _HOOKS = frozenset({"_forward_hooks", "_forward_pre_hooks"})
 """Hooks that change what a module computes; those of training and of state_dicts are left out."""
@@ -81,6 +45,8 @@ _HARMLESS_FUNCTIONS = {
     f"torch.nn.functional.{name}" for name in ("relu", "gelu", "silu", "elu", "leaky_relu", "tanh", "sigmoid", "softmax", "log_softmax")
 }
 _PLAIN = (bool, int, float, str, type(None))
+_PYTHON_2 = {"xrange": "range", "unicode": "str", "long": "int", "basestring": "str"}
+"""What Python 2, and pickle's protocols up to 2, call builtins."""
 _DEPTH = 12
 
 
@@ -160,12 +126,10 @@ class _Builder:
         import torch
 
         if is_listed(stub.cls):
-            name = stub.cls.name
-            if name == "NonDynamicallyQuantizableLinear":
-                return torch.nn.modules.linear.NonDynamicallyQuantizableLinear
-            if not hasattr(torch.nn, name):
-                raise UnsupportedError(f"torch {torch.__version__} has no torch.nn.{name}")
-            return getattr(torch.nn, name)
+            found = class_of(stub.cls.name, stub.attributes)
+            if found is None:
+                raise UnsupportedError(f"torch {torch.__version__} has no torch.nn.{stub.cls.name}")
+            return found
         if self._code is None or not isinstance(stub.cls, Global):
             raise UnsupportedError(f"{printable(stub.class_name)} was pickled in a form of its own, which isn't rebuilt")
         cls = self._code.find(stub.cls.module, stub.cls.name)
@@ -211,8 +175,10 @@ class _Builder:
             for name, child in _entries(stub, "_modules").items()
         }
         if is_listed(stub.cls):
-            _modernise(state, stub.cls.name, stub.attributes)
+            modernise(state, stub.cls.name, stub.attributes)
         names = state.get("_flat_weights_names")
+        if isinstance(module, torch.nn.RNNBase) and names is None:  # up to 1.3 it was worked out anew
+            names = state["_flat_weights_names"] = [name for layer in state.get("_all_weights", ()) for name in layer]
         if isinstance(module, torch.nn.RNNBase) and isinstance(names, list):
             state["_flat_weights"] = [state["_parameters"].get(name) for name in names]
         try:
@@ -222,7 +188,7 @@ class _Builder:
                 f"{printable(stub.class_name)} doesn't take what the file says of it: {type(problem).__name__}: {printable(problem, 200)}"
             ) from problem
         if is_listed(stub.cls):
-            _complete(module, stub.cls.name, stub.attributes)
+            complete(module, stub.cls.name, stub.attributes)
 
     def _hook(self, hook: Any, stub: Stub) -> Any:
         """spectral_norm's and weight_norm's hooks; any other only where its code is trusted."""
@@ -268,6 +234,8 @@ class _Builder:
             return value
         if isinstance(value, str):
             return str(value)
+        if isinstance(value, bytes | complex):
+            return value
         if depth > _DEPTH:
             raise UnsupportedError(f"{printable(what)} is nested too deeply")
         if isinstance(value, Tensor | RebuiltTensor):
@@ -284,8 +252,11 @@ class _Builder:
         if isinstance(value, Global):
             return self._function(value, what)
         if isinstance(value, Stub):
+            if value.class_name == "torch.Size":
+                return tuple(self._value(part, what, depth + 1) for part in (value.args[0] if value.args else ()))
             if as_weight(value) is not None:
-                return self._tensor(value)
+                tensor = self._tensor(value)
+                return tensor.numpy() if value.class_name.startswith("numpy.") else tensor
             return self._object(value, what, depth)
         if isinstance(value, TorchName):
             return _torch_constant(value, what)
@@ -294,7 +265,7 @@ class _Builder:
     def _function(self, value: Global, what: str) -> Any:
         import torch
 
-        if str(value) in _HARMLESS_FUNCTIONS:
+        if str(value) in _HARMLESS_FUNCTIONS or str(value) == "torch._C._nn.gelu":
             return getattr(torch.nn.functional, value.name)
         if self._code is None:
             raise UnsupportedError(f"{printable(what)} is {printable(value)}, which isn't a plain value")
@@ -305,21 +276,39 @@ class _Builder:
             raise UnsupportedError(f"{printable(what)} is a {printable(stub.class_name)}, which isn't a plain value")
         if id(stub) in self._objects:
             return self._objects[id(stub)]
-        cls = self._code.find(stub.cls.module, stub.cls.name)
+        cls = self._code.find(stub.cls.module, _PYTHON_2.get(stub.cls.name, stub.cls.name))
         given = [self._value(a, what, depth + 1) for a in stub.args]
+        named = {k: self._value(v, what, depth + 1) for k, v in (stub.kwargs or {}).items()}
         try:
-            made = cls.__new__(cls, *given) if isinstance(cls, type) else cls(*given)
+            made = cls.__new__(cls, *given, **named) if isinstance(cls, type) else cls(*given, **named)
+            self._objects[id(stub)] = made
+            self._give_state(made, stub, what, depth + 1)
+        except ConversionError:
+            raise
         except Exception as problem:
             raise ConversionError(f"{printable(what)}: {printable(stub.class_name)}: {printable(problem, 200)}") from problem
-        self._objects[id(stub)] = made
-        attributes = {k: self._value(v, what, depth + 1) for k, v in stub.attributes.items()}
-        if attributes:
-            made.__dict__.update(attributes)
         for item in stub.items or ():
             made.append(self._value(item, what, depth + 1))
         for k, v in (stub.entries or {}).items():
             made[self._value(k, what, depth + 1)] = self._value(v, what, depth + 1)
         return made
+
+    def _give_state(self, made: Any, stub: Stub, what: str, depth: int) -> None:
+        """The object's state as pickle gives it back: to its own __setstate__, else into its dictionary and slots."""
+        attributes = {k: self._value(v, what, depth) for k, v in stub.attributes.items()}
+        slots = {k: self._value(v, what, depth) for k, v in (stub.slots or {}).items()}
+        own: Callable[[Any], None] | None = getattr(made, "__setstate__", None)
+        if stub.state is not None:
+            if own is None:
+                raise ConversionError(f"{printable(what)}: {printable(stub.class_name)} has no __setstate__ for the state in the file")
+            own(self._value(stub.state, what, depth))
+        elif own is not None and (attributes or slots):
+            own((attributes or None, slots) if slots else attributes)
+        else:
+            if attributes:
+                made.__dict__.update(attributes)
+            for name, value in slots.items():
+                setattr(made, name, value)
 
 
 def _entries(stub: Stub, name: str) -> dict[Any, Any]:
@@ -357,59 +346,3 @@ def to_torch(weight: Tensor) -> torch.Tensor:
             return torch.from_numpy(raw.copy())
         except TypeError:  # bfloat16 and the float8 types
             return torch.from_numpy(raw.view(f"i{raw.dtype.itemsize}").copy()).view(dtype)
-
-
-def _modernise(state: dict[str, Any], name: str, stated: Mapping[str, Any]) -> None:
-    """What `__setstate__` of today's torch doesn't mend."""
-    if name.startswith("Conv"):
-        # up to 1.4 any word but circular meant zeros; 1.5.0 and later write what they pad with
-        told = stated.keys() & {"_padding_repeated_twice", "_reversed_padding_repeated_twice"}
-        if "padding_mode" not in state or (not told and state["padding_mode"] != "circular"):
-            state["padding_mode"] = "zeros"
-    if name.startswith("Upsampl") and "recompute_scale_factor" not in stated:
-        # up to 1.5 the scale was worked out again from the sizes; 1.6 to 1.10, whose modules list transient buffers, took it as given
-        again = stated.get("size") is None and "_non_persistent_buffers_set" not in stated
-        state["recompute_scale_factor"] = True if again else None
-    if name.startswith(("Conv", "MaxPool", "AvgPool")):
-        for key in ("kernel_size", "stride", "padding", "dilation", "output_padding"):
-            if isinstance(state.get(key), list):
-                state[key] = tuple(state[key])
-    if name in ("Softmax", "LogSoftmax", "Softmin"):
-        state.setdefault("dim", None)
-
-
-def _old_padding(module: torch.nn.Module, stated: Mapping[str, Any]) -> list[int]:
-    """What is padded before a convolution of a mode other than zeros, last axis first, as the file's torch did it.
-
-    1.5.0 gave the paddings in the axes' own order; 1.1 to 1.4 knew circular alone, and split the padding between the two sides.
-    """
-    padding: tuple[int, ...] = module.padding  # type: ignore[assignment]
-    if "_padding_repeated_twice" in stated:
-        return [int(p) for p in stated["_padding_repeated_twice"]]
-    if module.padding_mode == "circular":
-        return [p for extent in reversed(padding) for p in ((extent + 1) // 2, extent // 2)]
-    return [p for p in reversed(padding) for _ in (0, 1)]
-
-
-def _complete(module: torch.nn.Module, name: str, stated: Mapping[str, Any]) -> None:
-    """Attributes that the file's torch didn't have yet, from a new instance of the class."""
-    import torch
-
-    with torch.device("meta"):
-        fresh = type(module)(*LAYERS[name])
-    for key, value in fresh.__dict__.items():
-        # what the file holds as a parameter (MultiheadAttention's bias_k) is no plain attribute, which would hide it
-        held = key in module._parameters or key in module._buffers or key in module._modules
-        if key not in module.__dict__ and not held and isinstance(value, (*_PLAIN, tuple)):
-            module.__dict__[key] = value
-    if name.startswith("Conv") and "_reversed_padding_repeated_twice" not in stated:
-        module.__dict__["_reversed_padding_repeated_twice"] = _old_padding(module, stated)
-    for key in fresh._buffers:
-        module._buffers.setdefault(key, None)
-    for key in fresh._parameters:
-        # A wrapper may have taken the weight away and left weight_bar or weight_orig: it sets a plain tensor in its place.
-        if not any(name.startswith(f"{key}_") for name in module._parameters):
-            module._parameters.setdefault(key, None)
-    flatten: Callable[[], None] | None = getattr(module, "_init_flat_weights", None)
-    if flatten is not None:
-        flatten()

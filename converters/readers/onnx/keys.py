@@ -16,12 +16,15 @@ from converters.readers.onnx.operators import OPERATORS
 _ROLE_ENDING = re.compile(r"[._/:-]*(weights?|kernel|gamma|scale|slope|w)(:0|_?\d+)?$", re.IGNORECASE)
 
 
-def rename_initializers(model: ir.Model) -> None:
-    """Gives every initializer a key that a state_dict can have, unlike all others; the original is kept in its metadata."""
+def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset()) -> None:
+    """Gives every initializer a key that a state_dict can have, unlike all others; the original is kept in its metadata.
+
+    keys: names that are such keys already, whatever is in them.
+    """
     graph = model.graph
     wanted: dict[ir.Value, str] = {}
     paths: set[str] = set()
-    mended = {value: _mend(name) for name, value in graph.initializers.items()}
+    mended = {value: name if name in keys else _mend(name) for name, value in graph.initializers.items()}
     for node in graph:
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
             continue
@@ -29,7 +32,7 @@ def rename_initializers(model: ir.Model) -> None:
         own = {
             role: value
             for role, value in zip(roles, node.inputs, strict=False)
-            if role and value is not None and graph.initializers.get(str(value.name)) is value
+            if role and value is not None and value.name not in keys and graph.initializers.get(str(value.name)) is value
         }
         if not own or any(len(value.uses()) != 1 or value in wanted for value in own.values()):
             continue

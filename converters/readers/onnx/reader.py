@@ -86,20 +86,23 @@ def build(
     return model
 
 
-def from_model(model: ir.Model, file: str) -> ir.Model:
-    """Another exporter's graph as one of ours: functions written out, types and shapes inferred. Its tensors are kept as they are."""
+def from_model(model: ir.Model, file: str, keys: frozenset[str] = frozenset()) -> ir.Model:
+    """Another exporter's graph as one of ours: functions written out, types and shapes inferred. Its tensors are kept as they are.
+
+    keys: names of initializers that are keys of a state_dict already.
+    """
     made = rewrite(model, lambda proto: _write_out_functions(proto, file))
-    prepare(made, file)
+    prepare(made, file, keys)
     return made
 
 
-def prepare(model: ir.Model, file: str) -> None:
+def prepare(model: ir.Model, file: str, keys: frozenset[str] = frozenset()) -> None:
     """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
     tidy(model)
     _note_sources(model, file)
-    _separate_constants(model)
+    _separate_constants(model, keys)
     remove_unused(model)
-    rename_initializers(model)
+    rename_initializers(model, keys)
     order_initializers(model)
 
 
@@ -281,7 +284,7 @@ def _note_sources(model: ir.Model, file: str) -> None:
         note_source(node, Source(file, "operator", name, node.op_type))
 
 
-def _separate_constants(model: ir.Model) -> None:
+def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:
     """Small integers and scalars are constants; large Constant nodes are initializers. So the state_dict holds what was learnt."""
     graph = model.graph
     for node in list(graph):
@@ -298,7 +301,7 @@ def _separate_constants(model: ir.Model) -> None:
     constants: list[ir.Node] = []
     for name, value in list(graph.initializers.items()):
         const = value.const_value
-        if const is None or value.is_graph_output() or not _is_setting(value, const):
+        if const is None or name in keys or value.is_graph_output() or not _is_setting(value, const):
             continue
         del graph.initializers[name]
         output = ir.Value(name=name, shape=ir.Shape(const.shape.numpy()), type=ir.TensorType(const.dtype), const_value=const)

@@ -1,0 +1,362 @@
+"""From a module to the graph: exported by torch.onnx, its weights under their own names, checked against the module."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from converters import packages
+from converters.errors import ConversionError, about, printable
+from converters.graph.builder import OPSET
+from converters.runtimes.compare import TOLERANCE
+from converters.tracing.arguments import Argument, Signature, flat, sample, type_choices
+from converters.tracing.checks import COARSE, FAR, Runner, compare, line_of, runners_of
+from converters.tracing.flat import Flat
+from converters.version import __version__
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import torch
+
+
+def export_module(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Sequence[int]],
+    file: str,
+    dynamic: Mapping[tuple[str, int], str] | None = None,
+    dtypes: Mapping[str, str] | None = None,
+    output_names: Sequence[str] = (),
+) -> onnx_ir.Model:
+    """The graph of a module in eval mode, checked: it gives the module's own numbers. The first axis stays symbolic where it can.
+
+    file: where the module comes from, for messages. dynamic: labels of axes that stay open besides the first. dtypes: the types
+    of inputs that aren't the weights'. output_names: what the outputs are called. Raises ConversionError.
+    """
+    with about(file):
+        return _Export(module, inputs, file, dynamic or {}, dtypes or {}).model(output_names)
+
+
+_OF_SHAPES = re.compile(r"shape|size|dimension|channels|multiplied|out of bounds|numel|[1-5]D ", re.IGNORECASE)
+"""What torch says where an input's shape is at fault."""
+
+
+class _Export:
+    """One module on its way to a graph."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        inputs: Mapping[str, Sequence[int]],
+        file: str,
+        dynamic: Mapping[tuple[str, int], str],
+        dtypes: Mapping[str, str],
+    ) -> None:
+        import torch
+
+        self.module = _without_random_slopes(module.eval())
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+        self.file, self.dynamic = file, dynamic
+        self.signature = Signature(self.module)
+        self.arguments = self.signature.arguments(inputs, dtypes)
+        held = [*self.module.parameters(), *self.module.buffers()]
+        self.usual = next((p.dtype for p in held if p.is_floating_point()), torch.float32)
+        self.types: list[torch.dtype] = []
+
+    def model(self, output_names: Sequence[str]) -> onnx_ir.Model:
+        """The graph with an open batch, else with the batch that was given."""
+        shapes = [argument.shape for argument in self.arguments]
+        expected = self._first_run(shapes)
+        if output_names and len(output_names) != len(expected):
+            raise ConversionError(f"{len(output_names)} names are given for {len(expected)} outputs")
+        problem: ConversionError | None = None
+        for symbolic in (True, False):
+            if symbolic and not all(shapes):
+                continue
+            samples = [(max(shape[0], 2), *shape[1:]) if symbolic else shape for shape in shapes]
+            try:
+                if symbolic:
+                    self._run(samples)
+                model = self._program(samples, symbolic)
+                model = _finish(model, self.file, self.dynamic, self.arguments, set(self.module.state_dict()))
+                self._check(model, samples, symbolic)
+            except ConversionError as trouble:
+                problem = trouble
+                continue
+            _name_outputs(model, output_names or [name for name, _ in expected])
+            return model
+        raise problem or ConversionError("it has no form in ONNX")
+
+    def _first_run(self, shapes: Sequence[Sequence[int]]) -> list[tuple[str, Any]]:
+        """Chooses the inputs' types; what the module answers."""
+        first: ConversionError | None = None
+        for types in type_choices(self.arguments, self.usual):
+            self.types = types
+            try:
+                return self._run(shapes)
+            except ConversionError as trouble:
+                first = first or trouble
+                if not re.search(r"indices|Long|Int|integ|index", str(trouble)):
+                    break
+        assert first is not None
+        raise first
+
+    def _run(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0) -> list[tuple[str, Any]]:
+        """The answers of a copy of the module to copies of a sample: it may change its inputs and itself."""
+        import torch
+
+        try:
+            with torch.no_grad():
+                answer = self.signature.call(_copy(self.module), self.arguments, self._samples(shapes, seed, scale))
+        except Exception as trouble:
+            raise ConversionError(
+                f"the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(line_of(trouble), 300)}",
+                hint="give the right shape with --input" if _OF_SHAPES.search(str(trouble)) else None,
+            ) from trouble
+        return [(name, value) for name, value in flat(answer) if isinstance(value, torch.Tensor)]
+
+    def _samples(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0) -> list[torch.Tensor]:
+        return [sample(shape, dtype, seed + n, scale) for n, (shape, dtype) in enumerate(zip(shapes, self.types, strict=True))]
+
+    def _program(self, shapes: Sequence[Sequence[int]], symbolic: bool) -> onnx_ir.Model:
+        """torch.onnx's program of the module."""
+        import torch
+
+        packages.require("torch", "onnxscript", extra="torch2onnx")
+        names = [argument.name for argument in self.arguments]
+        axes = _open_axes(names, self.dynamic, symbolic)
+        quiet = logging.getLogger("torch.onnx")
+        before = quiet.level
+        quiet.setLevel(logging.ERROR)
+        try:
+            with _plain_transformers(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                module = _copy(self.module)
+                if isinstance(module, torch.jit.ScriptModule):
+                    return _legacy_program(module, names, self._samples(shapes), axes)
+                return _dynamo_program(Flat(module, self.signature, self.arguments), names, self._samples(shapes), axes)
+        except ConversionError:
+            raise
+        except Exception as problem:  # torch.export fails in ways of its own
+            cause = problem.__cause__ or problem
+            raise ConversionError(f"torch.export can't follow the model: {printable(line_of(cause), 400)}") from problem
+        finally:
+            quiet.setLevel(before)
+
+    def _check(self, model: onnx_ir.Model, samples: Sequence[Sequence[int]], symbolic: bool) -> None:
+        """Runs the graph as PyTorch source beside the module: on the sample, far from zero, and at other batches where one is open."""
+        given = [argument.shape for argument in self.arguments]
+        with runners_of(model, self.types) as runners:
+            self._compare(runners, samples)
+            self._compare_others(runners, samples, given, symbolic)
+
+    def _compare(self, runners: Sequence[Runner], shapes: Sequence[Sequence[int]], far: bool = False) -> None:
+        seed, scale = (7, FAR) if far else (0, 1.0)
+        expected = self._run(shapes, seed, scale)
+        for run in runners:
+            compare(run, self._samples(shapes, seed, scale), expected, COARSE if far else TOLERANCE)
+
+    def _compare_others(
+        self, runners: Sequence[Runner], samples: Sequence[Sequence[int]], given: Sequence[Sequence[int]], symbolic: bool
+    ) -> None:
+        self._compare(runners, samples, far=True)
+        if not symbolic:
+            return
+        others = [given] if list(map(tuple, given)) != list(map(tuple, samples)) else []
+        others += [[(batch, *shape[1:]) for shape in given] for batch in (1, 3) if len({shape[0] for shape in given}) == 1]
+        for shapes in others:
+            try:
+                self._run(shapes)
+            except ConversionError:
+                continue  # the module itself takes no such batch
+            self._compare(runners, shapes)
+
+
+@contextlib.contextmanager
+def _plain_transformers() -> Iterator[None]:
+    """Without the fused layers of eval mode, and without a look at the numbers of a mask to see whether it is a causal one."""
+    import torch
+    from torch.nn.modules import transformer
+
+    fast, detect = torch.backends.mha.get_fastpath_enabled(), getattr(transformer, "_detect_is_causal_mask", None)
+    torch.backends.mha.set_fastpath_enabled(False)
+    if detect is not None:
+        transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        if detect is not None:
+            transformer._detect_is_causal_mask = detect
+
+
+def _copy(module: Any) -> Any:
+    """A copy that a run may change, where the module can be copied."""
+    import copy
+
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # objects of others that don't say how
+        return module
+
+
+def _without_random_slopes(module: torch.nn.Module) -> torch.nn.Module:
+    """nn.RReLU, which torch.onnx doesn't know, is in eval mode a leaky one with the mean slope."""
+    import torch
+    from torch import nn
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.RReLU:
+                parent._modules[name] = nn.LeakyReLU((child.lower + child.upper) / 2)
+    return nn.LeakyReLU((module.lower + module.upper) / 2) if type(module) is nn.RReLU else module
+
+
+def _open_axes(names: list[str], dynamic: Mapping[tuple[str, int], str], symbolic: bool) -> list[set[int]]:
+    """The axes of each input that stay open: the first, where it can, and those that were asked for."""
+    asked = [{axis for name, axis in dynamic if name == given or (not name and len(names) == 1)} for given in names]
+    return [axes | ({0} if symbolic else set()) for axes in asked]
+
+
+def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
+    """torch.onnx's program of a module, with its weights as they are and under their own names."""
+    import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
+    import torch
+
+    from converters.tracing.spelling import Respelled
+
+    shapes: Any = tuple(dict.fromkeys(sorted(open_axes), torch.export.Dim.DYNAMIC) for open_axes in axes)
+    with Respelled():
+        program = torch.onnx.export(
+            module,
+            tuple(arrays),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            dynamic_shapes={"tensors": shapes} if any(axes) else None,
+            optimize=False,
+            verbose=False,
+            external_data=False,
+        )
+    if program is None:
+        raise ConversionError("torch.onnx gave no program")
+    model: onnx_ir.Model = program.model
+    _rename(model, module)
+    held = set(module.names.values())
+    # what the weights go through on their way stays in the graph, so that they keep their names and shapes
+    onnxscript.optimizer.fold_constants(
+        model, should_fold=lambda node: False if any(v is not None and v.name in held for v in node.inputs) else None
+    )
+    return model
+
+
+def _rename(model: onnx_ir.Model, module: Flat) -> None:
+    """The weights under their own names; one that is in several places has the first."""
+    values = list(model.graph.initializers.values())
+    model.graph.initializers.clear()
+    for value in values:
+        name = module.name_of(str(value.name))
+        there = model.graph.initializers.get(name)
+        if there is not None:
+            value.replace_all_uses_with(there)
+            continue
+        value.name = name
+        if value.const_value is not None:
+            value.const_value.name = name
+        model.graph.initializers.add(value)
+
+
+def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
+    """TorchScript goes through torch.onnx's own walk over its graph."""
+    import onnx
+    import onnx_ir as ir
+    import torch
+
+    target: Any = io.BytesIO()
+    labels = {
+        name: {axis: f"{name}_{axis}" if axis else "N" for axis in open_axes}
+        for name, open_axes in zip(names, axes, strict=True)
+        if open_axes
+    }
+    torch.onnx.export(
+        module,
+        tuple(arrays),
+        target,
+        dynamo=False,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
+        opset_version=OPSET,
+        input_names=names,
+        dynamic_axes={name: found for name, found in labels.items() if found} or None,
+        verbose=False,
+    )
+    model: onnx_ir.Model = ir.from_proto(onnx.ModelProto.FromString(target.getvalue()))
+    return model
+
+
+def _finish(
+    model: onnx_ir.Model, file: str, dynamic: Mapping[tuple[str, int], str], arguments: Sequence[Argument], keys: set[str]
+) -> onnx_ir.Model:
+    """Makes the exporter's graph one of ours: symbolic batch, sources, constants; keys of the state_dict stay as they are."""
+    import onnx_ir as ir
+
+    from converters.graph.builder import IR_VERSION
+    from converters.readers.onnx.reader import from_model
+
+    rename: dict[str, str] = {}
+    for value in model.graph.inputs:
+        first = value.shape[0] if value.shape else None
+        if isinstance(first, ir.SymbolicDim) and first.value is not None:
+            is_shared = len({argument.shape[0] for argument in arguments if argument.shape}) == 1
+            rename[first.value] = "N" if not rename or is_shared else f"N_{len(rename)}"
+    for value in model.graph.inputs:
+        for (name, axis), label in dynamic.items():
+            size = value.shape[axis] if value.shape is not None and name in ("", value.name) and axis < len(value.shape) else None
+            if isinstance(size, ir.SymbolicDim) and size.value is not None:
+                rename[size.value] = label
+    for node in model.graph:
+        for output in node.outputs:
+            _rename_dims(output, rename)
+    for value in model.graph.inputs:
+        _rename_dims(value, rename)
+    model.producer_name, model.producer_version = "converters", __version__
+    model.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:  # plain arrays: the exporter's tensors hold on to the module
+            value.const_value = ir.Tensor(value.const_value.numpy(), dtype=value.const_value.dtype, name=value.name)
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    model = from_model(model, file, frozenset(keys))
+    model.ir_version = IR_VERSION
+    return model
+
+
+def _rename_dims(value: Any, rename: Mapping[str, str]) -> None:
+    import onnx_ir as ir
+
+    if value.shape is None:
+        return
+    value.shape = ir.Shape([d if isinstance(d, int) else (None if d.value is None else rename.get(d.value, d.value)) for d in value.shape])
+
+
+def _name_outputs(model: onnx_ir.Model, names: Sequence[str]) -> None:
+    """Gives the outputs these names, where there are any."""
+    taken = {str(v.name): v for node in model.graph for v in node.outputs}
+    taken.update((str(v.name), v) for v in [*model.graph.inputs, *model.graph.initializers.values()])
+    for value, name in zip(model.graph.outputs, names, strict=False):
+        other = taken.get(name)
+        if not name or other is value or (other is not None and (other.is_graph_input() or other.is_initializer())):
+            continue
+        if other is not None:
+            other.name = next(free for n in range(len(taken) + 1) if (free := f"{name}_{n}") not in taken)
+        if not value.is_graph_input() and not value.is_initializer():
+            value.name = name
+            taken[name] = value

@@ -1,0 +1,113 @@
+"""Functions of torch that torch.onnx spells wrongly or not at all, in words that it has; in force while a module is exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+class Respelled(TorchFunctionMode):
+    """Calls what follows in place of torch's own function of that name, where it can say it."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        other = _SPELLINGS.get(getattr(function, "__name__", ""))
+        if other is not None:
+            with torch._C.DisableTorchFunction():
+                result = other(*args, **given)
+            if result is not NotImplemented:
+                return result
+        return function(*args, **given)
+
+
+def log_sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """Not log(sigmoid(x)), which is -inf far below zero."""
+    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
+
+
+def cross_entropy_with_logits(input: torch.Tensor, target: torch.Tensor, weight: Any = None, size_average: Any = None,
+                              reduce: Any = None, reduction: str = "mean", pos_weight: Any = None) -> Any:  # fmt: skip
+    """Not by log(sigmoid(x)) either."""
+    if size_average is not None or reduce is not None or reduction not in ("none", "mean", "sum"):
+        return NotImplemented
+    factor = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
+    loss = (1 - target) * input + factor * (torch.log1p(torch.exp(-input.abs())) + (-input).clamp(min=0))
+    loss = loss if weight is None else loss * weight
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+def softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
+    """onnxruntime has none of float64."""
+    if x.dtype != torch.float64:
+        return NotImplemented
+    soft = (x.clamp(min=0) * beta + torch.log1p(torch.exp(-(x * beta).abs()))) / beta
+    return torch.where(x * beta > threshold, x, soft)
+
+
+def avg_pool(x: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+             count_include_pad: bool = True, divisor_override: int | None = None) -> Any:  # fmt: skip
+    """A divisor of one's own: the mean times the window's size, by the divisor."""
+    dims = 3 if x.dim() == 5 else 2
+    if divisor_override is None or x.dim() not in (4, 5):
+        return NotImplemented
+    kernel = [kernel_size] * dims if isinstance(kernel_size, int) else list(kernel_size)
+    pads = [padding] * dims if isinstance(padding, int) else list(padding)
+    weight = torch.ones([x.shape[1], 1, *kernel], dtype=x.dtype)
+    steps = [stride or kernel_size] * dims if isinstance(stride or kernel_size, int) else list(stride or kernel_size)
+    if ceil_mode:
+        sizes = list(x.shape[2:])
+        more = [_ceil_rest(int(size), k, s, p) for size, k, s, p in zip(sizes, kernel, steps, pads, strict=True)]
+        x = torch.nn.functional.pad(x, [n for extra in reversed(more) for n in (0, extra)])
+    convolve: Any = torch.nn.functional.conv3d if dims == 3 else torch.nn.functional.conv2d
+    return convolve(x, weight, stride=steps, padding=pads, groups=x.shape[1]) / divisor_override
+
+
+def _ceil_rest(size: int, kernel: int, stride: int, pad: int) -> int:
+    """Zeros behind an axis that ceil_mode's last window reads."""
+    windows = -(-(size + 2 * pad - kernel) // stride) + 1
+    if (windows - 1) * stride >= size + pad:
+        windows -= 1
+    return max(0, (windows - 1) * stride + kernel - size - 2 * pad)
+
+
+def adaptive_avg(x: torch.Tensor, output_size: Any) -> Any:
+    """Axis by axis: a mean of rectangles is a mean of means."""
+    return _adaptive(x, output_size, lambda part, axis: part.mean(axis, keepdim=True))
+
+
+def adaptive_max(x: torch.Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """Axis by axis; without the indices."""
+    return NotImplemented if return_indices else _adaptive(x, output_size, lambda part, axis: part.amax(axis, keepdim=True))
+
+
+def _adaptive(x: torch.Tensor, output_size: Any, reduce: Any) -> Any:
+    dims = x.dim() - 2 if isinstance(output_size, int) or len(output_size) != 1 else 1
+    wanted = [output_size] * dims if isinstance(output_size, int) or output_size is None else list(output_size)
+    if dims < 1 or len(wanted) > x.dim() - 1:
+        return NotImplemented
+    for number, size in enumerate(wanted):
+        axis = x.dim() - len(wanted) + number
+        if size is None or x.shape[axis] == size:
+            continue
+        if size == 1:
+            x = reduce(x, axis)
+            continue
+        extent = int(x.shape[axis])
+        edges = [(i * extent // size, -((i + 1) * extent // -size)) for i in range(size)]
+        x = torch.cat([reduce(x.narrow(axis, start, end - start), axis) for start, end in edges], axis)
+    return x
+
+
+_SPELLINGS: dict[str, Any] = {
+    "logsigmoid": log_sigmoid,
+    "log_sigmoid": log_sigmoid,
+    "binary_cross_entropy_with_logits": cross_entropy_with_logits,
+    "softplus": softplus,
+    "avg_pool2d": avg_pool,
+    "avg_pool3d": avg_pool,
+    "adaptive_avg_pool3d": adaptive_avg,
+    **dict.fromkeys(["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"], adaptive_max),
+    **dict.fromkeys(["_adaptive_max_pool1d", "_adaptive_max_pool2d", "_adaptive_max_pool3d"], adaptive_max),
+}

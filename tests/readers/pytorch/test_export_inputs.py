@@ -1,0 +1,216 @@
+"""What goes into an exported module and comes out of it: by name, of any type, at any batch, with its weights under their own names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from converters.errors import ConversionError
+from converters.tracing.export import export_module
+
+
+def answers(model, feed):
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feed)
+
+
+def check(module, shapes, types=None, **more):
+    """Exports; onnxruntime gives the module's numbers for other random inputs."""
+    torch.manual_seed(1)
+    model = export_module(module, shapes, "model.pth", dtypes=types or {}, **more)
+    feed = {}
+    for value in model.graph.inputs:
+        shape = shapes.get(value.name, next(iter(shapes.values())))
+        integers = value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        feed[value.name] = np.ones(shape, value.dtype.numpy()) if integers else np.random.rand(*shape).astype(value.dtype.numpy())
+    return model, feed, answers(model, feed)
+
+
+class Optional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(5, 4)
+
+    def forward(self, x, a=None, b=None, *, c=None, **others):
+        y = self.lin(x) if a is None else self.lin(x) * a
+        y = y if b is None else y + b
+        y = y if c is None else y - 2 * c
+        return y if "d" not in others else y / others["d"]
+
+
+@pytest.mark.parametrize("names", [["b"], ["a"], ["c"], ["a", "c"], ["d"], ["b", "d"]])
+def test_optional_inputs_go_where_their_names_say(names):
+    module = Optional().eval()
+    shapes = {"x": (2, 5), **dict.fromkeys(names, (2, 4))}
+    _, feed, (found,) = check(module, shapes)
+    wanted = module(**{name: torch.from_numpy(array) for name, array in feed.items()})
+    np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Parts(nn.Module):
+    def forward(self, batch, maps):
+        return batch["image"] * batch["weight"] + maps[0] - maps[1]
+
+
+def test_parts_of_dictionaries_and_lists_are_inputs():
+    shapes = {"batch.image": (2, 3), "batch.weight": (2, 1), "maps.0": (2, 3), "maps.1": (2, 3)}
+    _, feed, (found,) = check(Parts(), shapes)
+    np.testing.assert_allclose(found, feed["batch.image"] * feed["batch.weight"] + feed["maps.0"] - feed["maps.1"], rtol=1e-5)
+
+
+class Ids(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.lin = nn.Embedding(7, 3), nn.Linear(3, 2)
+
+    def forward(self, ids, weight):
+        return self.lin(self.embed(ids)) * weight
+
+
+def test_integers_are_tried_where_the_model_asks_for_them():
+    model, _, _ = check(Ids(), {"ids": (2, 5), "weight": (2, 5, 1)})
+    assert [value.dtype for value in model.graph.inputs] == [ir.DataType.INT64, ir.DataType.FLOAT]
+    assert {"embed.weight", "lin.weight", "lin.bias"} <= set(model.graph.initializers)
+
+
+class Squeezed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.lin(x.mean((2, 3), keepdim=True).squeeze())
+
+
+def test_a_batch_of_one_that_takes_another_path_is_kept():
+    module = Squeezed().eval()
+    model, feed, (found,) = check(module, {"x": (1, 3, 2, 2)})
+    assert found.shape == (4,) and model.graph.inputs[0].shape[0] == 1
+    np.testing.assert_allclose(found, module(torch.from_numpy(feed["x"])).detach().numpy(), rtol=1e-4)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        x.sub_(0.5)
+        return x / self.calls
+
+
+def test_a_model_that_changes_its_input_and_itself_gives_its_first_answer():
+    _, feed, (found, *_) = check(Counting(), {"x": (2, 3)})
+    np.testing.assert_allclose(found, feed["x"] - 0.5, rtol=1e-5)
+
+
+class Output(OrderedDict):
+    pass
+
+
+class Named(nn.Module):
+    def forward(self, x):
+        return Output(logits=x * 2, hidden=(x + 1, {"last": x - 1}))
+
+
+def test_outputs_have_the_names_of_their_keys_or_those_that_are_given():
+    model, _, _ = check(Named(), {"x": (2, 3)})
+    assert [value.name for value in model.graph.outputs] == ["logits", "hidden.0", "hidden.1.last"]
+    model, _, _ = check(Named(), {"x": (2, 3)}, output_names=["a", "b", "c"])
+    assert [value.name for value in model.graph.outputs] == ["a", "b", "c"]
+    with pytest.raises(ConversionError, match="2 names are given for 3 outputs"):
+        export_module(Named(), {"x": (2, 3)}, "model.pth", output_names=["a", "b"])
+
+
+FAR = {
+    "log_sigmoid": F.logsigmoid,
+    "cross entropy": lambda x: F.binary_cross_entropy_with_logits(x, torch.ones_like(x) / 2, reduction="none"),
+    "softplus": F.softplus,
+    "mish": F.mish,
+}
+
+
+@pytest.mark.parametrize(("name", "dtype"), [(n, d) for n in FAR for d in ("float32", "float64") if (n, d) != ("mish", "float64")])
+def test_functions_keep_their_tails(name, dtype):
+    class Net(nn.Module):
+        def forward(self, x):
+            return FAR[name](x)
+
+    model = export_module(Net(), {"x": (1, 9)}, "model.pth", dtypes={"x": dtype})
+    x = np.array([[-900, -120, -90, -30, 0, 1, 30, 90, 900]], dtype)
+    np.testing.assert_allclose(answers(model, {"x": x})[0], FAR[name](torch.from_numpy(x)).numpy(), rtol=1e-4, atol=1e-6)
+
+
+POOLS = {
+    "uneven mean": lambda x: F.adaptive_avg_pool3d(x.unsqueeze(2), (1, 3, 4)).squeeze(2),
+    "kept axis": lambda x: F.adaptive_max_pool2d(x, (None, 3)),
+    "uneven maximum": lambda x: F.adaptive_max_pool2d(x, (3, 2)),
+    "divisor": lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5),
+    "divisor, last window over the edge": lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True, divisor_override=3),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pools_that_the_exporter_has_no_words_for(name):
+    class Net(nn.Module):
+        def forward(self, x):
+            return POOLS[name](x)
+
+    _, feed, (found,) = check(Net(), {"x": (2, 3, 7, 9)})
+    np.testing.assert_allclose(found, POOLS[name](torch.from_numpy(feed["x"])).numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.b = nn.Sequential(nn.ReLU(), self.a, nn.PReLU(4), nn.GroupNorm(2, 4))
+        self.blocks = nn.ModuleDict({"layer-1": nn.Linear(4, 4), "class": nn.Linear(4, 4)})
+        self.rnn = nn.LSTM(4, 4)
+
+    def forward(self, x):
+        x = self.b(self.a(x))
+        return self.rnn(self.blocks["class"](self.blocks["layer-1"](x)).unsqueeze(0))[0]
+
+
+def test_weights_keep_their_names_and_values():
+    module = Tied().eval()
+    model, _, _ = check(module, {"x": (2, 4)})
+    named = dict(module.named_parameters())
+    assert set(named) <= set(model.graph.initializers)
+    for name, tensor in named.items():
+        assert np.array_equal(model.graph.initializers[name].const_value.numpy(), tensor.detach().numpy())
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, src, tgt):
+        return self.net(src, tgt, tgt_mask=self.net.generate_square_subsequent_mask(tgt.shape[1]))
+
+
+def test_transformers_with_masks():
+    module = Masked().eval()
+    _, feed, (found,) = check(module, {"src": (2, 6, 8), "tgt": (2, 4, 8)})
+    wanted = module(*(torch.from_numpy(array) for array in feed.values())).detach().numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_what_the_exporter_gets_wrong_is_refused():
+    with pytest.raises(ConversionError):
+        export_module(nn.LSTM(4, 6, proj_size=3), {"input": (5, 2, 4)}, "model.pth")
+
+
+def test_inputs_that_share_a_batch_share_its_name():
+    model, _, _ = check(Ids(), {"ids": (2, 5), "weight": (2, 5, 1)})
+    assert [value.shape[0].value for value in model.graph.inputs] == ["N", "N"]
