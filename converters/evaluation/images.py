@@ -20,6 +20,7 @@ from converters.preprocessing import Preprocess
 
 SUFFIXES = frozenset(".bmp .gif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 """Names of files in a folder that count as images; what they are is told by their content."""
+_PIECE = 4  # images that a worker decodes before it answers
 _WORDNET = re.compile(r"n[0-9]{8}")
 
 
@@ -132,11 +133,18 @@ def decoded(preprocess: Preprocess, paths: Sequence[str], *, workers: int = 0, a
         for position, path in enumerate(paths):
             yield position, decode(preprocess, path)
         return
+    pieces = [paths[start : start + _PIECE] for start in range(0, len(paths), _PIECE)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[NDArray[Any] | str]] = []
-        asked = 0
-        for position in range(len(paths)):
-            while asked < len(paths) and asked - position < ahead:
-                waiting.append(pool.submit(decode, preprocess, paths[asked]))
+        waiting: list[Future[list[NDArray[Any] | str]]] = []
+        asked = position = 0
+        for _ in pieces:
+            while asked < len(pieces) and asked * _PIECE - position < max(ahead, 2 * workers * _PIECE):
+                waiting.append(pool.submit(_decode_all, preprocess, pieces[asked]))
                 asked += 1
-            yield position, waiting.pop(0).result()
+            for answer in waiting.pop(0).result():
+                yield position, answer
+                position += 1
+
+
+def _decode_all(preprocess: Preprocess, paths: Sequence[str]) -> list[NDArray[Any] | str]:
+    return [decode(preprocess, path) for path in paths]

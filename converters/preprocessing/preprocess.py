@@ -167,11 +167,16 @@ class Preprocess:
             image = self._resized(path)
             if self.crops == 12:
                 crops = twelve_crops(self._normalized(image), self.resize_to or 0, self.crop or 0)
+            elif self.crop is None:
+                crops = [self._normalized(image)]
+            elif self.crops == 1:  # the same numbers as cropped afterwards, of fewer pixels
+                crops = [self._normalized(windows(image, self.crop, self.crop_offset or "", 1)[0])]
             else:
-                whole = self._normalized(image)
-                size = self.crop or max(whole.shape[:2])
-                crops = [whole] if self.crop is None else windows(whole, size, self.crop_offset or "", self.crops)
-            return np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2), dtype=np.float32)
+                crops = windows(self._normalized(image), self.crop, self.crop_offset or "", self.crops)
+            result = np.empty((len(crops), crops[0].shape[2], *crops[0].shape[:2]), np.float32)
+            for number, crop in enumerate(crops):
+                result[number] = crop.transpose(2, 0, 1)
+            return result
 
     # -- the steps, in their order -----------------------------------------------------------------------------------
 
@@ -243,14 +248,29 @@ class Preprocess:
         """Channels in order, the range, mean and std: float64 after OpenCV and scikit-image, else float32, as the originals compute."""
         if self.color == "BGR":
             image = image[:, :, ::-1]
-        double = self.decode.startswith(("opencv", "scikit")) and self.range != 1
-        kind = np.dtype(np.float64 if double else np.float32)
         if self.color == "Lab":
-            values, kind = decoding.to_lab(image), np.dtype(np.float64)
-        elif image.dtype == np.uint8:
-            values = image.astype(kind) if self.range == 255 else image.astype(kind) / kind.type(255) * kind.type(int(self.range))
-        else:
-            values = image.astype(kind) * kind.type(int(self.range))
+            return self._scaled_values(decoding.to_lab(image))
+        if image.dtype != np.uint8 or image.size < 4096:
+            return self._scaled_values(image)
+        # of bytes there are few: each is worked out once, and looked up
+        channels = image.shape[2]
+        table = self._scaled_values(np.arange(256, dtype=np.uint8)[:, None].repeat(channels, axis=1))
+        planes = np.empty((channels, *image.shape[:2]), table.dtype)
+        for channel in range(channels):
+            np.take(table[:, channel], image[:, :, channel], out=planes[channel])
+        return planes.transpose(1, 2, 0)
+
+    def _scaled_values(self, values: Array) -> Array:
+        """Bytes or numbers from 0 to 1 (Lab as it is), channels last: in the range, less mean, by std."""
+        double = (self.decode.startswith(("opencv", "scikit")) and self.range != 1) or self.color == "Lab"
+        kind = np.dtype(np.float64 if double else np.float32)
+        if self.color != "Lab":
+            is_byte = values.dtype == np.uint8
+            values = values.astype(kind)
+            if is_byte and self.range != 255:
+                values = values / kind.type(255) * kind.type(int(self.range))
+            elif not is_byte:
+                values = values * kind.type(int(self.range))
         normalized: Array = (values - np.array(self.mean, kind)) / np.array(self.std, kind)
         return normalized
 

@@ -32,14 +32,25 @@ def opencv_linear(image: Image, size: Size) -> Image:
     left = left.clip(0, image.shape[1] - 1)
     right = np.minimum(left + 1, image.shape[1] - 1)
     keep, take = _fixed_weights(fraction)
-    whole = image.astype(np.int64)
-    across = whole[:, left] * keep[None, :, None] + whole[:, right] * take[None, :, None]
     top, fraction = _opencv_positions(image.shape[0], size[0])
-    keep, take = _fixed_weights(fraction)
     upper, lower = top.clip(0, image.shape[0] - 1), (top + 1).clip(0, image.shape[0] - 1)
-    first = (keep[:, None, None] * (across[upper] >> 4)) >> 16
-    second = (take[:, None, None] * (across[lower] >> 4)) >> 16
-    result: Image = ((first + second + 2) >> 2).clip(0, 255).astype(np.uint8)
+    whole = image.astype(np.int32)  # all numbers below stay under 2 ** 27
+    across = np.take(whole, left, axis=1)
+    across *= keep[None, :, None]
+    second = np.take(whole, right, axis=1)
+    second *= take[None, :, None]
+    across += second
+    across >>= 4
+    keep, take = _fixed_weights(fraction)
+    first, second = np.take(across, upper, axis=0), np.take(across, lower, axis=0)
+    first *= keep[:, None, None]
+    first >>= 16
+    second *= take[:, None, None]
+    second >>= 16
+    first += second
+    first += 2
+    first >>= 2
+    result: Image = first.clip(0, 255).astype(np.uint8)
     return result
 
 
@@ -50,9 +61,9 @@ def _opencv_positions(source: int, target: int) -> tuple[NDArray[np.int64], NDAr
     return before.astype(np.int64), position - before
 
 
-def _fixed_weights(fraction: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _fixed_weights(fraction: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     one = np.float32(1)
-    return tuple(np.rint(part * np.float32(_FIXED_POINT)).astype(np.int64) for part in (one - fraction, fraction))
+    return tuple(np.rint(part * np.float32(_FIXED_POINT)).astype(np.int32) for part in (one - fraction, fraction))
 
 
 def _plain_linear(image: Image, target: int, axis: int) -> Image:
