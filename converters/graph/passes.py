@@ -25,6 +25,11 @@ def remove_unused(model: ir.Model) -> None:
     graph = model.graph
     for node in reversed(list(graph)):
         if all(not value.uses() and not value.is_graph_output() for value in node.outputs):
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.GRAPH:  # its body goes with it, and uses nothing any more
+                    for inner in attribute.as_graph().all_nodes():
+                        for index in range(len(inner.inputs)):
+                            inner.replace_input_with(index, None)
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():

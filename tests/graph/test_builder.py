@@ -203,3 +203,40 @@ def test_a_file_of_known_size_asks_for_none(tmp_path):
     model = sized(["N", 3, 4, "W"], lambda g, x: g.reshape(x, [g.shape(x)[0], None, *g.extents(x, 3)]))
     converters.save(model, tmp_path / "open.onnx")
     assert "Shape" in {n.op_type for n in onnx.load(tmp_path / "open.onnx").graph.node}
+
+
+def running_sum(g: GraphBuilder, x: ir.Value, *, backward: bool = False) -> tuple[ir.Value, ir.Value]:
+    """x: (T, N, C). The sums up to each step, times 2, and the last sum."""
+    with g.body() as body:
+        with g.outside():
+            start = g.zeros(g.shape(x)[1:], x)
+        before = g.body_input("before", start, g.shape(start))
+        item = g.body_input("item", x, g.shape(x)[1:])
+        after = g.emit("Add", before, item)
+        doubled = g.emit("Mul", after, 2.0)
+        g.emit("Neg", item)  # nobody uses it
+    (last,), (sums,) = g.scan(body, [start], [x], [after], [doubled], backward=backward)
+    return sums, last
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_loop_over_the_first_axis(backward):
+    model = sized(["T", "N", 3], lambda g, x: g.emit("Add", *running_sum(g, x, backward=backward)))
+    (scan,) = [node for node in model.graph if node.op_type == "Scan"]
+    assert [node.op_type for node in scan.attributes["body"].as_graph() if node.op_type != "Constant"] == ["Add", "Mul"]
+    for shape in ((4, 2, 3), (1, 5, 3)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        sums = np.cumsum(x[::-1], 0)[::-1] if backward else np.cumsum(x, 0)
+        np.testing.assert_allclose(answers(model, x), 2 * sums + x.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_loop_that_nobody_uses_goes_with_what_it_alone_uses():
+    def build(g: GraphBuilder, x: ir.Value) -> ir.Value:
+        with g.body() as body:
+            item = g.body_input("item", x, g.shape(x)[1:])
+            answer = g.emit("Mul", item, g.param("weight", np.ones(3, np.float32)))
+        g.scan(body, [], [x], [], [answer])
+        return g.emit("Relu", x)
+
+    model = sized(["T", "N", 3], build)
+    assert [node.op_type for node in model.graph] == ["Relu"] and not model.graph.initializers

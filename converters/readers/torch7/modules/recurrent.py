@@ -172,8 +172,10 @@ def _whole(net: Net, module: Module, x: Tensors, layer: Layer, *, batch_first: b
     return _as_given(net, y, batch_first)
 
 
-def check_kept(module: Module, remembers: bool, *fields: str, evaluated: bool = True) -> None:
-    """Refuses states that the file holds and the next forward would go on from. fields: those that hold them."""
+def check_kept(net: Net, module: Module, remembers: bool, *fields: str, evaluated: bool = True) -> None:
+    """Refuses states that the file holds and the next forward would go on from, unless they are inputs. fields: those that hold them."""
+    if net.states_are_inputs:
+        return
     applied = [name for name in ("userPrevOutput", "userPrevCell", "hiddenInput", "cellInput") if _holds(module.get(name))]
     if applied:
         raise module.source.error(f"field '{applied[0]}' holds a first state", "take it out, or make states inputs: --states")
@@ -182,6 +184,11 @@ def check_kept(module: Module, remembers: bool, *fields: str, evaluated: bool = 
             f"it was saved with the state of its last forward (field '{fields[0]}'), from which Torch7 would go on",
             "save it after forget(), resetStates() or clearState(), or make states inputs: --states",
         )
+    if remembers:
+        net.g.warn(STARTS_ANEW)
+
+
+STARTS_ANEW = "it goes on where its last forward ended; converted, each sequence starts from zeros (--states makes its state an input)"
 
 
 def _holds(value: object) -> bool:
@@ -210,8 +217,7 @@ def seq_lstm(net: Net, module: Module, x: Tensors) -> Tensors:
     Source: rnn/SeqLSTM.lua, rnn/SeqLSTMP.lua.
     """
     width, hidden, size = _size(module, "inputsize"), _size(module, "hiddensize", "outputsize"), _size(module, "outputsize")
-    if not net.states_are_inputs:
-        check_kept(module, remembers(module), "cell")
+    check_kept(net, module, remembers(module), "cell")
     projects = "weightO" in module
     if not projects and hidden != size:
         raise module.error(f"hiddensize {hidden} and outputsize {size} differ, but there is no weightO")
@@ -299,8 +305,7 @@ def _stepped(
 def seq_gru(net: Net, module: Module, x: Tensors) -> Tensors:
     """GRU over (T, N, D), or (N, T, D) with batchfirst: one weight (D + H, 3H), gates r, u, n. Source: rnn/SeqGRU.lua."""
     width, size = _size(module, "inputSize", "inputsize"), _size(module, "outputSize", "outputsize")
-    if not net.states_are_inputs:
-        check_kept(module, remembers(module), "_output", "output", "h0")
+    check_kept(net, module, remembers(module), "_output", "output", "h0")
     if not _is_masked(module):
         return _whole(net, module, x, one_matrix(module, "GRU", "rzh", width, size), batch_first=module.flag("batchfirst"))
     parts = gru_parts(module, width, size)
@@ -309,8 +314,7 @@ def seq_gru(net: Net, module: Module, x: Tensors) -> Tensors:
 
 def torch_rnn_lstm(net: Net, module: Module, x: Tensors) -> Tensors:
     """torch-rnn's LSTM over (N, T, D): one weight (D + H, 4H), gates i, f, o, g. Source: torch-rnn/LSTM.lua."""
-    if not net.states_are_inputs:
-        check_kept(module, module.flag("remember_states"), "cell", evaluated=False)
+    check_kept(net, module, module.flag("remember_states"), "cell", evaluated=False)
     layer = one_matrix(module, "LSTM", "ifoc", module.integer("input_dim", least=1), module.integer("hidden_dim", least=1))
     return _whole(net, module, x, layer, batch_first=True)
 
@@ -318,8 +322,7 @@ def torch_rnn_lstm(net: Net, module: Module, x: Tensors) -> Tensors:
 @lowers("nn.VanillaRNN", on_tensors=True)
 def vanilla_rnn(net: Net, module: Module, x: Tensors) -> Tensors:
     """h = tanh(x Wx + h Wh + b) over (N, T, D), weight (D + H, H). Source: torch-rnn/VanillaRNN.lua."""
-    if not net.states_are_inputs:
-        check_kept(module, module.flag("remember_states"), "output", evaluated=False)
+    check_kept(net, module, module.flag("remember_states"), "output", evaluated=False)
     layer = one_matrix(module, "RNN", "h", module.integer("input_dim", least=1), module.integer("hidden_dim", least=1))
     return _whole(net, module, x, layer, batch_first=True)
 
@@ -335,8 +338,7 @@ _MODES = {"CUDNN_LSTM": ("LSTM", "ifco"), "CUDNN_GRU": ("GRU", "rzh"), "CUDNN_RN
 def cudnn_rnn(net: Net, module: Module, x: Tensors) -> Tensors:
     """Layers of LSTM, GRU or RNN over (T, N, D), or (N, T, D) with batchFirst; one flat weight. Source: cudnn.torch/RNN.lua."""
     g = net.g
-    if not net.states_are_inputs:
-        check_kept(module, module.flag("rememberStates"), "hiddenOutput", "cellOutput", evaluated=False)
+    check_kept(net, module, module.flag("rememberStates"), "hiddenOutput", "cellOutput", evaluated=False)
     mode = module.text("mode", "CUDNN_LSTM")
     if mode not in _MODES:
         raise module.error(f"mode {mode!r}; {', '.join(_MODES)} are known")

@@ -20,7 +20,7 @@ def _begin(net: Net, module: Module) -> None:
     """Says what one step alone means; refuses the states that the file applies."""
     if net.states_are_inputs:
         return
-    check_kept(module, False)
+    check_kept(net, module, False)
     if not net.in_sequence:
         step = module.get("step")
         if isinstance(step, float) and step > 1 and module.get("train") is False:

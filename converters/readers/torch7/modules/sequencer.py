@@ -11,7 +11,7 @@ from converters.graph.builder import Dim
 from converters.readers.torch7 import t7
 from converters.readers.torch7.checkpoint import child_path, inner_modules
 from converters.readers.torch7.module import Module, Net, Steps, lowers
-from converters.readers.torch7.modules.recurrent import check_kept, remembers, run_layers
+from converters.readers.torch7.modules.recurrent import STARTS_ANEW, check_kept, remembers, run_layers
 from converters.readers.torch7.modules.shape import reshaped_view, slices
 from converters.readers.torch7.modules.steps_as_layers import step_as_layer
 from converters.readers.torch7.references import Reference, Tensors, mapped
@@ -65,8 +65,7 @@ def _over_tensor(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
             waiting.append((part, holder))
             continue
         if layer is not None and isinstance(value, Reference):
-            if not net.states_are_inputs:
-                check_kept(part, False)
+            check_kept(net, part, False)
             sizes = [layer.size] * (2 if layer.op == "LSTM" else 1)
             batch = g.shape(value.get())[1]
             firsts = [net.first_input(part, [batch, size], value.get(), "hc"[n]) for n, size in enumerate(sizes)]
@@ -177,9 +176,10 @@ def step_module(module: Module) -> t7.TorchObject:
 
 def check_forgets(net: Net, module: Module, made: t7.TorchObject) -> None:
     """Refuses a sequencer that goes on from the state that the file holds."""
-    if net.states_are_inputs or not remembers(module) or module.get("train") is not False:
+    if net.states_are_inputs or not remembers(module):
         return
-    for inner, path in inner_modules(made):
+    net.g.warn(STARTS_ANEW)
+    for inner, path in inner_modules(made) if module.get("train") is False else ():
         step = inner.get("step")
         if isinstance(step, float) and step > 1:
             raise module.source.error(

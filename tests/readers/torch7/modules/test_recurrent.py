@@ -301,6 +301,22 @@ def test_one_step_alone_says_so(tmp_path: Path) -> None:
         converters.load(path, inputs={"input": (2, 3)})
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        sequencer(fast_lstm(*FAST), _remember="both"),
+        module("nn.SeqGRU", **{**SEQ_GRU, "_remember": "eval"}),
+        module("nn.LSTM", weight=W, bias=B, input_dim=3, hidden_dim=4, remember_states=True),
+    ],
+    ids=["Sequencer", "SeqGRU", "torch_rnn"],
+)
+def test_what_remembers_says_that_it_starts_anew(made: Object, tmp_path: Path) -> None:
+    path = tmp_path / "model.t7"
+    path.write_bytes(lua.dumps(made))
+    with pytest.warns(converters.ConversionWarning, match="each sequence starts from zeros"):
+        converters.load(path, inputs={"input": (5, 2, 3)})
+
+
 def test_a_mask_that_no_call_has_set(tmp_path: Path) -> None:
     """rnn 2.7 stops there."""
     with pytest.raises(converters.ConversionError, match="setZeroMask"):
