@@ -66,6 +66,51 @@ def flip_top_bottom(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     return _flipped(g, data, _pixels(g, data) - 3)
 
 
+@lowers("_image_resize", "_npx__image_resize")
+def resize(g: OperatorBuilder, data: ir.Value, *, size: Ints = (), keep_ratio: bool = False, interp: int = 1) -> ir.Value:
+    """(H, W, C) in another size (width, height), or a batch of them; keep_ratio: of one number, the short edge gets it.
+
+    Source: mxnet src/operator/image/resize-inl.h.
+    """
+    rank = _pixels(g, data)
+    if interp not in (0, 1) or not 1 <= len(size) <= 2 or min(size) < 1:
+        raise g.error(f"size {size} and interp {interp}; one or two numbers, and interp 0 (nearest) or 1 (bilinear) are known")
+    wide, tall = size if len(size) == 2 else (size[0], size[0])
+    if len(size) == 1 and keep_ratio:
+        height, width = g.fixed(data, rank - 3, rank - 1)
+        tall, wide = (int(size[0] * height / width), size[0]) if height > width else (size[0], int(size[0] * width / height))
+    kind = g.dtype(data)
+    x = g.emit("Unsqueeze", data, [0]) if rank == 3 else data
+    x = g.cast(g.emit("Transpose", x, perm=[0, 3, 1, 2]), np.float32)
+    x = g.pin(x) if len(size) == 1 and keep_ratio else x
+    sizes = g.sizes([*g.extents(x, 0, 2), tall, wide])
+    shape = [*g.shape(x)[:2], tall, wide]
+    if interp == 0:
+        result = g.emit(
+            "Resize", x, None, None, sizes, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor", shape=shape
+        )
+    else:
+        result = g.emit("Resize", x, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel", shape=shape)
+        result = g.emit("Round", result) if kind.kind in "iu" else result
+    result = g.emit("Transpose", g.cast(result, kind), perm=[0, 2, 3, 1])
+    return g.emit("Squeeze", result, [0]) if rank == 3 else result
+
+
+@lowers("col2im")
+def col2im(
+    g: OperatorBuilder, data: ir.Value, *, output_size: Ints, kernel: Ints, stride: Ints = (), dilate: Ints = (), pad: Ints = ()
+) -> ir.Value:
+    """Columns (N, C taps, windows) summed where their windows lie in (N, C, H, W). Source: mxnet src/operator/nn/im2col.h."""
+    if len(kernel) != 2 or len(output_size) != 2 or min(*kernel, *output_size) < 1:
+        raise g.error(f"kernel {kernel} and output_size {output_size}; a height and a width each are needed")
+    strides, dilations = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "dilate", dilate, kernel, 1, 1)
+    pads = spatial(g, "pad", pad, kernel, 0, 0)
+    g.check_table(*output_size)
+    columns, taps = g.fixed(data, 1, 2)[0], kernel[0] * kernel[1]
+    shape = [g.shape(data)[0], columns // taps, *output_size]
+    return g.emit("Col2Im", data, list(output_size), list(kernel), strides=strides, dilations=dilations, pads=[*pads, *pads], shape=shape)
+
+
 @lowers("im2col")
 def im2col(g: OperatorBuilder, data: ir.Value, *, kernel: Ints, stride: Ints = (), dilate: Ints = (), pad: Ints = ()) -> ir.Value:
     """The patches under a kernel as columns, (N, C taps, windows). Source: mxnet src/operator/nn/im2col.h."""

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from converters.graph.builder import Extent
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Index, Parameter
 from converters.readers.mxnet.signature import lowers
@@ -77,15 +78,16 @@ def rnn(
 
     Source: mxnet src/operator/rnn-inl.h, rnn_impl.h.
     """
-    _check_form(g, projection_size, (lstm_state_clip_min, lstm_state_clip_max))
-    if use_sequence_length and mode != "lstm" and sequence_length is None:
-        sequence_length, state_cell = state_cell, None
+    _check_form(g, projection_size, mode, (lstm_state_clip_min, lstm_state_clip_max))
     if g.rank(data) != 3 or state_size < 1 or not 1 <= num_layers <= 1024:
         raise g.error(f"an input (T, N, C) is needed, but it has shape {g.shape(data)}")
-    if use_sequence_length and sequence_length is None:
-        raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
-    lengths = g.cast(sequence_length, np.int32) if use_sequence_length and sequence_length is not None else None
+    lengths = _lengths(g, state_cell if mode != "lstm" and sequence_length is None else sequence_length) if use_sequence_length else None
     directions = 2 if bidirectional else 1
+    if projection_size is not None:
+        if lengths is not None:
+            raise g.error("projection_size and use_sequence_length together run on GPUs alone")
+        x, last, last_cell = projected_lstm(g, data, parameters, (state, state_cell), (state_size, projection_size), num_layers, directions)
+        return {"output": x, "state_output": last, "statecell_output": last_cell} if state_outputs else x
     layers = _weights(g, parameters, mode, g.fixed(data, 2, 3)[0], state_size, num_layers, directions, g.dtype(data))
     firsts = _states(g, data, state, num_layers, directions, state_size)
     cells = _states(g, data, state_cell, num_layers, directions, state_size) if mode == "lstm" else [None] * num_layers
@@ -109,16 +111,20 @@ def rnn(
         lasts.append(results[1])
         last_cells += results[2:]
         x = _directions_joined(g, results[0], x, directions * state_size)
-    if not state_outputs:
-        return x
-    outputs = {"output": x, "state_output": _stacked(g, lasts)}
-    return {**outputs, "statecell_output": _stacked(g, last_cells)} if mode == "lstm" else outputs
+    ends = {"state_output": lasts, **({"statecell_output": last_cells} if mode == "lstm" else {})}
+    return {"output": x, **{name: _stacked(g, values) for name, values in ends.items()}} if state_outputs else x
 
 
-def _check_form(g: OperatorBuilder, projection_size: int | None, clips: tuple[float | None, float | None]) -> None:
-    """Raises ConversionError for what ONNX's LSTM has no form for."""
-    if projection_size is not None:
-        raise g.error("projection_size has no form in ONNX's LSTM")
+def _lengths(g: OperatorBuilder, given: ir.Value | None) -> ir.Value:
+    if given is None:
+        raise g.error("the input 'sequence_length' is missing, and use_sequence_length is set")
+    return g.cast(given, np.int32)
+
+
+def _check_form(g: OperatorBuilder, projection_size: int | None, mode: str, clips: tuple[float | None, float | None]) -> None:
+    """Raises ConversionError for what has no form here."""
+    if projection_size is not None and (mode != "lstm" or projection_size < 1):
+        raise g.error(f"projection_size {projection_size} of mode {mode}; an lstm takes one, of at least 1")
     if clips != (None, None):
         raise g.error("lstm_state_clip_min and lstm_state_clip_max have no form in ONNX's LSTM (and MXNet runs them on GPU alone)")
 
@@ -180,3 +186,76 @@ def _states(g: OperatorBuilder, data: ir.Value, state: ir.Value | None, layers: 
     if layers == 1:
         return [state]
     return list(g.emit_all("Split", state, [directions] * layers, outputs=layers, axis=0))
+
+
+# -- LSTM with a projection, a loop over time: ONNX's has none ---------------------------------------------------------------
+
+
+def projected_lstm(
+    g: OperatorBuilder,
+    data: ir.Value,
+    parameters: Parameter,
+    states: tuple[ir.Value | None, ir.Value | None],
+    sizes: tuple[int, int],
+    layers: int,
+    directions: int,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """LSTM whose output is projected after every step. sizes: of the cell and of the projection. Answers outputs, last states and cells."""
+    size, narrow = sizes
+    width, rows = g.fixed(data, 2, 3)[0], 4 * size
+    widths = [width] + [directions * narrow] * (layers - 1)
+    parameters.check((sum(directions * (rows * (w + narrow + 2) + narrow * size) for w in widths),))
+    vector = _Vector(g, parameters, g.dtype(data))
+    order = ORDERS["lstm"]
+    weights = [
+        [(vector.take(rows, w, order), vector.take(rows, narrow, order), vector.take(narrow, size, [0])) for _ in range(directions)]
+        for w in widths
+    ]
+    biases = [[(vector.take(rows, None, order), vector.take(rows, None, order)) for _ in range(directions)] for _ in widths]
+    firsts = _states(g, data, states[0], layers, directions, narrow)
+    cells = _states(g, data, states[1], layers, directions, size)
+    x, lasts, last_cells = data, [], []
+    for layer in range(layers):
+        outs = []
+        starts = [_direction_states(g, data, value, directions, n) for value, n in ((firsts[layer], narrow), (cells[layer], size))]
+        for d in range(directions):
+            named = f"l{layer}" + "_reverse" * d
+            parts = [*weights[layer][d], *biases[layer][d]]
+            roles = [f"weight_ih_{named}", f"weight_hh_{named}", f"weight_hr_{named}", f"bias_ih_{named}", f"bias_hh_{named}"]
+            held = [g.emit("Squeeze", _joined(g, [part], 0, role, parameters.name), [0]) for part, role in zip(parts, roles, strict=True)]
+            y, h, c = _projected_steps(g, x, held, starts[0][d], starts[1][d], size, backward=d == 1)
+            outs.append(y)
+            lasts.append(g.emit("Unsqueeze", h, [0]))
+            last_cells.append(g.emit("Unsqueeze", c, [0]))
+        x = outs[0] if directions == 1 else g.emit("Concat", *outs, axis=2)
+    return x, _stacked(g, lasts), _stacked(g, last_cells)
+
+
+def _direction_states(g: OperatorBuilder, data: ir.Value, state: ir.Value | None, directions: int, size: int) -> list[ir.Value]:
+    """First states of each direction, (N, size); zeros where there are none."""
+    if state is None:
+        lengths: list[int | Extent] = [Extent(data, 1), size]
+        zeros = g.emit("Expand", np.zeros((), g.dtype(data)), g.sizes(lengths), shape=[g.shape(data)[1], size])
+        return [zeros] * directions
+    if directions == 1:
+        return [g.emit("Squeeze", state, [0])]
+    return [g.emit("Squeeze", part, [0]) for part in g.emit_all("Split", state, [1, 1], outputs=2, axis=0)]
+
+
+def _projected_steps(
+    g: OperatorBuilder, x: ir.Value, weights: list[ir.Value], first: ir.Value, cell: ir.Value, size: int, *, backward: bool
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """One direction of one layer, gate order i o f c. weights: W, R, the projection and two biases."""
+    w, r, narrow, bias, more = weights
+    ready = g.emit("Add", g.emit("MatMul", x, g.emit("Transpose", w, perm=[1, 0])), g.emit("Add", bias, more))
+    with g.body() as body:
+        before, memory = (g.body_input(f"{value.name}_before", value, g.shape(value)) for value in (first, cell))
+        step = g.body_input(f"{ready.name}_step", ready, g.shape(ready)[1:])
+        gates = g.emit("Add", step, g.emit("MatMul", before, g.emit("Transpose", r, perm=[1, 0])))
+        i, o, f, c = g.emit_all("Split", gates, [size] * 4, outputs=4, axis=1)
+        kept = g.emit("Mul", g.emit("Sigmoid", f), memory)
+        memory = g.emit("Add", kept, g.emit("Mul", g.emit("Sigmoid", i), g.emit("Tanh", c)))
+        wide = g.emit("Mul", g.emit("Sigmoid", o), g.emit("Tanh", memory))
+        answer = g.emit("MatMul", wide, g.emit("Transpose", narrow, perm=[1, 0]))
+    lasts, joined = g.scan(body, [first, cell], [ready], [answer, memory], [answer], backward=backward)
+    return joined[0], lasts[0], lasts[1]

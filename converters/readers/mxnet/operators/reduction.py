@@ -151,3 +151,13 @@ def cumsum(g: OperatorBuilder, a: ir.Value, *, axis: int | None = None, dtype: s
     x = g.cast(x, read_type(g, dtype)) if dtype else x
     where = g.axis(x, axis if axis is not None else 0)
     return g.emit("CumSum", x, np.array(where, np.int64))
+
+
+@lowers("_contrib_allclose")
+def allclose(g: OperatorBuilder, a: ir.Value, b: ir.Value, *, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = True) -> ir.Value:
+    """1 where all elements are as near as rtol |b| + atol, else 0; of shape (). Source: mxnet src/operator/contrib/allclose_op-inl.h."""
+    near = g.emit("LessOrEqual", g.emit("Abs", g.emit("Sub", a, b)), g.emit("Add", g.emit("Mul", g.emit("Abs", b), rtol), atol))
+    near = g.emit("Or", near, g.emit("Equal", a, b))  # infinities
+    if equal_nan:
+        near = g.emit("Or", near, g.emit("And", g.emit("IsNaN", a), g.emit("IsNaN", b)))
+    return g.cast(g.emit("ReduceMin", g.cast(near, np.int32), list(range(g.rank(a))), keepdims=0), np.uint8)

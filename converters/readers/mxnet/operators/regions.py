@@ -21,12 +21,12 @@ def roi_pooling(g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, pooled_si
     """Maxima over the bins of regions (image, x1, y1, x2, y2). Source: mxnet src/operator/roi_pooling.cc."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
-    image, foreign = _images(g, data, rois)
+    image, foreign = images_of(g, data, rois)
     held = g.emit("Concat", image, columns(g, rois, 1, 4), axis=1)
-    return _zeros_for(g, foreign, g.emit("MaxRoiPool", data, held, pooled_shape=list(pooled_size), spatial_scale=spatial_scale))
+    return zeros_for(g, foreign, g.emit("MaxRoiPool", data, held, pooled_shape=list(pooled_size), spatial_scale=spatial_scale))
 
 
-def _images(g: OperatorBuilder, data: ir.Value, rois: ir.Value) -> tuple[ir.Value, ir.Value]:
+def images_of(g: OperatorBuilder, data: ir.Value, rois: ir.Value) -> tuple[ir.Value, ir.Value]:
     """The first column of regions, (R, 1), 0 in the place of images that there aren't, as -1; and where those are."""
     image = columns(g, rois, 0)
     zero = np.zeros((), g.dtype(rois))
@@ -35,7 +35,7 @@ def _images(g: OperatorBuilder, data: ir.Value, rois: ir.Value) -> tuple[ir.Valu
     return g.emit("Where", foreign, zero, image), foreign
 
 
-def _zeros_for(g: OperatorBuilder, foreign: ir.Value, pooled: ir.Value) -> ir.Value:
+def zeros_for(g: OperatorBuilder, foreign: ir.Value, pooled: ir.Value) -> ir.Value:
     """What was pooled (R, C, h, w), zeros for regions of no image."""
     return g.emit("Where", g.emit("Unsqueeze", foreign, [2, 3]), np.zeros((), g.dtype(pooled)), pooled, shape=g.shape(pooled))
 
@@ -57,7 +57,7 @@ def roi_align(
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
     wide = g.shape(rois)[1]
     if wide == 5:
-        wanted, foreign = _images(g, data, rois)
+        wanted, foreign = images_of(g, data, rois)
         image, boxes = g.cast(g.emit("Squeeze", wanted, [1]), np.int64), columns(g, rois, 1, 4)
     else:
         boxes = rois
@@ -75,7 +75,7 @@ def roi_align(
         coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
     )
     if wide == 5:
-        pooled = _zeros_for(g, foreign, pooled)
+        pooled = zeros_for(g, foreign, pooled)
     if not position_sensitive:
         return pooled
     count = g.fixed(data, 1, 2)[0]
