@@ -11,7 +11,7 @@ from converters import packages
 from converters.errors import ConversionError, FormatError, printable, warn
 from converters.files import StrPath
 from converters.graph.outline import Outline
-from converters.graph.provenance import SOURCES
+from converters.graph.provenance import SAID, SOURCES
 from converters.options import DEFAULTS, LoadOptions
 from converters.readers import fitting
 from converters.recognition import Kind, RecognizedFile
@@ -216,7 +216,8 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
             problem.hint = fitting.hint(problem, lambda shapes: reader(files, replace(options, inputs=shapes)))
         raise
     model.meta[SOURCES] = tuple(files)
-    for message in model.meta.pop("converters.warnings", ()):  # graph.builder.WARNINGS; naming it would import onnx_ir here
+    model.meta[SAID] = model.meta.pop("converters.warnings", ())  # graph.builder.WARNINGS; naming it would import onnx_ir here
+    for message in model.meta[SAID]:
         warn(message)
     _check_dtypes(model, options, files[0])
     _check_dynamic(model, options, files[0])

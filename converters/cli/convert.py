@@ -122,6 +122,7 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
         "`--verify full` tries several seeds, batches, zeros and negative numbers",
     )
     add_feed_options(command)
+    command.add_argument("--report", metavar="OUT.html", help="verify, and write what was found as one page: layers, differences, weights")
 
 
 def _convert(asked: argparse.Namespace) -> int:
@@ -129,6 +130,9 @@ def _convert(asked: argparse.Namespace) -> int:
 
     begun = time.perf_counter()
     row, target = asked.format, Path(asked.target)
+    if asked.report:
+        check_target(asked.report, force=asked.force)
+        asked.verify = asked.verify or "quick"
     if (asked.feed or asked.expect) and not asked.verify:
         raise UsageError(f"convert {row.word}2{asked.kind}: --feed and --expect go with --verify")
     suffixes = _TARGETS[asked.kind][1]
@@ -203,9 +207,22 @@ def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Repo
         dtype=dtype,
         io_dtype=asked.io_dtype,
     )
+    if asked.report:
+        _write_report(asked, model, target, report)
     if not report.ok:
-        raise ConversionError(f"{report}\nnothing was written")
+        raise ConversionError(f"{report}\nnothing was written" + (f" but the report {asked.report}" if asked.report else ""))
     return report
+
+
+def _write_report(asked: argparse.Namespace, model: onnx_ir.Model, target: Path, report: Report) -> None:
+    """The page about a conversion, whether what it wrote is right or not."""
+    from converters.verification.compare import every_layer
+    from converters.verification.page import write_page
+
+    files: list[tuple[str, Any]] = [("source", getattr(asked, role.name)) for role in asked.format.files]
+    files += [("written", path) for path in _written(target, asked) if report.ok]
+    layers = every_layer(model, getattr(asked, "opset", None))
+    write_page(asked.report, report, files=files, model=model, layers=layers, force=asked.force)
 
 
 def _options(asked: argparse.Namespace) -> LoadOptions:

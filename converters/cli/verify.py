@@ -35,6 +35,8 @@ def add(commands: Any) -> None:
     check.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code; runs only with --trust")
     check.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
     check.add_argument("--trust", action="store_true", help="let the .py beside a .pth, and code that you name, run")
+    check.add_argument("--report", metavar="OUT.html", help="write what was found as one page: layers, differences, weights")
+    check.add_argument("--force", action="store_true", help="overwrite the report if it exists")
     check.add_argument("--json", action="store_true", help="print the answer as JSON")
     check.set_defaults(run=_verify)
 
@@ -66,6 +68,8 @@ def _verify(asked: argparse.Namespace) -> int:
         tolerance=asked.tolerance,
         feed=asked.feed,
         expect=asked.expect,
+        page=asked.report,
+        force=asked.force,
     )
     if asked.json:
         terminal.tell_json(report.as_dict())

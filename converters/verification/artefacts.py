@@ -11,7 +11,7 @@ import numpy as np
 
 from converters import packages
 from converters.errors import ConversionError, about, printable
-from converters.files import StrPath
+from converters.files import StrPath, check_target
 from converters.formats import Format, format_of, load, load_weights, recognize
 from converters.graph.names import module_name
 from converters.graph.provenance import GIVEN
@@ -21,6 +21,7 @@ from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import call, run_torch
 from converters.trust import build_written
+from converters.verification.page import write_page
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
@@ -79,13 +80,40 @@ def compare_artefacts(
     tolerance: float = TOLERANCE,
     feed: StrPath | None = None,
     expect: StrPath | None = None,
+    page: StrPath | None = None,
+    force: bool = False,
 ) -> Report:
     """Runs both on the same inputs, and compares the weights that both hold under one name; weights alone where one can't run.
 
     second: None where the first is held against `expect`, the original's own answers to `feed` (.npz, .t7: arrays by name). options:
     shapes, key, and trust, without which no .py runs. Inputs and outputs are paired by name, else in order, which the Report says.
-    Raises ConversionError.
+    page: where the report is written as a page. Raises ConversionError.
     """
+    if page is not None:
+        check_target(page, force=force, sources=[*first, *(second or ())])
+    report, sides, worst = _compare(first, second, options, level, seed, tolerance, feed, expect)
+    if page is not None:
+        files = [(word, file) for word, side in zip(("first", "second"), sides, strict=False) for file in side.files]
+        layers: list[Difference] = []
+        model = next((side.model for side in sides if side.model is not None), None)
+        if len(sides) == 2 and worst and sides[0].model is not None and sides[1].model is not None:
+            again = by_names(worst, sides[1].inputs, "input", [])
+            layers = first_between(sides[0].model, sides[1].model, worst, again, [], every=True)
+        write_page(page, report, files=files, model=model, layers=layers, force=force)
+    return report
+
+
+def _compare(
+    first: Files,
+    second: Files | None,
+    options: LoadOptions,
+    level: Level,
+    seed: int,
+    tolerance: float,
+    feed: StrPath | None,
+    expect: StrPath | None,
+) -> tuple[Report, list[Artefact], dict[str, Array]]:
+    """The Report, both sides, and the inputs on which they were furthest apart (none where weights alone were compared)."""
     sides = [_open(first, options, None)]
     if second is not None:
         shapes = _shapes(sides[0])
@@ -96,7 +124,7 @@ def compare_artefacts(
     if any(side.run is None for side in sides):
         if second is None or feed is not None:
             raise ConversionError(f"{next(side.name for side in sides if side.run is None)} holds weights alone, which answer nothing")
-        return compare_weights(sides[0].weights, sides[1].weights, tolerance=tolerance, notes=notes)
+        return compare_weights(sides[0].weights, sides[1].weights, tolerance=tolerance, notes=notes), sides, {}
     inputs = None if feed is None else read_arrays(feed)
     wanted = None if expect is None else read_arrays(expect)
     trials, worst = _run(sides, inputs, wanted, level, seed, notes)
@@ -109,7 +137,7 @@ def compare_artefacts(
         if not report.ok and sides[0].model is not None and sides[1].model is not None:
             again = by_names(worst, sides[1].inputs, "input", [])
             report = replace(report, layers=first_between(sides[0].model, sides[1].model, worst, again, notes))
-    return report
+    return report, sides, worst
 
 
 def _run(

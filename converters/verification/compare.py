@@ -13,7 +13,7 @@ import numpy as np
 from converters import packages
 from converters.errors import ConversionError, printable
 from converters.files import StrPath, apart
-from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
+from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import build_source, call, in_type_of, numbers, run_torch
 from converters.verification.memory import check_memory
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir
     import torch
 
-__all__ = ["Report", "verify", "write_verified"]
+__all__ = ["Report", "every_layer", "verify", "write_verified"]
 
 Runner = Callable[[Mapping[str, Array]], Sequence[Array]]
 
@@ -83,7 +83,7 @@ def verify(
         _, arrays = max(
             zip([trial for trial in trials if "expected" not in trial.name], tried, strict=True), key=lambda pair: pair[0].worst
         )[1]
-        return replace(report, layers=_first_layers(model, arrays, Path(folder), tolerance, opset))
+        return replace(report, layers=_layers(model, arrays, Path(folder), tolerance, opset))
 
 
 class _DifferentError(Exception):
@@ -224,8 +224,17 @@ def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], ans
     return [difference(name, a, b) for name, a, b in zip(names, changed, answers, strict=True)]
 
 
-def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Path, tolerance: float, opset: int | None) -> list[Difference]:
-    """The first values in graph order that PyTorch and onnxruntime differ in."""
+def every_layer(model: onnx_ir.Model, opset: int | None = None) -> list[Difference]:
+    """How far PyTorch and onnxruntime are apart in each value inside the graph, on one random input."""
+    arrays = random_inputs(model, batch=check_memory(model))
+    with tempfile.TemporaryDirectory() as folder:
+        return _layers(model, arrays, Path(folder), TOLERANCE, opset, every=True)
+
+
+def _layers(
+    model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Path, tolerance: float, opset: int | None, *, every: bool = False
+) -> list[Difference]:
+    """The first values in graph order that PyTorch and onnxruntime differ in, or every value."""
 
     def in_onnxruntime(opened: onnx_ir.Model, given: Mapping[str, Array]) -> list[Array]:
         path = folder / "opened.onnx"
@@ -233,6 +242,6 @@ def _first_layers(model: onnx_ir.Model, arrays: Mapping[str, Array], folder: Pat
         return run_onnx(path, given)
 
     try:
-        return first_differences(model, arrays, run_torch, in_onnxruntime, tolerance)
+        return first_differences(model, arrays, run_torch, in_onnxruntime, tolerance, every=every)
     except ConversionError as problem:
         return [Difference("(the layers)", float("inf"), 0.0, note=f"they can't be compared: {printable(problem, 200)}")]

@@ -25,9 +25,9 @@ Run = Callable[["onnx_ir.Model", Mapping[str, Array]], Sequence[Array]]
 
 
 def first_differences(
-    model: onnx_ir.Model, arrays: Mapping[str, Array], one: Run, other: Run, tolerance: float, most: int = 5
+    model: onnx_ir.Model, arrays: Mapping[str, Array], one: Run, other: Run, tolerance: float, most: int = 5, *, every: bool = False
 ) -> list[Difference]:
-    """The first values in graph order that two ways of running one graph differ in by more than the tolerance."""
+    """The first values in graph order that two ways of running one graph differ in by more than the tolerance; `every`: all values."""
     found: list[Difference] = []
     for names in _stretches(
         model, arrays, [str(v.name) for node in model.graph if node.op_type != "Constant" for v in node.outputs if v.name]
@@ -36,20 +36,27 @@ def first_differences(
         sources = [source_of(value.producer()) for value in opened.graph.outputs]
         for name, source, a, b in zip(names, sources, one(opened, arrays), other(opened, arrays), strict=True):
             compared = difference(name, np.asarray(a), np.asarray(b), source)
-            if compared.error > tolerance:
+            if every or compared.error > tolerance:
                 found.append(compared)
-        if found:
+        if found and not every:
             break
-    return found[:most]
+    return found if every else found[:most]
 
 
 def first_between(
-    first: onnx_ir.Model, second: onnx_ir.Model, arrays: Mapping[str, Array], again: Mapping[str, Array], notes: list[str], most: int = 5
+    first: onnx_ir.Model,
+    second: onnx_ir.Model,
+    arrays: Mapping[str, Array],
+    again: Mapping[str, Array],
+    notes: list[str],
+    most: int = 5,
+    *,
+    every: bool = False,
 ) -> list[Difference]:
     """The first values that two graphs differ in, both computed in PyTorch, in float64 where they allow it.
 
     arrays, again: the inputs of each. Values are each other's by their names, else in order where both graphs have the same operators;
-    notes says which. Empty where neither tells.
+    notes says which. Empty where neither tells. every: all values, not the first that differ.
     """
     pairs = _pairs(first, second, notes)
     sources = {str(value.name): source_of(node) for node in first.graph for value in node.outputs}
@@ -63,11 +70,11 @@ def first_between(
             return []
         for name in names:
             compared = difference(name, one[name].detach().numpy(), two[pairs[name]].detach().numpy(), sources.get(name, ""))
-            if compared.error > EXACT:
+            if every or compared.error > EXACT:
                 found.append(compared)
-        if found:
+        if found and not every:
             break
-    return found[:most]
+    return found if every else found[:most]
 
 
 def _pairs(first: onnx_ir.Model, second: onnx_ir.Model, notes: list[str]) -> dict[str, str]:

@@ -1,0 +1,163 @@
+"""The report page: self-contained, everything from files escaped, readable without scripts, quick for a thousand layers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import converters
+from converters.cli import main
+from converters.errors import Source
+from converters.graph.builder import GraphBuilder
+from converters.runtimes.compare import Difference
+from converters.verification.drawing import plot
+from converters.verification.page import write_page
+from converters.verification.report import Report, Trial
+from converters.verification.weights import look_at
+from tests.work import at_most
+
+CAFFE = [str(Path(__file__).parents[2] / "fixtures" / "digits" / "caffe" / name) for name in ("deploy.prototxt", "digits.caffemodel")]
+EVIL = '</td><script>alert("x")</script>&<img src=x onerror=alert(1)>'
+
+
+class Balanced(HTMLParser):
+    """Every element that is opened is closed, and scripts and links are counted."""
+
+    VOID = frozenset({"meta", "input", "br", "rect", "line", "circle", "path"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts, self.links = 0, []
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.links += [value for name, value in attrs if name in ("src", "href", "onerror")]
+        if tag not in self.VOID or tag == "circle":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def checked(path: Path) -> str:
+    text = path.read_text()
+    parser = Balanced()
+    parser.feed(text)
+    assert not parser.open and parser.scripts == 1 and not parser.links
+    assert not re.findall(r"https?://|@import|url\(", text)
+    return text
+
+
+def deep(layers: int, name: str = "layer"):
+    g = GraphBuilder("deep", symbolic_batch=True)
+    x = g.input("x", (1, 4))
+    for number in range(layers):
+        with g.at(Source("net.prototxt", "layer", f"{name}{number}", "InnerProduct", number), f"fc{number}"):
+            x = g.emit("MatMul", x, g.param("weight", np.eye(4, dtype=np.float32)))
+    g.output(x, "y")
+    return g.finish()
+
+
+def test_the_page_of_a_conversion(tmp_path):
+    page = tmp_path / "out.html"
+    assert main(["caffe2onnx", *CAFFE, str(tmp_path / "net.onnx"), "--report", str(page), "--quiet"]) == 0
+    text = checked(page)
+    for path in [*CAFFE, tmp_path / "net.onnx"]:
+        assert hashlib.sha256(Path(path).read_bytes()).hexdigest() in text
+    assert "deploy.prototxt:69 conv2a (Convolution)" in text and "13,402 parameters" in text and "262,528 FLOPs" in text
+    assert text.count("<circle") >= 18 and "Equal within the tolerance" in text and str(tmp_path) not in text
+    assert main(["caffe2onnx", *CAFFE, str(tmp_path / "other.onnx"), "--report", str(page)]) == 1, "a page that exists is kept"
+
+
+def test_the_page_names_an_altered_weight(tmp_path):
+    import onnx
+    from onnx import numpy_helper
+
+    model = converters.load(*CAFFE)
+    converters.save(model, tmp_path / "a.onnx")
+    proto = onnx.load(tmp_path / "a.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name == "ip1.weight":
+            array = numpy_helper.to_array(tensor).copy()
+            array.flat[7] += 1e-3
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(proto, tmp_path / "b.onnx")
+    assert main(["verify", *CAFFE, str(tmp_path / "b.onnx"), "--quick", "--report", str(tmp_path / "out.html")]) == 1
+    text = checked(tmp_path / "out.html")
+    assert "Not equal" in text and "ip1.weight" in text.split("Files")[1].split("Layers")[0]
+    assert "deploy.prototxt:156 ip1 (InnerProduct)" in text.split("The first layers that differ")[1].split("<h2>Layers")[0]
+
+
+def test_nothing_of_a_file_is_markup(tmp_path):
+    source = tmp_path / "net<b>.prototxt"
+    source.write_text("x")
+    model = deep(3, EVIL)
+    report = Report([], notes=[EVIL], what=EVIL, trials=[Trial(EVIL, [Difference(EVIL, float("inf"), 0.0, note=EVIL)])])
+    write_page(tmp_path / "out.html", report, files=[(EVIL, source)], model=model, layers=[Difference(EVIL, float("nan"), 1, EVIL)])
+    checked(tmp_path / "out.html")
+
+
+def test_what_is_odd_about_weights():
+    g = GraphBuilder("odd", symbolic_batch=True)
+    x = g.input("x", (1, 8))
+    random = np.random.default_rng(0)
+    arrays = {"good": random.standard_normal((8, 8)), "dead": random.standard_normal((8, 8)), "nan": random.standard_normal((8, 8))}
+    arrays |= {
+        "constant": np.full((8, 8), 0.5),
+        "large": random.standard_normal((8, 8)) * 1e6,
+        "stuck": np.sign(random.standard_normal((64, 8))),
+    }
+    arrays["dead"][2:5] = 0
+    arrays["nan"][0, 0] = np.nan
+    values = [g.param("weight", array.astype(np.float32), path=name) for name, array in arrays.items()]
+    for value in values[:5]:
+        x = g.emit("MatMul", x, value)
+    g.output(x, "y")
+    g.output(g.emit("MatMul", values[5], values[0]), "z")
+    found = {name.removesuffix(".weight"): seen.remarks for name, seen in look_at(g.finish()).items()}
+    assert found["good"] == [] and found["dead"] == ["3 of 8 channels dead"] and found["constant"] == ["constant 0.5"]
+    assert found["nan"] == ["1 NaN, 0 infinite"] and found["large"] == ["very large numbers"] and "saturated" in found["stuck"][0]
+
+
+def test_the_log_axis():
+    text = plot([("a", 0.0), ("b", 1e-8), ("c", 1.0), ("d", float("inf"))], 1e-4)
+    heights = [float(y) for y in re.findall(r"<circle[^>]*cy=([\d.]+)", text)]
+    assert heights[0] > heights[1] > heights[2] >= heights[3]
+    assert abs(heights[1] - (heights[0] + heights[2]) / 2) < 0.2, "halfway between 1e-16 and 1"
+
+
+def test_a_thousand_layers_take_a_moment(tmp_path):
+    model = deep(1000)
+    layers = [Difference(f"v{number}", 1e-7, 1.0, f"net.prototxt:{number} layer{number} (InnerProduct)") for number in range(1000)]
+    with at_most(20, "a page of 1,000 layers"):
+        write_page(tmp_path / "out.html", Report([]), files=[], model=model, layers=layers)
+    assert (tmp_path / "out.html").stat().st_size < 3_000_000
+    checked(tmp_path / "out.html")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.parametrize("scheme", ["0", "1"])
+def test_in_a_browser(scheme, tmp_path):
+    """A picture of it isn't empty: dark paper in the dark scheme (0), light in the light one."""
+    image = pytest.importorskip("PIL.Image")
+    write_page(tmp_path / "out.html", Report([]), files=[("source", CAFFE[0])], model=deep(1000))
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--blink-settings=preferredColorScheme={scheme}"]
+    shot = tmp_path / "shot.png"
+    done = subprocess.run(
+        [*words, f"--screenshot={shot}", "--window-size=1000,900", f"file://{tmp_path}/out.html"], capture_output=True, timeout=120
+    )
+    assert shot.exists(), done.stderr
+    picture = image.open(shot).convert("L")
+    corner, extremes = picture.getpixel((2, 2)), picture.getextrema()
+    assert (corner < 64) == (scheme == "0") and extremes[1] - extremes[0] > 150
