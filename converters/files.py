@@ -247,7 +247,7 @@ def together() -> Iterator[Callable[[Path], Path]]:
     try:
         yield lambda path: next(output.readable for output in outputs if output.target == path)
         published: list[_Output] = []
-        for output in outputs:
+        for output in reversed(outputs):  # the last first: it says what it belongs to
             try:
                 with _said(output.target):
                     output.publish()

@@ -20,6 +20,7 @@ from converters.graph.changes.outputs import cut
 from converters.graph.names import module_name
 from converters.options import DEFAULTS, LoadOptions
 from converters.trust import build_written
+from converters.writers.saving import check_pair
 
 if TYPE_CHECKING:
     import torch
@@ -173,6 +174,7 @@ def _written_module(path: Path, source: Path, options: LoadOptions) -> torch.nn.
 
     if options.notify is not None:
         options.notify(f"running {source}")
+    check_pair(path, source)
     module: torch.nn.Module = build_written(source)
     try:
         module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)

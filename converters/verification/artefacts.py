@@ -25,6 +25,7 @@ from converters.verification.page import write_page
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
+from converters.writers.saving import check_pair
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -263,6 +264,7 @@ def _written(found: Artefact, options: LoadOptions) -> Artefact:
 
     import torch
 
+    check_pair(path, source)
     module = build_written(source)
     try:
         module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)

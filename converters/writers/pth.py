@@ -7,6 +7,7 @@ Layout: torch/serialization.py, `_save`, and caffe2/serialize/inline_container.c
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,12 +26,12 @@ _LIMIT = 0xFFFFFFFF  # from here on a zip field needs its 64-bit form
 _DATE = (1 << 5) | 1  # 1980-01-01: the same weights give the same file
 
 
-def write_pth(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[str, Any] | None = None, force: bool = False) -> None:
+def write_pth(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[str, Any] | None = None, force: bool = False) -> str:
     """Writes a state_dict: an ordered mapping of names to array-likes (lazy tensors, numpy arrays, onnx_ir tensors).
 
     Tensors that share memory stay tied; strides are kept. metadata becomes `state_dict._metadata`: each module's path with a
-    dict such as {"version": 2}. Nothing is held in memory but the index. Raises ConversionError for what isn't a tensor, and
-    OutputExistsError where path exists and force is off.
+    dict such as {"version": 2}. Nothing is held in memory but the index. Answers the digits that stand in the file for its weights.
+    Raises ConversionError for what isn't a tensor, and OutputExistsError where path exists and force is off.
     """
     found = as_tensors(tensors)
     pickler = _StateDictPickler(found)
@@ -42,8 +43,20 @@ def write_pth(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[st
         for number, block in enumerate(pickler.blocks):
             archive.stream(f"data/{number}", block.storage.chunks(block.start, block.stop), block.stop - block.start)
         archive.add("version", b"3\n")
-        archive.add(".data/serialization_id", archive.identity())
+        identity = archive.identity()
+        archive.add(".data/serialization_id", identity)
         archive.finish()
+    return identity.decode()
+
+
+def identity_of(path: StrPath) -> str:
+    """The digits that stand in a file for its weights; "" where there are none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((name for name in archive.namelist() if name.endswith("/.data/serialization_id")), None)
+            return "" if name is None else archive.read(name)[:100].decode("ascii", "replace")
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return ""
 
 
 @dataclass
