@@ -108,9 +108,10 @@ def open_axes(root: t7.TorchObject, shapes: Nested[InputShape]) -> list[dict[tup
     if isinstance(shapes, InputShape) and len(shapes.dims) == 4 and any(lowers.facts(made.typename).any_size for made in kinds):
         return [{(shapes.name, 0): "N", (shapes.name, 2): "H", (shapes.name, 3): "W"}]
     sequences = [made for made in kinds if lowers.facts(made.typename).time_first or _is_batch_first(made)]
-    if not sequences:
-        return []
-    time_first = not _is_batch_first(sequences[0])
+    first = _first_leaf(root)
+    if not sequences or first is None or _takes_images(first):
+        return []  # a net of images is one of sequences only behind them: its first axis is the batch
+    time_first = not _is_batch_first(sequences[0]) and not _swaps_time(first)
     flat = list(_leaves(shapes))
     batch = {n.name: 1 if time_first and (len(n.dims) > 2 or len(flat) == 1) and len(n.dims) > 1 else 0 for n in flat}
     sizes = {n.dims[batch[n.name]] for n in flat}
@@ -123,6 +124,32 @@ def open_axes(root: t7.TorchObject, shapes: Nested[InputShape]) -> list[dict[tup
     if not times:
         return [named] if time_first else []
     return [{**times, **named}, named] if time_first else [{**named, **times}]
+
+
+def _first_leaf(root: t7.TorchObject) -> t7.TorchObject | None:
+    """The first module that takes the input and isn't a container, or that takes sequences."""
+    waiting, seen = [root], set()
+    while waiting:
+        made = waiting.pop()
+        facts = lowers.facts(made.typename)
+        inner = [value for _, value in children(made, fields=False)]
+        if facts.time_first or _takes_images(made) or not (inner or facts.keeps_channels):
+            return made
+        if id(made) not in seen:
+            seen.add(id(made))
+            waiting += reversed(inner)
+    return None
+
+
+def _takes_images(made: t7.TorchObject) -> bool:
+    return made.typename.rpartition(".")[2].startswith(("Spatial", "Volumetric"))
+
+
+def _swaps_time(made: t7.TorchObject) -> bool:
+    """Whether it is a transposition of the first two axes, behind which time is first."""
+    swaps = made.get("permutations") if made.typename == "nn.Transpose" else None
+    pairs = [sorted(swap.array()) for swap in swaps.array() if isinstance(swap, t7.Table)] if isinstance(swaps, t7.Table) else []
+    return pairs == [[1.0, 2.0]]
 
 
 def _is_batch_first(made: t7.TorchObject) -> bool:

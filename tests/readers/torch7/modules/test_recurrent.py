@@ -14,7 +14,7 @@ from converters.options import LoadOptions
 from converters.readers.torch7 import load
 from tests.bench import check
 from tests.readers.torch7 import lua
-from tests.readers.torch7.lua import Object, module
+from tests.readers.torch7.lua import Object, module, sizes
 from tests.readers.torch7.module_case import ModuleCase, rand
 from tests.readers.torch7.recurrent_formulas import (
     fast_lstm,
@@ -333,6 +333,25 @@ def test_time_and_batch_stay_open(tmp_path: Path) -> None:
         model = convert(tmp_path, made)
         assert list(model.graph.inputs[0].shape)[2] == 3
         assert [str(d) for d in list(model.graph.inputs[0].shape)[:2]] == ["T", "N"]
+
+
+def test_sequences_behind_a_transposition_or_images(tmp_path: Path) -> None:
+    """(N, T, D) that is turned round has the batch first; images have it first, whatever follows."""
+    turned = module("nn.Sequential", module("nn.Transpose", permutations=[[1, 2]]), module("nn.SeqGRU", **SEQ_GRU))
+    assert [str(d) for d in list(convert(tmp_path, turned).graph.inputs[0].shape)[:2]] == ["N", "T"]
+    columns = module(
+        "nn.Sequential",
+        module("nn.SpatialZeroPadding", pad_l=1, pad_r=0, pad_t=0, pad_b=0),
+        module("nn.View", size=sizes(3, -1), numInputDims=3),
+        module("nn.Transpose", permutations=[[2, 3], [1, 2]]),
+        module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}),
+    )
+
+    path = tmp_path / "model.t7"
+    path.write_bytes(lua.dumps(columns))
+    model = converters.load(path, inputs={"input": (2, 3, 4, 5)})
+    assert [str(d) for d in model.graph.inputs[0].shape] == ["N", "3", "4", "5"]
+    assert converters.to_module(model)(torch.ones(4, 3, 4, 5)).shape == (24, 4, 4)
 
 
 def test_a_step_that_differs_is_no_lstm(tmp_path: Path) -> None:
