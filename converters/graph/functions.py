@@ -11,6 +11,7 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx_ir as ir
 
+_MOST_AXES = 64
 _COPIED = 1024
 """Bytes up to which a tensor goes through protobuf."""
 
@@ -79,7 +80,53 @@ def has_body(op_type: str, opset: int) -> bool:
 
 
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """With ONNX's own shapes; the file's are kept only where inference finds none."""
+    """With ONNX's own shapes; the file's are kept only where inference finds none, and ranks where only these are known."""
+    proto = _infer_shapes(proto)
+    for _ in range(_RANK_ROUNDS):
+        if not _note_ranks(proto):
+            break
+        try:
+            proto = onnx.shape_inference.infer_shapes(proto)
+        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+            break
+    return proto
+
+
+_RANK_ROUNDS = 6
+
+
+def _note_ranks(proto: onnx.ModelProto) -> bool:
+    """Gives what a computed shape makes (Reshape, Expand, ConstantOfShape) as many open axes as the shape has numbers."""
+    values = {value.name: value for value in [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]}
+    lengths = {tensor.name: tensor.dims[0] for tensor in proto.graph.initializer if len(tensor.dims) == 1}
+    found = False
+    for node in proto.graph.node:
+        place = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}.get(node.op_type)
+        if place is None or len(node.input) <= place or node.domain not in ("", "ai.onnx"):
+            continue
+        shape = values.get(node.input[place])
+        dims = [] if shape is None or not shape.type.tensor_type.HasField("shape") else list(shape.type.tensor_type.shape.dim)
+        rank = dims[0].dim_value if len(dims) == 1 else lengths.get(node.input[place], 0)
+        source = values.get(node.input[0])
+        if node.op_type == "Expand":  # the input may have more axes than the shape
+            mine = None if source is None or not source.type.tensor_type.HasField("shape") else len(source.type.tensor_type.shape.dim)
+            rank = 0 if mine is None else max(rank, mine) if rank else 0
+        there = values.get(node.output[0])
+        if not 0 < rank <= _MOST_AXES or (there is not None and there.type.tensor_type.HasField("shape")):
+            continue
+        if there is None:
+            if source is None or place == 0 or not source.type.tensor_type.elem_type:
+                continue
+            there = proto.graph.value_info.add(name=node.output[0])
+            there.type.tensor_type.elem_type = source.type.tensor_type.elem_type
+        there.type.tensor_type.shape.SetInParent()
+        for _ in range(rank):
+            there.type.tensor_type.shape.dim.add()
+        found = True
+    return found
+
+
+def _infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     given = {value.name: value for value in proto.graph.value_info}
     del proto.graph.value_info[:]
     try:

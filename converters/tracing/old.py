@@ -63,7 +63,7 @@ def class_of(name: str, stated: Mapping[str, Any]) -> Any:
 
 
 def _across_maps() -> Any:
-    """CrossMapLRN2d, which is a function of its own that no exporter follows, as a LocalResponseNorm: even sizes take one map less."""
+    """CrossMapLRN2d, a function that no exporter follows: even sizes take one map less, and the first map's square never leaves."""
     import torch
 
     class CrossMapNorm(torch.nn.Module):
@@ -77,8 +77,13 @@ def _across_maps() -> Any:
             self.size, self.alpha, self.beta, self.k = size, 1e-4, 0.75, 1.0
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            width = 2 * int((self.size - 1) / 2 + 1) - 1
-            return torch.nn.functional.local_response_norm(input, width, self.alpha * width / self.size, self.beta, self.k)
+            ahead, squares = int((self.size - 1) / 2 + 1), input * input
+            width = 2 * ahead - 1
+            padded = torch.nn.functional.pad(squares.unsqueeze(1), [0, 0, 0, 0, ahead - 1, ahead - 1])
+            sums = torch.nn.functional.avg_pool3d(padded, (width, 1, 1), stride=1).squeeze(1) * width
+            stays = (torch.arange(input.shape[1], device=input.device) >= ahead).view(1, -1, 1, 1)
+            scale = self.k + self.alpha / self.size * (sums + stays * squares[:, :1])
+            return input * scale ** (-self.beta)
 
     return CrossMapNorm
 

@@ -240,8 +240,11 @@ def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], dyn
             for size in shape:
                 dims.add().dim_value = int(size)
             continue
-        for dim, size in zip(dims, shape, strict=True):
-            if dim.HasField("dim_value") and dim.dim_value not in (0, size):
+        asked = {axis for given, axis in dynamic if (given or only) == name}
+        for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
+            if dim.dim_param and axis and axis not in asked:
+                dim.dim_value = int(size)  # but for the batch, what is given is meant
+            elif dim.HasField("dim_value") and dim.dim_value not in (0, size):
                 dim.Clear()  # both are meant to work
             elif not dim.HasField("dim_value") and not dim.dim_param:
                 dim.dim_value = int(size)

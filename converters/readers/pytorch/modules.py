@@ -102,6 +102,20 @@ def own_tensors(module: Stub, script: Script | None = None) -> Iterator[tuple[st
     for name, value in _table(module, "_buffers").items():
         if value is not None and name not in transient:
             yield _text(name), _checked(module, name, value)
+    for name in _OBSERVED.get(module.class_name, ()):  # in 1.3 plain attributes, which their classes saved too; buffers since
+        value = module.attributes.get(name)
+        if value is not None:
+            yield name, _checked(module, name, value)
+
+
+_RANGE = ("min_val", "max_val")
+_OBSERVED = {
+    "torch.quantization.fake_quantize.FakeQuantize": ("scale", "zero_point"),
+    **{
+        f"torch.quantization.observer.{kind}Observer": _RANGE for kind in ("MinMax", "MovingAverageMinMax", "Histogram", "PerChannelMinMax")
+    },
+}
+"""What observers and fake quantizers of torch 1.3 keep beside their parameters and buffers."""
 
 
 def _checked(module: Stub, name: Any, value: Any) -> Weight:

@@ -62,8 +62,19 @@ def prelu(n: Node) -> str:
             return f"F.prelu({n[0]}, {n[1]}.flatten())"
         if len(slope) == rank and slope[0] == 1 and all(d == 1 for d in slope[2:]) and slope[1] == shape[1]:
             return f"F.prelu({n[0]}, {n[1]}.flatten())"
+        if slope and not _broadcasts(slope, shape):
+            if len(slope) != 1 or slope[0] is None or slope[0] != shape[1]:
+                raise n.error(f"slopes of shape {tuple(slope)} don't broadcast to the input's {tuple(shape)}")
+            layer = n.layer(f"nn.PReLU({slope[0]}", {"weight": 1})  # as exporters of MXNet mean it
+            return f"{layer}({n[0]})" if layer else f"F.prelu({n[0]}, {n[1]})"
     x, weight = n[0], n[1]
     return f"torch.where({x} >= 0, {x}, {x} * {weight})"
+
+
+def _broadcasts(slope: list[int | None], shape: list[int | None]) -> bool:
+    """Whether slopes fit an input by ONNX's rules, as far as sizes are known."""
+    pairs = zip(reversed(slope), reversed(shape), strict=False)
+    return len(slope) <= len(shape) and all(a in (1, None) or b is None or a == b for a, b in pairs)
 
 
 @writes("Softplus")

@@ -31,6 +31,18 @@ def same_pads(n: Node, kernel: list[int], strides: list[int], dilations: list[in
     return small + large if mode == "SAME_UPPER" else large + small
 
 
+def is_open(n: Node, strides: list[int]) -> bool:
+    """Whether auto_pad SAME has to look at the input's size when the net runs."""
+    shape = n.shape(0)
+    return (shape is None or None in shape[2:]) and any(stride > 1 for stride in strides)
+
+
+def same_padded(n: Node, kernel: list[int], strides: list[int], dilations: list[int], mode: str, value: str) -> str:
+    """The input with the pads of SAME_UPPER or SAME_LOWER that its size asks for."""
+    settings = f"{kernel}, {strides}, {dilations}, {mode == 'SAME_UPPER'}, {value}"
+    return n.assign(f"{n.function('pad_same')}({n[0]}, {settings})")
+
+
 @writes("Conv")
 def conv(n: Node) -> str:
     """nn.Conv1d, 2d, 3d; uneven padding goes before it."""
@@ -49,8 +61,9 @@ def conv(n: Node) -> str:
     if mode == "VALID":
         pads = [0] * 2 * dims
     elif mode != "NOTSET":
-        pads = same_pads(n, kernel, strides, dilations, mode)
-    x = n[0]
+        pads = [] if is_open(n, strides) else same_pads(n, kernel, strides, dilations, mode)
+    x = n[0] if pads else same_padded(n, kernel, strides, dilations, mode, "0.0")
+    pads = pads or [0] * 2 * dims
     if pads[:dims] != pads[dims:] or min(pads, default=0) < 0:
         x = n.assign(f"F.pad({x}, {spatial_pads(pads)})")
         pads = [0] * 2 * dims

@@ -32,7 +32,6 @@ def _binary(op_type: str, sign: str, unsigned: str = "") -> None:
 
 _binary("Add", "+", "wraps")
 _binary("Sub", "-", "wraps")
-_binary("Mul", "*", "wraps")
 _binary("Equal", "==", "wraps")
 _binary("Less", "<", "fits")
 _binary("LessOrEqual", "<=", "fits")
@@ -44,6 +43,18 @@ _binary("Xor", "^")
 _binary("BitwiseAnd", "&", "wraps")
 _binary("BitwiseOr", "|", "wraps")
 _binary("BitwiseXor", "^", "wraps")
+
+
+@writes("Mul", unsigned="wraps")
+def mul(n: Node) -> str:
+    """`a * b`; F.silu of what is multiplied by its own sigmoid."""
+    for index in (0, 1):
+        gate, x = n.value(index), n.value(1 - index)
+        before = None if gate is None else gate.producer()
+        if before is not None and before.op_type == "Sigmoid" and before.inputs[0] is x and n.is_float(1 - index):
+            return f"F.silu({n[1 - index]})"
+    left, right = operands(n)
+    return f"{left} * {right}"
 
 
 def _unary(op_type: str, template: str, **facts: Any) -> None:

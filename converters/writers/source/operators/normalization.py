@@ -17,9 +17,9 @@ def batch_normalization(n: Node) -> list[str]:
     """nn.BatchNorm1d, 2d, 3d in eval mode."""
     if n.attr("training_mode", 0) or (n.opset < 7 and not n.attr("is_test", 0)) or any(n.wants(i) for i in range(1, n.outputs)):
         raise n.error("training mode; only inference is written")
-    if n.attr("spatial", 1) == 0:
-        raise n.error("spatial=0 (statistics per position)")
     rank, eps = n.rank(), _eps(n)
+    if n.attr("spatial", 1) == 0 and rank != 2:  # statistics of every position by itself
+        return [f"({n[0]} - {n[3]}) / torch.sqrt({n[4]} + {eps}) * {n[1]} + {n[2]}"]
     features = (n.shape(1) or [None])[0]
     names = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}
     if rank in names and features is not None:

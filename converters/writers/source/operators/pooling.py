@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converters.writers.source.node import Node, arguments, pair, writes
-from converters.writers.source.operators.convolution import same_pads
+from converters.writers.source.operators.convolution import is_open, same_padded, same_pads
 
 
 def _window(n: Node) -> tuple[list[int], list[int], list[int], list[int], bool]:
@@ -52,6 +52,12 @@ def _as_ceil_mode(
 @writes("MaxPool")
 def max_pool(n: Node) -> str | list[str]:
     """F.max_pool1d, 2d, 3d; pads that those don't take are written out."""
+    mode, count = str(n.attr("auto_pad", "NOTSET")), len(n.attr("kernel_shape"))
+    given = list(n.attr("strides", [1] * count))
+    if mode.startswith("SAME") and is_open(n, given) and n.is_float() and not n.wants(1):
+        window, spread = [int(k) for k in n.attr("kernel_shape")], list(n.attr("dilations", [1] * count))
+        padded = same_padded(n, window, given, spread, mode, '-float("inf")')
+        return [f"F.max_pool{count}d({arguments(padded, pair(window), pair(given), dilation=pair(spread) if max(spread) > 1 else None)})"]
     kernel, strides, pads, dilations, ceil_mode = _window(n)
     dims = len(kernel)
     x = n[0]

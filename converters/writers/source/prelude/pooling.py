@@ -6,6 +6,28 @@ import torch
 import torch.nn.functional as F
 
 
+def pad_same(
+    x, kernel: list[int], strides: list[int], dilations: list[int], upper: bool, value: float
+):
+    """Pads so that an axis gives size / stride windows; an odd one goes behind, or before it."""
+    pads = torch.jit.annotate(list[int], [])
+    for i in range(len(kernel)):
+        axis = len(kernel) - 1 - i
+        size = x.shape[2 + axis]
+        step = strides[axis]
+        total = max(
+            ((size + step - 1) // step - 1) * step
+            + (kernel[axis] - 1) * dilations[axis]
+            + 1
+            - size,
+            0,
+        )
+        small = total // 2
+        pads.append(small if upper else total - small)
+        pads.append(total - small if upper else small)
+    return F.pad(x, pads, value=value)
+
+
 def pooled_pads(
     x: torch.Tensor,
     kernel: list[int],
