@@ -10,7 +10,7 @@ import onnx_ir as ir
 from converters.errors import ConversionError, printable
 from converters.graph.builder import ALIASES
 from converters.graph.passes import remove_unused
-from converters.graph.provenance import ALSO, original_name
+from converters.graph.provenance import ALSO, original_name, path_of
 
 
 def cut(model: ir.Model, names: Sequence[str]) -> None:
@@ -21,9 +21,10 @@ def cut(model: ir.Model, names: Sequence[str]) -> None:
     """
     graph = model.graph
     values = [value for node in graph if node.op_type != "Constant" for value in node.outputs if value.name]
-    aliases: dict[str, ir.Value] = model.meta.get(ALIASES, {})
-    here = set(values)
-    found = {name: value for name, value in aliases.items() if value in here}
+    here = {str(value.name): value for value in values}
+    found = {path_of(node): node.outputs[0] for node in graph if path_of(node)}  # a layer is what its last node answers
+    aliases: dict[str, ir.Value] = model.meta.get(ALIASES, {})  # of this graph, or of the one that it is a copy of
+    found |= {name: here[str(value.name)] for name, value in aliases.items() if str(value.name) in here}
     found |= {original_name(value): value for value in values}
     found |= {node.metadata_props[ALSO]: node.outputs[0] for node in graph if ALSO in node.metadata_props}
     found |= {str(value.name): value for value in values}
