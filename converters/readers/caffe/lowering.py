@@ -86,7 +86,7 @@ def _check_types(net: Net, options: LoadOptions) -> None:
             more += [f"if '{printable(data.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"]
         raise unsupported((layer.source for layer in unknown), "converters.readers.caffe", *more)
     for layer in net.layers:
-        if lowers.is_built_in(layer.type) and not lowers.facts(layer.type).takes_labels:
+        if lowers.is_built_in(layer.type) and lowers.facts(layer.type).is_computed:
             check_fields(layer)
 
 
@@ -160,7 +160,7 @@ class _NetLowering:
         try:
             if layer.type not in lowers and not is_data(layer):
                 raise unsupported([layer.source], "")
-            if lowers.is_built_in(layer.type) and not lowers.facts(layer.type).takes_labels:
+            if lowers.is_built_in(layer.type) and lowers.facts(layer.type).is_computed:
                 check_fields(layer)
             self._layer(layer)
         except ConversionError as problem:

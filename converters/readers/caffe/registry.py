@@ -42,6 +42,11 @@ class LayerFacts:
     blobs: tuple[str, ...] = ("weight", "bias")
 
     @property
+    def is_computed(self) -> bool:
+        """Whether the layer's parameters count."""
+        return self.role == "layer"
+
+    @property
     def takes_labels(self) -> bool:
         return self.role in ("loss", "training")
 

@@ -44,7 +44,9 @@ def correlation(g: GraphBuilder, layer: Layer, a: ir.Value, b: ir.Value) -> ir.V
         there = _cut(g, b, start, end)
         there = g.emit("Slice", there, [0], [FAR], [2], [first]) if first > 1 else there
         rows.append(_compared(g, layer, here, there, places))
-    y = g.emit("Transpose", g.emit("Concat", *rows, axis=3), perm=[0, 3, 1, 2])
+    many, batch = (2 * steps + 1) ** 2, g.shape(a)[0]
+    inner = [-(-n // first) for n in sizes] if kernel == 1 else [n + kernel - 1 for n in sizes]
+    y = g.emit("Transpose", g.emit("Concat", *rows, axis=3), perm=[0, 3, 1, 2], shape=[batch, many, *inner])
     if kernel > 1:
         y = g.emit("AveragePool", y, kernel_shape=[kernel, kernel], strides=[stride, stride])
     return y

@@ -92,7 +92,7 @@ def text_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
 def _parameter(layer: Layer, name: str, default: list[float] | None) -> list[float]:
     """A number, or a list of them, of a Python layer's param_str, which is YAML."""
     text = layer.params.python_param.param_str
-    found = re.search(rf"\b{name}['\"]?\s*:\s*(\[[^\]]*\]|\([^)]*\)|[-+.\w]+)", text)
+    found = re.search(rf"\b{name}['\"]?\s*:\s*(?:!!\S+\s*)?(\[[^\]]*\]|\([^)]*\)|[-+.\w]+)", text)
     if found is None:
         if default is None:
             raise layer.error(f"its param_str doesn't say {name}")

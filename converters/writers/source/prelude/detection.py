@@ -74,6 +74,8 @@ def max_roi_pool(
     height, width = x.shape[2], x.shape[3]
     for number in range(rois.shape[0]):
         image = int(rois[number, 0])
+        if image < 0 or image >= x.shape[0]:
+            raise IndexError("a region is of an image that isn't there")
         corners = rois[number, 1:].double() * scale
         corners = (corners.abs() + 0.5).floor() * torch.where(corners >= 0, 1, -1)
         x1, y1, x2, y2 = int(corners[0]), int(corners[1]), int(corners[2]), int(corners[3])
@@ -105,21 +107,62 @@ def non_max_suppression(
     low = torch.minimum(boxes[..., :2], boxes[..., 2:])
     high = torch.maximum(boxes[..., :2], boxes[..., 2:])
     area = (high - low).prod(-1)
-    chosen: list[list[int]] = []
+    chosen: list[torch.Tensor] = []
     for image in range(scores.shape[0]):
         for category in range(scores.shape[1]):
             score = scores[image, category]
             order = score.argsort(descending=True, stable=True)
             if threshold is not None:
                 order = order[score[order] > threshold]
-            count = 0
-            while order.numel() > 0 and count < limit:
-                best, order = int(order[0]), order[1:]
-                chosen.append([image, category, best])
-                count += 1
-                top = torch.minimum(high[image, best], high[image, order])
-                bottom = torch.maximum(low[image, best], low[image, order])
-                shared = (top - bottom).clamp(min=0).prod(-1)
-                union = area[image, best] + area[image, order] - shared
-                order = order[~((union > 0) & (shared > overlap * union))]
-    return torch.tensor(chosen, dtype=torch.int64, device=boxes.device).reshape(-1, 3)
+            kept = not_covered(
+                low[image, order], high[image, order], area[image, order], limit, overlap
+            )
+            best = order[kept]
+            rows = torch.zeros([best.shape[0], 3], dtype=torch.int64, device=boxes.device)
+            rows[:, 0] = image
+            rows[:, 1] = category
+            rows[:, 2] = best
+            chosen.append(rows)
+    if len(chosen) == 0:
+        return torch.zeros([0, 3], dtype=torch.int64, device=boxes.device)
+    return torch.cat(chosen)
+
+
+def not_covered(
+    low: torch.Tensor, high: torch.Tensor, area: torch.Tensor, limit: int, overlap: float
+) -> torch.Tensor:
+    """The places of boxes, best first, that no better one covers; blocks of them at a time."""
+    kept = torch.zeros([0], dtype=torch.int64, device=low.device)
+    start = 0
+    while start < low.shape[0] and kept.shape[0] < limit:
+        block = torch.arange(start, min(start + 512, low.shape[0]), device=low.device)
+        start += 512
+        if kept.shape[0] > 0:
+            block = block[~covers(low, high, area, kept, block, overlap).any(0)]
+        mutual = covers(low, high, area, block, block, overlap).triu(1).to(low.dtype)
+        alive = torch.ones([block.shape[0]], dtype=low.dtype, device=low.device)
+        settled = False
+        while not settled:  # a box that is covered covers none: a few rounds settle that
+            now = ((alive @ mutual) == 0).to(low.dtype)
+            settled = bool((now == alive).all())
+            alive = now
+        kept = torch.cat([kept, block[alive > 0]])
+    return kept[:limit]
+
+
+def covers(
+    low: torch.Tensor,
+    high: torch.Tensor,
+    area: torch.Tensor,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    overlap: float,
+) -> torch.Tensor:
+    """Whether each of the first boxes shares more than `overlap` with each of the second."""
+    shared = torch.ones([1], dtype=low.dtype, device=low.device)
+    for axis in range(2):
+        top = torch.minimum(high[first, axis].unsqueeze(1), high[second, axis])
+        bottom = torch.maximum(low[first, axis].unsqueeze(1), low[second, axis])
+        shared = shared * (top - bottom).clamp_(min=0)
+    union = area[first].unsqueeze(1) + area[second] - shared
+    return (union > 0) & (shared / union > overlap)
