@@ -142,8 +142,3 @@ def copied(x: Tensors) -> Tensors:
     """New tensors that hold what these hold now."""
     made: Tensors = mapped(x, lambda tensor: Reference(tensor.get()))
     return made
-
-
-def time_of(g: GraphBuilder, x: Tensors) -> Dim:
-    """How long the sequences are, as far as known."""
-    return g.shape(leaves_in_order(x)[0].get())[0]

@@ -21,7 +21,7 @@ FIRST_DIFFERS = frozenset(("nn.Recurrent", "nn.RecurrentAttention"))
 """Classes whose first step runs other modules than the later ones."""
 _SAMPLES = frozenset(
     "nn.Linear nn.LinearNoBias nn.LookupTable nn.LookupTableMaskZero nn.Dropout nn.Identity nn.Sigmoid nn.Tanh nn.ReLU nn.NormStabilizer "
-    "nn.CAddTable nn.CMulTable nn.BatchNormalization nn.MulConstant nn.AddConstant nn.ELU nn.HardTanh nn.LogSoftMax nn.SoftMax".split()
+    "nn.BatchNormalization nn.MulConstant nn.AddConstant nn.ELU nn.HardTanh nn.LogSoftMax nn.SoftMax".split()
 )
 """Classes that answer each sample of a batch on its own: all steps of a sequence of matrices can be one batch."""
 
@@ -53,7 +53,7 @@ def _over_tensor(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
         return Reference(stacked(net, [owner.one_reference(step).get() for step in owner.table(steps)]))
     parts = list(_parts(net, owner, made, name))
     layers = [step_as_layer(net, part) for part, _ in parts]
-    if not any(layers) and not all(_is_sample(net, part, x) for part, _ in parts):
+    if _runs_twice(parts) or (not any(layers) and not all(_is_sample(net, part, x) for part, _ in parts)):
         return (yield from _looped(net, parts, x, backward))
     value: Tensors = x
     waiting: list[tuple[Module, Module]] = []
@@ -80,6 +80,12 @@ def _over_tensor(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
     if waiting:
         value = yield from _looped(net, waiting, value, backward)
     return value
+
+
+def _runs_twice(parts: Sequence[tuple[Module, Module]]) -> bool:
+    """Whether one recurrent module is in a step twice: its second run goes on from its first one's state."""
+    states = [id(inner) for part, _ in parts for inner, _ in inner_modules(part.object) if inner.get("step") is not None]
+    return len(set(states)) != len(states)
 
 
 def _overwrites(made: t7.TorchObject) -> bool:

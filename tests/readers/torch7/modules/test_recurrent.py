@@ -60,6 +60,23 @@ def masked(x: np.ndarray) -> np.ndarray:
     return np.stack(outputs).reshape(x.shape[1], len(x), 4).swapaxes(0, 1)
 
 
+SQUARE = rand(16, 4, seed=8), rand(16, seed=8), rand(16, 4, seed=9)
+TWICE = fast_lstm(*SQUARE)
+
+
+def twice(x: np.ndarray) -> np.ndarray:
+    """One LSTM that runs twice in each step, on its own answer: one sequence of twice as many steps."""
+    h = c = np.zeros((x.shape[1], 4))
+    outputs = []
+    for item in x:
+        for _ in range(2):
+            i, g, f, o = np.split(item @ SQUARE[0].T + SQUARE[1] + h @ SQUARE[2].T, 4, axis=1)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            item = h = sigmoid(o) * np.tanh(c)
+        outputs.append(h)
+    return np.stack(outputs)
+
+
 def masked_step(made: Object) -> Object:
     """As LSTM:maskZero(1) leaves it: the step's module inside an nn.MaskZero."""
     made.fields["modules"] = [module("nn.MaskZero", made.fields["modules"][0], nInputDim=1)]
@@ -151,6 +168,7 @@ CASES = [
         fixed=True,
     ),
     ModuleCase("FastLSTM_masked", sequencer(masked_step(fast_lstm(*FAST))), holes(), lambda x: masked_fast(x)),
+    ModuleCase("FastLSTM_twice", sequencer(module("nn.Sequential", TWICE, TWICE)), (5, 2, 4), twice),
     ModuleCase("FastLSTM_vectors", sequencer(fast_lstm(*FAST)), (5, 3), lambda x: fast_lstm_formula(x[:, None], *FAST)[:, 0]),
     ModuleCase(
         "FastLSTM_behind_a_linear_of_vectors",
