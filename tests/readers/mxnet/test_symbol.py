@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from converters import FormatError
+from converters import ConversionError, FormatError
 from converters.readers.mxnet.symbol import read_symbol
 
 VARIABLE = {"op": "null", "name": "data", "inputs": []}
@@ -78,3 +78,57 @@ def test_broken_files_say_what_is_wrong(tmp_path, document, message):
     with pytest.raises(FormatError, match=message) as problem:
         read(tmp_path, document)
     assert "net-symbol.json" in str(problem.value)
+
+
+# -- graphs that nodes hold ---------------------------------------------------------------------------------------------
+
+
+def fused(inner, **more):
+    """A symbol whose one operator holds a graph, as a backend fuses them."""
+    node = {"op": "_sg_mkldnn_conv", "name": "sg", "inputs": [[0, 0]], "subgraphs": [inner], **more}
+    return {"nodes": [VARIABLE, node], "heads": [[1, 0]]}
+
+
+INNER = {"nodes": [VARIABLE, relu([[0, 0]])], "arg_nodes": [0], "heads": [[1, 0]]}
+
+
+def test_what_a_backend_fused_is_opened(tmp_path):
+    symbol = read(tmp_path, fused(INNER))
+    assert [node.op for node in symbol.order] == ["null", "Activation"]
+    assert symbol.order[1].inputs == ((0, 0),)
+
+
+def test_what_was_quantized_too_stays(tmp_path):
+    assert [node.op for node in read(tmp_path, fused(INNER, attrs={"quantized": "true"})).order] == ["null", "_sg_mkldnn_conv"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        ({**INNER, "arg_nodes": [7]}, "'arg_nodes' must hold numbers of nodes"),
+        ({**INNER, "arg_nodes": []}, "its graph has a variable 'data' that is no input of it"),
+        ({**INNER, "arg_nodes": [0, 0]}, "its graph takes 2 inputs, but it has 1"),
+        ({"arg_nodes": [0]}, "'subgraphs' must hold graphs"),
+        ({**INNER, "heads": [[9, 0]]}, "'heads' refers to node 9"),
+    ],
+)
+def test_broken_inner_graphs_are_refused(tmp_path, inner, message):
+    with pytest.raises(ConversionError, match=message):
+        read(tmp_path, fused(inner))
+
+
+def test_graphs_in_graphs_without_end_are_refused(tmp_path):
+    inner = INNER
+    for _ in range(20):
+        inner = {
+            "nodes": [VARIABLE, {"op": "_foreach", "name": "f", "inputs": [[0, 0]], "subgraphs": [inner]}],
+            "arg_nodes": [0],
+            "heads": [[1, 0]],
+        }
+    with pytest.raises(FormatError, match="graphs in graphs, more than 8 deep"):
+        read(tmp_path, fused(inner))
+
+
+def test_sparse_names_are_the_dense_operators(tmp_path):
+    node = {"op": "_sparse_abs", "name": "a", "inputs": [[0, 0]]}
+    assert read(tmp_path, {"nodes": [VARIABLE, node], "heads": [[1, 0]]}).order[1].op == "abs"

@@ -187,7 +187,7 @@ def trmm(
     return _scaled(g, g.emit("MatMul", B, triangle) if rightside else g.emit("MatMul", triangle, B), alpha)
 
 
-@lowers("_linalg_det", "linalg_det")
+@lowers("_linalg_det", "linalg_det", "_npi_det")
 def det(g: OperatorBuilder, A: ir.Value) -> ir.Value:
     """Determinants. Source: mxnet src/operator/tensor/la_op.h."""
     return _determinants(g, A)
@@ -197,7 +197,7 @@ def _determinants(g: OperatorBuilder, matrices: ir.Value) -> ir.Value:
     return g.emit("Det", g.emit("Unsqueeze", matrices, [0]) if g.rank(matrices) == 2 else matrices)
 
 
-@lowers("_linalg_slogdet", "linalg_slogdet")
+@lowers("_linalg_slogdet", "linalg_slogdet", "_npi_slogdet")
 def slogdet(g: OperatorBuilder, A: ir.Value) -> list[ir.Value]:
     """Signs of determinants, and the logarithms of their magnitudes. Source: mxnet src/operator/tensor/la_op.h."""
     value = _determinants(g, A)

@@ -16,6 +16,7 @@ from converters.readers.mxnet.operators.convolution import spatial, transposed
 from converters.readers.mxnet.operators.shape import END
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.sizes import as_dim, times
 
 
 def image_sizes(g: OperatorBuilder, data: ir.Value) -> tuple[int, int]:
@@ -73,6 +74,7 @@ def enlarge(g: OperatorBuilder, x: ir.Value, tall: int, wide: int) -> ir.Value:
     """Every pixel repeated."""
     if tall == wide == 1:
         return g.identity(x)
+    sizes = [as_dim(times([size, (factor, ())])) for size, factor in zip(g.size_list(x), (1, 1, tall, wide), strict=True)]
     return g.emit(
         "Resize",
         x,
@@ -81,6 +83,7 @@ def enlarge(g: OperatorBuilder, x: ir.Value, tall: int, wide: int) -> ir.Value:
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
+        shape=sizes,
     )
 
 
