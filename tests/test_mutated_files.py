@@ -9,6 +9,7 @@ import os
 import random
 import struct
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -71,3 +72,36 @@ def test_a_mutated_file_is_converted_or_refused(framework, tmp_path):
                 keep.write_bytes(victim.read_bytes())
                 raise AssertionError(f"round {round_}, {case}: {victim.name} (kept as {keep})") from problem
     assert min(answers.values()) > 10, answers
+
+
+def changes(data: bytes, step: int) -> Iterator[bytes]:
+    """Every byte (or every step-th) flipped, dropped, doubled, and the file cut short before it."""
+    for at in range(0, len(data), step):
+        before, byte, behind = data[:at], data[at : at + 1], data[at + 1 :]
+        yield before + bytes([byte[0] ^ 0xFF]) + behind
+        yield before + behind
+        yield before + byte + byte + behind
+        yield before
+
+
+SMALLEST = [(framework, names) for framework, choices in FILES.items() for names in choices]
+
+
+@pytest.mark.parametrize("framework, names", SMALLEST, ids=lambda value: value if isinstance(value, str) else value[0])
+def test_every_byte_may_be_wrong(framework, names, tmp_path):
+    """CONVERTERS_FUZZ=20 changes every byte; without it one in twenty."""
+    name, case = min(((n, c) for c in cases(framework) for n in names if n in c.files), key=lambda found: len(found[1].read(found[0])))
+    paths = case.write_model(tmp_path)
+    victim = next(path for path in paths if path.name == name)
+    answers = {"converted": 0, "refused": 0}
+    for changed in changes(victim.read_bytes(), max(1, 20 // ROUNDS)):
+        victim.write_bytes(changed)
+        with work.at_most(40, name), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                converters.load(*paths, inputs=case.shapes(), key=case.about.get("model_at") or None)
+                answers["converted"] += 1
+            except converters.ConversionError as problem:
+                assert str(problem)
+                answers["refused"] += 1
+    assert answers["refused"]
