@@ -21,7 +21,6 @@ from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import call, run_torch
 from converters.trust import build_written
-from converters.verification.page import write_page
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
@@ -94,6 +93,8 @@ def compare_artefacts(
         check_target(page, force=force, sources=[*first, *(second or ())])
     report, sides, worst = _compare(first, second, options, level, seed, tolerance, feed, expect)
     if page is not None:
+        from converters.verification.page import write_page  # it needs onnx, which comparing weights doesn't
+
         files = [(word, file) for word, side in zip(("first", "second"), sides, strict=False) for file in side.files]
         layers: list[Difference] = []
         model = next((side.model for side in sides if side.model is not None), None)
