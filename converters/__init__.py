@@ -75,6 +75,7 @@ def load(
     key: str | None = None,
     dynamic: Mapping[tuple[str, int], str] | None = None,
     outputs: Sequence[str] = (),
+    constants: Mapping[str, object] | None = None,
     code: StrPath | None = None,
     factory: str | None = None,
     plugin: StrPath | None = None,
@@ -87,15 +88,16 @@ def load(
     """Reads a model of any supported format, told by its content, into the common graph.
 
     paths: Caffe `deploy.prototxt, model.caffemodel`; Lua Torch `model.t7`; MXNet `net-symbol.json, net-0000.params`; `model.onnx`; a
-    whole-model `.pth`. inputs: shapes by input name, or (shape, dtype), where the file doesn't have them; the first axis stays
-    symbolic ("N") unless the net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). dynamic: labels of axes
-    that stay open besides the first, {("data", 2): "height"}. outputs: inner values that the graph ends in, instead of its own outputs.
-    code: the folder of a PyTorch model's own classes; factory: "module:function" in it, which builds the model for a checkpoint of
-    weights. plugin: a Python file that registers lowerings. trust: let these, and TorchScript programs, run; without it nothing does.
-    fillers: parameters of a Caffe net that no file has get what their fillers say. dtype: "float64" keeps the doubles of a Lua Torch
-    model, which otherwise become float32. states: first states of a recurrent Lua Torch model become inputs, the last ones outputs.
-    define: what stands for `$NAME$` in a Caffe template, and numbers that Caffe's layers take from elsewhere, by name. Raises
-    ConversionError, which says what is wrong, where, and what to do.
+    whole-model `.pth`; TensorFlow `graph.pb`, a SavedModel's folder, or `graph.pbtxt` or `model.meta`, and a checkpoint's prefix.
+    inputs: shapes by input name, or (shape, dtype), where the file doesn't have them; the first axis stays symbolic ("N") unless the
+    net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). dynamic: labels of axes that stay open besides the
+    first, {("data", 2): "height"}. outputs: inner values that the graph ends in, instead of its own outputs. constants: inputs of a
+    TensorFlow graph that are numbers from now on, {"is_training": False}. code: the folder of a PyTorch model's own classes; factory:
+    "module:function" in it, which builds the model for a checkpoint of weights. plugin: a Python file that registers lowerings. trust:
+    let these, and TorchScript programs, run; without it nothing does. fillers: parameters of a Caffe net that no file has get what
+    their fillers say. dtype: "float64" keeps the doubles of a Lua Torch model, which otherwise become float32. states: first states of a
+    recurrent Lua Torch model become inputs, the last ones outputs. define: what stands for `$NAME$` in a Caffe template, and numbers
+    that Caffe's layers take from elsewhere, by name. Raises ConversionError, which says what is wrong, where, and what to do.
     """
     from converters.formats import load as load_files
     from converters.options import LoadOptions
@@ -105,6 +107,7 @@ def load(
         key=key,
         dynamic=dynamic or {},
         outputs=tuple(outputs),
+        constants=constants or {},
         code=code,
         factory=factory,
         plugin=plugin,
@@ -244,20 +247,25 @@ def strip_to_weights(
     contiguous: bool = False,
     source_dir: StrPath | None = None,
     force: bool = False,
+    ema: bool = False,
+    torch_layout: bool = False,
 ) -> StripReport:
     """Writes the exact weights of any supported file, without running it, and reports what it found; report.path is the target.
 
     target: .pth or .safetensors, NAME_weights.pth beside the source by default. key: where the weights sit in a checkpoint, a dotted
-    path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix off the names. torch_names: MXNet's gamma, beta and
-    moving_mean become weight, bias and running_mean. dtype: "float16", "bfloat16", "float32" or "float64" for floating tensors. fold:
-    spectral_norm, weight_norm and parametrizations become plain weights. contiguous: every tensor row-major in a storage of its own.
-    source_dir: a folder for the class source that old files embed.
+    path. unwrap: take DataParallel's `module.` away. strip_prefix: take this prefix off the names. torch_names: MXNet's and TensorFlow's
+    gamma, beta and moving_mean become weight, bias and running_mean. dtype: "float16", "bfloat16", "float32" or "float64" for floating
+    tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights. contiguous: every tensor row-major in a storage
+    of its own. source_dir: a folder for the class source that old files embed. Of a TensorFlow checkpoint, from which an optimizer's
+    memory is left out: ema takes each variable's moving average for it, torch_layout turns weights as torch has them.
     Raises ConversionError.
     """
     from converters.strip import StripOptions
     from converters.strip import strip_to_weights as strip
 
-    options = StripOptions(key, unwrap, strip_prefix, torch_names, dtype, fold, contiguous, source_dir, force)
+    options = StripOptions(
+        key, unwrap, strip_prefix, torch_names, dtype, fold, contiguous, source_dir, force, ema=ema, torch_layout=torch_layout
+    )
     return strip(source, target, options)
 
 

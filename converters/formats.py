@@ -40,13 +40,14 @@ class FileRole:
     """One of a format's files.
 
     name, help: the command's argument. kinds: what it may be (recognition.KINDS). tried: kinds that say too little, so that the reader
-    finds out; it says best what is wrong with them.
+    finds out; it says best what is wrong with them. is_optional: a model may do without it.
     """
 
     name: str
     help: str
     kinds: tuple[str, ...]
     tried: tuple[str, ...] = ("unknown",)
+    is_optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,30 @@ FORMATS = (
         options=("code", "factory"),
     ),
     Format(
+        name="tensorflow",
+        title="TensorFlow",
+        word="tf",
+        noun="operator",
+        files=(
+            FileRole(
+                "graph",
+                "graph.pb, graph.pbtxt, model.ckpt.meta or a SavedModel's folder: the graph",
+                ("tensorflow-graph", "tensorflow-text", "tensorflow-meta", "tensorflow-savedmodel"),
+            ),
+            FileRole(
+                "checkpoint",
+                "model.ckpt, the prefix of a checkpoint's files, or the file itself: the variables",
+                ("tensorflow-checkpoint", "tensorflow-checkpoint-text", "tensorflow-savedmodel"),
+                is_optional=True,
+            ),
+        ),
+        reader="converters.readers.tensorflow:load",
+        weights="converters.readers.tensorflow:load_weights",
+        form="TensorFlow checkpoint",
+        registry="converters.readers.tensorflow:lowers",
+        options=("constants",),
+    ),
+    Format(
         name="safetensors",
         title="safetensors",
         word="",
@@ -221,7 +246,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
         warn(message)
     _check_dtypes(model, options, files[0])
     _check_dynamic(model, options, files[0])
-    if options.outputs:
+    if options.outputs and row.name != "tensorflow":  # whose graph ends there from the start
         from converters.graph.changes.outputs import cut
 
         cut(model, options.outputs)

@@ -24,6 +24,8 @@ class LoadOptions:
     in a checkpoint. dynamic: labels of axes that stay open besides the first, by input name ("" for the only one) and axis. outputs:
     inner values that the graph shall end in, instead of its own outputs.
     output_names: what the outputs of a PyTorch model are called. code: the folder of a PyTorch model's own classes; factory:
+    inner values that the graph shall end in, instead of its own outputs. constants: inputs that are numbers from now on, by name
+    (TensorFlow's is_training). code: the folder of a PyTorch model's own classes; factory:
     "module:function" in it, which builds the model. plugin: a Python file that registers lowerings. trust: let code, factory, plugin
     and TorchScript programs run; without it nothing does. fillers: layers without stored weights get what their fillers say. dtype: of
     a Lua Torch model: "float64" keeps its doubles, which otherwise become float32. states: of a recurrent Lua Torch model, whose first
@@ -38,6 +40,7 @@ class LoadOptions:
     dynamic: Mapping[tuple[str, int], str] = field(default_factory=lambda: MappingProxyType({}))
     outputs: Sequence[str] = ()
     output_names: Sequence[str] = ()
+    constants: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     code: StrPath | None = None
     factory: str | None = None
     plugin: StrPath | None = None

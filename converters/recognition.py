@@ -7,6 +7,7 @@ tensor_bundle), Core ML (Model.proto), Darknet (src/parser.c), ncnn (paramdict.c
 from __future__ import annotations
 
 import dataclasses
+import glob
 import io
 import os
 import re
@@ -54,18 +55,23 @@ KINDS = (
     Kind("caffemodel", "Caffe weights (binary NetParameter)"),
     Kind("mxnet-symbol", "an MXNet symbol (JSON)"),
     Kind("pickle", "a Python pickle"),
-    # -- what is commonly mistaken for a model
-    Kind("blob", "a single Caffe blob (a mean.binaryproto?), not the weights of a net", "give the net's .caffemodel"),
-    Kind("solverstate", "a Caffe solverstate (the optimizer's memory), not weights", "give the .caffemodel saved beside it"),
-    Kind("tensorflow-graph", "a TensorFlow graph (GraphDef, frozen_graph.pb)", "tf2onnx makes ONNX of it, which is read here"),
-    Kind("tensorflow-savedmodel", "a TensorFlow SavedModel", "tf2onnx makes ONNX of its folder, which is read here"),
-    Kind("tensorflow-checkpoint", "the index of a TensorFlow checkpoint", "tf2onnx makes ONNX of a TensorFlow model, which is read here"),
+    Kind("tensorflow-graph", "a TensorFlow graph (GraphDef, frozen_graph.pb)"),
+    Kind("tensorflow-meta", "a TensorFlow graph (MetaGraphDef, model.ckpt.meta)"),
+    Kind(
+        "tensorflow-text",
+        "a TensorFlow graph in text form (graph.pbtxt)",
+        text=r"\A(\s|#[^\n]*\n)*(node\s*\{\s*name\s*:|meta_info_def\s*\{)",
+    ),
+    Kind("tensorflow-savedmodel", "a TensorFlow SavedModel"),
+    Kind("tensorflow-checkpoint", "a TensorFlow checkpoint (its index, or the whole of an old one)"),
     Kind(
         "tensorflow-checkpoint-text",
         "the text file of a TensorFlow checkpoint, which names the newest one",
-        "tf2onnx makes ONNX of a TensorFlow model, which is read here",
         text=r"^\s*model_checkpoint_path\s*:",
     ),
+    # -- what is commonly mistaken for a model
+    Kind("blob", "a single Caffe blob (a mean.binaryproto?), not the weights of a net", "give the net's .caffemodel"),
+    Kind("solverstate", "a Caffe solverstate (the optimizer's memory), not weights", "give the .caffemodel saved beside it"),
     Kind("tflite", "a TensorFlow Lite model", "tf2onnx makes ONNX of it, which is read here"),
     Kind("coreml", "a Core ML model", "convert the model that it was made from"),
     Kind("gguf", "a GGUF file (llama.cpp)", "it isn't read here; give the checkpoint that it was made from", starts=(b"GGUF",)),
@@ -132,7 +138,9 @@ KINDS = (
 )
 
 _NAMED = {kind.name: kind for kind in KINDS}
-_SAVED_FOLDERS = {"saved_model.pb": "a TensorFlow SavedModel", "keras_metadata.pb": "a Keras model", "Manifest.json": "a Core ML package"}
+_STANDING = ("saved_model.pb", "checkpoint")
+"""Files that a folder of TensorFlow's is known by, and read from."""
+_SAVED_FOLDERS = {"keras_metadata.pb": "a Keras model", "Manifest.json": "a Core ML package"}
 _HEAD = 4096
 _SEEN = 1 << 20
 """Bytes that are searched for Keras's attributes and a symbol's nodes."""
@@ -142,8 +150,7 @@ class RecognizedFile(InputFile):
     """A file that was mapped and recognized, once."""
 
     def __init__(self, path: StrPath, more: Sequence[Kind] = ()) -> None:
-        _refuse_folder(path)
-        super().__init__(path)
+        super().__init__(path if isinstance(path, InputFile) else _stands_for(path))
         self.kind: Kind = path.kind if isinstance(path, RecognizedFile) else _kind_of(self.view, more)
 
     def refusal(self, hint: str | None = None) -> FormatError:
@@ -156,11 +163,27 @@ def identify(path: StrPath) -> Kind:
     return RecognizedFile(path).kind
 
 
-def _refuse_folder(path: StrPath) -> None:
-    if os.path.isdir(path):
-        inside = next((words for name, words in _SAVED_FOLDERS.items() if os.path.exists(os.path.join(path, name))), None)
+def _stands_for(path: StrPath) -> StrPath:
+    """The file that a path means where it isn't one: that of a SavedModel's or a checkpoint's folder, the index of a checkpoint's prefix.
+
+    Raises FormatError for another folder.
+    """
+    given = os.fspath(path)
+    if os.path.isdir(given):
+        for name in _STANDING:
+            if os.path.isfile(os.path.join(given, name)):
+                return os.path.join(given, name)
+        inside = next((words for name, words in _SAVED_FOLDERS.items() if os.path.exists(os.path.join(given, name))), None)
         what = "this is a folder, not a file" + (f" ({inside})" if inside else "")
-        raise FormatError(what, path=os.fspath(path), hint="give the file that holds the model")
+        raise FormatError(what, path=given, hint="give the file that holds the model")
+    data = re.fullmatch(r"(.*)\.data-\d{5}-of-\d{5}", given, re.DOTALL)
+    if data is not None and os.path.isfile(f"{data[1]}.index"):
+        return f"{data[1]}.index"
+    if not os.path.exists(given):
+        if os.path.isfile(f"{given}.index"):
+            return f"{given}.index"
+        return next(iter(sorted(glob.glob(f"{glob.escape(given)}-00000-of-?????"))), path)
+    return path
 
 
 def _kind_of(view: memoryview, more: Sequence[Kind]) -> Kind:
@@ -314,6 +337,9 @@ def _protobuf_kind(view: memoryview, *, is_text: bool) -> str | None:
         and _is_message(view, fields, 1, {1, 2, 3, 4, 5, 6, 7}, needed=frozenset({1, 2}))
     ):
         return "tensorflow-graph"
+    described = wires.get(1) == wires.get(2) == {_BYTES} and numbers <= set(range(1, 8))
+    if described and _is_message(view, fields, 2, {1, 2, 3, 4}) and _is_message(view, fields, 1, set(range(1, 8))):
+        return "tensorflow-meta"
     if wires.get(7) == {_BYTES} and wires.get(8) == {_BYTES} and numbers <= _ONNX_FIELDS:
         return "onnx"
     if numbers & {2, 100} and all(wires.get(number, {_BYTES}) == {_BYTES} for number in (1, 2, 3, 100)):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ConversionError, about, printable, warn
-from converters.files import InputFile, StrPath, check_target, writing
-from converters.formats import read_weights
+from converters.files import StrPath, check_target, writing
+from converters.formats import read_weights, recognize
 from converters.graph import provenance
 from converters.options import LoadOptions
+from converters.recognition import RecognizedFile
 from converters.tensors.casting import FLOATING, cast, make_contiguous
 from converters.tensors.folding import fold
 from converters.tensors.placing import renamed
@@ -34,6 +35,7 @@ class StripOptions:
     contiguous: every tensor row-major in a storage of its own. source_dir: a folder for the class source that old files embed. force:
     overwrite. rename: patterns, old and new (tensors.placing.renamed). place: what puts the weights under the keys of a class of one's
     own.
+    overwrite. Of TensorFlow checkpoints, ema takes moving averages for the variables, torch_layout turns weights as torch has them.
     """
 
     key: str | None = None
@@ -47,6 +49,8 @@ class StripOptions:
     force: bool = False
     rename: Sequence[tuple[str, str]] = ()
     place: Callable[[Mapping[str, Weight]], Mapping[str, Any]] | None = None
+    ema: bool = False
+    torch_layout: bool = False
 
 
 @dataclass
@@ -129,10 +133,12 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
     goal = check_target(default_target(origin) if target is None else target, force=options.force, sources=[origin])
     if goal.suffix not in _TARGETS:
         raise ConversionError(f"{goal.name}: the target's suffix says its form: .pth or .safetensors")
-    state = read_weights(origin, LoadOptions(key=options.key))
+    file = recognize(origin)
+    state = read_weights(file, LoadOptions(key=options.key))
     with about(source):
+        _of_tensorflow(state, options, file)
         unwrapped, folded, converted = _apply(state, options)
-        _write(goal, state, origin, force=options.force)
+        _write(goal, state, file, force=options.force)
     if overflowed := sum(storage.overflowed for storage in converted):
         words = f"{overflowed} number{'s' if overflowed > 1 else ''} too large for {options.dtype} became infinite"
         warn(f"{printable(origin.name)}: {words}")
@@ -151,7 +157,7 @@ def _apply(state: StateDict, options: StripOptions) -> tuple[list[str], list[str
     unwrapped = unwrap(state) if options.unwrap else []
     if options.strip_prefix is not None:
         strip_prefix(state, options.strip_prefix)
-    if options.torch_names:
+    if options.torch_names and not state.form.startswith("TensorFlow"):  # whose names have words of their own
         torch_names(state)
     folded = fold(state) if options.fold else []
     converted = cast(state, options.dtype) if options.dtype is not None else []
@@ -174,11 +180,27 @@ def default_target(source: Path) -> Path:
     return source.with_name(f"{name}_weights.pth")
 
 
-def _write(goal: Path, state: StateDict, source: Path, *, force: bool) -> None:
+def _of_tensorflow(state: StateDict, options: StripOptions, file: RecognizedFile) -> None:
+    """What only TensorFlow checkpoints know: the net without its optimizer, torch's layout and names. Raises ConversionError for others."""
+    if not file.kind.name.startswith("tensorflow"):
+        asked = [name for name in ("ema", "torch_layout") if getattr(options, name)]
+        if asked:
+            raise ConversionError(f"'{asked[0]}' is for TensorFlow checkpoints; this is {file.kind.words}")
+        return
+    from converters.readers.tensorflow.checkpoints import training
+
+    training.net_alone(state, ema=options.ema)
+    if options.torch_layout:
+        training.torch_layout(state)
+    if options.torch_names:
+        training.torch_names(state)
+
+
+def _write(goal: Path, state: StateDict, source: RecognizedFile, *, force: bool) -> None:
     if goal.suffix == ".safetensors":
         from converters.writers.safetensors import write_safetensors
 
-        write_safetensors(goal, state.tensors, metadata=provenance.origin_text(provenance.origin([InputFile(source)])), force=force)
+        write_safetensors(goal, state.tensors, metadata=provenance.origin_text(provenance.origin([source])), force=force)
     else:
         from converters.writers.pth import write_pth
 

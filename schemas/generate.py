@@ -1,4 +1,4 @@
-"""Makes caffe_pb2.py and its types, caffe_pb2.pyi, from caffe.proto: `python -m schemas.generate`, with grpcio-tools 1.60 (protoc 25).
+"""Makes NAME_pb2.py and its types, NAME_pb2.pyi, from each NAME.proto: `python -m schemas.generate`, with grpcio-tools 1.60 (protoc 25).
 
 Newer compilers write a version check into what they generate, which refuses every runtime older than the compiler (and, in
 time, newer ones): code of protoc 25 has none and runs on protobuf 4.25 up to 7.
@@ -20,15 +20,14 @@ _TYPES_HEAD = '''"""The generated messages, to a type checker."""
 
 def main() -> None:
     root = Path(__file__).resolve().parent.parent
-    subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", f"--python_out={root}", f"--pyi_out={root}", "schemas/caffe.proto"],
-        check=True,
-    )
-    types = root / "schemas" / "caffe_pb2.pyi"
-    types.write_text(_TYPES_HEAD + types.read_text())
-    generated = root / "schemas" / "caffe_pb2.py"
-    if "ValidateProtobufRuntimeVersion" in generated.read_text():
-        sys.exit("this protoc writes a runtime check; use grpcio-tools 1.60 (protoc 25)")
+    for schema in sorted((root / "schemas").glob("*.proto")):
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", f"--python_out={root}", f"--pyi_out={root}"]
+        subprocess.run([*command, f"schemas/{schema.name}"], check=True)
+        types = schema.with_name(f"{schema.stem}_pb2.pyi")
+        types.write_text(_TYPES_HEAD + types.read_text())
+        generated = schema.with_name(f"{schema.stem}_pb2.py")
+        if "ValidateProtobufRuntimeVersion" in generated.read_text():
+            sys.exit("this protoc writes a runtime check; use grpcio-tools 1.60 (protoc 25)")
 
 
 if __name__ == "__main__":

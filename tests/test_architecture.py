@@ -26,6 +26,7 @@ FLOORS = (
         "readers.onnx",
         "readers.pytorch",
         "readers.safetensors",
+        "readers.tensorflow",
         "readers.torch7",
         "writers",
         "preprocessing",

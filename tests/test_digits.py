@@ -20,6 +20,9 @@ ROWS = {
     "caffe-train-val": (["caffe/train_val.prototxt", "caffe/digits.caffemodel"], "data", None, {}),
     "torch7": (["torch7/digits.t7"], "input", "output", {}),
     "torch7-checkpoint": (["torch7/digits_checkpoint.t7"], "input", "output", {"key": "model"}),
+    "tensorflow": (["tensorflow/digits.pb"], "images", "predictions", {"outputs": ["Predictions/Softmax"]}),
+    "tensorflow-training": (["tensorflow/digits.ckpt.meta", "tensorflow/digits.ckpt"], "images", "logits", {"outputs": ["Logits/BiasAdd"]}),
+    "tensorflow-v1": (["tensorflow/digits.ckpt.meta", "tensorflow/digits_v1.ckpt"], "images", "logits", {"outputs": ["Logits/BiasAdd"]}),
     "mxnet": (["mxnet/digits-symbol.json", "mxnet/digits-0010.params"], "data", "softmax_output", {}),
 }
 
@@ -34,9 +37,10 @@ def test_same_predictions(row, tmp_path):
     files, name, output, options = ROWS[row]
     expected = np.load(DIGITS / files[0].partition("/")[0] / "expected.npz")
     want = expected[output or "ip2"]
-    with warnings.catch_warnings():  # train_val: says which losses it leaves out
+    with warnings.catch_warnings():  # train_val and .meta: say which losses, dropouts and batch statistics they leave out
         warnings.simplefilter("ignore", converters.ConversionWarning)
-        model = converters.load(*(DIGITS / f for f in files), inputs={name: SHAPE}, **options)
+        shapes = {} if name == "images" else {"inputs": {name: SHAPE}}  # a TensorFlow graph says its own
+        model = converters.load(*(DIGITS / f for f in files), **shapes, **options)
     converters.save(model, tmp_path / "digits.onnx")
     with torch.no_grad():
         in_torch = converters.to_module(model)(torch.from_numpy(images()))

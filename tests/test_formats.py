@@ -34,10 +34,6 @@ def field(number: int, payload: bytes) -> bytes:
 
 NODE = field(1, b"conv") + field(2, b"Conv2D") + field(3, b"data")
 MISTAKEN = {
-    "TensorFlow graph": field(1, NODE) + field(1, field(1, b"x") + field(2, b"Const")) + field(4, b"\x08\x1b"),
-    "TensorFlow SavedModel": b"\x08\x01" + field(2, field(1, b"\x0a\x05serve") + field(2, field(1, NODE))),
-    "TensorFlow checkpoint": b'model_checkpoint_path: "model.ckpt-1000"\n',
-    "index of a TensorFlow": bytes(60) + b"\x01\x57\xfb\x80\x8b\x24\x75\x47\xdb",
     "TensorFlow Lite": b"\x1c\0\0\0TFL3" + bytes(40),
     "Keras model": b"\x89HDF\r\n\x1a\n" + bytes(40) + b"keras_version",
     "Core ML": b"\x08\x04" + field(2, b"\x0a\0") + b"\xa2\x1f\x02\x0a\0",
@@ -62,6 +58,12 @@ MISTAKEN = {
     "mean.binaryproto": b"\x08\x01\x10\x03\x18\x02\x20\x02" + field(5, bytes(48)),
     "solverstate": b"\x08\xe8\x07" + field(2, b"net.caffemodel") + field(3, b"\x3a\x02\x0a\0\x2a\0"),
     "zero bytes": bytes(4096),
+}
+TENSORFLOW = {
+    "TensorFlow graph": field(1, NODE) + field(1, field(1, b"x") + field(2, b"Const")) + field(4, b"\x08\x1b"),
+    "TensorFlow SavedModel": b"\x08\x01" + field(2, field(1, b"\x0a\x05serve") + field(2, field(1, NODE))),
+    "TensorFlow checkpoint": b'model_checkpoint_path: "model.ckpt-1000"\n',
+    "index of a TensorFlow": bytes(60) + b"\x01\x57\xfb\x80\x8b\x24\x75\x47\xdb",
 }
 COMMANDS = "caffe2torch caffe2onnx lua2torch lua2onnx mxnet2torch mxnet2onnx onnx2torch torch2onnx strip-to-weights".split()
 
@@ -138,9 +140,19 @@ def test_what_is_no_file_is_refused_without_opening_it(make, command, tmp_path, 
     assert status == 1 and make in said and not Path("out.onnx").exists()
 
 
-def test_a_saved_model_s_folder_is_named(tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(MISTAKEN["TensorFlow SavedModel"])
-    with pytest.raises(converters.FormatError, match=r"a folder, not a file \(a TensorFlow SavedModel\)"):
+@pytest.mark.parametrize("command", ["caffe2torch", "lua2onnx", "onnx2torch", "torch2onnx"])
+@pytest.mark.parametrize("what", TENSORFLOW)
+def test_tensorflow_s_files_name_their_command(what, command, tmp_path, capsys):
+    (tmp_path / "it").write_bytes(TENSORFLOW[what])
+    status, said = run(capsys, *words_of(command, tmp_path / "it", tmp_path / "out"))
+    assert status == 1 and f"convert tf2{command.partition('2')[2]}" in said and "TensorFlow" in said
+    status, said = run(capsys, "inspect", tmp_path / "it")
+    assert "TensorFlow" in said and "internal" not in said
+
+
+def test_a_saved_model_s_folder_stands_for_its_file(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(TENSORFLOW["TensorFlow SavedModel"])
+    with pytest.raises(converters.ConversionError, match=r"saved_model.pb: a SavedModel with 0 graphs for serving"):
         converters.load(tmp_path)
 
 

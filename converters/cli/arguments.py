@@ -61,6 +61,23 @@ def add_plugin(command: argparse.ArgumentParser) -> None:
     command.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
 
 
+def constant(word: str) -> tuple[str, object]:
+    """`NAME=false`, `NAME=1.0` or `NAME=3` -> name, value."""
+    name, _, text = word.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"{word}: write NAME=VALUE, is_training=false")
+    if text.lower() in ("true", "false"):
+        return name, text.lower() == "true"
+    try:
+        return name, int(text)
+    except ValueError:
+        pass
+    try:
+        return name, float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word}: {text} is no number, true or false") from None
+
+
 def add_output_options(command: argparse.ArgumentParser, result: str) -> None:
     """--force, --quiet and --json, of all commands that write a file."""
     command.add_argument("--force", action="store_true", help="overwrite the target if it exists")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
 from converters.cli import placing, terminal
-from converters.cli.arguments import UsageError, add_output_options, add_plugin, definition, dynamic_axis, input_spec
+from converters.cli.arguments import UsageError, add_output_options, add_plugin, constant, definition, dynamic_axis, input_spec
 from converters.cli.preprocessing import add_changes, change_model
 from converters.cli.verify import add_feed_options
 from converters.errors import ConversionError, printable
@@ -42,7 +42,7 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     target, _ = _TARGETS[kind]
     command = commands.add_parser(f"{row.word}2{kind}", help=f"{' + '.join(role.name for role in row.files)} -> {target}")
     for role in row.files:
-        command.add_argument(role.name, help=role.help)
+        command.add_argument(role.name, help=role.help, nargs="?" if role.is_optional else None)
     command.add_argument("target", help=target)
     command.add_argument(
         "--input",
@@ -98,6 +98,15 @@ def _add_options_of(command: argparse.ArgumentParser, row: Format) -> None:
     """What goes with one format alone."""
     if "states" in row.options:
         command.add_argument("--states", action="store_true", help="first states of recurrent modules become inputs, the last ones outputs")
+    if "constants" in row.options:
+        command.add_argument(
+            "--constant",
+            action="append",
+            default=[],
+            type=constant,
+            metavar="NAME=VALUE",
+            help="an input that is a number from now on (is_training=false, keep_prob=1.0); repeat it for more",
+        )
     if "fillers" in row.options:
         command.add_argument(
             "--allow-fillers", action="store_true", help="parameters that no weights file has get what their fillers say; else an error"
@@ -138,7 +147,7 @@ def _convert(asked: argparse.Namespace) -> int:
     suffixes = _TARGETS[asked.kind][1]
     if target.suffix.lower() not in suffixes:
         raise UsageError(f"convert {row.word}2{asked.kind}: the target {printable(target, 400)} must end in {' or '.join(suffixes)}")
-    files = [getattr(asked, role.name) for role in row.files]
+    files = [path for role in row.files if (path := getattr(asked, role.name)) is not None]
     if placing.is_asked(asked):
         placing.check(asked, target, f"convert {row.word}2{asked.kind}")
     for path in _written(target, asked):
@@ -232,6 +241,7 @@ def _options(asked: argparse.Namespace) -> LoadOptions:
         dynamic=dict(asked.dynamic),
         outputs=tuple(asked.output),
         output_names=tuple(name for name in (getattr(asked, "output_names", None) or "").split(",") if name),
+        constants=dict(getattr(asked, "constant", ())),
         code=asked.code if "code" in asked.format.options else None,
         factory=getattr(asked, "model", None),
         plugin=asked.plugin,

@@ -18,9 +18,13 @@ def add(commands: Any) -> None:
     strip.add_argument("--key", help="where the weights sit in a checkpoint: a dotted path")
     strip.add_argument("--unwrap", action="store_true", help="take the `module.` of DataParallel and DDP wrappers away")
     strip.add_argument("--strip-prefix", metavar="PREFIX", help="take this prefix off the keys that have it")
-    strip.add_argument("--torch-names", action="store_true", help="MXNet: gamma, beta, moving_mean become weight, bias, running_mean")
+    strip.add_argument(
+        "--torch-names", action="store_true", help="MXNet, TensorFlow: gamma, beta, moving_mean become weight, bias, running_mean"
+    )
     strip.add_argument("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="convert floating tensors")
     strip.add_argument("--fold", action="store_true", help="fold spectral_norm, weight_norm and parametrizations into plain weights")
+    strip.add_argument("--ema", action="store_true", help="TensorFlow: take each variable's moving average for the variable")
+    strip.add_argument("--torch-layout", action="store_true", help="TensorFlow: turn weights as torch has them (out, in, h, w)")
     strip.add_argument("--contiguous", action="store_true", help="write every tensor row-major, without its storage's other parts")
     strip.add_argument(
         "--source", dest="source_dir", metavar="DIR", help="write the class source that old files embed into DIR, to read it"
@@ -50,6 +54,8 @@ def _strip(asked: argparse.Namespace) -> int:
         force=asked.force,
         rename=asked.rename,
         place=(lambda weights: placing.place(asked, weights, weights, facts)) if is_placed else None,
+        ema=asked.ema,
+        torch_layout=asked.torch_layout,
     )
     report = strip_to_weights(asked.source, asked.target, options)
     if not asked.quiet:

@@ -1,0 +1,1 @@
+"""What each operator of TensorFlow's computes, a file per topic."""

@@ -1,0 +1,303 @@
+"""Arithmetic, element by element. Sources: TensorFlow's core/ops/math_ops.cc, core/kernels/cwise_ops.h."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from converters.readers.tensorflow.operators.activation import by_element
+from converters.readers.tensorflow.operators.normalization import put_together
+from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
+from converters.readers.tensorflow.tensors import numpy_type
+from converters.readers.tensorflow.values import Array
+
+Fold = Callable[..., Any]
+
+
+def together(g: TensorBuilder, op_type: str, *tensors: Tensor) -> Tensor:
+    """An ONNX operator on tensors that are broadcast as TensorFlow does, from the last axis on."""
+    kinds = {x.dtype for x in tensors if x.dtype != np.bool_}
+    if len(kinds) > 1:
+        raise g.error(f"its inputs have the types {', '.join(sorted(kind.name for kind in kinds))}, which have to be one")
+    operands, order, rows = g.aligned(*tensors)
+    blocks = next((x.blocks for x in tensors if x.blocks is not None), None)
+    return g.result(g.emit(op_type, *operands), order, rows=rows, blocks=blocks)
+
+
+def _pair(names: tuple[str, ...], op_type: str, fold: Callable[[Array, Array], Array], what: str, structural: bool = False) -> None:
+    """Registers an operator of two inputs that ONNX has."""
+
+    def lower(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+        return together(g, op_type, x, y)
+
+    lower.__doc__ = what
+    lower.__name__ = lower.__qualname__ = names[0].lower()
+    lowers(*names, fold=lambda g, node, x, y: fold(x, y), structural=structural, by_element=True)(lower)
+
+
+def _single(name: str, op_type: str, fold: Callable[[Array], Array], what: str) -> None:
+    """Registers an operator of one input that ONNX has."""
+
+    def lower(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+        return by_element(g, op_type, x)
+
+    lower.__doc__ = what
+    lower.__name__ = lower.__qualname__ = name.lower()
+    lowers(name, fold=lambda g, node, x: np.asarray(fold(x), x.dtype), by_element=True)(lower)
+
+
+_pair(("Sub",), "Sub", np.subtract, "x - y.", structural=True)
+_pair(("Mul",), "Mul", np.multiply, "x * y.", structural=True)
+_pair(("RealDiv",), "Div", np.true_divide, "x / y.")
+_pair(("Pow",), "Pow", np.power, "x to the power of y.")
+_pair(("Maximum",), "Max", np.maximum, "The larger of two numbers.")
+_pair(("Minimum",), "Min", np.minimum, "The smaller of two numbers.")
+_pair(("Greater",), "Greater", np.greater, "x > y.")
+_pair(("GreaterEqual",), "GreaterOrEqual", np.greater_equal, "x >= y.")
+_pair(("Less",), "Less", np.less, "x < y.")
+_pair(("LessEqual",), "LessOrEqual", np.less_equal, "x <= y.")
+_pair(("Equal",), "Equal", np.equal, "x == y.")
+_pair(("LogicalAnd",), "And", np.logical_and, "Both.")
+_pair(("LogicalOr",), "Or", np.logical_or, "One of the two, or both.")
+
+_single("Neg", "Neg", np.negative, "-x.")
+_single("Abs", "Abs", np.abs, "|x|.")
+_single("Exp", "Exp", np.exp, "exp(x).")
+_single("Log", "Log", np.log, "The natural logarithm.")
+_single("Sqrt", "Sqrt", np.sqrt, "The square root.")
+_single("Sign", "Sign", np.sign, "-1, 0 or 1.")
+_single("Floor", "Floor", np.floor, "The largest whole number that isn't larger.")
+_single("Ceil", "Ceil", np.ceil, "The smallest whole number that isn't smaller.")
+_single("Rint", "Round", np.rint, "The nearest whole number, halves to the even one.")
+_single("Round", "Round", np.rint, "The nearest whole number, halves to the even one.")
+_single("Reciprocal", "Reciprocal", np.reciprocal, "1 / x.")
+_single("Inv", "Reciprocal", np.reciprocal, "1 / x.")
+_single("Sin", "Sin", np.sin, "Sine.")
+_single("Cos", "Cos", np.cos, "Cosine.")
+_single("Tan", "Tan", np.tan, "Tangent.")
+_single("Asin", "Asin", np.arcsin, "The angle of a sine.")
+_single("Acos", "Acos", np.arccos, "The angle of a cosine.")
+_single("Atan", "Atan", np.arctan, "The angle of a tangent.")
+_single("Sinh", "Sinh", np.sinh, "Hyperbolic sine.")
+_single("Cosh", "Cosh", np.cosh, "Hyperbolic cosine.")
+_single("LogicalNot", "Not", np.logical_not, "The other of true and false.")
+
+
+@lowers("Erf", by_element=True)
+def erf(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """The Gauss error function."""
+    return by_element(g, "Erf", x)
+
+
+@lowers("Add", "AddV2", fold=lambda g, node, x, y: np.add(x, y), structural=True, by_element=True)
+def add(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """x + y; a constant behind a convolution or a dense layer is its bias, and a batch norm in parts is put together."""
+    whole = put_together(g, node)
+    if whole is not None:
+        return whole
+    for sum_, bias in ((x, y), (y, x)):
+        if bias.is_constant and sum_.value is not None and g.absorb(sum_, bias):
+            return sum_
+    return together(g, "Add", x, y)
+
+
+@lowers("AddN", "AccumulateNV2")
+def add_n(g: TensorBuilder, node: Node, *tensors: Tensor) -> Tensor:
+    """The sum of tensors of one shape."""
+    if not tensors:
+        raise g.error("it has no inputs")
+    total = tensors[0]
+    for other in tensors[1:]:
+        total = together(g, "Add", total, other)
+    return total
+
+
+def _truncated(x: Array, y: Array) -> Array:
+    return np.trunc(np.true_divide(x, y)).astype(x.dtype) if x.dtype.kind in "iu" else np.true_divide(x, y)
+
+
+@lowers("Div", fold=lambda g, node, x, y: _truncated(x, y), by_element=True)
+def div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """x / y; of integers, cut towards 0."""
+    return together(g, "Div", x, y)
+
+
+@lowers("FloorDiv", fold=lambda g, node, x, y: np.floor_divide(x, y), structural=True, by_element=True)
+def floor_div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """The largest whole number that isn't larger than x / y."""
+    if x.dtype.kind == "f":
+        return by_element(g, "Floor", together(g, "Div", x, y))
+    quotient = together(g, "Div", x, y)  # of integers: cut towards 0
+    rest = together(g, "Sub", x, together(g, "Mul", quotient, y))
+    zero = Tensor(x.dtype, array=np.zeros((), x.dtype))
+    apart = together(g, "Xor", together(g, "Less", rest, zero), together(g, "Less", y, zero))
+    below = together(g, "And", by_element(g, "Not", together(g, "Equal", rest, zero)), apart)
+    return together(g, "Sub", quotient, _cast(g, below, x.dtype))
+
+
+@lowers("FloorMod", "Mod", fold=lambda g, node, x, y: np.mod(x, y), by_element=True)
+def floor_mod(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """What is left of x / y, with the sign of y."""
+    if x.dtype.kind != "f":
+        return together(g, "Mod", x, y)
+    floor = by_element(g, "Floor", together(g, "Div", x, y))
+    return together(g, "Sub", x, together(g, "Mul", floor, y))
+
+
+@lowers("NotEqual", fold=lambda g, node, x, y: np.not_equal(x, y), by_element=True)
+def not_equal(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """x != y."""
+    return by_element(g, "Not", together(g, "Equal", x, y))
+
+
+@lowers("SquaredDifference", fold=lambda g, node, x, y: np.square(x - y), by_element=True)
+def squared_difference(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """(x - y)^2."""
+    difference = together(g, "Sub", x, y)
+    return together(g, "Mul", difference, difference)
+
+
+@lowers("Square", fold=lambda g, node, x: np.square(x), by_element=True)
+def square(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """x * x."""
+    return together(g, "Mul", x, x)
+
+
+@lowers("Rsqrt", fold=lambda g, node, x: np.asarray(1 / np.sqrt(x), x.dtype), by_element=True)
+def rsqrt(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """1 / sqrt(x)."""
+    return by_element(g, "Reciprocal", by_element(g, "Sqrt", x))
+
+
+@lowers("Log1p", fold=lambda g, node, x: np.log1p(x), by_element=True)
+def log1p(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """log(1 + x)."""
+    return by_element(g, "Log", together(g, "Add", x, Tensor(x.dtype, array=np.ones((), x.dtype))))
+
+
+@lowers("Expm1", fold=lambda g, node, x: np.expm1(x), by_element=True)
+def expm1(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """exp(x) - 1."""
+    return together(g, "Sub", by_element(g, "Exp", x), Tensor(x.dtype, array=np.ones((), x.dtype)))
+
+
+@lowers("ClipByValue", by_element=True)
+def clip_by_value(g: TensorBuilder, node: Node, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """min(max(x, low), high)."""
+    return together(g, "Min", together(g, "Max", x, low), high)
+
+
+def _cast_array(node: Node, x: Array) -> Array:
+    return x if x.dtype == object else x.astype(numpy_type(node.type_number("DstT"), "it"))
+
+
+@lowers("Cast", fold=lambda g, node, x: _cast_array(node, x), structural=True, by_element=True)
+def cast(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """Another type; floats become integers by cutting towards 0."""
+    return _cast(g, x, numpy_type(node.type_number("DstT"), "its output"))
+
+
+def _cast(g: TensorBuilder, x: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    value = x.value if x.value is not None else g.plain(x)
+    return g.result(g.cast(value, dtype), x.order if x.value is not None else None, rows=x.rows, blocks=x.blocks)
+
+
+@lowers("Select", fold=lambda g, node, c, x, y: np.where(c.reshape(c.shape + (1,) * (x.ndim - c.ndim)), x, y))
+def select(g: TensorBuilder, node: Node, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x where the condition holds, else y; a condition of one axis picks rows."""
+    if condition.rank == 1 and x.rank > 1:
+        value = g.emit("Unsqueeze", g.plain(condition), list(range(1, x.rank)))
+        condition = g.result(value)
+    return together(g, "Where", condition, x, y)
+
+
+@lowers("SelectV2", fold=lambda g, node, c, x, y: np.where(c, x, y), by_element=True)
+def select_v2(g: TensorBuilder, node: Node, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x where the condition holds, else y, broadcast."""
+    return together(g, "Where", condition, x, y)
+
+
+@lowers("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs")
+def fake_quant(g: TensorBuilder, node: Node, x: Tensor, *bounds: Tensor) -> Tensor:
+    """x rounded to one of 2^num_bits steps between two bounds, which are moved so that 0 is one.
+
+    Source: TensorFlow's core/kernels/fake_quant_ops_functor.h (Nudge).
+    """
+    if bounds:
+        low, high = (float(g.array(bound, "bound").reshape(())) for bound in bounds)
+    else:
+        low, high = node.real("min", -6.0), node.real("max", 6.0)
+    least = 1 if node.flag("narrow_range") else 0
+    most = 2 ** node.integer("num_bits", 8) - 1
+    if low == high == 0:
+        return together(g, "Mul", x, Tensor(x.dtype, array=np.zeros((), x.dtype)))
+    scale = np.float32((np.float32(high) - np.float32(low)) / np.float32(most - least))
+    zero = np.float32(least) - np.float32(low) / scale
+    nudged = np.float32(least if zero < least else most if zero > most else np.floor(zero + np.float32(0.5)))
+    bottom, top = (np.float32(least) - nudged) * scale, (np.float32(most) - nudged) * scale
+    one = [Tensor(x.dtype, array=np.asarray(number, x.dtype)) for number in (bottom, top, np.float32(1) / scale, scale, 0.5)]
+    clamped = together(g, "Sub", together(g, "Min", together(g, "Max", x, one[0]), one[1]), one[0])
+    steps = by_element(g, "Floor", together(g, "Add", together(g, "Mul", clamped, one[2]), one[4]))
+    return together(g, "Add", together(g, "Mul", steps, one[3]), one[0])
+
+
+@lowers(
+    "Identity",
+    "StopGradient",
+    "CheckNumerics",
+    "PreventGradient",
+    "Snapshot",
+    "PlaceholderWithDefault",
+    "EnsureShape",
+    fold=lambda g, node, x, *_: x,
+    structural=True,
+    by_element=True,
+)
+def identity(g: TensorBuilder, node: Node, x: Tensor, *ignored: Tensor) -> Tensor:
+    """What comes in."""
+    return x
+
+
+@lowers("IdentityN")
+def identity_n(g: TensorBuilder, node: Node, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """What comes in, each."""
+    return tensors
+
+
+@lowers(
+    "RandomUniform",
+    "RandomStandardNormal",
+    "TruncatedNormal",
+    "RandomUniformInt",
+    "Multinomial",
+    "RandomShuffle",
+    "StatelessRandomUniform",
+    "StatelessRandomUniformV2",
+    "StatelessRandomNormal",
+    "RandomGamma",
+    random=True,
+)
+def random(g: TensorBuilder, node: Node, *tensors: Tensor) -> Tensor:
+    """Random numbers: left out as the mask of a dropout, else refused."""
+    raise g.error("draws random numbers")
+
+
+@lowers("BiasAdd", "BiasAddV1", by_element=True)
+def bias_add(g: TensorBuilder, node: Node, x: Tensor, bias: Tensor) -> Tensor:
+    """A number added to each channel: those of the last axis, in NCHW of the second."""
+    if bias.rank != 1 or x.rank < 2:
+        raise g.error(f"adds a bias of {bias.rank} axes to an input of {x.rank}")
+    if node.text("data_format", "NHWC") == "NCHW" and x.rank > 2:
+        g.is_nchw = True
+        if g.absorb(x, bias, axis=1):
+            return x
+        rest = [1] * (x.rank - 2)
+        spread = (
+            Tensor(bias.dtype, array=bias.array.reshape(-1, *rest), origin=bias.origin)
+            if bias.array is not None
+            else g.result(g.reshape(g.plain(bias), [*g.extents(g.plain(bias)), *rest]))
+        )
+        return together(g, "Add", x, spread)
+    return x if g.absorb(x, bias) else together(g, "Add", x, bias)

@@ -1,0 +1,175 @@
+"""Picking elements. Sources: TensorFlow's core/util/strided_slice_op.cc, core/kernels/{gather,one_hot,slice}_op.cc."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from converters.readers.tensorflow.operators.shape import reshaped
+from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
+from converters.readers.tensorflow.values import Array, constant, identity, moved
+
+_END = np.iinfo(np.int64).max
+
+
+def _index(g: TensorBuilder, node: Node, rank: int, begin: list[int], end: list[int], strides: list[int]) -> list[Any]:
+    """The entries as Python would write them: slices, integers, None for a new axis; an ellipsis is spelled out."""
+
+    def bit(name: str, i: int) -> bool:
+        return bool(node.integer(name, 0) >> i & 1)
+
+    entries: list[Any] = []
+    for i, (b, e, s) in enumerate(zip(begin, end, strides, strict=True)):
+        if bit("ellipsis_mask", i):
+            entries.append(Ellipsis)
+        elif bit("new_axis_mask", i):
+            entries.append(None)
+        elif bit("shrink_axis_mask", i):
+            entries.append(b)
+        else:
+            entries.append(slice(None if bit("begin_mask", i) else b, None if bit("end_mask", i) else e, s))
+    taken = sum(entry is not None and entry is not Ellipsis for entry in entries)
+    if Ellipsis not in entries:
+        entries.append(Ellipsis)
+    if entries.count(Ellipsis) > 1 or taken > rank:
+        raise g.error(f"slices {taken} axes of {rank}")
+    at = entries.index(Ellipsis)
+    return [*entries[:at], *[slice(None)] * (rank - taken), *entries[at + 1 :]]
+
+
+def _sliced(g: TensorBuilder, node: Node, x: Array, begin: Array, end: Array, strides: Array) -> Array:
+    lists = [[int(n) for n in part.reshape(-1)] for part in (begin, end, strides)]
+    return np.asarray(x[tuple(_index(g, node, x.ndim, *lists))])
+
+
+@lowers("StridedSlice", fold=_sliced, structural=True)
+def strided_slice(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, end: Tensor, strides: Tensor) -> Tensor:
+    """x[begin:end:stride, ...] as Python slices, with its new axes, left-out axes and ellipsis in bit masks."""
+    lists = [g.integers(part, "bounds") for part in (begin, end, strides)]
+    index = _index(g, node, x.rank, *lists)
+    value, order = g.lying(x)
+    places: list[tuple[int, int, int, int]] = []
+    shrunk, new = [], []
+    axis = position = 0
+    for entry in index:
+        if entry is None:
+            new.append(position)
+            position += 1
+            continue
+        if isinstance(entry, slice):
+            step = entry.step if entry.step is not None else 1
+            if step == 0:
+                raise g.error("a slice with steps of 0")
+            start = entry.start if entry.start is not None else (0 if step > 0 else _END)
+            stop = entry.stop if entry.stop is not None else (_END if step > 0 else -_END)
+            if entry != slice(None) and (start, stop, step) != (0, _END, 1):
+                places.append((order.index(axis), start, stop, step))
+            position += 1
+        else:
+            places.append((order.index(axis), entry, entry + 1 if entry != -1 else _END, 1))
+            shrunk.append(axis)
+        axis += 1
+    if places:
+        axes, starts, stops, steps = (list(column) for column in zip(*places, strict=True))
+        value = g.emit("Slice", value, starts, stops, axes, steps)
+    if shrunk:
+        value = g.emit("Squeeze", value, sorted(order.index(axis) for axis in shrunk))
+        order = moved(order, shrunk)
+    if new:
+        value = g.emit("Unsqueeze", g.ordered(g.result(value, order), identity(len(order))), new)
+        order = identity(len(order) + len(new))
+    return g.result(value, order)
+
+
+@lowers("Slice")
+def slice_(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
+    """A part of x by begin and size of each axis; a size of -1 is all that is left."""
+    starts, counts = g.integers(begin, "begin"), g.integers(size, "size")
+    if x.array is not None:
+        index = tuple(slice(b, None if n == -1 else b + n) for b, n in zip(starts, counts, strict=True))
+        return constant(x.array[index], x.origin)
+    value, order = g.lying(x)
+    if len(starts) != x.rank or len(counts) != x.rank or min(starts, default=0) < 0:
+        raise g.error(f"cuts at {starts} with sizes {counts}, but the input has {x.rank} axes")
+    stops = [_END if n == -1 else b + n for b, n in zip(starts, counts, strict=True)]
+    made = g.emit("Slice", value, [starts[axis] for axis in order], [stops[axis] for axis in order], list(range(x.rank)))
+    return g.result(made, order)
+
+
+def _taken(x: Array, at: Array, *axis: Array) -> Array:
+    return np.take(x, at.astype(np.int64), int(axis[0].reshape(())) if axis else 0)
+
+
+@lowers(
+    "Gather",
+    "GatherV2",
+    "ResourceGather",
+    fold=lambda g, node, x, at, *axis: _taken(x, at, *axis),
+    structural=True,
+)
+def gather(g: TensorBuilder, node: Node, x: Tensor, indices: Tensor, *axis: Tensor) -> Tensor:
+    """The entries at some places of an axis (the first, unless stated)."""
+    if node.integer("batch_dims", 0):
+        raise g.error(f"batch_dims {node.integer('batch_dims', 0)}, which isn't known here")
+    x = g.unrowed(x)
+    chosen = g.axis_of(int(g.array(axis[0], "axis").reshape(())), x.rank) if axis else 0
+    places = g.plain(indices)
+    if indices.rank <= 1 and x.value is not None:
+        made = g.emit("Gather", x.value, places, axis=x.axis(chosen))
+        return g.result(made, x.order if indices.rank else moved(x.order, [chosen]))
+    return g.result(g.emit("Gather", g.plain(x), places, axis=chosen))
+
+
+@lowers("GatherNd")
+def gather_nd(g: TensorBuilder, node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    """The entries at places that the last axis of the indices states."""
+    return g.result(g.emit("GatherND", g.plain(x), g.cast(g.plain(indices), np.int64)))
+
+
+@lowers("OneHot")
+def one_hot(g: TensorBuilder, node: Node, indices: Tensor, depth: Tensor, on: Tensor, off: Tensor) -> Tensor:
+    """A new axis with `on` at the place that a number states, and `off` elsewhere; a number outside gives `off` everywhere."""
+    count = int(g.array(depth, "depth").reshape(()))
+    g.check(count)
+    axis = node.integer("axis", -1)
+    places = g.cast(g.plain(indices), np.int64)
+    inside = g.emit("And", g.emit("GreaterOrEqual", places, 0), g.emit("Less", places, count))
+    valid = g.emit("Where", inside, places, count)  # ONNX counts numbers below 0 from the end; one more class takes what is outside
+    values = np.array([g.array(off, "off").reshape(())[()], g.array(on, "on").reshape(())[()]])
+    made = g.emit("OneHot", valid, np.array(count + 1, np.int64), values, axis=axis)
+    at = g.axis_of(axis, indices.rank + 1)
+    return g.result(g.emit("Slice", made, [0], [count], [at]))
+
+
+@lowers("ReverseV2", fold=lambda g, node, x, axes: np.flip(x, tuple(int(n) for n in axes.reshape(-1))))
+def reverse(g: TensorBuilder, node: Node, x: Tensor, axes: Tensor) -> Tensor:
+    """The elements of some axes from the last to the first."""
+    value, order = g.lying(x)
+    places = [order.index(g.axis_of(axis, x.rank)) for axis in g.integers(axes, "axis")]
+    if not places:
+        return x
+    count = len(places)
+    return g.result(g.emit("Slice", value, [_END] * count, [-_END] * count, places, [-1] * count), order)
+
+
+@lowers("ExtractImagePatches")
+def extract_patches(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """Each window's pixels as channels: (N, rows, columns, h * w * C), in the order (y, x, channel)."""
+    kernel, strides, rates = node.ints("ksizes"), node.ints("strides"), node.ints("rates")
+    if rates != [1, 1, 1, 1] or kernel[0] != 1 or kernel[3] != 1 or node.text("padding", "") != "VALID":
+        padding = node.text("padding", "")
+        raise g.error(f"windows {kernel}, rates {rates}, padding {padding}: only VALID windows without gaps are known here")
+    _, height, width, _ = g.dims(x)
+    if not isinstance(height, int) or not isinstance(width, int):
+        raise g.needs_number("needs the size of the image")
+    rows = (np.arange((height - kernel[1]) // strides[1] + 1) * strides[1])[:, None] + np.arange(kernel[1])
+    columns = (np.arange((width - kernel[2]) // strides[2] + 1) * strides[2])[:, None] + np.arange(kernel[2])
+    value = g.plain(x)
+    value = g.emit("Gather", value, rows.astype(np.int64), axis=1)  # (N, R, h, W, C)
+    value = g.emit("Gather", value, columns.astype(np.int64), axis=3)  # (N, R, h, S, w, C)
+    turned = g.result(g.emit("Transpose", value, perm=[0, 1, 3, 2, 4, 5]))
+    channels = g.dims(x)[3]
+    last = kernel[1] * kernel[2] * channels if isinstance(channels, int) else None
+    assert turned.value is not None
+    return reshaped(g, turned, [g.extents(turned.value)[0], len(rows), len(columns), last])
