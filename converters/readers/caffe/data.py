@@ -68,7 +68,7 @@ def video_data(layer: Layer, position: int, channels: int | None) -> Shape | Non
     return [p.batch_size, 3, p.new_length, p.crop_size, p.crop_size] if p.new_length and p.crop_size else None
 
 
-@gives("HDF5Data", "AnnotatedData", "DenseImageData", "ImageSegData", "SegData", "ImageLabelmapData", "MatRead")
+@gives("HDF5Data", "AnnotatedData", "DenseImageData", "ImageSegData", "SegData", "ImageLabelmapData", "MatRead", "VideoSegmentationData")
 def other_data(layer: Layer, position: int, channels: int | None) -> Shape | None:
     """What lies in the files. Source: caffe/src/caffe/layers/hdf5_data_layer.cpp; SSD's annotated_data_layer.cpp and other forks'."""
     return None

@@ -70,7 +70,9 @@ _FORKS_TYPES = {
     "PRELU": "PReLU",
     "UPSAMPLE": "Upsample",
     "VIDEO_DATA": "VideoData",
+    "VIDEO_SEGMENTATION_DATA": "VideoSegmentationData",
     "VOLUME_DATA": "VolumeData",
+    "VOXEL_SOFTMAX": "VoxelSoftmax",
 }
 
 V0_TYPES = {

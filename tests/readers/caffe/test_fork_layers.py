@@ -78,6 +78,7 @@ ROWS = [
     LayerCase("CTCGreedyDecoder", "ctc_decoder_param { ctc_merge_repeated: false }", [STEPS], lambda x: greedy(x, merge=False)),
     LayerCase("CTCGreedyDecoder", "ctc_decoder_param { blank_index: 3 }", [STEPS], lambda x: greedy(x, 3)),
     LayerCase("Reverse", "reverse_param { axis: 2 }", [(2, 3, 4)], lambda x: x[:, :, ::-1]),
+    LayerCase("VoxelSoftmax", "", [(2, 3, 2, 4, 5)], lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
     LayerCase("NegSquare", "", [(2, 3, 4)], lambda x: -(x**2)),
     LayerCase("SpatialDropout", "spatial_dropout_param { dropout_ratio: 0.3 }", [(2, 3, 4, 5)], lambda x: x),
     LayerCase("NegReLU", "relu_param { negative_slope: 0.2 }", [(2, 3)], lambda x: np.minimum(x, 0) + 0.2 * np.maximum(x, 0)),

@@ -85,3 +85,9 @@ def pooling_3d(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
         g, x if not p.pad else g.pin(x), mode, kernel=kernel, strides=strides, pads=pads, out=out, ceil=None if p.pad else True
     )
     return y
+
+
+@lowers("VoxelSoftmax")
+def voxel_softmax(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Softmax over the channels of each voxel. x: (N, C, L, H, W). Source: C3D 1.0's voxel_wise_softmax_layer.cpp."""
+    return g.emit("Softmax", x, axis=1)
