@@ -338,7 +338,7 @@ REFUSED = {
         (3, 2, 6),
         "has shape \\(9,\\), .* needs \\(144,\\)",
     ),
-    "projection": (one("RNN", draw(9), state_size=4, num_layers=1, mode="lstm", projection_size=2), (2, 2, 6), "projection_size"),
+    "projection": (one("RNN", draw(9), state_size=4, num_layers=1, mode="gru", projection_size=2), (2, 2, 6), "projection_size"),
     "type": (one("Cast", dtype="complex64"), (2, 5), "attribute dtype is 'complex64'"),
 }
 
