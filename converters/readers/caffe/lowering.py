@@ -41,6 +41,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
     options.no_key(paths[0], "a Caffe net")
     net = read_net(paths[0], options.define)
     tell_meanings(net)
+    net.layers = _needed(net.layers, options.outputs)
     _check_types(net, options)
     weights = Weights(net.layers, paths[1] if len(paths) > 1 else None, fillers=options.fillers, shapes_only=options.problems is not None)
     weights.check_match(net.excluded)
@@ -61,6 +62,19 @@ _REASONS = {
     "MaskPooling": "what it computes isn't established",
 }
 """Why layers of these types, which people meet, aren't known."""
+
+
+def _needed(layers: list[Layer], outputs: Sequence[str]) -> list[Layer]:
+    """The layers that blobs of these names come from; all of them where one is no blob's name."""
+    wanted = set(outputs)
+    if not wanted or not wanted <= {top for layer in layers for top in layer.tops}:
+        return layers
+    kept = []
+    for layer in reversed(layers):
+        if wanted.intersection(layer.tops):
+            kept.append(layer)
+            wanted.update(layer.bottoms)
+    return kept[::-1]
 
 
 def _check_types(net: Net, options: LoadOptions) -> None:

@@ -128,6 +128,13 @@ def test_what_only_sinks_take_is_an_output(layers, expected, tmp_path):
     assert outputs(tmp_path, DATA + layers) == expected
 
 
+def test_a_net_ends_before_an_unknown_layer_where_that_is_asked_for(tmp_path):
+    text = DATA + conv() + one("Mystery", "y", "z")
+    with pytest.raises(converters.UnsupportedError, match="--output NAME"):
+        load(tmp_path, text, fillers=True)
+    assert outputs(tmp_path, text, outputs=("y",)) == ["y"]
+
+
 TEMPLATE = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } # not $THIS$
 layer { name: "y" type: "Resample" bottom: "data" top: "y" resample_param { width: $TARGET_WIDTH$ height: $TARGET_HEIGHT type: LINEAR } }
 """
