@@ -201,8 +201,9 @@ class _Objects:
             raise BrokenError("a tensor's storage is something else")
         if storage is not None and DTYPES[storage.typename.removesuffix("Storage")] != DTYPES[tensor.typename.removesuffix("Tensor")]:
             raise BrokenError(f"a {tensor.typename} over a {storage.typename}")
-        if min(tensor.size, default=0) < 0 or min(tensor.stride, default=0) < 0 or tensor.offset < 0:
-            raise BrokenError(f"{shown}: negative sizes, strides or offsets aren't possible")
+        # an empty tensor has no sizes at all (THTensor_(resizeNd)): one of 0 is what a file that is cut off gives, read with shorter longs
+        if min(tensor.size, default=1) < 1 or min(tensor.stride, default=0) < 0 or tensor.offset < 0:
+            raise BrokenError(f"{shown}: sizes of 0, negative sizes, strides or offsets aren't possible")
         if tensor.elements:
             held = len(storage.array) if storage is not None else 0
             last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.size, tensor.stride, strict=True))

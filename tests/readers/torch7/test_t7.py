@@ -234,6 +234,13 @@ def plain(value: Any) -> Any:
     return "nan" if isinstance(value, float) and value != value else value
 
 
+def test_a_cut_that_shorter_longs_could_read_is_told(tmp_path: Any) -> None:
+    data = dumps([np.zeros((2, 4, 5), np.float32)], **ENCODINGS["binary"])
+    for cut in range(len(data)):
+        with pytest.raises(FormatError):
+            read(tmp_path, data[:cut])
+
+
 @settings(max_examples=150, deadline=None)
 @given(value=VALUES, name=st.sampled_from(sorted(ENCODINGS)), cut=st.integers(0, 2**20))
 def test_any_value_comes_back_and_any_cut_is_told(value: Any, name: str, cut: int, tmp_path_factory: Any) -> None:
