@@ -368,8 +368,8 @@ def test_inputs_are_checked(inputs, words, tmp_path):
 
 
 def test_what_the_exporter_gets_wrong_is_refused(tmp_path):
-    with pytest.raises(ConversionError, match="differs once exported"):  # torch.onnx drops divisor_override
-        export(through_a_file(nn.AvgPool2d(3, 2, divisor_override=5), tmp_path), inputs={"": IMAGE})
+    with pytest.raises(ConversionError, match=r"once exported|doesn't run|refuses it"):  # torch.onnx drops proj_size
+        export(through_a_file(nn.LSTM(11, 6, proj_size=3), tmp_path), inputs={"": SEQUENCE})
 
 
 def test_an_export_that_differs_is_refused(monkeypatch):
@@ -379,7 +379,7 @@ def test_an_export_that_differs_is_refused(monkeypatch):
     def wrong(*args, **kwargs):
         program = real(*args, **kwargs)
         for value in program.model.graph.initializers.values():
-            if value.name == "3.bias":
+            if str(value.name).endswith("3.bias"):
                 value.const_value = converters_tensor(value.const_value.numpy() + 1)
         return program
 
