@@ -27,7 +27,7 @@ from pathlib import Path
 
 import converters
 from converters.cli import main as command
-from converters.writers.saving import check_pair
+from converters.writers.pairs import check_pair
 from tests.conformance import FIXTURES
 
 DIGITS = FIXTURES / "digits"

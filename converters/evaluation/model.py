@@ -20,7 +20,7 @@ from converters.graph.changes.outputs import cut
 from converters.graph.names import module_name
 from converters.options import DEFAULTS, LoadOptions
 from converters.trust import build_written
-from converters.writers.saving import check_pair
+from converters.writers.pairs import check_pair
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,6 @@ from converters.readers.pytorch.choose import resolve, select
 from converters.readers.pytorch.modules import is_module
 from converters.readers.pytorch.pickles.stubs import Stub
 from converters.tensors.tensor import RebuiltTensor
-from converters.tracing.program import export_module
 from converters.tracing.rebuild import own_classes, rebuild, to_torch
 from converters.trust import Code, run_script
 
@@ -44,6 +43,8 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
         raise ConversionError(f"{folder}: --code must be a folder with the model's Python files")
     checkpoint = read_checkpoint(path)
     packages.check("torch", "onnxscript", extra="torch2onnx")
+    from converters.tracing.program import export_module  # which imports torch
+
     code = Code(folder) if folder is not None and options.trust else None
     with code.importing() if code is not None else contextlib.nullcontext(), about(path):
         if options.factory is not None:
@@ -123,6 +124,3 @@ def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
     except RuntimeError as problem:
         raise ConversionError(f"the weights don't fit {factory}: {printable(' '.join(str(problem).split()), 600)}") from problem
     return module.eval()
-
-
-__all__ = ["export_module", "load"]

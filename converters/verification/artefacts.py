@@ -24,7 +24,7 @@ from converters.trust import build_written
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
-from converters.writers.saving import check_pair
+from converters.writers.pairs import check_pair
 
 if TYPE_CHECKING:
     import onnx_ir

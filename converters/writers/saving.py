@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
 
-from converters.errors import ConversionError, printable, warn
+from converters.errors import ConversionError, warn
 from converters.files import StrPath, check_target, together, writing
 from converters.graph.changes.precision import in_precision
 from converters.graph.names import module_name
 from converters.graph.provenance import NOTES, ORIGIN, PREPROCESSING, SOURCES, origin_of, origin_text
 from converters.writers.onnx.writer import write_onnx
-from converters.writers.pth import identity_of, write_pth
+from converters.writers.pairs import PAIR
+from converters.writers.pth import write_pth
 from converters.writers.safetensors import write_safetensors
 from converters.writers.source.writer import source_and_state, state_dict
 
@@ -67,20 +67,6 @@ def _narrowed(model: ir.Model, path: Path, dtype: str, io_dtype: str | None) -> 
     return made
 
 
-_PAIR = "\n# Written together with weights"
-
-
-def check_pair(weights: Path, source: Path) -> None:
-    """Warns where a .pth isn't the one that was written together with the .py beside it: one of them may be older."""
-    try:
-        text = source.read_text("utf-8")
-    except (OSError, ValueError):
-        return
-    marks = re.findall(rf"{_PAIR} (\d{{40}})$", text, re.MULTILINE)
-    if marks and marks[-1] != identity_of(weights):
-        warn(f"{printable(str(weights), 400)} isn't the file that {printable(source.name)} was written together with: one of them is newer")
-
-
 def _save_pth(model: ir.Model, path: Path, force: bool, check: Check) -> None:
     source = path.with_name(f"{module_name(path.stem)}.py")
     check_target(path, force=force)
@@ -89,6 +75,6 @@ def _save_pth(model: ir.Model, path: Path, force: bool, check: Check) -> None:
     with together() as place_of:
         identity = write_pth(path, tensors, force=force)
         with writing(source, force=force) as file:
-            file.write(f"{text}{_PAIR} {identity}\n".encode())
+            file.write(f"{text}{PAIR} {identity}\n".encode())
         if check is not None:
             check([place_of(path), place_of(source)])

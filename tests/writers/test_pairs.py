@@ -9,7 +9,7 @@ import torch
 
 import converters
 from converters.graph.builder import GraphBuilder
-from converters.writers.saving import check_pair
+from converters.writers.pairs import check_pair
 
 
 def net(seed: int):

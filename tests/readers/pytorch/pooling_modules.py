@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import nn
 
-from converters.tracing.export import export_module
+from converters.tracing.program import export_module
 from tests.graph import pooling_grid
 
 

@@ -15,7 +15,8 @@ from torch import nn
 import converters
 from converters.errors import ConversionError, UnsupportedError
 from converters.options import LoadOptions
-from converters.tracing.export import export_module, load
+from converters.tracing.export import load
+from converters.tracing.program import export_module
 from converters.tracing.rebuild import LAYERS
 
 torch.manual_seed(0)

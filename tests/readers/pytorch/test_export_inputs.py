@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from converters.errors import ConversionError
-from converters.tracing.export import export_module
+from converters.tracing.program import export_module
 
 
 def answers(model, feed):
