@@ -17,6 +17,8 @@ from converters.version import __version__ as __version__
 if not os.path.isdir(os.path.join(__path__[0], "schemas")):  # in a checkout schemas/ lies beside this folder, not in it
     __path__.append(os.path.dirname(__path__[0]))
 
+packages.import_lazily()
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir

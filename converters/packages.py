@@ -7,8 +7,12 @@ a machine without it can still do all the rest, and hears in one line which extr
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 
 from converters.errors import ConversionError
 
@@ -77,3 +81,29 @@ def _installed(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):  # the package around it is missing, or half there
         return False
+
+
+# -- packages that others import and that no conversion uses ---------------------------------------------------------------
+
+
+class _Lazily(importlib.abc.MetaPathFinder):
+    """Makes sympy, and the module of onnx_ir that builds formulas with it, wait for their first use when onnx_ir is imported.
+
+    Sizes stay names here ("N"), so that no formula is ever built; sympy alone takes half of a conversion's start-up. What is put in
+    place is importlib's own LazyLoader: a module that becomes the real one as soon as something of it is looked at.
+    """
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+        formulas = "onnx_ir._symbolic_shapes"
+        if name != formulas and not (name == "sympy" and "onnx_ir" in sys.modules and formulas not in sys.modules):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
+def import_lazily() -> None:
+    """Lets what onnx_ir imports without need wait for its first use; called once, before anything here imports onnx_ir."""
+    if not any(isinstance(finder, _Lazily) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Lazily())
