@@ -270,7 +270,10 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     if row is None:
         raise file.refusal()
     if file.kind.name not in row.weights_kinds:
-        raise FormatError(f"this is {file.kind.words}, which holds no weights", path=file.path, hint=f"give the {row.files[-1].name}")
+        reads = f"; convert {row.word}2torch reads the {row.files[0].name}" if row.word else ""
+        raise FormatError(
+            f"this is {file.kind.words}, which holds no weights", path=file.path, hint=f"give the {row.files[-1].name}{reads}"
+        )
     packages.check(*row.needs)
     weights = cast("WeightsReader", _imported(row.weights))(file, options)
     return weights if isinstance(weights, StateDict) else StateDict(as_tensors(weights), form=row.form, key=options.key or "")

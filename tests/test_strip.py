@@ -56,7 +56,9 @@ def test_onnx_gives_the_keys_of_its_graph(tmp_path: Path) -> None:
 def test_a_frozen_graph_is_refused_by_name(tmp_path: Path) -> None:
     node = b"\x0a\x01w\x12\x05Const"  # GraphDef: node { name: "w" op: "Const" }
     (tmp_path / "frozen.pb").write_bytes(b"\x0a" + bytes([len(node)]) + node + b"\x22\x02\x08\x1b")
-    with pytest.raises(ConversionError, match=r"frozen\.pb: this is a TensorFlow graph.*tf2onnx"):
+    with pytest.raises(
+        ConversionError, match=r"frozen\.pb: this is a TensorFlow graph.*give the checkpoint; convert tf2torch reads the graph"
+    ):
         converters.strip_to_weights(tmp_path / "frozen.pb", tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
 

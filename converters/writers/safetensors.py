@@ -49,6 +49,8 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
     for name, tensor in found.items():
         header[name] = {"dtype": tensor.element.safetensors, "shape": list(tensor.shape), "data_offsets": places[name]}
     text = _encode(header)
+    for name in ordered:  # before any room is taken on the disk
+        _check_repeated(name, found[name])
     with writing(path, force=force, size=at) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in ordered:
@@ -68,7 +70,11 @@ def _row_major(name: str, tensor: Tensor) -> Iterator[memoryview]:
     """A tensor's bytes in row-major order, whatever its strides."""
     if tensor.contiguous and not tensor.conj and not tensor.neg:
         return tensor.storage.chunks(*tensor.span())
+    return ArrayStorage(tensor.numpy()).chunks(0, tensor.nbytes)
+
+
+def _check_repeated(name: str, tensor: Tensor) -> None:
+    """Raises ConversionError for a tensor that repeats few bytes to very many."""
     start, stop = tensor.span()
     if tensor.nbytes > max(_EXPANDED, 4 * (stop - start)):
         raise ConversionError(f"{name}: repeats {stop - start} bytes to {tensor.nbytes}; safetensors would hold them all, a .pth needn't")
-    return ArrayStorage(tensor.numpy()).chunks(0, tensor.nbytes)

@@ -44,7 +44,7 @@ def test_a_size_that_nothing_fits_isnt_proposed(tmp_path):
 
 def test_other_troubles_of_a_torch_model_say_nothing_of_shapes(tmp_path):
     torch = pytest.importorskip("torch")
-    from converters.tracing.export import _OF_SHAPES
+    from converters.tracing.program import _OF_SHAPES
 
     for module, x in ((torch.nn.Linear(3, 2), torch.zeros(1, 4)), (torch.nn.Conv2d(3, 2, 3), torch.zeros(1, 4, 8, 8))):
         with pytest.raises(RuntimeError) as caught:

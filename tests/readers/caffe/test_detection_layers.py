@@ -277,3 +277,35 @@ def test_the_numbers_of_proposals_are_said_and_can_be_given(tmp_path):
 def test_a_python_layer_is_named_by_module_and_class(tmp_path):
     with pytest.raises(converters.ConversionError, match=r"layer 'it' \(Python:my\.things\.Odd\): no lowering is registered"):
         load(tmp_path, PROPOSAL.replace("rpn.proposal_layer", "my.things").replace('"ProposalLayer"', '"Odd"'))
+
+
+TEXT = """
+    layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 dim: 20 dim: 3 dim: 4 } } }
+    layer { name: "b" type: "Input" top: "b" input_param { shape { dim: 1 dim: 20 dim: 3 dim: 4 } } }
+    layer { name: "c" type: "Input" top: "c" input_param { shape { dim: 1 dim: 3 } } }
+    layer { name: "it" type: "Python" bottom: "a" bottom: "b" bottom: "c" top: "boxes" top: "scores"
+        python_param { module: "layers.text_proposal_layer" layer: "ProposalLayer" param_str: "'feat_stride': 16" } }
+"""
+
+
+def test_boxes_of_text_lines(tmp_path):
+    """Cell by cell: anchors 16 wide and of ten heights, shifted and stretched along y alone, held to the image."""
+    model, _ = load(tmp_path, TEXT)
+    rng = np.random.default_rng(3)
+    prob, moves = rng.uniform(0, 1, (1, 20, 3, 4)).astype(np.float32), rng.normal(0, 0.3, (1, 20, 3, 4)).astype(np.float32)
+    boxes, scores = [], []
+    for y in range(3):
+        for x in range(4):
+            for i, height in enumerate((11, 16, 23, 33, 48, 68, 97, 139, 198, 283)):
+                left, right = 16 * x + int(7.5 - 8), 16 * x + int(7.5 + 8)
+                top, bottom = 16 * y + int(7.5 - height // 2), 16 * y + int(7.5 + height // 2)
+                tall = bottom - top + 1
+                middle = moves[0, 2 * i, y, x] * tall + (top + bottom) / 2
+                grown = np.exp(moves[0, 2 * i + 1, y, x]) * tall
+                box = [left, middle - grown / 2, right, middle + grown / 2]
+                boxes.append(np.clip(box, 0, [49, 39, 49, 39]))
+                scores.append([prob[0, 10 + i, y, x]])
+    inputs = (prob, moves, np.array([[40, 50, 1]], np.float32))
+    found = converters.to_module(model)(*(torch.from_numpy(a) for a in inputs))
+    np.testing.assert_allclose(found[0].numpy(), boxes, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(found[1].numpy(), np.array(scores, np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import converters
 from tests.readers.caffe import wire
@@ -200,3 +201,12 @@ def test_what_is_not_known_is_refused_by_name(layer, words, tmp_path):
     with pytest.raises(converters.ConversionError, match=words) as caught:
         load(tmp_path, DATA + layer)
     assert "layer 'y' (" in str(caught.value)
+
+
+def test_a_continuation_indicator_marks_the_first_step(tmp_path):
+    text = 'layer { name: "cont" type: "ContinuationIndicator" top: "cont" continuation_indicator_param { time_step: 3 batch_size: 2 } }\n'
+    model, _ = load(tmp_path, DATA + text + one("ReLU"))
+    shape = [size if isinstance(size, int) else 1 for size in model.graph.inputs[0].shape]
+    with torch.no_grad():
+        found = dict(zip((v.name for v in model.graph.outputs), converters.to_module(model)(torch.zeros(shape)), strict=True))
+    assert found["cont"].tolist() == [[0, 0], [1, 1], [1, 1]]

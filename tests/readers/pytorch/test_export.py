@@ -396,4 +396,5 @@ def test_an_export_that_differs_is_refused(monkeypatch):
 
 def test_the_list_holds_only_classes_of_torch():
     for name in LAYERS:
-        assert hasattr(nn, name) or name in ("NonDynamicallyQuantizableLinear", "RMSNorm")
+        # the last two are of torch's older releases or its insides
+        assert hasattr(nn, name) or name in ("NonDynamicallyQuantizableLinear", "RMSNorm", "_LinearWithBias")

@@ -38,7 +38,8 @@ def test_padding_modes_of_1_1_to_1_4(mode: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = nn.Conv2d(1, 2, 3, padding=(1, 3), padding_mode=mode)
     x = torch.randn(1, 1, 6, 7)
-    padded = F.pad(x, (2, 1, 1, 0), mode="circular") if mode == "circular" else F.pad(x, (3, 3, 1, 1))
+    # (p + 1) // 2 before and p // 2 behind; where nothing is behind, torch's slice [-1:-0] was empty, and nothing was padded
+    padded = F.pad(x, (2, 1, 0, 0), mode="circular") if mode == "circular" else F.pad(x, (3, 3, 1, 1))
     with torch.no_grad():
         expected = F.conv2d(padded, module.weight, module.bias)
         got = old(module, tmp_path / "m.pth", "_reversed_padding_repeated_twice")(x)

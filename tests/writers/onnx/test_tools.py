@@ -99,7 +99,13 @@ def test_onnxsim(written, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", [Case("caffe", "net_caffenet"), Case("torch7", "net_resnet_tiny"), Case("mxnet", "net_resnet_v2")], ids=str
+    "case",
+    [
+        Case("caffe", "net_caffenet", "caffe"),
+        Case("torch7", "net_resnet_tiny", "torch7"),
+        Case("mxnet", "net_resnet_v2", "mxnet"),
+    ],
+    ids=str,
 )
 def test_onnx2torch(case, tmp_path):
     """In operator set 13: it knows no AveragePool of set 19, nor one with pads on one side (Caffe's, written out)."""
