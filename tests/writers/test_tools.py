@@ -26,7 +26,6 @@ REFUSED = {
         "mxnet-roipooling_scale": REGIONS,
         "torch7-fullconv_table": SIZE,
     },
-    "script": {"torch7-fullconv_table": SIZE},
 }
 """Nets that a tool can't take, with the reason."""
 

@@ -177,7 +177,7 @@ class Node:
     def size_list(self, index: int) -> str:
         """A 1-D integer input as the expression of a list of Python ints."""
         sizes = self.sizes(index)
-        return f"{self[index]}.tolist()" if sizes is None else f"[{', '.join(str(size) for size in sizes)}]"
+        return f"{self.function('integers')}({self[index]})" if sizes is None else f"[{', '.join(str(size) for size in sizes)}]"
 
     def axes(self, index: int = 1, attribute: str = "axes") -> list[int] | None:
         """Axes as an input (newer opsets) or attribute; None where there are none."""

@@ -49,8 +49,8 @@ def reshape(n: Node) -> str:
     zero_copies = not n.attr("allowzero", 0)
     if sizes is None:
         if not zero_copies:
-            return f"{n[0]}.reshape({n[1]}.tolist())"
-        return f"{n.function('reshape')}({n[0]}, {n[1]}.tolist())"
+            return f"{n[0]}.reshape({n.function('integers')}({n[1]}))"
+        return f"{n.function('reshape')}({n[0]}, {n.function('integers')}({n[1]}))"
     if zero_copies:
         sizes = _kept(n, sizes)
         kept = next((i for i, s in enumerate(sizes) if isinstance(s, Size) or s != 0), len(sizes))
@@ -110,7 +110,7 @@ def split(n: Node) -> str | list[str]:
     if sizes is not None:
         parts = f"{n[0]}.split([{listed(sizes)}], {axis})"
     elif n.has(1):
-        parts = f"{n[0]}.split({n[1]}.tolist(), {axis})"
+        parts = f"{n[0]}.split({n.function('integers')}({n[1]}), {axis})"
     else:
         count = n.attr("num_outputs", n.outputs)
         shape = n.shape(0)
@@ -133,7 +133,7 @@ def slices(n: Node) -> str:
     steps = n.sizes(4) if n.has(4) else None
     axes = None if n.has(3) and n.static(3) is None else n.axes(3)
     if starts is None or (n.has(3) and axes is None) or ends is None or (n.has(4) and steps is None) or rank is None:
-        where = n[3] + ".tolist()" if n.has(3) and axes is None else str(axes)
+        where = f"{n.function('integers')}({n[3]})" if n.has(3) and axes is None else str(axes)
         return f"{n.function('slices')}({n[0]}, {n.size_list(1)}, {n.size_list(2)}, {where}, {n.size_list(4) if n.has(4) else None})"
     axes = list(range(len(starts))) if axes is None else [a % rank for a in axes]
     steps = [1] * len(starts) if steps is None else steps
@@ -153,7 +153,7 @@ def slices(n: Node) -> str:
 def squeeze(n: Node) -> str:
     """x.squeeze."""
     if n.has(1) and n.static(1) is None:
-        return f"{n[0]}.squeeze({n[1]}.tolist())"
+        return f"{n[0]}.squeeze({n.function('integers')}({n[1]}))"
     axes = n.axes()
     if axes is None:
         return f"{n[0]}.squeeze()"
@@ -164,7 +164,7 @@ def squeeze(n: Node) -> str:
 def unsqueeze(n: Node) -> str:
     """x.unsqueeze, axis by axis."""
     if n.has(1) and n.static(1) is None:
-        return f"{n.function('unsqueeze')}({n[0]}, {n[1]}.tolist())"
+        return f"{n.function('unsqueeze')}({n[0]}, {n.function('integers')}({n[1]}))"
     axes = n.axes() or []
     if any(a < 0 for a in axes) and n.rank() is None:
         return f"{n.function('unsqueeze')}({n[0]}, {axes})"
@@ -192,7 +192,7 @@ def tile(n: Node) -> str:
     """x.tile."""
     sizes = n.sizes(1)
     if sizes is None:
-        return f"{n[0]}.tile({n[1]}.tolist())"
+        return f"{n[0]}.tile({n.function('integers')}({n[1]}))"
     return f"{n[0]}.tile({listed(sizes) or '()'})"
 
 
@@ -202,13 +202,14 @@ def pad(n: Node) -> str:
     mode = n.attr("mode", "constant")
     pads = n.sizes(1) if n.has(1) else list(n.attr("pads", n.attr("paddings", ())))
     value = n.scalar(2) if n.has(2) else number(np.float32(n.attr("value", 0.0)))
+    given = "0.0" if value in ("0.0", "False", "0") else value  # TorchScript makes no float of an int
     value = "0" if value in ("0.0", "False") else value
     rank = n.rank()
     if n.has(3) and n.static(3) is None:
-        return f"{n.function('pad')}({n[0]}, {n.size_list(1)}, {mode!r}, {value}, {n[3]}.tolist())"
+        return f"{n.function('pad')}({n[0]}, {n.size_list(1)}, {mode!r}, {given}, {n.function('integers')}({n[3]}))"
     axes = n.axes(3)
     if pads is None or rank is None or any(isinstance(p, Size) for p in pads):
-        return f"{n.function('pad')}({n[0]}, {n.size_list(1)}, {mode!r}, {value}, {axes})"
+        return f"{n.function('pad')}({n[0]}, {n.size_list(1)}, {mode!r}, {given}, {axes})"
     where = list(range(rank)) if axes is None else [a % rank for a in axes]
     begins, ends = [0] * rank, [0] * rank
     for position, axis in enumerate(where):

@@ -38,7 +38,9 @@ def write_reduction(n: Node, op_type: str) -> str:
     keep = bool(n.attr("keepdims", 1))
     x = n[0]
     if n.has(1) and n.static(1) is None:  # axes that are computed
-        return f"{n.function('reduce')}({x}, {n[1]}.tolist(), {op_type!r}, {keep}, {bool(n.attr('noop_with_empty_axes', 0))})"
+        return (
+            f"{n.function('reduce')}({x}, {n.function('integers')}({n[1]}), {op_type!r}, {keep}, {bool(n.attr('noop_with_empty_axes', 0))})"
+        )
     axes = n.axes()
     if not axes:
         if n.attr("noop_with_empty_axes", 0):

@@ -84,3 +84,9 @@ def space_to_depth(x: torch.Tensor, block: int) -> torch.Tensor:
     n, c, h, w = x.shape
     x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
     return x.reshape(n, c * block * block, h // block, w // block)
+
+
+def integers(values: torch.Tensor) -> list[int]:
+    """The entries as Python's numbers."""
+    found: list[int] = values.tolist()  # TorchScript asks for the type
+    return found
