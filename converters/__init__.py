@@ -1,4 +1,4 @@
-"""Old checkpoints, alive again: Caffe, Lua Torch, MXNet and whole-model PyTorch files to PyTorch and ONNX, with the same numbers.
+"""Old checkpoints, alive again: Caffe, Lua Torch, MXNet, TensorFlow 1 and PyTorch files to PyTorch and ONNX, with the same numbers.
 
 The public API. Heavy libraries are imported when a call needs them, not before: onnx_ir with a graph, torch only to run one.
 """
