@@ -41,12 +41,19 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+def default_signals() -> None:
+    """In the child: signals do what they do, though whoever runs the tests (nohup, a shell's background) ignores them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+
+
 @pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
 @pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_leaves_nothing(name, status, named, checkpoint, tmp_path):
     code = WAITING.format(named=named, action="time.sleep(60)")
     words = [sys.executable, "-c", code, "strip-to-weights", str(checkpoint), str(tmp_path / "out.pth")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, text=True, preexec_fn=default_signals) as child:
         assert child.stdout is not None and child.stdout.readline() == "writing\n"
         assert [path.suffix for path in tmp_path.iterdir()] == ([".part"] if named or not hasattr(os, "O_TMPFILE") else [])
         time.sleep(0.1)
