@@ -11,8 +11,9 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 from converters.errors import ConversionError
 
@@ -81,6 +82,17 @@ def _installed(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):  # the package around it is missing, or half there
         return False
+
+
+def lazily(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__`, for names that are imported when they are asked for. where: the module that each is in."""
+
+    def find(name: str) -> Any:
+        if name in where:
+            return getattr(importlib.import_module(where[name]), name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return find
 
 
 # -- packages that others import and that no conversion uses ---------------------------------------------------------------

@@ -6,8 +6,9 @@ import argparse
 import re
 from typing import Any, NoReturn
 
+from converters.cli import terminal
 from converters.errors import ConversionError
-from converters.options import DTYPES, InputSpec
+from converters.options import DTYPES, InputSpec, LoadOptions
 
 
 class UsageError(ConversionError):
@@ -56,6 +57,11 @@ def definition(word: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
+def add_input(command: argparse.ArgumentParser, what: str) -> None:
+    """--input, of all commands that read a graph; what: what the shape is for."""
+    command.add_argument("--input", action="append", default=[], type=input_spec, metavar="NAME=1x3x224x224[:DTYPE]", help=what)
+
+
 def add_plugin(command: argparse.ArgumentParser) -> None:
     """--plugin, of all commands that read a graph."""
     command.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
@@ -83,3 +89,18 @@ def add_output_options(command: argparse.ArgumentParser, result: str) -> None:
     command.add_argument("--force", action="store_true", help="overwrite the target if it exists")
     command.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
     command.add_argument("--json", action="store_true", help=f"print the {result}, or the error, as JSON")
+
+
+def options_of(asked: argparse.Namespace) -> LoadOptions:
+    """How the model is to be read, of commands that look at one, run it or compare it."""
+    output = getattr(asked, "output", None)
+    return LoadOptions(
+        inputs=dict(asked.input),
+        key=asked.key,
+        outputs=() if output is None else (output,),
+        code=asked.code,
+        factory=getattr(asked, "model", None),
+        plugin=asked.plugin,
+        trust=asked.trust,
+        notify=terminal.say,
+    )

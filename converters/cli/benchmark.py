@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from converters import packages
 from converters.cli import terminal
-from converters.cli.use import add_model, options_of, split_files
+from converters.cli.arguments import options_of
+from converters.cli.use import add_model, split_files
 from converters.errors import printable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
 from converters.cli import placing, terminal
-from converters.cli.arguments import UsageError, add_output_options, add_plugin, constant, definition, dynamic_axis, input_spec
+from converters.cli.arguments import UsageError, add_input, add_output_options, add_plugin, constant, definition, dynamic_axis
 from converters.cli.preprocessing import add_changes, change_model
 from converters.cli.verify import add_feed_options
 from converters.errors import ConversionError, printable
@@ -44,13 +44,9 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     for role in row.files:
         command.add_argument(role.name, help=role.help, nargs="?" if role.is_optional else None)
     command.add_argument("target", help=target)
-    command.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=input_spec,
-        metavar="NAME=1x3x224x224[:DTYPE]",
-        help="shape of an input, where the file doesn't have it; the name may be left out where there is one input; repeat it for more",
+    add_input(
+        command,
+        "shape of an input, where the file doesn't have it; the name may be left out where there is one input; repeat it for more",
     )
     command.add_argument(
         "--dynamic",

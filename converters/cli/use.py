@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from converters import formats, packages
 from converters.cli import terminal
-from converters.cli.arguments import UsageError, add_plugin, input_spec
+from converters.cli.arguments import UsageError, add_input, add_plugin, options_of
 from converters.cli.preprocessing import add_preprocessing, needed, preprocess_of
 from converters.errors import printable
-from converters.options import LoadOptions
 
 ORDERS = ("sorted", "devkit")
 
@@ -61,9 +60,7 @@ def _add(commands: Any, name: str, words: str, run: Any) -> Any:
 
 def add_model(command: argparse.ArgumentParser) -> None:
     """How a model is read and run."""
-    command.add_argument(
-        "--input", action="append", default=[], type=input_spec, metavar="NAME=1x3x224x224", help="shape of the model's input"
-    )
+    add_input(command, "shape of the model's input")
     command.add_argument("--key", help="where the model sits in a checkpoint")
     command.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code")
     command.add_argument("--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR")
@@ -71,21 +68,6 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--trust", action="store_true", help="let code that you name, or the .py beside a .pth, run")
     command.add_argument("--threads", type=int, metavar="N", help="processor threads of the engine")
     command.add_argument("--json", action="store_true", help="print the answer, or the error, as JSON")
-
-
-def options_of(asked: argparse.Namespace) -> LoadOptions:
-    """How the model is to be read."""
-    output = getattr(asked, "output", None)
-    return LoadOptions(
-        inputs=dict(asked.input),
-        key=asked.key,
-        outputs=() if output is None else (output,),
-        code=asked.code,
-        factory=asked.model,
-        plugin=asked.plugin,
-        trust=asked.trust,
-        notify=terminal.say,
-    )
 
 
 def split_files(files: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from converters.cli import terminal
-from converters.cli.arguments import UsageError, input_spec
+from converters.cli.arguments import UsageError, add_input, add_plugin, options_of
 
 
 def add(commands: Any) -> None:
@@ -23,17 +23,10 @@ def add(commands: Any) -> None:
     )
     check.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
     add_feed_options(check)
-    check.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=input_spec,
-        metavar="NAME=1x3x224x224[:DTYPE]",
-        help="shape of an input, where neither file has it; repeat it for more",
-    )
+    add_input(check, "shape of an input, where neither file has it; repeat it for more")
     check.add_argument("--key", help="where the model or the weights sit in the first file, if it is a checkpoint")
     check.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code; runs only with --trust")
-    check.add_argument("--plugin", metavar="FILE.py", help="Python code that registers layers of your own; runs only with --trust")
+    add_plugin(check)
     check.add_argument("--trust", action="store_true", help="let the .py beside a .pth, and code that you name, run")
     check.add_argument("--report", metavar="OUT.html", help="write what was found as one page: layers, differences, weights")
     check.add_argument("--force", action="store_true", help="overwrite the report if it exists")
@@ -48,7 +41,6 @@ def add_feed_options(command: argparse.ArgumentParser) -> None:
 
 
 def _verify(asked: argparse.Namespace) -> int:
-    from converters.options import LoadOptions
     from converters.verification.artefacts import artefacts_of, compare_artefacts
 
     if asked.expect is not None and asked.feed is None:
@@ -56,13 +48,10 @@ def _verify(asked: argparse.Namespace) -> int:
     models = artefacts_of(asked.files)
     if len(models) != 2 and not (len(models) == 1 and asked.expect is not None):
         raise UsageError(f"convert verify: give two models, or one with --feed and --expect; these files are {len(models)}")
-    options = LoadOptions(
-        inputs=dict(asked.input), key=asked.key, code=asked.code, plugin=asked.plugin, trust=asked.trust, notify=terminal.say
-    )
     report = compare_artefacts(
         models[0],
         models[1] if len(models) == 2 else None,
-        options=options,
+        options=options_of(asked),
         level="quick" if asked.quick else "full",
         seed=asked.seed,
         tolerance=asked.tolerance,

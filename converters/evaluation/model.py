@@ -19,8 +19,7 @@ from converters.files import StrPath
 from converters.graph.changes.outputs import cut
 from converters.graph.names import module_name
 from converters.options import DEFAULTS, LoadOptions
-from converters.trust import build_written
-from converters.writers.pairs import check_pair
+from converters.runtimes.torch import load_written
 
 if TYPE_CHECKING:
     import torch
@@ -170,15 +169,6 @@ def _written_module(path: Path, source: Path, options: LoadOptions) -> torch.nn.
             f"{source.name} beside it is Python code, which has to run", hint="read it, then say that you trust it: --trust"
         )
     packages.require("torch")
-    import torch
-
     if options.notify is not None:
         options.notify(f"running {source}")
-    check_pair(path, source)
-    module: torch.nn.Module = build_written(source)
-    try:
-        module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)
-    except (RuntimeError, OSError, ValueError) as problem:
-        lines = str(problem).splitlines() or [type(problem).__name__]
-        raise ConversionError(f"doesn't fit {source.name}: {lines[0]}") from problem
-    return module.eval()
+    return load_written(path, source)

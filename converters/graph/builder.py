@@ -38,6 +38,8 @@ OPSET = 19
 """The operator set that graphs are written in: the newest that onnxruntime 1.16 reads, the first to define ceil_mode averages."""
 IR_VERSION = 9
 """The file format version that goes with it."""
+LARGEST_CONSTANT = 1 << 26
+"""Elements of the largest constant that a lowering makes of a few numbers of a file."""
 INLINE_LIMIT = 64
 """Constants of more elements than this become initializers (buffers of the module), not Constant nodes."""
 
@@ -409,6 +411,18 @@ class GraphBuilder:
     def alias(self, value: ir.Value, name: str) -> None:
         """Another name of the source's for a value: `--output` finds it by this one too. The last value of a name has it."""
         self._aliases[name] = value
+
+    def check_table(self, *sizes: int) -> None:
+        """Raises ConversionError where a constant of these sizes would be larger than any net's: the file decides them."""
+        if math.prod(sizes) > LARGEST_CONSTANT:
+            raise self.error(f"a table of {' x '.join(map(str, sizes))} numbers would be needed; at most {LARGEST_CONSTANT} are made")
+
+    def cast(self, value: ir.Value, dtype: Any) -> ir.Value:
+        """The value in another type; itself where it has that type."""
+        wanted = ir.DataType.from_numpy(np.dtype(dtype))
+        if value.dtype == wanted:
+            return value
+        return self.emit("Cast", value, to=wanted.value)
 
     def identity(self, value: ir.Value, name: str | None = None) -> ir.Value:
         return self.emit("Identity", value, name=name)

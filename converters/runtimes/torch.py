@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from converters import packages
 from converters.errors import ConversionError, printable
 from converters.files import StrPath
 from converters.runtimes.compare import Array
+from converters.trust import build_written
+from converters.writers.pairs import check_pair
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -54,14 +57,13 @@ def run_values(model: onnx_ir.Model, inputs: Mapping[str, Array], names: Sequenc
     packages.require("torch")
     import torch
 
+    from converters.graph.changes.outputs import ending_in
     from converters.writers.source.writer import to_module
 
-    opened = model.clone()
-    values = [value for node in opened.graph if node.op_type != "Constant" for value in node.outputs]
-    kept = [v for v in values if (v.name and v.uses() if names is None else v.name in names) or (names is None and v.is_graph_output())]
-    opened.graph.outputs.clear()
-    opened.graph.outputs.extend(kept)
-    module = to_module(opened)
+    if names is None:
+        values = [value for node in model.graph if node.op_type != "Constant" for value in node.outputs]
+        names = [str(value.name) for value in values if (value.name and value.uses()) or value.is_graph_output()]
+    module = to_module(ending_in(model, names))
     for kind in (torch.float64, torch.float32):
         given = {name: tensor_of(array, kind) for name, array in inputs.items()}
         try:
@@ -70,7 +72,7 @@ def run_values(model: onnx_ir.Model, inputs: Mapping[str, Array], names: Sequenc
             if kind is torch.float32:
                 raise
             continue  # a written constant of float32 met a double
-        return given | dict(zip([str(value.name) for value in kept], answers, strict=True))
+        return given | dict(zip(names, answers, strict=True))
     raise AssertionError("unreachable")
 
 
@@ -82,14 +84,22 @@ def tensor_of(array: Array, kind: torch.dtype) -> torch.Tensor:
     return tensor.to(kind) if tensor.is_floating_point() else tensor
 
 
-def run_source(text: str, weights: StrPath, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """What a written file answers: its text runs, its build() loads the weights at that path. Only for text of this package's own.
+def load_written(weights: Path, source: Path) -> torch.nn.Module:
+    """The module of a .py that was written beside a .pth, with these weights, in eval mode. Only for files that the user trusts.
 
-    Raises ConversionError where the two don't fit.
+    Warns where the two aren't of one conversion. Raises ConversionError where they don't fit.
     """
     packages.require("torch")
-    module = build_source(text, weights)
-    return [result.detach().cpu() for result in call(module, tensors)]
+    import torch
+
+    check_pair(weights, source)
+    module: torch.nn.Module = build_written(source)
+    try:
+        module.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"), strict=True)
+    except (RuntimeError, OSError, ValueError) as problem:
+        lines = str(problem).splitlines() or [type(problem).__name__]
+        raise ConversionError(f"doesn't fit {source.name}: {lines[0]}") from problem
+    return module.eval()
 
 
 def build_source(text: str, weights: StrPath) -> torch.nn.Module:

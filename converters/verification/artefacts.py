@@ -19,12 +19,10 @@ from converters.options import DEFAULTS, InputSpec, LoadOptions
 from converters.recognition import RecognizedFile
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
-from converters.runtimes.torch import call, run_torch
-from converters.trust import build_written
+from converters.runtimes.torch import call, load_written, run_torch
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
-from converters.writers.pairs import check_pair
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -260,18 +258,11 @@ def _written(found: Artefact, options: LoadOptions) -> Artefact:
     if not options.trust:
         found.notes.append(f"{printable(source.name)} is Python code, which wasn't run (--trust lets it): its weights alone were compared")
         return found
-    packages.require("torch")
     import inspect
 
+    module = load_written(path, source)
     import torch
 
-    check_pair(path, source)
-    module = build_written(source)
-    try:
-        module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)
-    except (RuntimeError, OSError, ValueError) as problem:
-        raise ConversionError(f"doesn't fit {source.name}: {(str(problem).splitlines() or [''])[0]}") from problem
-    module = module.eval()
     found.inputs = list(inspect.signature(module.forward).parameters)
     found.engine = "PyTorch"
     found.run = lambda arrays: [r.numpy() for r in call(module, [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()])]
@@ -327,8 +318,3 @@ def _apart(name: str, one: Any, other: Any) -> Difference:
     return replace(
         found, note=f"largest difference {found.absolute:.2g} in {changed:,} of {a.size:,} numbers, the largest {found.scale:.3g}"
     )
-
-
-def compare_files(first: StrPath, second: StrPath, *, key: str | None = None, seed: int = 0, tolerance: float = TOLERANCE) -> Report:
-    """Compares two files: models by running both, others by their weights. key: where those sit in the first file."""
-    return compare_artefacts([first], [second], options=LoadOptions(key=key), seed=seed, tolerance=tolerance)

@@ -28,6 +28,8 @@ def first_differences(
     model: onnx_ir.Model, arrays: Mapping[str, Array], one: Run, other: Run, tolerance: float, most: int = 5, *, every: bool = False
 ) -> list[Difference]:
     """The first values in graph order that two ways of running one graph differ in by more than the tolerance; `every`: all values."""
+    from converters.graph.changes.outputs import ending_in  # which imports onnx_ir: comparing weights needs none
+
     found: list[Difference] = []
     for names in _stretches(
         model, arrays, [str(v.name) for node in model.graph if node.op_type != "Constant" for v in node.outputs if v.name]
@@ -105,12 +107,3 @@ def _stretches(model: onnx_ir.Model, arrays: Mapping[str, Array], names: Sequenc
         taken += size
     if piece:
         yield piece
-
-
-def ending_in(model: onnx_ir.Model, names: Sequence[str]) -> onnx_ir.Model:
-    """A copy of the graph whose outputs are these inner values."""
-    opened = model.clone()
-    values = {str(value.name): value for node in opened.graph for value in node.outputs}
-    opened.graph.outputs.clear()
-    opened.graph.outputs.extend(values[name] for name in names)
-    return opened

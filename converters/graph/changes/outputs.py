@@ -43,6 +43,15 @@ def cut(model: ir.Model, names: Sequence[str]) -> None:
             graph.inputs.remove(value)
 
 
+def ending_in(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A copy of the graph whose outputs are these inner values."""
+    opened = model.clone()
+    values = {str(value.name): value for node in opened.graph for value in node.outputs}
+    opened.graph.outputs.clear()
+    opened.graph.outputs.extend(values[name] for name in names)
+    return opened
+
+
 def _unknown(name: str, found: dict[str, ir.Value], model: ir.Model) -> ConversionError:
     if any(value.name == name for value in [*model.graph.inputs, *model.graph.initializers.values()]):
         return ConversionError(f"'{printable(name)}' is an input or a parameter, not what a layer computes")

@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from converters.files import StrPath
 from converters.options import DEFAULTS, LoadOptions
+from converters.packages import lazily
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Layer", "load", "load_weights", "lowers"]
 
-_WHERE = {"Layer": "converters.readers.caffe.layer", "lowers": "converters.readers.caffe.registry"}
+__getattr__ = lazily(__name__, {"Layer": "converters.readers.caffe.layer", "lowers": "converters.readers.caffe.registry"})
+"""What a lowering of one's own needs."""
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -46,10 +47,3 @@ def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, An
 
     options.no_key(path, "a Caffe file")
     return read(path)
-
-
-def __getattr__(name: str) -> Any:
-    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

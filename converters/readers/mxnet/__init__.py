@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.errors import ConversionError
 from converters.files import StrPath
 from converters.options import DEFAULTS, LoadOptions
+from converters.packages import lazily
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["OperatorBuilder", "Parameter", "load", "load_params", "lowers"]
 
-_WHERE = {
-    "OperatorBuilder": "converters.readers.mxnet.builder",
-    "Parameter": "converters.readers.mxnet.parameter",
-    "lowers": "converters.readers.mxnet.signature",
-}
+__getattr__ = lazily(
+    __name__,
+    {
+        "OperatorBuilder": "converters.readers.mxnet.builder",
+        "Parameter": "converters.readers.mxnet.parameter",
+        "lowers": "converters.readers.mxnet.signature",
+    },
+)
+"""What a lowering of one's own needs."""
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -47,10 +51,3 @@ def load_params(path: StrPath, options: LoadOptions = DEFAULTS) -> Params:
 
     options.no_key(path, "an MXNet file")
     return read_params(path)
-
-
-def __getattr__(name: str) -> Any:
-    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,6 @@ from converters.errors import ConversionError
 from converters.graph.builder import OPSET, Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
 from converters.readers.mxnet.kernels import KERNELS, computed_in, typed_alike
 from converters.readers.mxnet.sizes import Size, as_dim, number_of, over, read_size, times
-
-LARGEST_CONSTANT = 1 << 26
-"""Elements of the largest constant that a lowering makes."""
 
 
 class OperatorBuilder(GraphBuilder):
@@ -47,18 +43,6 @@ class OperatorBuilder(GraphBuilder):
         if not -rank <= axis < rank:
             raise self.error(f"attribute {attribute} is {axis}, but the input has shape {self.shape(value)}")
         return axis % rank
-
-    def check_table(self, *sizes: int) -> None:
-        """Raises ConversionError where a constant of these sizes would be larger than any net's: the file decides them."""
-        if math.prod(sizes) > LARGEST_CONSTANT:
-            raise self.error(f"a table of {' x '.join(map(str, sizes))} numbers would be needed; at most {LARGEST_CONSTANT} are made")
-
-    def cast(self, value: ir.Value, dtype: Any) -> ir.Value:
-        """The value in another type; itself where it has that type."""
-        wanted = ir.DataType.from_numpy(np.dtype(dtype))
-        if value.dtype == wanted:
-            return value
-        return self.emit("Cast", value, to=wanted.value)
 
     def emit_all(
         self,

@@ -14,21 +14,11 @@ from numpy.typing import NDArray
 from converters.errors import ConversionError, of_another_size, printable
 from converters.graph.builder import Dim
 from converters.readers.mxnet.builder import OperatorBuilder
+from converters.tensors.state_dict import TORCH_WORDS
 
 # The words that names of parameters end in (`conv0_weight`), in symbols and in gluon (running_*), and torch's words for them. It is the
 # vocabulary of files: a variable's name says it, whatever operator uses the variable.
-ROLES = {
-    "moving_mean": "running_mean",
-    "moving_var": "running_var",
-    "running_mean": "running_mean",
-    "running_var": "running_var",
-    "weight": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "alpha": "weight",
-    "parameters": "parameters",
-}
+ROLES = {**TORCH_WORDS, "alpha": "weight", "parameters": "parameters"}
 
 
 _TWINS = {"moving_mean": "running_mean", "moving_var": "running_var", "running_mean": "moving_mean", "running_var": "moving_var"}

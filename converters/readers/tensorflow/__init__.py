@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.errors import ConversionError
 from converters.files import StrPath
 from converters.options import DEFAULTS, LoadOptions
+from converters.packages import lazily
 from converters.readers.tensorflow.checkpoints.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Tensor", "TensorBuilder", "load", "load_weights", "lowers"]
 
-_WHERE = {
-    "Tensor": "converters.readers.tensorflow.values",
-    "TensorBuilder": "converters.readers.tensorflow.builder",
-    "lowers": "converters.readers.tensorflow.registry",
-}
+__getattr__ = lazily(
+    __name__,
+    {
+        "Tensor": "converters.readers.tensorflow.values",
+        "TensorBuilder": "converters.readers.tensorflow.builder",
+        "lowers": "converters.readers.tensorflow.registry",
+    },
+)
+"""What a lowering of one's own needs."""
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -50,10 +54,3 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
         checkpoint = os.path.join(os.path.dirname(os.fspath(files[0])), "variables", "variables.index")
     tensors = load_weights(checkpoint).tensors if checkpoint is not None else None
     return lower_graph(graph, Variables(graph, tensors, os.fspath(checkpoint or files[0])), options)
-
-
-def __getattr__(name: str) -> Any:
-    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

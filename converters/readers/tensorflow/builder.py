@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.builder import Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
+from converters.graph.builder import LARGEST_CONSTANT, Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
 from converters.graph.names import identifier
 from converters.readers.tensorflow.graph import Node, Port
 from converters.readers.tensorflow.values import IMAGE, Array, Flow, Length, Tensor, identity
 
 BIASED = frozenset({"Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "Conv3D"})
 """Operators behind which a bias is added that becomes part of them."""
-
-LARGEST = 1 << 26
-"""Elements of the largest array that a file's numbers make: what is written as one value and a shape, filled or tiled."""
 
 
 class TensorBuilder(GraphBuilder):
@@ -74,11 +71,6 @@ class TensorBuilder(GraphBuilder):
 
     # -- into the graph ------------------------------------------------------------------------------------------------
 
-    def check(self, *counts: int) -> None:
-        """Raises ConversionError where an array would have more elements than any net's."""
-        if math.prod(counts) > LARGEST:
-            raise self.error(f"{' x '.join(map(str, counts))} numbers would be made from a few; at most {LARGEST} are")
-
     def array(self, x: Tensor, what: str = "input") -> Array:
         """A constant's numbers. Raises ConversionError for what is computed when the net runs."""
         if x.array is None:
@@ -107,8 +99,8 @@ class TensorBuilder(GraphBuilder):
         return self.emit("Transpose", x.value, perm=[x.order.index(axis) for axis in order])
 
     def _check_repeated(self, array: Array) -> None:
-        if array.size > LARGEST and any(stride == 0 for stride, n in zip(array.strides, array.shape, strict=True) if n > 1):
-            self.check(*array.shape)
+        if array.size > LARGEST_CONSTANT and any(stride == 0 for stride, n in zip(array.strides, array.shape, strict=True) if n > 1):
+            self.check_table(*array.shape)
 
     def _stored(self, x: Tensor, array: Array) -> ir.Value:
         """A constant that takes part in the arithmetic: named after its variable where it is one."""
@@ -131,11 +123,6 @@ class TensorBuilder(GraphBuilder):
         if x.sizes.ndim != 1:
             value = self.emit("Reshape", value, list(x.sizes.shape)) if x.sizes.ndim else self.emit("Squeeze", value, [0])
         return self.cast(value, x.dtype)
-
-    def cast(self, value: ir.Value, dtype: Any) -> ir.Value:
-        """The value in another type; itself where it has that type."""
-        wanted = ir.DataType.from_numpy(np.dtype(dtype))
-        return value if value.dtype == wanted else self.emit("Cast", value, to=wanted.value)
 
     def lying(self, x: Tensor) -> tuple[ir.Value, tuple[int, ...]]:
         """The tensor as a value, however its axes lie, and their order."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf import text_format
@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from converters.errors import FormatError, Source, about, printable
 from converters.files import StrPath, map_file
 from converters.readers.tensorflow.tensors import Stored
-from converters.readers.tensorflow.wire import BYTES, fields
+from converters.readers.tensorflow.wire import BYTES, fields, spans
 from converters.schemas import tensorflow_pb2 as pb
 
 _HEAVY = 4096
@@ -93,16 +93,11 @@ class Node:
 
 @dataclass
 class Graph:
-    """A graph's nodes by name. outputs: what a signature names, "node:0". version: TensorFlow's, where the file states it.
-
-    restore: the node that a saver restores variables with. functions: names of the functions that the file defines.
-    """
+    """A graph's nodes by name. outputs: what a signature names, "node:0". restore: the node that a saver restores variables with."""
 
     path: str
     nodes: dict[str, Node]
     outputs: list[str] = field(default_factory=list)
-    inputs: list[str] = field(default_factory=list)
-    version: str = ""
     restore: str = ""
 
     @property
@@ -205,28 +200,13 @@ def _split_tensor(view: memoryview) -> tuple[pb.TensorProto, Stored | None]:
 def _without(view: memoryview, number: int, message: Message) -> memoryview | None:
     """Parses a message but for one field, whose payload is answered."""
     left, parts = None, []
-    for n, wire, value, payload in fields(view, "the file"):
+    for n, wire, _, payload, whole in spans(view, "the file"):
         if n == number and wire == BYTES:
             left = payload
-        elif wire == BYTES:
-            parts.append(_head(n, wire) + _varint(len(payload)) + bytes(payload))
         else:
-            parts.append(_head(n, wire) + (_varint(value) if wire == 0 else bytes(payload)))
+            parts.append(whole)
     message.ParseFromString(b"".join(parts))
     return left
-
-
-def _head(number: int, wire: int) -> bytes:
-    return _varint(number << 3 | wire)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _meta_graph(path: str, view: memoryview) -> Graph:
@@ -239,13 +219,11 @@ def _meta_graph(path: str, view: memoryview) -> Graph:
 
 def _described(graph: Graph, meta: pb.MetaGraphDef) -> Graph:
     """What a MetaGraphDef says beside its graph: the signature, the saver, who wrote it."""
-    graph.version = meta.meta_info_def.tensorflow_version
     graph.restore = meta.saver_def.restore_op_name
     signatures = {name: signature for name, signature in meta.signature_def.items() if not name.startswith("__")}
     signature = signatures.get("serving_default") or (next(iter(signatures.values())) if len(signatures) == 1 else None)
     if signature is not None:
         graph.outputs = [signature.outputs[key].name for key in sorted(signature.outputs)]
-        graph.inputs = [signature.inputs[key].name for key in sorted(signature.inputs)]
     return graph
 
 
@@ -285,10 +263,3 @@ def _from_text(path: str, view: memoryview) -> Graph:
     if not nodes:
         raise FormatError("the graph has no nodes")
     return _described(Graph(path, nodes), meta)
-
-
-def data_inputs(nodes: Mapping[str, Node]) -> Iterator[str]:
-    """The names of nodes whose data another node reads."""
-    for node in nodes.values():
-        for name, _ in node.inputs:
-            yield name

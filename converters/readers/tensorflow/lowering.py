@@ -27,7 +27,8 @@ _LOOPS = frozenset({"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "R
 _SINKS = frozenset({"NoOp", "Assert", "SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "ShardedFilename"})
 """Operators whose results nobody is meant to see."""
 
-Work = Generator[Port, Flow, list[Flow]]
+Work = Generator[Port, Flow, "list[Flow] | Dead | Missing"]
+"""Asks for ports, gets what flows out of them, and answers what each of its own gives; or what all of them do."""
 
 
 def lower_graph(graph: Graph, variables: Variables, options: LoadOptions) -> ir.Model:
@@ -54,11 +55,11 @@ class _Plan:
             if name not in graph.nodes:
                 what = "input" if name in self.shapes else "constant"
                 raise ConversionError(f"the graph has no node '{printable(name)}' to be the {what}", path=graph.path)
-        self.outputs = [self._port(name) for name in self._wanted()]
         self.readers: dict[str, list[Node]] = {}
         for node in graph.nodes.values():
             for name, _ in node.inputs:
                 self.readers.setdefault(name, []).append(node)
+        self.outputs = [self._port(name) for name in self._wanted()]
 
     def _node(self, name: str) -> str:
         return name.removesuffix(":0")
@@ -88,11 +89,10 @@ class _Plan:
 
     def _ends(self) -> list[str]:
         """Nodes that nothing reads and that compute something of the inputs."""
-        read = {name for node in self.graph.nodes.values() for name, _ in node.inputs}
         return [
             node.name
             for node in self.graph.nodes.values()
-            if node.name not in read
+            if node.name not in self.readers
             and node.inputs
             and node.op not in _SINKS
             and not node.op.startswith(("Assign", "Apply", "Summary"))
@@ -111,6 +111,8 @@ class _Walk:
         self.g.nodes, self.g.readers, self.g.flows = plan.graph.nodes, plan.readers, self.flows
         self.g.variable = lambda name: self._variable(plan.graph.nodes[name])
         self.g.wanted = {port[0] for _, port in plan.outputs}
+        self._whole: dict[str, Dead | Missing] = {}
+        """What flows out of every port of a node that gives nothing."""
         self._done: set[str] = set()
         self._inputs: dict[str, ir.Value] = {}
 
@@ -159,7 +161,10 @@ class _Walk:
                 stack.pop()
                 running.discard(node.name)
                 self._done.add(node.name)
-                self.flows.update({(node.name, number): flow for number, flow in enumerate(end.value)})
+                if isinstance(end.value, list):
+                    self.flows.update({(node.name, number): flow for number, flow in enumerate(end.value)})
+                else:
+                    self._whole[node.name] = end.value
                 continue
             stack[-1] = node, work, wanted
             self._begin(wanted, node, stack, running)
@@ -179,6 +184,8 @@ class _Walk:
         stack.append((node, self._work(node), None))
 
     def _flow(self, port: Port, reader: Node | None) -> Flow:
+        if port[0] in self._whole:
+            return self._whole[port[0]]
         if port not in self.flows:
             error = f"'{printable(port[0])}' has no output {port[1]}"
             raise reader.source.error(error) if reader else ConversionError(error, path=self.graph.path)
@@ -196,9 +203,9 @@ class _Walk:
         if node.op in ("Merge", "RefMerge"):
             return (yield from self._merge(node))
         if node.op in _LOOPS:
-            return [Missing(node.source.error("a loop, which has no form here", hint="end before it: --output"))] * 4
+            return Missing(node.source.error("a loop, which has no form here", hint="end before it: --output"))
         if node.op in VARIABLES:
-            return [Missing(node.source.error("a reference to a variable"))] if node.op == "VarHandleOp" else [self._variable(node)]
+            return Missing(node.source.error("a reference to a variable")) if node.op == "VarHandleOp" else [self._variable(node)]
         if node.op in ("ReadVariableOp", "Const"):
             return [self._stored(node)]
         flows = []
@@ -283,52 +290,48 @@ class _Walk:
         if len(node.inputs) != 2:
             raise node.source.error("a switch with other than 2 inputs")
         chosen = yield node.inputs[1]
-        if isinstance(chosen, Dead):
-            return [Dead(), Dead()]
-        if isinstance(chosen, Missing):
-            return [chosen, chosen]
+        if isinstance(chosen, Dead | Missing):
+            return chosen
         if not chosen.is_constant or chosen.array is None or chosen.array.size != 1:
-            problem = Missing(node.source.error("which branch is taken depends on the input", hint="end before it: --output"))
-            return [problem, problem]
+            return Missing(node.source.error("which branch is taken depends on the input", hint="end before it: --output"))
         data = yield node.inputs[0]
         return [Dead(), data] if bool(chosen.array) else [data, Dead()]
 
     def _merge(self, node: Node) -> Work:
         if any(source is not None and source.op in _LOOPS for source in (self.graph.nodes.get(name) for name, _ in node.inputs)):
-            problem = Missing(node.source.error("a loop, which has no form here", hint="end before it: --output"))
-            return [problem, problem]
+            return Missing(node.source.error("a loop, which has no form here", hint="end before it: --output"))
         flows = []
         for port in node.inputs:
             flows.append((yield port))
         alive = [(i, flow) for i, flow in enumerate(flows) if not isinstance(flow, Dead)]
         if not alive:
-            return [Dead(), Dead()]
+            return Dead()
         missing = next((flow for _, flow in alive if isinstance(flow, Missing)), None)
         if missing is not None:
-            return [missing, missing]
+            return missing
         if len(alive) > 1:
             raise node.source.error("two branches meet here, and both are taken")
         return [alive[0][1], constant(np.array(alive[0][0], np.int32))]
 
     # -- one operator --------------------------------------------------------------------------------------------------
 
-    def _lower(self, node: Node, flows: Sequence[Flow]) -> list[Flow]:
+    def _lower(self, node: Node, flows: Sequence[Flow]) -> list[Flow] | Dead | Missing:
         if any(isinstance(flow, Dead) for flow in flows):
-            return [Dead()] * 8
+            return Dead()
         missing = [flow for flow in flows if isinstance(flow, Missing)]
         kept = without_dropout(self.g, node) if any(flow.random for flow in missing) else None
         if kept is not None:
             return [self._flow(kept, node)]
         if missing:
             worst = next((flow for flow in missing if not flow.random), missing[0])
-            return [Missing(_joined([flow.problem for flow in missing]) if len(missing) > 1 else worst.problem, worst.random)] * 8
+            return Missing(_joined([flow.problem for flow in missing]) if len(missing) > 1 else worst.problem, worst.random)
         facts = lowers.facts(node.op)
         if facts.random:
-            return [Missing(node.source.error("draws random numbers: no two runs are the same"), random=True)]
+            return Missing(node.source.error("draws random numbers: no two runs are the same"), random=True)
         if node.op not in lowers:
             problem = UnsupportedError(f"{node.source.describe('no lowering for this operator')}")
             problem.sources = (node.source,)
-            return [Missing(problem)] * 8
+            return Missing(problem)
         tensors = [flow for flow in flows if isinstance(flow, Tensor)]
         try:
             folded = self._fold(node, tensors)

@@ -21,13 +21,11 @@ class OperatorFacts:
     """fold: what the operator makes of constants, (node, *arrays) -> array or arrays; what isn't here isn't worked out before the net runs.
 
     structural: fold moves entries without looking at them, or adds and multiplies them, so that it does for sizes what it does for numbers.
-    by_element: every number of the output comes of those at its place, so that the order of axes doesn't matter.
     random: draws random numbers.
     """
 
     fold: Callable[..., Any] | None = None
     structural: bool = False
-    by_element: bool = False
     random: bool = False
 
 

@@ -31,13 +31,20 @@ def varint(view: memoryview, at: int, what: str = "a number") -> tuple[int, int]
 
 def fields(view: memoryview, what: str) -> Iterator[Field]:
     """The fields of a message. Raises FormatError where it isn't one."""
+    for number, wire, value, payload, _ in spans(view, what):
+        yield number, wire, value, payload
+
+
+def spans(view: memoryview, what: str) -> Iterator[tuple[int, int, int, memoryview, memoryview]]:
+    """As `fields`, each with the bytes of the whole field too."""
     at = 0
     while at < len(view):
+        start = at
         tag, at = varint(view, at, what)
         number, wire = tag >> 3, tag & 7
         if wire == VARINT:
             value, at = varint(view, at, what)
-            yield number, wire, value, view[:0]
+            yield number, wire, value, view[:0], view[start:at]
             continue
         if wire == BYTES:
             length, at = varint(view, at, what)
@@ -49,7 +56,7 @@ def fields(view: memoryview, what: str) -> Iterator[Field]:
             raise FormatError(f"{what} is cut off")
         payload = view[at : at + length]
         at += length
-        yield number, wire, int.from_bytes(payload, "little") if wire != BYTES else 0, payload
+        yield number, wire, int.from_bytes(payload, "little") if wire != BYTES else 0, payload, view[start:at]
 
 
 def signed(number: int) -> int:

@@ -8,11 +8,11 @@ def my_layer(g, module, x):
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.options import DEFAULTS, LoadOptions
+from converters.packages import lazily
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Module", "load", "lowers", "parameters"]
 
-_WHERE = {
-    "Module": "converters.readers.torch7.module",
-    "lowers": "converters.readers.torch7.module",
-    "parameters": "converters.readers.torch7.weights",
-}
+__getattr__ = lazily(
+    __name__,
+    {
+        "Module": "converters.readers.torch7.module",
+        "lowers": "converters.readers.torch7.module",
+        "parameters": "converters.readers.torch7.weights",
+    },
+)
+"""What a lowering of one's own needs."""
 
 
 def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.Model:
@@ -39,10 +43,3 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
     from converters.readers.torch7.lowering import load_network
 
     return load_network(files, options)
-
-
-def __getattr__(name: str) -> Any:
-    """What a lowering of one's own needs; imported when it is asked for, so that importing this package stays cheap."""
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -385,24 +385,3 @@ def _assign(g: OperatorBuilder, data: ir.Value, mask: ir.Value, value: ir.Value,
     behind = list(range(g.rank(mask), g.rank(data) - start))
     found = truth(g, mask)
     return g.emit("Where", g.emit("Unsqueeze", found, behind) if behind else found, value, data)
-
-
-REFUSED = {
-    "_npi_delete": "MXNet's symbols don't run it (they answer an empty array)",
-    "_npi_unique": "how many different values there are depends on them",
-    "_npx_nonzero": "how many elements aren't 0 depends on them",
-    "_npi_nonzero": "how many elements aren't 0 depends on them",
-    "_npi_bincount": "its length depends on the largest value",
-}
-
-
-def _register_refused(name: str, reason: str) -> None:
-    def refused(g: OperatorBuilder, *data: ir.Value, **attributes: str) -> ir.Value:
-        raise g.error(f"{reason}; end the net before it with --output")
-
-    refused.__doc__ = f"Refused: {reason}. Source: mxnet src/operator/numpy."
-    lowers(name)(refused)
-
-
-for _name, _reason in REFUSED.items():
-    _register_refused(_name, _reason)

@@ -322,27 +322,3 @@ def quantized_embedding(
     """Rows of an int8 weight by index, in its range. Source: mxnet src/operator/quantization/quantized_indexing_op.cc."""
     held = g.emit("Clip", g.cast(data, np.int64), np.array(0, np.int64), np.array(input_dim - 1, np.int64))
     return [g.emit("Gather", weight, held, axis=0), g.identity(min_weight), g.identity(max_weight)]
-
-
-REFUSED = {
-    "_contrib_quantized_conv": "MXNet's CPU answers nonsense for it (an int8 bias that isn't rescaled, a range that is off by two)",
-    "_contrib_quantized_batch_norm": "its rounding is oneDNN's",
-    "_contrib_quantized_rnn": "its rounding is oneDNN's",
-    "_contrib_quantize_asym": "its rounding is oneDNN's",
-    "_sg_mkldnn_conv": "it was quantized with the layers around it, and its rounding is oneDNN's",
-    "_sg_mkldnn_fully_connected": "it was quantized with the layers around it, and its rounding is oneDNN's",
-    "_sg_mkldnn_selfatt_qk": "it was quantized with the layers around it, and its rounding is oneDNN's",
-    "_sg_mkldnn_selfatt_valatt": "it was quantized with the layers around it, and its rounding is oneDNN's",
-}
-
-
-def _register_refused(name: str, reason: str) -> None:
-    def refused(g: OperatorBuilder, *data: ir.Value, **attributes: str) -> ir.Value:
-        raise g.error(f"{reason}; convert the float symbol that it was made from")
-
-    refused.__doc__ = f"Refused: {reason}. Source: mxnet src/operator/quantization, src/operator/subgraph/mkldnn."
-    lowers(name)(refused)
-
-
-for _name, _reason in REFUSED.items():
-    _register_refused(_name, _reason)

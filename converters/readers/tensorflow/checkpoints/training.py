@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from converters.errors import ConversionError, printable
-from converters.tensors.state_dict import LeftOut, StateDict, rename
+from converters.tensors.state_dict import TORCH_WORDS, LeftOut, StateDict, rename
 from converters.tensors.tensor import Tensor
 
 AVERAGE = "ExponentialMovingAverage"
@@ -19,9 +19,9 @@ _COUNTERS = frozenset({"global_step", "beta1_power", "beta2_power", "local_step"
 _KERNELS = frozenset({"weights", "kernel", "pointwise_weights", "pointwise_kernel", "filter"})
 _DEPTHWISE = frozenset({"depthwise_weights", "depthwise_kernel"})
 _WORDS = {
-    **dict.fromkeys((*_KERNELS, *_DEPTHWISE, "gamma"), "weight"),
-    **dict.fromkeys(("biases", "bias", "beta"), "bias"),
-    "moving_mean": "running_mean",
+    **TORCH_WORDS,
+    **dict.fromkeys((*_KERNELS, *_DEPTHWISE), "weight"),
+    "biases": "bias",
     "moving_variance": "running_var",
 }
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from converters.readers.tensorflow.operators.activation import by_element
+from converters.readers.tensorflow.operators.activation import by_element, single
 from converters.readers.tensorflow.operators.normalization import put_together
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
 from converters.readers.tensorflow.tensors import numpy_type
 from converters.readers.tensorflow.values import Array
-
-Fold = Callable[..., Any]
 
 
 def together(g: TensorBuilder, op_type: str, *tensors: Tensor) -> Tensor:
@@ -34,18 +32,7 @@ def _pair(names: tuple[str, ...], op_type: str, fold: Callable[[Array, Array], A
 
     lower.__doc__ = what
     lower.__name__ = lower.__qualname__ = names[0].lower()
-    lowers(*names, fold=lambda g, node, x, y: fold(x, y), structural=structural, by_element=True)(lower)
-
-
-def _single(name: str, op_type: str, fold: Callable[[Array], Array], what: str) -> None:
-    """Registers an operator of one input that ONNX has."""
-
-    def lower(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
-        return by_element(g, op_type, x)
-
-    lower.__doc__ = what
-    lower.__name__ = lower.__qualname__ = name.lower()
-    lowers(name, fold=lambda g, node, x: np.asarray(fold(x), x.dtype), by_element=True)(lower)
+    lowers(*names, fold=lambda g, node, x, y: fold(x, y), structural=structural)(lower)
 
 
 _pair(("Sub",), "Sub", np.subtract, "x - y.", structural=True)
@@ -62,36 +49,36 @@ _pair(("Equal",), "Equal", np.equal, "x == y.")
 _pair(("LogicalAnd",), "And", np.logical_and, "Both.")
 _pair(("LogicalOr",), "Or", np.logical_or, "One of the two, or both.")
 
-_single("Neg", "Neg", np.negative, "-x.")
-_single("Abs", "Abs", np.abs, "|x|.")
-_single("Exp", "Exp", np.exp, "exp(x).")
-_single("Log", "Log", np.log, "The natural logarithm.")
-_single("Sqrt", "Sqrt", np.sqrt, "The square root.")
-_single("Sign", "Sign", np.sign, "-1, 0 or 1.")
-_single("Floor", "Floor", np.floor, "The largest whole number that isn't larger.")
-_single("Ceil", "Ceil", np.ceil, "The smallest whole number that isn't smaller.")
-_single("Rint", "Round", np.rint, "The nearest whole number, halves to the even one.")
-_single("Round", "Round", np.rint, "The nearest whole number, halves to the even one.")
-_single("Reciprocal", "Reciprocal", np.reciprocal, "1 / x.")
-_single("Inv", "Reciprocal", np.reciprocal, "1 / x.")
-_single("Sin", "Sin", np.sin, "Sine.")
-_single("Cos", "Cos", np.cos, "Cosine.")
-_single("Tan", "Tan", np.tan, "Tangent.")
-_single("Asin", "Asin", np.arcsin, "The angle of a sine.")
-_single("Acos", "Acos", np.arccos, "The angle of a cosine.")
-_single("Atan", "Atan", np.arctan, "The angle of a tangent.")
-_single("Sinh", "Sinh", np.sinh, "Hyperbolic sine.")
-_single("Cosh", "Cosh", np.cosh, "Hyperbolic cosine.")
-_single("LogicalNot", "Not", np.logical_not, "The other of true and false.")
+single("Neg", "Neg", "-x.", np.negative)
+single("Abs", "Abs", "|x|.", np.abs)
+single("Exp", "Exp", "exp(x).", np.exp)
+single("Log", "Log", "The natural logarithm.", np.log)
+single("Sqrt", "Sqrt", "The square root.", np.sqrt)
+single("Sign", "Sign", "-1, 0 or 1.", np.sign)
+single("Floor", "Floor", "The largest whole number that isn't larger.", np.floor)
+single("Ceil", "Ceil", "The smallest whole number that isn't smaller.", np.ceil)
+single("Rint", "Round", "The nearest whole number, halves to the even one.", np.rint)
+single("Round", "Round", "The nearest whole number, halves to the even one.", np.rint)
+single("Reciprocal", "Reciprocal", "1 / x.", np.reciprocal)
+single("Inv", "Reciprocal", "1 / x.", np.reciprocal)
+single("Sin", "Sin", "Sine.", np.sin)
+single("Cos", "Cos", "Cosine.", np.cos)
+single("Tan", "Tan", "Tangent.", np.tan)
+single("Asin", "Asin", "The angle of a sine.", np.arcsin)
+single("Acos", "Acos", "The angle of a cosine.", np.arccos)
+single("Atan", "Atan", "The angle of a tangent.", np.arctan)
+single("Sinh", "Sinh", "Hyperbolic sine.", np.sinh)
+single("Cosh", "Cosh", "Hyperbolic cosine.", np.cosh)
+single("LogicalNot", "Not", "The other of true and false.", np.logical_not)
 
 
-@lowers("Erf", by_element=True)
+@lowers("Erf")
 def erf(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """The Gauss error function."""
     return by_element(g, "Erf", x)
 
 
-@lowers("Add", "AddV2", fold=lambda g, node, x, y: np.add(x, y), structural=True, by_element=True)
+@lowers("Add", "AddV2", fold=lambda g, node, x, y: np.add(x, y), structural=True)
 def add(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """x + y; a constant behind a convolution or a dense layer is its bias, and a batch norm in parts is put together."""
     whole = put_together(g, node)
@@ -118,13 +105,13 @@ def _truncated(x: Array, y: Array) -> Array:
     return np.trunc(np.true_divide(x, y)).astype(x.dtype) if x.dtype.kind in "iu" else np.true_divide(x, y)
 
 
-@lowers("Div", fold=lambda g, node, x, y: _truncated(x, y), by_element=True)
+@lowers("Div", fold=lambda g, node, x, y: _truncated(x, y))
 def div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """x / y; of integers, cut towards 0."""
     return together(g, "Div", x, y)
 
 
-@lowers("FloorDiv", fold=lambda g, node, x, y: np.floor_divide(x, y), structural=True, by_element=True)
+@lowers("FloorDiv", fold=lambda g, node, x, y: np.floor_divide(x, y), structural=True)
 def floor_div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """The largest whole number that isn't larger than x / y."""
     if x.dtype.kind == "f":
@@ -137,7 +124,7 @@ def floor_div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     return together(g, "Sub", quotient, _cast(g, below, x.dtype))
 
 
-@lowers("FloorMod", "Mod", fold=lambda g, node, x, y: np.mod(x, y), by_element=True)
+@lowers("FloorMod", "Mod", fold=lambda g, node, x, y: np.mod(x, y))
 def floor_mod(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """What is left of x / y, with the sign of y."""
     if x.dtype.kind != "f":
@@ -146,44 +133,44 @@ def floor_mod(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     return together(g, "Sub", x, together(g, "Mul", floor, y))
 
 
-@lowers("NotEqual", fold=lambda g, node, x, y: np.not_equal(x, y), by_element=True)
+@lowers("NotEqual", fold=lambda g, node, x, y: np.not_equal(x, y))
 def not_equal(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """x != y."""
     return by_element(g, "Not", together(g, "Equal", x, y))
 
 
-@lowers("SquaredDifference", fold=lambda g, node, x, y: np.square(x - y), by_element=True)
+@lowers("SquaredDifference", fold=lambda g, node, x, y: np.square(x - y))
 def squared_difference(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """(x - y)^2."""
     difference = together(g, "Sub", x, y)
     return together(g, "Mul", difference, difference)
 
 
-@lowers("Square", fold=lambda g, node, x: np.square(x), by_element=True)
+@lowers("Square", fold=lambda g, node, x: np.square(x))
 def square(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """x * x."""
     return together(g, "Mul", x, x)
 
 
-@lowers("Rsqrt", fold=lambda g, node, x: np.asarray(1 / np.sqrt(x), x.dtype), by_element=True)
+@lowers("Rsqrt", fold=lambda g, node, x: np.asarray(1 / np.sqrt(x), x.dtype))
 def rsqrt(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """1 / sqrt(x)."""
     return by_element(g, "Reciprocal", by_element(g, "Sqrt", x))
 
 
-@lowers("Log1p", fold=lambda g, node, x: np.log1p(x), by_element=True)
+@lowers("Log1p", fold=lambda g, node, x: np.log1p(x))
 def log1p(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """log(1 + x)."""
     return by_element(g, "Log", together(g, "Add", x, Tensor(x.dtype, array=np.ones((), x.dtype))))
 
 
-@lowers("Expm1", fold=lambda g, node, x: np.expm1(x), by_element=True)
+@lowers("Expm1", fold=lambda g, node, x: np.expm1(x))
 def expm1(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """exp(x) - 1."""
     return together(g, "Sub", by_element(g, "Exp", x), Tensor(x.dtype, array=np.ones((), x.dtype)))
 
 
-@lowers("ClipByValue", by_element=True)
+@lowers("ClipByValue")
 def clip_by_value(g: TensorBuilder, node: Node, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """min(max(x, low), high)."""
     return together(g, "Min", together(g, "Max", x, low), high)
@@ -193,7 +180,7 @@ def _cast_array(node: Node, x: Array) -> Array:
     return x if x.dtype == object else x.astype(numpy_type(node.type_number("DstT"), "it"))
 
 
-@lowers("Cast", fold=lambda g, node, x: _cast_array(node, x), structural=True, by_element=True)
+@lowers("Cast", fold=lambda g, node, x: _cast_array(node, x), structural=True)
 def cast(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """Another type; floats become integers by cutting towards 0."""
     return _cast(g, x, numpy_type(node.type_number("DstT"), "its output"))
@@ -213,7 +200,7 @@ def select(g: TensorBuilder, node: Node, condition: Tensor, x: Tensor, y: Tensor
     return together(g, "Where", condition, x, y)
 
 
-@lowers("SelectV2", fold=lambda g, node, c, x, y: np.where(c, x, y), by_element=True)
+@lowers("SelectV2", fold=lambda g, node, c, x, y: np.where(c, x, y))
 def select_v2(g: TensorBuilder, node: Node, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """x where the condition holds, else y, broadcast."""
     return together(g, "Where", condition, x, y)
@@ -253,7 +240,6 @@ def fake_quant(g: TensorBuilder, node: Node, x: Tensor, *bounds: Tensor) -> Tens
     "EnsureShape",
     fold=lambda g, node, x, *_: x,
     structural=True,
-    by_element=True,
 )
 def identity(g: TensorBuilder, node: Node, x: Tensor, *ignored: Tensor) -> Tensor:
     """What comes in."""
@@ -284,7 +270,7 @@ def random(g: TensorBuilder, node: Node, *tensors: Tensor) -> Tensor:
     raise g.error("draws random numbers")
 
 
-@lowers("BiasAdd", "BiasAddV1", by_element=True)
+@lowers("BiasAdd", "BiasAddV1")
 def bias_add(g: TensorBuilder, node: Node, x: Tensor, bias: Tensor) -> Tensor:
     """A number added to each channel: those of the last axis, in NCHW of the second."""
     if bias.rank != 1 or x.rank < 2:

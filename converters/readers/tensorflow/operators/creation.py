@@ -13,7 +13,7 @@ from converters.readers.tensorflow.values import Array
 
 def _filled(g: TensorBuilder, shape: Array, value: Array) -> Array:
     wanted = [int(n) for n in shape.reshape(-1)]
-    g.check(*wanted)
+    g.check_table(*wanted)
     return np.full(wanted, value.reshape(())[()], value.dtype)
 
 
@@ -23,7 +23,7 @@ def fill(g: TensorBuilder, node: Node, shape: Tensor, value: Tensor) -> Tensor:
     entries = g.size_entries(shape, "dims")
     sizes = g.sizes(entries) if entries is not None else g.cast(g.plain(shape), np.int64)
     if isinstance(sizes, list):
-        g.check(*sizes)
+        g.check_table(*sizes)
     return g.result(g.emit("Expand", g.plain(value), sizes))
 
 
@@ -48,7 +48,7 @@ def _ranged(g: TensorBuilder, start: Array, limit: Array, delta: Array) -> Array
     first, last, step = (part.reshape(()).item() for part in (start, limit, delta))
     if not step:
         raise g.error("counts in steps of 0")
-    g.check(int(max(0, np.ceil((float(last) - float(first)) / float(step)))))
+    g.check_table(int(max(0, np.ceil((float(last) - float(first)) / float(step)))))
     return np.asarray(np.arange(first, last, step), start.dtype)
 
 
@@ -59,7 +59,7 @@ def range_(g: TensorBuilder, node: Node, start: Tensor, limit: Tensor, delta: Te
 
 
 def _spaced(g: TensorBuilder, start: Array, stop: Array, count: Array) -> Array:
-    g.check(int(count.reshape(())))
+    g.check_table(int(count.reshape(())))
     return np.linspace(start.reshape(())[()], stop.reshape(())[()], int(count.reshape(())), dtype=start.dtype)
 
 

@@ -131,7 +131,7 @@ def gather_nd(g: TensorBuilder, node: Node, x: Tensor, indices: Tensor) -> Tenso
 def one_hot(g: TensorBuilder, node: Node, indices: Tensor, depth: Tensor, on: Tensor, off: Tensor) -> Tensor:
     """A new axis with `on` at the place that a number states, and `off` elsewhere; a number outside gives `off` everywhere."""
     count = int(g.array(depth, "depth").reshape(()))
-    g.check(count)
+    g.check_table(count)
     axis = node.integer("axis", -1)
     places = g.cast(g.plain(indices), np.int64)
     inside = g.emit("And", g.emit("GreaterOrEqual", places, 0), g.emit("Less", places, count))

@@ -91,7 +91,7 @@ def unpack(g: TensorBuilder, node: Node, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _tiled(g: TensorBuilder, x: Array, counts: Array) -> Array:
-    g.check(*(n * int(c) for n, c in zip(x.shape, counts.reshape(-1), strict=True)))
+    g.check_table(*(n * int(c) for n, c in zip(x.shape, counts.reshape(-1), strict=True)))
     return np.tile(x, [int(c) for c in counts.reshape(-1)])
 
 

@@ -107,7 +107,7 @@ def resize_nearest(g: TensorBuilder, node: Node, x: Tensor, size: Tensor) -> Ten
         made = g.emit("Resize", value, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
         return g.result(made, IMAGE)
     for axis, (n, out) in enumerate(zip(known, goal, strict=True), 2):
-        g.check(out)
+        g.check_table(out)
         value = g.emit("Gather", value, _nearest(node, n, out), axis=axis)
     return g.result(value, IMAGE)
 
@@ -132,8 +132,8 @@ def resize_bicubic(g: TensorBuilder, node: Node, x: Tensor, size: Tensor) -> Ten
     known = _known(g, value)
     if goal is None or known is None:
         raise g.needs_number("needs the sizes of image and result, which are known only when the net runs")
-    g.check(goal[0], known[0])
-    g.check(goal[1], known[1])
+    g.check_table(goal[0], known[0])
+    g.check_table(goal[1], known[1])
     rows = g.const(_bicubic(node, known[0], goal[0]).astype(np.float32), role="rows")
     columns = g.const(_bicubic(node, known[1], goal[1]).T.astype(np.float32), role="columns")
     return g.result(g.emit("MatMul", g.emit("MatMul", rows, value), columns), IMAGE)

@@ -15,7 +15,7 @@ from converters.readers.tensorflow.values import IMAGE, Array, identity, moved, 
 
 def _reshaped(g: TensorBuilder, x: Array, shape: Array) -> Array:
     wanted = [int(n) for n in shape.reshape(-1)]
-    g.check(*(n for n in wanted if n > 0))
+    g.check_table(*(n for n in wanted if n > 0))
     return x.reshape(wanted)
 
 
@@ -238,7 +238,7 @@ def expand_dims(g: TensorBuilder, node: Node, x: Tensor, axis: Tensor) -> Tensor
 
 def _padded(g: TensorBuilder, x: Array, amounts: Array, value: Array | None = None) -> Array:
     pairs = [(int(a), int(b)) for a, b in amounts]
-    g.check(*(n + a + b for n, (a, b) in zip(x.shape, pairs, strict=True)))
+    g.check_table(*(n + a + b for n, (a, b) in zip(x.shape, pairs, strict=True)))
     return np.pad(x, pairs, constant_values=0 if value is None else value.reshape(())[()])
 
 
