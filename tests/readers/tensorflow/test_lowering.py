@@ -115,6 +115,19 @@ def test_a_switch_is_set_by_constants(tmp_path, taken):
         net.load(tmp_path)
 
 
+def test_every_output_of_a_branch_that_is_not_taken_is_dead(tmp_path):
+    net = Net((None, 24))
+    net.add("phase", "Placeholder", dtype=BOOL, shape=())
+    net.add("switch", "Switch", "x", "phase")
+    net.add("parts", "Split", net.const("axis", np.array(1)), "switch:1", num_split=12)
+    first_two = [net.const("from", np.array([0, 0])), net.const("to", np.array([0, 2])), net.const("by", np.array([1, 1]))]
+    net.add("no", "Neg", net.add("pair", "StridedSlice", "switch:0", *first_two, begin_mask=1, end_mask=1))
+    net.add("y", "Merge", "no", "parts:11")
+    x = image(shape=(2, 24))
+    np.testing.assert_allclose(answer(net.load(tmp_path, constants={"phase": False}), x), -x[:, :2], rtol=1e-6)
+    np.testing.assert_allclose(answer(net.load(tmp_path, constants={"phase": True}), x), x[:, 22:], rtol=1e-6)
+
+
 def test_an_unknown_operator_is_refused_only_where_it_is_needed(tmp_path):
     net = Net((None, 3))
     net.add("a", "Unheard", "x")
