@@ -154,7 +154,11 @@ def _shapes(row: Format, file: RecognizedFile, options: LoadOptions, outline: Ou
     else:
         known = {(entry.layer, entry.line) for entry in found.unsupported}
         found.unsupported += [entry for entry in map(Unsupported.of, shaped.problems) if (entry.layer, entry.line) not in known]
-        found.inputs, found.outputs = shaped.inputs or found.inputs, shaped.outputs or found.outputs
+        found.inputs = shaped.inputs or found.inputs
+        if shaped.problems and found.outputs:  # what ends where a layer is missing is no output of the net
+            found.outputs = {name: shaped.outputs.get(name, port) for name, port in found.outputs.items()}
+        else:
+            found.outputs = shaped.outputs or found.outputs
         if not found.tensors or outline.tensors:
             found.tensors, found.dtypes, found.elements = {}, {}, 0
             for name, tensor in shaped.tensors.items():

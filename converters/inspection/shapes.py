@@ -36,7 +36,13 @@ class Shaped:
         """The rows with what the graph knows of them; those of the graph itself where the file has none of its own."""
         blobs: dict[str, Dims | None] = {name: value.shape for name, value in self.inputs.items()}
         filled = []
+        failed = {(problem.layer, problem.line) for problem in self.problems}
+        lost: set[str] = set()  # what comes from layers that can't be converted: nothing is known of it
         for row in rows or self.rows:
+            if lost.intersection(row.takes) or (row.name, row.line) in failed:
+                lost.update(row.gives)
+                filled.append(row)
+                continue
             cost = self.layers.get(row.source)
             outputs = self.shapes.get(row.source) or [self.values.get(name, blobs.get(name)) for name in row.gives]
             if cost is None and not any(outputs):  # it computes nothing: what goes in comes out
@@ -61,7 +67,10 @@ class Shaped:
 def work_out(row: Format, file: StrPath, options: LoadOptions) -> Shaped:
     """Makes the graph of one file and looks at it. Raises ConversionError where none can be made."""
     problems: list[ConversionError] = []
-    model = load([file], replace(options, problems=problems), format=row)
+    try:
+        model = load([file], replace(options, problems=problems), format=row)
+    except ConversionError as problem:
+        raise next(iter(problems), problem) from problem  # why nothing is left of the net
     if row.name == "onnx":
         problems += _without_source(model, file)
     given: Mapping[str, int] = model.meta.get(GIVEN, {})

@@ -185,3 +185,40 @@ def test_facts_are_read_from_the_text_as_they_are_when_it_runs():
     assert set(stated) == own
     assert {name: layers._facts_class(**facts) for name, facts in stated.items()} == {name: layers.facts(name) for name in own}
     assert {name for name in modules if modules.is_built_in(name)} <= set(stated_facts("converters.readers.torch7.modules"))
+
+
+def test_behind_a_layer_that_cannot_be_converted_no_shape_is_claimed(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "odd" type: "BoxOutput" bottom: "data" top: "odd" }
+        layer { name: "relu" type: "ReLU" bottom: "odd" top: "odd" }
+        layer { name: "fc" type: "InnerProduct" bottom: "odd" top: "fc" inner_product_param { num_output: 2 } }
+        layer { name: "side" type: "ReLU" bottom: "data" top: "side" }""")
+    found = converters.inspect(path)
+    assert {layer.name: [*layer.outputs] for layer in found.layers} == {
+        "input": [(1, 3, 8, 8)], "odd": [], "relu": [], "fc": [], "side": [(1, 3, 8, 8)]
+    }  # fmt: skip
+    assert set(found.outputs) == {"fc", "side"}
+    assert [entry.layer for entry in found.unsupported] == ["odd"]
+    assert "BoxOutput: what it computes isn't established" in found.notes
+
+
+def test_why_there_are_no_shapes_is_said(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "data" type: "AnnotatedData" top: "data" top: "label" }
+        layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }""")
+    assert any("depends on the data; give it with --input data=1x3x224x224" in note for note in converters.inspect(path).notes)
+    found = converters.inspect(path, inputs={"data": (2, 3, 5, 5)})
+    assert found.outputs["relu"].shape == (2, 3, 5, 5)
+
+
+@pytest.mark.parametrize(("more", "parameters"), [("frozen: true", 12), ("bn_mode: INFERENCE", 6), ("", 0)])
+def test_a_normalization_of_forks_has_its_shape_before_its_weights_are_there(more, parameters, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""input: "data" input_shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }}
+        layer {{ name: "bn" type: "BN" bottom: "data" top: "bn" bn_param {{ {more} }} }}""")
+    found = converters.inspect(path)
+    assert not found.unsupported and found.outputs["bn"].shape == (1, 3, 8, 8)
+    assert sum((layer.parameters or 0) + (layer.buffers or 0) for layer in found.layers) == parameters
+    with pytest.raises(converters.ConversionError):  # without a look, the weights are needed
+        converters.load(path)

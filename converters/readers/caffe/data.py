@@ -115,6 +115,7 @@ class DataShapes:
         if "" in self.given:
             declared = [top for layer in data_layers if layer.type == "Input" for top in layer.tops]
             possible_names = declared or [layer.tops[0] for layer in data_layers if layer.tops]
+            possible_names = possible_names or [layer.tops[0] for layer in net.layers if layer.type == "DummyData" and layer.tops]
             if len(possible_names) != 1:
                 words = ", ".join(map(printable, possible_names))
                 message = f"a shape is given without a name, but there are {len(possible_names)} inputs"

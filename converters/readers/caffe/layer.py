@@ -34,6 +34,10 @@ class Parameters(Protocol):
     def shared(self) -> bool:
         """Whether any parameter is shared with another layer."""
 
+    @property
+    def shapes_only(self) -> bool:
+        """Whether the net is only looked at: parameters that no file has are zeros that nothing will run with."""
+
     def expect(self, *counts: int) -> None:
         """Raises ConversionError where the file holds another number of blobs than the layer has."""
 

@@ -25,7 +25,7 @@ from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers import normalization
 from converters.readers.caffe.layers.meanings import tell_meanings
 from converters.readers.caffe.prototxt import Net, check_fields, read_net
-from converters.readers.caffe.registry import Lowering, lowers
+from converters.readers.caffe.registry import REASONS, Lowering, lowers
 from converters.readers.caffe.weights import LayerWeights, Weights
 
 __all__ = ["load", "lowers"]
@@ -50,18 +50,6 @@ def load(paths: Sequence[StrPath], options: LoadOptions) -> ir.Model:
             return with_open_batch(lambda closed: _NetLowering(net, weights, options, closed).model())
         except MemoryError as problem:
             raise ConversionError("the net is too large for this machine's memory") from problem
-
-
-_REASONS = {
-    "FrcnnProposal": "its sizes stand in a configuration file that it reads while it runs, not in the prototxt",
-    "BoxOutput": "what it computes isn't established",
-    "BoxGroupOutput": "what it computes isn't established",
-    "DetectionOutputExtended": "what it computes isn't established",
-    "MultiStageMeanfield": "what it computes isn't established",
-    "ConvLSTM": "what it computes isn't established",
-    "MaskPooling": "what it computes isn't established",
-}
-"""Why layers of these types, which people meet, aren't known."""
 
 
 def _needed(layers: list[Layer], outputs: Sequence[str]) -> list[Layer]:
@@ -94,7 +82,7 @@ def _check_types(net: Net, options: LoadOptions) -> None:
     ]
     if unknown:
         data = next((layer for layer in unknown if not layer.bottoms and layer.tops), None)
-        more = [f"{name}: {_REASONS[name]}." for name in dict.fromkeys(layer.type for layer in unknown) if name in _REASONS]
+        more = [f"{name}: {REASONS[name]}." for name in dict.fromkeys(layer.type for layer in unknown) if name in REASONS]
         if data is not None:
             top = printable(data.tops[0])
             more += [f"if '{printable(data.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"]
@@ -146,6 +134,10 @@ class _NetLowering:
             self.g.warn(f"{printable(self.net.file, 400)}: left out, they need labels: {names}")
         for note in self.weights.notes():
             self.g.warn(note)
+        dummies = [layer.tops[0] for layer in self.net.layers if layer.type == "DummyData" and layer.tops]
+        if not self.inputs and dummies:
+            top = printable(dummies[0])
+            self.g.warn(f"the net takes no input, its data are DummyData's constants; --input {top}=1x3x224x224 makes one of '{top}'")
         return self.g.finish()
 
     # -- layers ------------------------------------------------------------------------------------------------------------
@@ -202,6 +194,9 @@ class _NetLowering:
         self._consume(layer)
         tops = layer.tops if layer.scale is None else layer.scale.tops
         for top, value in zip(tops, values, strict=False):
+            if layer.type == "DummyData" and top in self.data.given:  # what stands for data is an input where that is asked for
+                self._declare(layer, top, self.data.given[top])
+                continue
             self._check_size(layer, top, value)
             if top in layer.bottoms:
                 self._overwrite(top, value)

@@ -14,7 +14,7 @@ from converters.readers.caffe.caffemodel import StoredLayer
 from converters.readers.caffe.hdf5 import MAGIC
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.prototxt import Net, read_net
-from converters.readers.caffe.registry import lowers
+from converters.readers.caffe.registry import REASONS, lowers
 from converters.readers.caffe.weights import read_weights
 from converters.registry import stated_facts
 
@@ -42,6 +42,8 @@ def _of_net(net: Net) -> Outline:
                 found.inputs[top] = Port(dims, "float32")
         elif not _is_known(layer):
             found.unsupported.append(layer.source)
+    kinds = dict.fromkeys(source.type for source in found.unsupported)
+    found.notes += [f"{kind}: {REASONS[kind]}" for kind in kinds if kind in REASONS]
     used = {name for layer in net.layers for name in layer.bottoms}
     made = itertools.chain.from_iterable(layer.tops for layer in net.layers if layer.bottoms)
     found.outputs = {name: Port(None, "float32") for name in dict.fromkeys(made) if name not in used}

@@ -52,6 +52,9 @@ class Net:
     excluded: list[Layer]
 
 
+_FILLER = re.compile(r"(?:\A|_|\.)filler(?:\.|\Z)")
+"""Of parameters that no weights file has, and the fork's own `filler` of a Parameter."""
+
 _TEMPLATE = re.compile(r"\$([A-Za-z_]\w*)\$?")
 """A place that a program fills in before Caffe reads the file."""
 
@@ -126,7 +129,7 @@ def check_fields(layer: Layer) -> None:
     """Raises ConversionError for a field that a built-in lowering doesn't know and that could change what the layer computes."""
     for stray in layer.unknown:
         name = stray.field.name
-        if name in _HARMLESS or stray.path.startswith(_TRAINING) or "_filler." in stray.path or stray.path.startswith("filler."):
+        if name in _HARMLESS or stray.path.startswith(_TRAINING) or _FILLER.search(stray.path):
             continue
         if name == "blobs":
             raise layer.error("its weights stand in the prototxt as text, which isn't read; save them as a .caffemodel")

@@ -52,3 +52,14 @@ class LayerFacts:
 
 
 lowers: Registry[Lowering, LayerFacts] = Registry("Caffe layer", LayerFacts, "converters.readers.caffe.layers")
+
+REASONS = {
+    "FrcnnProposal": "its sizes stand in a configuration file that it reads while it runs, not in the prototxt",
+    "BoxOutput": "what it computes isn't established",
+    "BoxGroupOutput": "what it computes isn't established",
+    "DetectionOutputExtended": "what it computes isn't established",
+    "MultiStageMeanfield": "what it computes isn't established",
+    "ConvLSTM": "what it computes isn't established",
+    "MaskPooling": "what it computes isn't established",
+}
+"""Why layers of these types, which people meet, aren't known."""

@@ -196,6 +196,11 @@ class LayerWeights:
         """Whether any parameter is shared with another layer."""
         return any(self._weights.shared_name(self._index, i) for i in range(len(self._layer.params.param)))
 
+    @property
+    def shapes_only(self) -> bool:
+        """Whether the net is only looked at: parameters that no file has are zeros that nothing will run with."""
+        return self._weights.shapes_only
+
     def expect(self, *counts: int) -> None:
         """Raises ConversionError where the file holds another number of blobs than the layer has."""
         if self.count and self.count not in counts and not (self.shared and self.count < max(counts)):

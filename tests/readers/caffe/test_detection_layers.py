@@ -178,6 +178,16 @@ def test_the_channels_of_the_offsets_tell_whose_prior_boxes_they_are(channels, p
     assert shapes["mbox_prior"] == (1, 2, 16 * boxes * 4)
 
 
+def test_reduced_prior_boxes_are_half_as_large(tmp_path):
+    """chuanqi305's reduce_boxes halves the first box of a cell."""
+    model, _ = load(tmp_path, head(12, "min_size: 8 aspect_ratio: 2 reduce_boxes: true"), fillers=True)
+    outputs = converters.to_module(model)(torch.zeros(1, 3, 32, 32))
+    found = dict(zip((str(v.name) for v in model.graph.outputs), outputs, strict=True))["mbox_prior"]
+    sizes = [[4, 4], [8 * 2**0.5, 8 / 2**0.5], [8 / 2**0.5, 8 * 2**0.5]]
+    corners = found[0, 0].reshape(-1, 4)[:3].numpy() * 32
+    np.testing.assert_allclose(corners[:, 2:] - corners[:, :2], sizes, rtol=1e-5)
+
+
 def test_prior_boxes_that_fit_no_fork_are_refused(tmp_path):
     with pytest.raises(converters.ConversionError, match=r"layer 'prior' \(PriorBox\): .* fit the prior boxes of no fork"):
         load(tmp_path, head(20, "min_size: 32"), fillers=True)
@@ -277,6 +287,37 @@ def test_the_numbers_of_proposals_are_said_and_can_be_given(tmp_path):
 def test_a_python_layer_is_named_by_module_and_class(tmp_path):
     with pytest.raises(converters.ConversionError, match=r"layer 'it' \(Python:my\.things\.Odd\): no lowering is registered"):
         load(tmp_path, PROPOSAL.replace("rpn.proposal_layer", "my.things").replace('"ProposalLayer"', '"Odd"'))
+
+
+@pytest.mark.parametrize("least", ["0", "40", "1000"])
+def test_the_boxes_of_a_module_of_ssh(least, tmp_path):
+    """SSH's layer, box by box: no suppression, the best ones, those large enough; a box of 16 where there is none."""
+    text = PROPOSAL.replace("dim: 18", "dim: 8").replace("dim: 36", "dim: 16").replace("rpn.proposal_layer", "SSH.layers.proposal_layer")
+    text = text.replace("'feat_stride': 16", "{'feat_stride': 8,'scales': [1,2], 'ratios':[1,2]}")
+    text = text.replace('top: "rois"', 'top: "boxes" top: "scores"')
+    model, notes = load(tmp_path, text, define={"ANCHOR_MIN_SIZE": least, "N_DETS_PER_MODULE": "50"})
+    assert any("N_DETS_PER_MODULE=50 ANCHOR_MIN_SIZE=" in note for note in notes)
+    rng = np.random.default_rng(3)
+    prob, moves = rng.uniform(0, 1, (1, 8, 5, 6)).astype(np.float32), rng.normal(0, 0.3, (1, 16, 5, 6)).astype(np.float32)
+    rows = []
+    for y, x in np.ndindex(5, 6):
+        for k, (ratio, scale) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)]):
+            wide, tall = (16 * scale, 16 * scale) if ratio == 1 else (11 * scale, 22 * scale)
+            dx, dy, dw, dh = moves[0, 4 * k : 4 * k + 4, y, x]
+            center_x, center_y = 7.5 + 8 * x + 0.5 + dx * wide, 7.5 + 8 * y + 0.5 + dy * tall
+            half_x, half_y = np.exp(dw) * wide / 2, np.exp(dh) * tall / 2
+            box = np.clip([center_x - half_x, center_y - half_y, center_x + half_x, center_y + half_y], 0, [95, 79, 95, 79])
+            if box[2] - box[0] + 1 >= float(least) and box[3] - box[1] + 1 >= float(least):
+                rows.append([prob[0, 4 + k, y, x], 0, *box])
+    best = np.array(sorted(rows, key=lambda row: -row[0])[:50]).reshape(-1, 6)
+    found, scores = converters.to_module(model)(*(torch.from_numpy(a) for a in (prob, moves, np.array([[80, 96, 1]], np.float32))))
+    np.testing.assert_allclose(found.numpy(), best[:, 1:] if len(best) else [[0, 0, 0, 16, 16]], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(scores.numpy(), best[:, :1], rtol=1e-6)
+
+
+def test_ratios_that_py_faster_rcnn_does_not_read_are_refused(tmp_path):
+    with pytest.raises(converters.ConversionError, match="ratios in its param_str"):
+        load(tmp_path, PROPOSAL.replace("'feat_stride': 16", "{'feat_stride': 16, 'ratios': [1, 2, 4]}"))
 
 
 TEXT = """

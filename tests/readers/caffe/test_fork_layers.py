@@ -8,6 +8,7 @@ import torch
 
 import converters
 from tests.readers.caffe import wire
+from tests.readers.caffe.formulas import sigmoid
 from tests.readers.caffe.layer_case import LayerCase
 from tests.readers.caffe.test_detection_layers import load
 from tests.readers.caffe.test_lowering import DATA, conv, one
@@ -74,7 +75,66 @@ def darknet_back(x, s):
     return out
 
 
+def to_batch(x, high, wide, pads):
+    """SpaceToBatchND, pixel by pixel: image (row in block, column in block, n)."""
+    top, bottom, left, right = pads
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    n, h, w, c = x.shape
+    out = np.zeros((n * high * wide, h // high, w // wide, c), x.dtype)
+    for k, i, j in np.ndindex(n, h, w):
+        out[((i % high) * wide + j % wide) * n + k, i // high, j // wide] = x[k, i, j]
+    return out
+
+
+def from_batch(x, high, wide, crops):
+    top, bottom, left, right = crops
+    n, h, w, c = x.shape
+    n //= high * wide
+    out = np.zeros((n, h * high, w * wide, c), x.dtype)
+    for k, i, j in np.ndindex(n, h * high, w * wide):
+        out[k, i, j] = x[((i % high) * wide + j % wide) * n + k, i // high, j // wide]
+    return out[:, top : h * high - bottom, left : w * wide - right]
+
+
+def restarted(x, cont, w, u, b):
+    """Junhyuk's Lstm, whose state is multiplied by cont before each step."""
+    size = u.shape[1]
+    h, c, made = np.zeros((1, size)), np.zeros((1, size)), []
+    for step, goes_on in zip(x, cont.ravel(), strict=True):
+        i, f, o, g = np.split(step @ w.T + b + goes_on * (h @ u.T), 4, 1)
+        c = goes_on * sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        made.append(h)
+    return np.stack(made)
+
+
+BLOCKS = "block_shape: 2 block_shape: 3"
+
 ROWS = [
+    LayerCase(
+        "SpaceToBatchND",
+        f"space_to_batch_nd_param {{ {BLOCKS} paddings: 1 paddings: 0 paddings: 2 paddings: 1 }}",
+        [(2, 5, 6, 3)],
+        lambda x: to_batch(x, 2, 3, (1, 0, 2, 1)),
+        grows=False,
+    ),
+    LayerCase(
+        "BatchToSpaceND",
+        f"batch_to_space_nd_param {{ {BLOCKS} crops: 0 crops: 1 crops: 2 crops: 0 }}",
+        [(12, 3, 2, 4)],
+        lambda x: from_batch(x, 2, 3, (0, 1, 2, 0)),
+        fixed=True,
+        grows=False,
+    ),
+    LayerCase(
+        "Lstm",
+        "lstm_param { num_output: 3 }",
+        [(6, 1, 4), np.array([0, 1, 1, 0, 1, 1], np.float32)],
+        restarted,
+        blobs=[(12, 4), (12, 3), (12,)],
+        name="Lstm that starts anew",
+        fixed=True,
+    ),
     LayerCase("CTCGreedyDecoder", "", [STEPS], greedy),
     LayerCase("CTCGreedyDecoder", "ctc_decoder_param { ctc_merge_repeated: false }", [STEPS], lambda x: greedy(x, merge=False)),
     LayerCase("CTCGreedyDecoder", "ctc_decoder_param { blank_index: 3 }", [STEPS], lambda x: greedy(x, 3)),
@@ -187,6 +247,7 @@ def test_a_crop_between_scales_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
+        (one("SpaceToBatchND", more='space_to_batch_nd_param { data_format: "NCHW" }'), "only NHWC"),
         (one("ROIAlign", "data data", more="roi_align_param { pooled_h: 2 pooled_w: 2 }"), "at least four layers"),
         (one("FrcnnProposal"), "configuration file"),
         (one("Yolov3DetectionOutput", more="yolov3_detection_output_param { gaussian_box: true }"), "gaussian_box"),
@@ -210,3 +271,17 @@ def test_a_continuation_indicator_marks_the_first_step(tmp_path):
     with torch.no_grad():
         found = dict(zip((v.name for v in model.graph.outputs), converters.to_module(model)(torch.zeros(shape)), strict=True))
     assert found["cont"].tolist() == [[0, 0], [1, 1], [1, 1]]
+
+
+def test_data_that_stand_in_are_an_input_where_that_is_asked_for(tmp_path):
+    text = """layer { name: "d" type: "DummyData" top: "data" top: "more"
+        dummy_data_param { shape { dim: 4 dim: 3 } data_filler { value: 0.5 } } }\n""" + one("ReLU")
+    model, notes = load(tmp_path, text)
+    assert not model.graph.inputs
+    assert any("the net takes no input" in note and "--input data=" in note for note in notes)
+    for name in ("data", ""):
+        model, notes = load(tmp_path, text, inputs={name: (2, 3)})
+        assert [str(v.name) for v in model.graph.inputs] == ["data"] and not notes
+    x = torch.tensor([[-1.0, 2, 3], [4, -5, 6]])
+    found = dict(zip((str(v.name) for v in model.graph.outputs), converters.to_module(model)(x), strict=True))
+    assert found["y"].tolist() == [[0, 2, 3], [4, 0, 6]] and found["more"].tolist() == [[0.5] * 3] * 4

@@ -144,12 +144,15 @@ def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     channels = g.fixed(x, 1, 2)[0] if g.rank(x) > 1 else 1
     count = layer.weights.count
     layer.weights.expect(2, 4)
-    if count == 4:
+    segnet = any(p.HasField(name) for name in ("bn_mode", "scale_filler", "shift_filler"))
+    if count == 0 and not segnet and not layer.weights.shapes_only:
+        raise layer.error("there are no weights for it, and the forks that have this layer differ in what it does without")
+    if count == 4 or (count == 0 and (p.HasField("slope_filler") or p.HasField("frozen"))):
         roles = ("weight", "bias", "running_mean", "running_var")
         arrays = {role: layer.weights.array(i, role, (channels,)) for i, role in enumerate(roles)}
         return _normalize(g, layer, x, arrays, p.eps, {})
-    if count == 0:
-        raise layer.error("there are no weights for it, and the forks that have this layer differ in what it does without")
+    if count == 0 and not segnet:  # a look at the net: the prototxt doesn't say which fork's it is
+        return g.emit("Identity", x)
     if p.bn_mode != p.INFERENCE or not p.HasField("bn_mode"):
         raise layer.error(
             "SegNet's BN in mode LEARN normalizes by the batch's own statistics; compute the inference weights "

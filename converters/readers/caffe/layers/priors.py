@@ -142,6 +142,10 @@ def boxes_of(layer: Layer, meaning: str) -> list[Box]:
         small = float(int(size))  # an int in prior_box_layer.cpp
         if meaning == "FaceBoxes":
             boxes += _dense(small)
+        elif p.reduce_boxes:  # chuanqi305's fork
+            if len(smallest) > 1 or small % 2:
+                raise layer.error("reduce_boxes is known for one even min_size")
+            boxes.append((small / 2, small / 2, 0.0, 0.0))
         else:
             boxes.append((small, small, 0.0, 0.0))
         if largest:

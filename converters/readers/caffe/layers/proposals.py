@@ -15,6 +15,8 @@ from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
 
 LOWEST = np.array(-np.inf, np.float32)
+RATIOS = [0.5, 1.0, 2.0]
+"""Heights of anchors over their widths, where nothing else is said."""
 
 
 @lowers("Python:rpn.proposal_layer.ProposalLayer")
@@ -26,6 +28,8 @@ def proposal_layer(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
     """
     stride = int(_parameter(layer, "feat_stride", None)[0])
     scales = _parameter(layer, "scales", [8.0, 16.0, 32.0])
+    if _parameter(layer, "ratios", RATIOS) != RATIOS:
+        raise layer.error("ratios in its param_str aren't read by py-faster-rcnn's layer; register a lowering of the fork that reads them")
     before, after, overlap, least = (
         layer.define(name, default)
         for name, default in (("RPN_PRE_NMS_TOP_N", 6000), ("RPN_POST_NMS_TOP_N", 300), ("RPN_NMS_THRESH", 0.7), ("RPN_MIN_SIZE", 16))
@@ -34,12 +38,35 @@ def proposal_layer(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
         f"its numbers stand in py-faster-rcnn's configuration, not in the file: RPN_PRE_NMS_TOP_N={before:g} RPN_POST_NMS_TOP_N={after:g} "
         f"RPN_NMS_THRESH={overlap:g} RPN_MIN_SIZE={least:g}; others with --define NAME=NUMBER"
     )
-    anchors = _anchors([0.5, 1.0, 2.0], scales, 16, np.rint)
-    boxes, scores = _candidates(g, layer, prob, offsets, info, anchors, stride)
-    limit = g.emit("Mul", g.emit("Slice", info, [2], [3], [1]), float(least))
-    large = _large(g, boxes, g.emit("Concat", limit, limit, axis=1))
-    scores = g.emit("Where", large, scores, LOWEST)
+    anchors = _anchors(RATIOS, scales, 16, np.rint)
+    boxes, scores = _of_size(g, layer, prob, offsets, info, anchors, stride, least)
     return _proposed(g, layer, boxes, scores, int(before), int(after), overlap)
+
+
+@lowers("Python:SSH.layers.proposal_layer.ProposalLayer")
+def ssh_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Value, info: ir.Value) -> list[ir.Value]:
+    """The best boxes of one of SSH's modules, best first, 1000 by its numbers of phase TEST; they are suppressed behind the net.
+
+    prob: (1, 2 A, h, w), offsets: (1, 4 A, h, w), info: (1, 3) as height, width, scale; to (R, 5), and their scores (R, 1).
+    Source: SSH's SSH/layers/proposal_layer.py, configs/default_config.yml.
+    """
+    stride = int(_parameter(layer, "feat_stride", None)[0])
+    scales, ratios = _parameter(layer, "scales", [8.0, 16.0, 32.0]), _parameter(layer, "ratios", RATIOS)
+    base = int(_parameter(layer, "base_size", [16.0])[0])
+    most, least = layer.define("N_DETS_PER_MODULE", 1000), layer.define("ANCHOR_MIN_SIZE", 0)
+    g.warn(
+        f"its numbers stand in SSH's configuration, not in the file: N_DETS_PER_MODULE={most:g} ANCHOR_MIN_SIZE={least:g}; "
+        "others with --define NAME=NUMBER"
+    )
+    boxes, scores = _of_size(g, layer, prob, offsets, info, _anchors(ratios, scales, base, np.rint), stride, least)
+    count = box.at_most(g, int(most) if most > 0 else 2**31 - 1, scores, 1)
+    values, places = g.emit_all("TopK", scores, count, outputs=2, axis=1, largest=1, sorted=1)
+    large = g.emit("Squeeze", g.emit("Greater", values, LOWEST), [0])
+    found = g.emit("Squeeze", box.rows_at(g, boxes, places), [0])
+    kept = [g.emit("Compress", value, large, axis=0) for value in (found, g.emit("Transpose", values, perm=[1, 0]))]
+    nothing = g.emit("Sub", np.array([1], np.int64), g.emit("Min", g.emit("Shape", kept[1], start=0, end=1), np.array([1], np.int64)))
+    stand_in = g.emit("Slice", g.const(np.array([[0, 0, 16, 16]], np.float32), role="none"), [0], nothing, [0])
+    return [g.emit("Pad", g.emit("Concat", kept[0], stand_in, axis=0), [0, 1, 0, 0]), kept[1]]
 
 
 @lowers("Proposal")
@@ -159,6 +186,23 @@ def _candidates(
     center = g.emit("Add", g.emit("Mul", shift, size), g.emit("Add", low, g.emit("Mul", size, 0.5)))
     grown = g.emit("Mul", g.emit("Exp", growth), size)
     return _held(g, box.around(g, center, grown), info), g.emit("Squeeze", scores, [2])
+
+
+def _of_size(
+    g: GraphBuilder,
+    layer: Layer,
+    prob: ir.Value,
+    offsets: ir.Value,
+    info: ir.Value,
+    anchors: NDArray[np.float32],
+    stride: int,
+    least: float,
+) -> tuple[ir.Value, ir.Value]:
+    """As `_candidates`; a box with a side below `least` times the image's scale has the lowest of all scores."""
+    boxes, scores = _candidates(g, layer, prob, offsets, info, anchors, stride)
+    limit = g.emit("Mul", g.emit("Slice", info, [2], [3], [1]), float(least))
+    large = _large(g, boxes, g.emit("Concat", limit, limit, axis=1))
+    return boxes, g.emit("Where", large, scores, LOWEST)
 
 
 def _large(g: GraphBuilder, boxes: ir.Value, least: ir.Value) -> ir.Value:

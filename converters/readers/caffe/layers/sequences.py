@@ -46,24 +46,46 @@ def reverse_time(g: GraphBuilder, layer: Layer, x: ir.Value, lengths: ir.Value) 
 def lstm_of_sequences(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value | None = None) -> ir.Value:
     """Long short-term memory over whole sequences, gates i, f, o, g, from a state of zeros; each sequence with a state of its own.
 
-    x: (T, N, ...); to (T, N, num_output). Source: Junhyuk Oh's lstm_layer.cu, as caffe_ocr and CTPN have it.
+    x: (T, N, ...), cont: (T) of one sequence, 0 where the state starts anew; to (T, N, num_output).
+    Source: Junhyuk Oh's lstm_layer.cu, as caffe_ocr and CTPN have it.
     """
     p = layer.params.lstm_param
     size = p.num_output
     if size < 1:
         raise layer.error("num_output is 0 or missing")
-    if cont is not None and not _starts_once(cont):
-        raise layer.error("its second bottom says where sequences begin; only one beginning, at the first step, is known here")
+    goes_on = cont is not None and not _starts_once(cont)
+    if goes_on and g.fixed(x, 1, 2) != (1,):
+        raise layer.error(f"its second bottom says where sequences begin, which Caffe reads for one sequence alone, not {g.shape(x)[1]}")
     width = int(np.prod(g.fixed(x, 2)))
     flat = g.reshape(x, [Extent(x, 0), Extent(x, 1), width]) if g.rank(x) != 3 else x
     layer.weights.expect(3)
     weight = layer.weights.value(g, 0, "weight_ih", (4 * size, width), p.weight_filler)
     recurrent = layer.weights.value(g, 1, "weight_hh", (4 * size, size), p.weight_filler)
     bias = layer.weights.value(g, 2, "bias_ih", (4 * size,), p.bias_filler)
+    if goes_on and cont is not None:
+        return _restarted(g, flat, cont, weight, recurrent, bias)
     zeros = np.zeros((1, 4 * size), np.float32)
     both = g.emit("Concat", _onnx_gates(g, bias, size), g.const(zeros, role="bias_hh"), axis=1)
     outputs = g.emit_all("LSTM", flat, _onnx_gates(g, weight, size), _onnx_gates(g, recurrent, size), both, hidden_size=size, outputs=1)
     return g.emit("Squeeze", outputs[0], [1], shape=[*g.shape(x)[:2], size])
+
+
+def _restarted(g: GraphBuilder, x: ir.Value, cont: ir.Value, weight: ir.Value, recurrent: ir.Value, bias: ir.Value) -> ir.Value:
+    """One sequence (T, 1, C) whose state is multiplied by cont, T numbers, before each step."""
+    size = g.fixed(recurrent, 1)[0]
+    taken = g.emit("Add", g.emit("MatMul", x, g.emit("Transpose", weight, perm=[1, 0])), bias)
+    back = g.emit("Transpose", recurrent, perm=[1, 0])
+    goes_on = g.reshape(cont, [Extent(x, 0), 1, 1])
+    none = g.const(np.zeros((1, size), np.float32), role="state")
+    with g.body() as body:
+        h, c = (g.body_input(name, none, g.shape(none)) for name in ("h", "c"))
+        now, kept = g.body_input("gates", taken, g.shape(taken)[1:]), g.body_input("cont", goes_on, [1, 1])
+        gates = g.emit("Add", now, g.emit("Mul", kept, g.emit("MatMul", h, back)))
+        i, f, o, new = g.emit_all("Split", gates, [size] * 4, outputs=4, axis=1)
+        old = g.emit("Mul", g.emit("Mul", kept, g.emit("Sigmoid", f)), c)
+        cell = g.emit("Add", old, g.emit("Mul", g.emit("Sigmoid", i), g.emit("Tanh", new)))
+        answer = g.emit("Mul", g.emit("Sigmoid", o), g.emit("Tanh", cell))
+    return g.scan(body, [none, none], [taken, goes_on], [answer, cell], [answer])[1][0]
 
 
 def _onnx_gates(g: GraphBuilder, value: ir.Value, size: int) -> ir.Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -10,6 +11,9 @@ from converters.graph.builder import Dim, Extent, GraphBuilder
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers.axes import canonical_axis, check_same_shape, known, product
 from converters.readers.caffe.registry import lowers
+from converters.schemas import caffe_pb2
+
+FAR = 2**31 - 1
 
 
 @lowers("Concat", view=True)
@@ -217,3 +221,57 @@ def filter_layer(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) ->
         raise layer.error(f"its selector must have one value for each item, but has shape {g.shape(selector)}")
     chosen = g.emit("Cast", g.reshape(selector, [Extent(selector, 0)]), to=ir.DataType.BOOL)
     return [g.emit("Compress", value, chosen, axis=0) for value in (x, *rest)]
+
+
+def _blocks(g: GraphBuilder, layer: Layer, x: ir.Value, p: caffe_pb2.BatchSpaceParameter, around: Sequence[int]) -> tuple[int, int]:
+    """The block's height and width. around: pads or crops. Raises ConversionError for what the layer has no meaning for."""
+    if p.data_format != "NHWC":
+        raise layer.error(f"data_format {p.data_format}; the layer reads (N, H, W, C) whatever it says, so that only NHWC is taken")
+    blocks = list(p.block_shape)
+    if len(blocks) != 2 or g.rank(x) != 4 or min(blocks) < 1:
+        raise layer.error(f"block_shape {blocks} on {g.shape(x)}; known are two sizes above 0 and four axes")
+    if len(around) != 4:
+        raise layer.error(f"has {len(around)} crops or paddings; two blocks take 4")
+    return blocks[0], blocks[1]
+
+
+@lowers("SpaceToBatchND")
+def space_to_batch(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Pixels of each block dealt out to images of their own, after padding with zeros.
+
+    x: (N, H, W, C) to (N * blocks, H / block, W / block, C), all images of the first pixel first.
+    Source: synopsys-caffe's space_to_batch_nd_layer.cpp.
+    """
+    p = layer.params.space_to_batch_nd_param
+    high, wide = _blocks(g, layer, x, p, p.paddings)
+    top, bottom, left, right = p.paddings
+    x = g.emit("Pad", x, [0, top, left, 0, 0, bottom, right, 0]) if any(p.paddings) else x
+    height, width, channels = g.fixed(x, 1)
+    if height % high or width % wide:
+        raise layer.error(f"blocks of {high} x {wide} don't divide {height} x {width}")
+    apart = g.reshape(x, [Extent(x, 0), Extent(x, 1, over=high), high, Extent(x, 2, over=wide), wide, channels])
+    moved = g.emit("Transpose", apart, perm=[2, 4, 0, 1, 3, 5])
+    return g.reshape(moved, [Extent(x, 0, times=high * wide), Extent(x, 1, over=high), Extent(x, 2, over=wide), channels])
+
+
+@lowers("BatchToSpaceND")
+def batch_to_space(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
+    """Images put together, one for each pixel of a block, and cropped: SpaceToBatchND's inverse.
+
+    x: (N * blocks, H, W, C) to (N, H * block, W * block, C). Source: synopsys-caffe's batch_to_space_nd_layer.cpp.
+    """
+    p = layer.params.batch_to_space_nd_param
+    high, wide = _blocks(g, layer, x, p, p.crops)
+    top, bottom, left, right = p.crops
+    height, width, channels = g.fixed(x, 1)
+    images = g.shape(x)[0]
+    if isinstance(images, int) and images % (high * wide):
+        raise layer.error(f"{images} images aren't a multiple of {high} x {wide}")
+    if top + bottom >= height * high or left + right >= width * wide:
+        raise layer.error(f"crops {list(p.crops)} leave nothing of {height * high} x {width * wide}")
+    apart = g.reshape(x, [high, wide, Extent(x, 0, over=high * wide), Extent(x, 1), Extent(x, 2), channels])
+    moved = g.emit("Transpose", apart, perm=[2, 3, 0, 4, 1, 5])
+    y = g.reshape(moved, [Extent(x, 0, over=high * wide), Extent(x, 1, times=high), Extent(x, 2, times=wide), channels])
+    if not any(p.crops):
+        return y
+    return g.emit("Slice", y, [top, left], [-bottom or FAR, -right or FAR], [1, 2])
