@@ -22,17 +22,15 @@ class LoadOptions:
 
     inputs: shapes by input name ("" for the only one), or (shape, dtype), where the file doesn't have them. key: where the model sits
     in a checkpoint. dynamic: labels of axes that stay open besides the first, by input name ("" for the only one) and axis. outputs:
-    inner values that the graph shall end in, instead of its own outputs.
-    output_names: what the outputs of a PyTorch model are called. code: the folder of a PyTorch model's own classes; factory:
-    inner values that the graph shall end in, instead of its own outputs. constants: inputs that are numbers from now on, by name
-    (TensorFlow's is_training). code: the folder of a PyTorch model's own classes; factory:
-    "module:function" in it, which builds the model. plugin: a Python file that registers lowerings. trust: let code, factory, plugin
-    and TorchScript programs run; without it nothing does. fillers: layers without stored weights get what their fillers say. dtype: of
-    a Lua Torch model: "float64" keeps its doubles, which otherwise become float32. states: of a recurrent Lua Torch model, whose first
-    states become inputs, and the last ones outputs. define: what stands for `$NAME$` in a Caffe template, and numbers that its layers
-    take from elsewhere. notify: called with a line that says what is about to run. problems: where a list is given, a look at the net is
-    all that is wanted: parameters that no file has count by their shapes alone, and what keeps a layer from being lowered is added to
-    the list, while the rest goes on.
+    inner values that the graph shall end in, instead of its own outputs. output_names: what the outputs of a PyTorch model are called.
+    constants: inputs that are numbers from now on, by name (TensorFlow's is_training). code: the folder of a PyTorch model's own
+    classes; factory: "module:function" in it, which builds the model. plugin: a Python file that registers lowerings. trust: let code,
+    factory, plugin and TorchScript programs run; without it nothing does. fillers: layers without stored weights get what their fillers
+    say. dtype: of a Lua Torch model: "float64" keeps its doubles, which otherwise become float32. states: of a recurrent Lua Torch
+    model, whose first states become inputs, and the last ones outputs. define: what stands for `$NAME$` in a Caffe template, and
+    numbers that its layers take from elsewhere. notify: called with a line that says what is about to run. problems: where a list is
+    given, a look at the net is all that is wanted: parameters that no file has count by their shapes alone, and what keeps a layer from
+    being lowered is added to the list, while the rest goes on.
     """
 
     inputs: Mapping[str, InputSpec] = field(default_factory=lambda: MappingProxyType({}))

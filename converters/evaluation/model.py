@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def open_model(
     check_engine(engine)
     if isinstance(source, onnx_ir.Model):
         return _running(source.clone() if layers else source, engine, threads, layers)
-    loaded = load_source(source, options)
+    loaded = load_source(source, _by_shape(options))
     with about(_first(source)):
         if isinstance(loaded, onnx_ir.Model):
             return _running(loaded, engine, threads, layers)
@@ -104,6 +105,12 @@ def load_source(source: Source, options: LoadOptions = DEFAULTS) -> onnx_ir.Mode
         if row is not None and row.name == "pytorch" and options.code is None and beside.is_file():
             return _written_module(Path(first.path), beside, options)
         return formats.load([first, *paths[1:]], options)
+
+
+def _by_shape(options: LoadOptions) -> LoadOptions:
+    """Images go into a model of one input, which its class may call what it likes: the shape is that of the only input."""
+    name, spec = next(iter(options.inputs.items()), ("", ()))
+    return replace(options, inputs={"": spec}) if len(options.inputs) == 1 and "." not in name else options
 
 
 def _first(source: StrPath | Sequence[StrPath]) -> StrPath:

@@ -10,6 +10,7 @@ import copy
 import difflib
 import inspect
 import itertools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +25,16 @@ from converters.errors import ConversionError
 from converters.graph.provenance import source_of
 from converters.matching.fitting import Fit, Placed, fit, own_tensors
 from converters.matching.layers import Layer, before_tail, find_layers
+from converters.matching.neighbors import Neighbors
 from converters.runtimes.compare import random_inputs
 from converters.runtimes.torch import call, run_values
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 """How far equal values may be apart, relative to the largest; both sides compute in this type."""
-SECONDS = 45.0
-"""Time for trying equal branches."""
+_SAMPLE = 1024
+"""About as many numbers are compared before all of them are."""
+SECONDS = 30.0
+"""Time for trying equal branches, once the first try has run."""
 
 
 class _PartedError(Exception):
@@ -47,18 +51,20 @@ def follow(model: ir.Model, module: torch.nn.Module) -> dict[str, Placed]:
     source = _Source(model, inputs)
     target = copy.deepcopy(module).to(source.kind).eval()
     names = {inner: name for name, inner in target.named_modules()}
+    around = Neighbors(model, source.layers, {name: value.shape for name, value in source.values.items()}, module)
     best: _PartedError | None = None
-    end = time.monotonic() + SECONDS
+    end = math.inf
     for order in _orders(inputs, module):
         tensors = [source.values[name] for name in order]
         plan: list[int] = []
         while time.monotonic() < end:
-            run = _Run(source, target, names, plan)
+            run = _Run(source, target, names, plan, around, tensors, end)
             try:
-                run.go(tensors)
+                run.go()
                 return run.placed
             except _PartedError as problem:
                 best = problem if best is None or problem.depth > best.depth else best
+            end = min(end, time.monotonic() + SECONDS)
             again = run.next_plan()
             if again is None:
                 break
@@ -75,6 +81,13 @@ class _Source:
         self.values = run_values(model, inputs)
         floats = [value.dtype for value in self.values.values() if value.is_floating_point()]
         self.kind = floats[-1] if floats else torch.float32
+        self._largest: dict[torch.Tensor, float] = {}
+
+    def largest(self, value: torch.Tensor) -> float:
+        """The largest number of a value, which is asked for again and again."""
+        if value not in self._largest:
+            self._largest[value] = float(value.abs().max()) if value.numel() else 0.0
+        return self._largest[value]
 
     def given(self, layer: Layer) -> torch.Tensor | None:
         return self.values.get(str(layer.given.name))
@@ -98,6 +111,9 @@ class _Run:
     target: torch.nn.Module
     names: Mapping[torch.nn.Module, str]
     plan: Sequence[int]
+    around: Neighbors
+    tensors: Sequence[torch.Tensor]
+    end: float
     placed: dict[str, Placed] = field(default_factory=dict)
     chosen: list[tuple[int, int]] = field(default_factory=list)  # which candidate, of how many
     used: set[Layer] = field(default_factory=set)
@@ -106,11 +122,11 @@ class _Run:
     trail: list[str] = field(default_factory=list)  # modules called since the last layer that agreed
     last: Layer | None = None
 
-    def go(self, tensors: Sequence[torch.Tensor]) -> None:
+    def go(self) -> None:
         """Runs the target with the weights as they are found. Raises _PartedError."""
         hooks = [hook for inner in self.names for hook in self._hooks(inner)]
         try:
-            answers = call(self.target, tensors)
+            answers = call(self.target, self.tensors)
         except _PartedError:
             raise
         except (RuntimeError, TypeError, ValueError, IndexError) as problem:
@@ -141,6 +157,8 @@ class _Run:
         name = self.names[inner]
         self.trail.append(name)
         x = next((argument for argument in arguments if isinstance(argument, torch.Tensor)), None)
+        if time.monotonic() > self.end:
+            raise self._parted(f"equal branches before {name} of your class can be chosen in too many ways")
         if x is None:
             raise self._parted(f"{name} of your class is called without a tensor")
         if inner in self.of_module:
@@ -174,8 +192,11 @@ class _Run:
                 reasons.append(f"{layer}: {name} has no place for its {', '.join(sorted(found.left))}")
             else:
                 options.append((layer, found))
-        likeness = lambda option: -difflib.SequenceMatcher(None, option[0].path, name).ratio()  # noqa: E731
-        return sorted(options, key=likeness), reasons
+        return (sorted(options, key=lambda option: self._likeness(option[0], name)) if len(options) > 1 else options), reasons
+
+    def _likeness(self, layer: Layer, name: str) -> tuple[float, ...]:
+        """Lower for what is likelier: the same surroundings, then names that are alike."""
+        return -self.around.alike(layer, name, self.tensors), -difflib.SequenceMatcher(None, layer.path, name).ratio()
 
     def _place(self, inner: torch.nn.Module, name: str, layer: Layer, found: Fit) -> None:
         self.of_module[inner] = layer
@@ -252,12 +273,17 @@ class _Run:
         return _PartedError(message, len(self.used))
 
     def _equal(self, a: torch.Tensor, b: torch.Tensor) -> bool:
-        """The same numbers in the same order, whatever axes of size 1 there are."""
+        """The same numbers in the same order, whatever axes of size 1 there are. b: the file's."""
         if a.numel() != b.numel() or (a.shape[:1] != b.shape[:1] and a.ndim and b.ndim):
             return False
-        a, b = a.detach().reshape(-1).to(torch.float64), b.reshape(-1).to(torch.float64)
-        scale = float(b.abs().max()) if b.numel() else 0.0
-        return bool(torch.allclose(a, b, rtol=0.0, atol=TOLERANCE.get(self.source.kind, 1e-4) * max(scale, 1e-6), equal_nan=True))
+        near = TOLERANCE.get(self.source.kind, 1e-4) * max(self.source.largest(b), 1e-6)
+        a, b = a.detach().reshape(-1), b.reshape(-1)
+        step = max(1, a.numel() // _SAMPLE)
+        return _near(a[::step], b[::step], near) and (step == 1 or _near(a, b, near))
+
+
+def _near(a: torch.Tensor, b: torch.Tensor, near: float) -> bool:
+    return bool(torch.allclose(a.to(torch.float64), b.to(torch.float64), rtol=0.0, atol=near, equal_nan=True))
 
 
 def _same_arrays(a: Layer, b: Layer) -> bool:

@@ -57,6 +57,16 @@ def test_a_layer_is_the_original_s_blob(tmp_path: Path, name: str, written: bool
     assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
 
 
+def test_a_pickled_class_s_input_has_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its forward calls the input x; an image goes into the only one there is."""
+    image = digits(tmp_path, 1)[0]
+    (tmp_path / "fields.json").write_text(json.dumps(FIELDS))
+    words = ["classify", str(DIGITS / "pytorch/digits_whole.pth"), str(image), "--preprocess", str(tmp_path / "fields.json"), "--json"]
+    words += ["--code", str(DIGITS / "pytorch"), "--trust", "--input", "input=1x1x16x16"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["images"][0]["top"][0]["index"] == int(image.parent.name)
+
+
 def test_killed_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digits(tmp_path / "val", 120)
     (tmp_path / "fields.json").write_text(json.dumps(FIELDS))

@@ -160,6 +160,58 @@ def test_a_class_that_stops_early(model: ir.Model) -> None:
         converters.match(model, Features())
 
 
+def branches_net(blocks: int) -> tuple[str, dict[str, list[np.ndarray]]]:
+    """Blocks of three branches that begin with equal convolutions of one value, and are joined."""
+    lines = ['layer { name: "data" type: "Input" top: "j" input_param { shape { dim: 1 dim: 8 dim: 6 dim: 6 } } }']
+    blobs: dict[str, list[np.ndarray]] = {}
+
+    def convolution(name: str, bottom: str, inputs: int, size: int) -> str:
+        param = f"num_output: 8 kernel_size: {size} pad: {size // 2}"
+        lines.append(f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" convolution_param {{ {param} }} }}')
+        lines.append(f'layer {{ name: "{name}r" type: "ReLU" bottom: "{name}" top: "{name}" }}')
+        blobs[name] = [draw(8, inputs, size, size) / size / 3, draw(8)]
+        return name
+
+    x = "j"
+    for n in range(blocks):
+        a = convolution(f"a{n}", x, 8, 1)
+        b = convolution(f"bb{n}", convolution(f"b{n}", x, 8, 1), 8, 3)
+        c = convolution(f"ccc{n}", convolution(f"cc{n}", convolution(f"c{n}", x, 8, 1), 8, 3), 8, 3)
+        d = convolution(f"d{n}", x, 8, 1)
+        lines.append(f'layer {{ name: "cat{n}" type: "Concat" bottom: "{a}" bottom: "{b}" bottom: "{c}" bottom: "{d}" top: "cat{n}" }}')
+        x = convolution(f"join{n}", f"cat{n}", 32, 1)
+    return "\n".join(lines), blobs
+
+
+class Branches(nn.Module):
+    """branches_net in another order, under names that say nothing."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleList(nn.Conv2d(8, 8, k, padding=k // 2) for k in (1, 3, 3, 1, 1, 3, 1)) for _ in range(blocks))
+        self.joins = nn.ModuleList(nn.Conv2d(32, 8, 1) for _ in range(blocks))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for convolutions, join in zip(self.blocks, self.joins, strict=True):
+            c, cc, ccc, d, b, bb, a = convolutions
+            last = F.relu(d(x))
+            third = F.relu(ccc(F.relu(cc(F.relu(c(x))))))
+            first = F.relu(a(x))
+            x = F.relu(join(torch.cat([first, F.relu(bb(F.relu(b(x)))), third, last], 1)))
+        return x
+
+
+def test_equal_branches_are_told_apart_by_what_is_around_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By trying alone, 24 orders of each block would be gone through."""
+    monkeypatch.setattr("converters.matching.following.SECONDS", 0.0)  # the first try is right
+    text, blobs = branches_net(6)
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(wire.caffemodel(blobs))
+    found = converters.match(converters.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel"), Branches(6))
+    names = ["c", "cc", "ccc", "d", "b", "bb", "a"]
+    assert all(found.keys[f"blocks.{n}.{i}.weight"] == f"{name}{n}.weight" for n in range(6) for i, name in enumerate(names))
+
+
 class Stack(nn.Module):
     def __init__(self, *sizes: int) -> None:
         super().__init__()
