@@ -75,8 +75,7 @@ def build(
     _set_shapes(proto, inputs or {}, dynamic or {}, file)
     _check_model(proto, file)
     _check_numbers(proto, file)
-    proto = _write_out_functions(proto, file)
-    proto = infer_shapes(proto)
+    proto = _infer(_write_out_functions(proto, file), file)
     try:
         model = ir.from_proto(proto)
     except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as problem:
@@ -279,6 +278,26 @@ def _check_recursion(proto: onnx.ModelProto, file: str) -> None:
     total = sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
     if total > max(_EXPANSION_LIMIT, 2 * len(proto.graph.node)):
         raise FormatError(f"{file}: its functions come to {total} nodes when they are written out")
+
+
+def _infer(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    """With shapes and types inferred. Raises FormatError where an output is stated to be of another type than its node makes."""
+    stated = [value.type.tensor_type.elem_type for value in proto.graph.output]
+    for value, dtype in zip(proto.graph.output, stated, strict=True):
+        if dtype:
+            value.type.tensor_type.elem_type = onnx.TensorProto.UNDEFINED  # so that inference says what it is
+    proto = infer_shapes(proto)
+    for value, dtype in zip(proto.graph.output, stated, strict=True):
+        made = value.type.tensor_type.elem_type
+        if dtype and made not in (onnx.TensorProto.UNDEFINED, dtype):
+            names = [onnx.TensorProto.DataType.Name(number).lower() for number in (dtype, made)]
+            raise FormatError(
+                f"{file}: output '{printable(value.name)}' is stated to be {names[0]}, but its node makes {names[1]}",
+                hint="no runtime takes such a file; export it again",
+            )
+        if dtype:
+            value.type.tensor_type.elem_type = dtype
+    return proto
 
 
 def _note_sources(model: ir.Model, file: str) -> None:

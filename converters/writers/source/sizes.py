@@ -35,12 +35,12 @@ def fold(node: ir.Node, known: Known, opset: int) -> list[Array] | None:
     attributes = {name: a.value for name, a in node.attributes.items() if not a.is_ref()}
     try:
         result = folds[node.op_type](*arrays, **attributes)
+        outputs = result if isinstance(result, list) else [result]
+        if len(outputs) != len(node.outputs) or any(o.size > _LIMIT for o in outputs):
+            return None
+        return [_as_numbers(output, value.dtype) for output, value in zip(outputs, node.outputs, strict=True)]
     except (NotImplementedError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError):
         return None
-    outputs = result if isinstance(result, list) else [result]
-    if len(outputs) != len(node.outputs) or any(o.size > _LIMIT for o in outputs):
-        return None
-    return [_as_numbers(output, value.dtype) for output, value in zip(outputs, node.outputs, strict=True)]
 
 
 def _as_numbers(array: Array, dtype: ir.DataType | None) -> Array:

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -246,6 +247,16 @@ def test_functions_that_explode_are_refused(tmp_path):
 def test_opsets_outside_of_the_range(tmp_path):
     with pytest.raises(UnsupportedError, match="written in opset 5"):
         load([save(conv_model(opset=5), tmp_path)])
+
+
+def test_an_output_of_another_type_than_its_node_makes_is_refused(tmp_path):
+    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Add", ["s", "s"], ["y"])]
+    model = model_of(nodes, [])
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    with pytest.raises(FormatError, match="output 'y' is stated to be int32, but its node makes int64"):
+        load([save(model, tmp_path)])
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    assert load([save(model, tmp_path)]).graph.outputs[0].dtype == ir.DataType.INT64
 
 
 def test_a_key_is_refused(tmp_path):
