@@ -8,6 +8,7 @@ import mmap
 import os
 import secrets
 import stat
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,8 +20,8 @@ StrPath = str | os.PathLike[str]
 
 
 _PREALLOCATED = 1 << 22  # smaller files aren't worth the call
-_mapped: dict[str, int] = {}
-"""The size that each mapped file had; see `cut_short`."""
+_mapped: weakref.WeakKeyDictionary[mmap.mmap, tuple[str, os.stat_result]] = weakref.WeakKeyDictionary()
+"""Of each mapping that is still looked at, its file and what that was; see `cut_short`."""
 _temporaries: set[str] = set()
 """Files under temporary names; see `forget_temporaries`."""
 
@@ -71,23 +72,28 @@ def _map(path: str) -> memoryview:
         # O_NONBLOCK: what became a pipe since it was looked at still doesn't hang
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(descriptor, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
+            facts = os.fstat(file.fileno())
+            if facts.st_size == 0:
                 raise FormatError("the file is empty (0 bytes)", path=path)
-            _mapped[path] = size
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _mapped[mapping] = path, facts
+            return memoryview(mapping)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise ConversionError(f"can't be read: {reason}", path=path) from problem
 
 
-def cut_short() -> str:
-    """The mapped file that is shorter now than it was, as it was given; "an input" where none is."""
-    for path, size in _mapped.items():
+CUT_SHORT = "was cut short by another program while it was read; nothing was written"
+
+
+def cut_short() -> str | None:
+    """The mapped file that is shorter now than it was, as it was given; None where none is."""
+    for path, facts in list(_mapped.values()):
         with contextlib.suppress(OSError):
-            if os.stat(path).st_size < size:
+            now = os.stat(path)
+            if os.path.samestat(now, facts) and now.st_size < facts.st_size:
                 return path
-    return "an input"
+    return None
 
 
 def forget_temporaries() -> None:
@@ -157,7 +163,12 @@ class _Output:
         return name
 
     def finish(self, *, sync: bool) -> None:
-        """The bytes are all there: cuts what was reserved for more, and with `sync` waits until the disk has them."""
+        """The bytes are all there: cuts what was reserved for more, and with `sync` waits until the disk has them.
+
+        Raises FormatError where an input was cut short meanwhile: the rest of its last page reads as zeros.
+        """
+        if (path := cut_short()) is not None:
+            raise FormatError(CUT_SHORT, path=path)
         self.file.truncate()
         self.file.flush()
         if sync:
@@ -308,4 +319,6 @@ def _said(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
+        if problem.errno == errno.EFAULT:  # the bytes to write aren't there any more: where a mapped file ends earlier now
+            raise FormatError(CUT_SHORT, path=cut_short()) from problem
         raise ConversionError(f"can't be written: {problem.strerror or problem}", path=os.fspath(target)) from problem

@@ -1,6 +1,6 @@
 """What an installation with one extra alone can do, tried in a virtual environment of its own.
 
-python tests/installation.py [base | verify | torch2onnx | images | all | sdist] [--python PYTHON]
+python tests/installation.py [base | verify | torch2onnx | images | match | all | sdist] [--python PYTHON]
 
 Installs the package from this checkout, runs every command that the extra is for with the installed `convert`, and checks that a command
 of another extra answers with one line that names it. `base` also measures the size and puts a user's own package `schemas` beside it;
@@ -45,12 +45,18 @@ VERIFY = (
     "verify caffe.onnx caffe.onnx",
 )
 TRACE = (f"torch2onnx {WHOLE} traced.onnx --input 1x1x16x16 --code {DIGITS}/pytorch --trust",)
+IMAGES = (
+    "classify caffe.onnx digit.pgm --channels gray --scale 255 --mean 0 --std 240 --top 2",
+    "extract-features caffe.onnx digit.pgm --layer ip1 --save features_verified.npz --channels gray --scale 255 --mean 0 --std 240",
+)
+MATCH = (f"strip-to-weights {WHOLE} like_verified.pth --like digits_net:DigitsNet --code {DIGITS}/pytorch --trust",)
 COMMANDS = {
     "base": BASE,
-    "verify": BASE + VERIFY,
-    "torch2onnx": BASE + VERIFY + TRACE,
-    "images": BASE + VERIFY,
-    "all": BASE + VERIFY + TRACE,
+    "verify": BASE + VERIFY + MATCH,
+    "torch2onnx": BASE + VERIFY + MATCH + TRACE,
+    "images": BASE + VERIFY + MATCH + IMAGES,
+    "match": BASE + VERIFY + MATCH,
+    "all": BASE + VERIFY + MATCH + TRACE + IMAGES,
 }
 
 
@@ -90,11 +96,12 @@ def try_extra(extra: str, python: str, folder: Path) -> None:
         assert (
             environment.python("import importlib.util as u; print(u.find_spec('torch'), u.find_spec('onnxruntime'))", folder) == "None None"
         )
+    (folder / "digit.pgm").write_bytes(b"P5 16 16 255\n" + bytes(range(256)))
     for line in COMMANDS[extra]:
         done = environment.convert(line, folder)
         assert done.returncode == 0, f"convert {line}\n{done.stderr}"
         print(f"  convert {line.split()[0]} {'--verify' if '--verify' in line else ''}")
-    for owner, lines in (("verify", VERIFY), ("torch2onnx", TRACE)):
+    for owner, lines in (("verify", VERIFY + MATCH), ("torch2onnx", TRACE), ("images", IMAGES)):
         if any(line not in COMMANDS[extra] for line in lines):
             for line in lines:
                 refused = environment.convert(line.replace("verified", "again").replace("traced", "traced_again"), folder)

@@ -158,3 +158,18 @@ def test_an_input_file_is_a_path_that_is_mapped_once(tmp_path):
     (tmp_path / "in").write_bytes(b"data")
     file = InputFile(tmp_path / "in")
     assert os.fspath(file) == str(tmp_path / "in") and map_file(file) is file.view and InputFile(file).view is file.view
+
+
+@pytest.mark.parametrize("left", [4096, 3 * 65536 - 10], ids=["pages are gone", "the end of the last page reads as zeros"])
+def test_a_source_that_is_cut_short_while_it_is_copied_is_named(left, kind_of_temporary, tmp_path):
+    source = tmp_path / "source.bin"
+    source.write_bytes(b"\1" * 3 * 65536)
+    view = map_file(source)
+    with pytest.raises(FormatError, match=r"source\.bin: was cut short"), writing(tmp_path / "out") as file:
+        os.truncate(source, left)
+        file.write(view)
+    assert list(tmp_path.iterdir()) == [source]
+    del view
+    with writing(tmp_path / "out") as file:  # what nobody looks at any more may be as short as it likes
+        file.write(b"whole")
+    assert (tmp_path / "out").read_bytes() == b"whole"

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from converters.files import cut_short, forget_temporaries
+from converters.files import CUT_SHORT, cut_short, forget_temporaries
 
 
 class Stopped(BaseException):
@@ -61,15 +61,14 @@ def _answer_bus_errors(as_json: bool) -> Callable[[], None]:
         return lambda: None
 
     def answer(_: int) -> None:
-        path = cut_short()
-        words = "was cut short by another program while it was read; nothing was written"
+        path = cut_short() or "an input"
         forget_temporaries()
         if as_json:
-            text = json.dumps({"error": f"{path}: {words}", "path": path, "line": None, "layer": None, "hint": None})
+            text = json.dumps({"error": f"{path}: {CUT_SHORT}", "path": path, "line": None, "layer": None, "hint": None})
             os.write(1, f"{text}\n".encode())
         else:
             shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
-            os.write(2, f"error: {shown}: {words}\n".encode(errors="backslashreplace"))
+            os.write(2, f"error: {shown}: {CUT_SHORT}\n".encode(errors="backslashreplace"))
         os._exit(1)
 
     library = ctypes.CDLL(None)

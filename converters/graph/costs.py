@@ -108,7 +108,7 @@ def costs(model: ir.Model, inputs: Mapping[str, Sequence[int]] | None = None) ->
         layer = layers.setdefault(source_of(node) or name, LayerCost(name, source_of(node)))
         layer.operators.append(node.op_type)
         layer.shape = _dims(node.outputs[0])
-        linear, other = _operations(node)
+        linear, other = operations(node)
         layer.multiply_adds = _sum((layer.multiply_adds, linear))
         layer.other = _sum((layer.other, other))
         _count_tensors(node, layer, sized.graph, seen)
@@ -188,8 +188,8 @@ _WEIGHT_AT = {"Conv": 1, "ConvInteger": 1, "DeformConv": 1, "QLinearConv": 3}
 _FACTOR_AT = {"MatMul": 1, "MatMulInteger": 1, "Gemm": 1, "QLinearMatMul": 3}
 
 
-def _operations(node: ir.Node) -> tuple[int | None, int | None]:
-    """Multiply-adds of convolutions and products, and other operations."""
+def operations(node: ir.Node) -> tuple[int | None, int | None]:
+    """Multiply-adds of convolutions and products, and other operations; None where a shape, or how often something runs, isn't known."""
     if node.domain not in ("", "ai.onnx") or node.op_type in _UNKNOWN:
         return None, None
     if node.op_type in _MOVES:

@@ -44,15 +44,22 @@ def difference(name: str, got: Array, want: Array, source: str = "") -> Differen
     """Compares two results. NaN must be NaN, infinity infinity of the same sign, and numbers beyond 1e37 likewise."""
     if got.shape != want.shape:
         return Difference(name, float("inf"), 0.0, source, f"shape {got.shape} against {want.shape}")
-    a, b = got.astype(np.float64).ravel(), want.astype(np.float64).ravel()
-    huge = ~np.isfinite(b) | (np.abs(b) > 1e37)
-    same = (np.isnan(a) == np.isnan(b)) & (np.isnan(b) | ((np.sign(a) == np.sign(b)) & (np.abs(a) > 1e37)))
-    if not same[huge].all() or not np.isfinite(a[~huge]).all():
-        return Difference(name, float("inf"), 0.0, source, "NaN or infinity at other places")
-    a, b = a[~huge], b[~huge]
-    scale = float(np.abs(b).max(initial=0.0))
-    absolute = float(np.abs(a - b).max(initial=0.0))
+    ours, theirs = np.ravel(got), np.ravel(want)
+    scale = absolute = 0.0
+    for start in range(0, ours.size, _PIECE):
+        a, b = (array[start : start + _PIECE].astype(np.float64) for array in (ours, theirs))
+        huge = ~np.isfinite(b) | (np.abs(b) > 1e37)
+        same = (np.isnan(a) == np.isnan(b)) & (np.isnan(b) | ((np.sign(a) == np.sign(b)) & (np.abs(a) > 1e37)))
+        if not same[huge].all() or not np.isfinite(a[~huge]).all():
+            return Difference(name, float("inf"), 0.0, source, "NaN or infinity at other places")
+        a, b = a[~huge], b[~huge]
+        scale = max(scale, float(np.abs(b).max(initial=0.0)))
+        absolute = max(absolute, float(np.abs(a - b).max(initial=0.0)))
     return Difference(name, absolute / max(scale, 1e-6), scale, source, absolute=absolute)
+
+
+_PIECE = 1 << 20
+"""Numbers that are compared at a time, so that comparing takes little memory."""
 
 
 def random_inputs(model: onnx_ir.Model, *, batch: int = 2, seed: int = 0) -> dict[str, Array]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,13 +155,15 @@ def _run(
     if inputs is not None:
         tried = [("the inputs given", by_names(inputs, first.inputs, "input", notes))]
     elif known is not None and known.model is not None:
-        tried = [(name, by_names(arrays, first.inputs, "input", notes)) for name, arrays in inputs_to_try(known.model, level, seed)]
+        model = _of_fixed_sizes(known.model, [side.model for side in sides if side.model is not None])
+        tried = [(name, by_names(arrays, first.inputs, "input", notes)) for name, arrays in inputs_to_try(model, level, seed)]
     else:
         raise ConversionError("nothing says what shapes the inputs have", hint="give them: --feed input.npz, or --input")
     trials: list[Trial] = []
     far, worst = -1.0, tried[0][1]
     for name, arrays in tried:
-        answers = [list((side.run or run_nothing)(by_names(arrays, side.inputs, "input", notes))) for side in sides]
+        with _of_sizes(arrays, guessed=inputs is None):
+            answers = [list((side.run or run_nothing)(by_names(arrays, side.inputs, "input", notes))) for side in sides]
         names = first.outputs or [f"output {number}" for number in range(len(answers[0]))]
         made = []
         if len(sides) == 2:
@@ -176,6 +179,40 @@ def _run(
     if not trials:
         raise ConversionError("there is nothing to compare with", hint="give a second model, or --expect with the original's answers")
     return trials, worst
+
+
+def _of_fixed_sizes(model: onnx_ir.Model, models: Sequence[onnx_ir.Model]) -> onnx_ir.Model:
+    """The model with the sizes that inputs of the others, in their order, have for its open axes."""
+    import onnx_ir
+
+    shapes = []
+    for position, value in enumerate(model.graph.inputs):
+        dims = list(value.shape or ())
+        for other in models:
+            theirs = other.graph.inputs[position].shape if position < len(other.graph.inputs) else None
+            if theirs is not None and len(theirs) == len(dims):
+                dims = [
+                    size if isinstance(size, int) or not isinstance(fixed, int) else fixed for size, fixed in zip(dims, theirs, strict=True)
+                ]
+        shapes.append(dims)
+    if all(value.shape is None or list(value.shape) == dims for value, dims in zip(model.graph.inputs, shapes, strict=True)):
+        return model
+    sized = model.clone()
+    for value, dims in zip(sized.graph.inputs, shapes, strict=True):
+        value.shape = None if value.shape is None else onnx_ir.Shape(dims)
+    return sized
+
+
+@contextlib.contextmanager
+def _of_sizes(arrays: Mapping[str, Array], *, guessed: bool) -> Iterator[None]:
+    """What a run that fails says of sizes that nobody gave."""
+    try:
+        yield
+    except ConversionError as problem:
+        if guessed and problem.hint is None:
+            sizes = ", ".join(f"{printable(name)} {'x'.join(map(str, array.shape))}" for name, array in arrays.items())
+            problem.hint = f"it ran on {sizes}; where it takes other sizes, give them with --input"
+        raise
 
 
 def run_nothing(arrays: Mapping[str, Array]) -> list[Array]:

@@ -16,7 +16,7 @@ from converters.files import StrPath, apart
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import build_source, call, in_type_of, numbers, run_torch
-from converters.verification.memory import check_memory
+from converters.verification.limits import check_limits
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_differences
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
@@ -56,7 +56,7 @@ def verify(
     notes: list[str] = []
     names = [str(v.name) for v in model.graph.outputs]
     if inputs is not None:
-        check_memory(model, shapes={name: array.shape for name, array in inputs.items()})
+        check_limits(model, shapes={name: array.shape for name, array in inputs.items()})
         given = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
         tried = [("the inputs given", by_names(inputs, [str(value.name) for value in given], "input", notes))]
     else:
@@ -226,7 +226,7 @@ def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], ans
 
 def every_layer(model: onnx_ir.Model, opset: int | None = None) -> list[Difference]:
     """How far PyTorch and onnxruntime are apart in each value inside the graph, on one random input."""
-    arrays = random_inputs(model, batch=check_memory(model))
+    arrays = random_inputs(model, batch=check_limits(model))
     with tempfile.TemporaryDirectory() as folder:
         return _layers(model, arrays, Path(folder), TOLERANCE, opset, every=True)
 

@@ -11,7 +11,7 @@ from converters.errors import ConversionError
 from converters.graph.provenance import source_of
 from converters.runtimes.compare import Array, Difference, difference
 from converters.runtimes.torch import run_values
-from converters.verification.memory import value_bytes
+from converters.verification.limits import value_bytes
 
 if TYPE_CHECKING:
     import onnx_ir
