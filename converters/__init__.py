@@ -6,13 +6,13 @@ The public API. Heavy libraries are imported when a call needs them, not before:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from converters import packages
 from converters.errors import ConversionError, ConversionWarning, FormatError, OutputExistsError, UnsupportedError
 from converters.packages import MissingPackageError
-from converters.version import __version__ as __version__
+from converters.packages import __version__ as __version__
 
 if not os.path.isdir(os.path.join(__path__[0], "schemas")):  # in a checkout schemas/ lies beside this folder, not in it
     __path__.append(os.path.dirname(__path__[0]))
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from converters.files import StrPath
     from converters.inspection import Inspection
     from converters.matching import Match
+    from converters.migration.progress import Progress
+    from converters.migration.report import MigrationReport
     from converters.options import InputSpec
     from converters.preprocessing import Preprocess as Preprocess
     from converters.strip import StripReport
@@ -61,6 +63,8 @@ __all__ = [
     "benchmark",
     # the weights in a class of one's own
     "match",
+    # a whole archive
+    "migrate",
     # errors
     "ConversionError",
     "ConversionWarning",
@@ -419,6 +423,68 @@ def match(source: onnx_ir.Model | Mapping[str, Any], module: torch.nn.Module) ->
     from converters.matching import match as find
 
     return find(source, module)
+
+
+def migrate(
+    source: StrPath,
+    target: StrPath,
+    *,
+    to: Sequence[Literal["onnx", "torch", "safetensors", "weights"]] = ("onnx", "torch"),
+    workers: int | None = None,
+    scheduler: str | None = None,
+    verify: bool = True,
+    shapes: StrPath | Mapping[str, Mapping[str, InputSpec]] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    limit_memory: int | None = None,
+    limit_time: float = 600,
+    archives: bool = False,
+    epochs: Literal["newest", "all"] = "newest",
+    retry: Sequence[Literal["unsupported", "failed", "different", "killed"]] = (),
+    opset: int | None = None,
+    dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None,
+    dynamic: Mapping[tuple[str, int], str] | None = None,
+    key: str | None = None,
+    code: StrPath | None = None,
+    plugin: StrPath | None = None,
+    trust: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    watch: Callable[[Progress], None] | None = None,
+) -> MigrationReport:
+    """Finds every model below `source`, converts and proves each, and leaves manifest.parquet and report.html in `target`.
+
+    source, target: folders, or URLs of fsspec (s3://bucket/prefix). to: what each becomes: "weights" is what `strip_to_weights` writes. A
+    target with a manifest is continued; `force` takes one that holds other things. workers: processes here, as many as cores by default;
+    scheduler: "tcp://host:8786", Dask's, whose workers do it instead. shapes: of inputs by patterns of paths, or a TOML file of them:
+    {"*.t7": {"": (1, 3, 224, 224)}}. include, exclude: patterns. limit_memory: bytes, limit_time: seconds for one model. archives: look
+    into .zip and .tar. epochs: MXNet's. retry: states of rows. dry_run: only look. watch: told how far it is. Scripts call this under
+    `if __name__ == "__main__":`, for workers start anew. `.ok` and `.rows` say what became of each. Raises ConversionError.
+    """
+    from converters.migration.options import MigrationOptions, read_shapes
+    from converters.migration.run import migrate as run
+
+    options = MigrationOptions(
+        to=tuple(to),
+        verify=verify,
+        shapes=shapes if isinstance(shapes, Mapping) else read_shapes(shapes),
+        include=tuple(include),
+        exclude=tuple(exclude),
+        limit_memory=limit_memory,
+        limit_time=limit_time,
+        archives=archives,
+        epochs=epochs,
+        retry=tuple(retry),
+        force=force,
+        opset=opset,
+        dtype=dtype,
+        dynamic=dynamic or {},
+        key=key,
+        code=code,
+        plugin=plugin,
+        trust=trust,
+    )
+    return run(source, target, options, workers=workers, scheduler=scheduler, dry_run=dry_run, watch=watch or (lambda progress: None))
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,10 @@ class UnsupportedError(ConversionError):
         return self.what + (f"\n{self.hint}" if self.hint else "")
 
 
+class NoNetError(ConversionError):
+    """A file holds weights, or nothing of a model, where a net was asked for."""
+
+
 class OutputExistsError(ConversionError):
     """The target exists already, and overwriting it wasn't asked for."""
 

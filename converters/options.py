@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -77,3 +78,18 @@ DEFAULTS = LoadOptions()
 
 def _is_typed(spec: InputSpec) -> bool:
     return len(spec) == 2 and isinstance(spec[1], str)
+
+
+def read_spec(word: str) -> InputSpec:
+    """`1x3x224x224`, or `1x12:int64` -> shape, or (shape, dtype). Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:[x,][0-9]+)*)(?::(\w+))?", word)
+    if match is None:
+        raise ValueError("write NAME=1x3x224x224")
+    if any(len(number) > 18 for number in re.split("[x,]", match[1])):
+        raise ValueError("no size is that large")
+    shape = tuple(int(number) for number in re.split("[x,]", match[1]))
+    if match[2] is None:
+        return shape
+    if match[2] not in DTYPES:
+        raise ValueError(f"there is no type {match[2]}; use {', '.join(DTYPES)}")
+    return shape, match[2]

@@ -1,4 +1,4 @@
-"""The packages that only some calls need, and how to install them.
+"""This package's own version, and the packages that only some calls need: how to install them.
 
 What runs a model, a reader of an old file, an exporter: each is imported by the function that uses it, right behind `require`, so that
 a machine without it can still do all the rest, and hears in one line which extra of setup.cfg brings it.
@@ -17,6 +17,8 @@ from typing import Any
 
 from converters.errors import ConversionError
 
+__version__ = "0.1.0"
+"""Said once: setup.cfg, the command and the files that are written read it here."""
 DISTRIBUTION = "checkpoint-converters"
 
 EXTRAS = {
@@ -25,6 +27,11 @@ EXTRAS = {
     "torchfile": "verify",
     "onnxscript": "torch2onnx",
     "PIL": "images",
+    "distributed": "migrate",
+    "fsspec": "migrate",
+    "s3fs": "migrate",
+    "pyarrow": "migrate",
+    "tomli": "migrate",
 }
 """Import name -> the extra that brings it."""
 

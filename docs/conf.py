@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from converters.version import __version__
+from converters.packages import __version__
 
 project = "converters"
 author = "the converters authors"

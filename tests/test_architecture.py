@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "converters"
 
 FLOORS = (
-    ("errors", "schemas", "version"),
+    ("errors", "schemas"),
     ("files", "packages", "registry"),
     ("options", "trust"),
     ("graph", "tensors", "recognition"),

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from converters.cli import terminal
 from converters.errors import ConversionError
-from converters.options import DTYPES, InputSpec, LoadOptions
+from converters.options import InputSpec, LoadOptions, read_spec
 
 
 class UsageError(ConversionError):
@@ -28,17 +28,10 @@ class Parser(argparse.ArgumentParser):
 def input_spec(word: str) -> tuple[str, InputSpec]:
     """`NAME=1x3x224x224`, `NAME=1x12:int64`, or without the name (then "", the only input) -> name, shape or (shape, dtype)."""
     name, _, rest = word.rpartition("=")
-    match = re.fullmatch(r"([0-9]+(?:[x,][0-9]+)*)(?::(\w+))?", rest)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{word}: write NAME=1x3x224x224")
-    if any(len(number) > 18 for number in re.split("[x,]", match[1])):
-        raise argparse.ArgumentTypeError(f"{word}: no size is that large")
-    shape = tuple(int(number) for number in re.split("[x,]", match[1]))
-    if match[2] is None:
-        return name, shape
-    if match[2] not in DTYPES:
-        raise argparse.ArgumentTypeError(f"{word}: there is no type {match[2]}; use {', '.join(DTYPES)}")
-    return name, (shape, match[2])
+    try:
+        return name, read_spec(rest)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(f"{word}: {problem}") from None
 
 
 def dynamic_axis(word: str) -> tuple[tuple[str, int], str]:

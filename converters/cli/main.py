@@ -106,7 +106,7 @@ def _files(words: Sequence[str]) -> str:
 
 def _parser() -> Parser:
     from converters import __version__
-    from converters.cli import benchmark, convert, formats, inspect, strip, use, verify
+    from converters.cli import convert, formats, inspect, migrate, strip, use, verify
 
     parser = Parser(
         prog="convert",
@@ -115,6 +115,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"converters {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for group in (convert, strip, inspect, verify, use, benchmark, formats):
+    for group in (convert, strip, inspect, verify, use, migrate, formats):
         group.add(commands)
     return parser

@@ -1,4 +1,4 @@
-"""classify, extract-features and evaluate: what a converted model, or the original, says of images."""
+"""classify, extract-features and evaluate: what a converted model, or the original, says of images; benchmark: how fast it does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from converters.cli.preprocessing import add_preprocessing, needed, preprocess_o
 from converters.errors import printable
 
 ORDERS = ("sorted", "devkit")
+_ENGINES = ("onnxruntime", "torch")
 
 if TYPE_CHECKING:
     from converters.evaluation import Accuracy, RunningModel
+    from converters.evaluation.model import Source
     from converters.preprocessing import Preprocess
 
 
@@ -45,6 +47,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--resume", nargs="?", const="", metavar="FILE", help="write answers down as they come, and go on where a run stopped"
     )
+    _add_benchmark(commands)
 
 
 def _add(commands: Any, name: str, words: str, run: Any) -> Any:
@@ -184,3 +187,42 @@ def _progress(total: int) -> Any:
         sys.stderr.flush()
 
     return show
+
+
+# -- how fast models are, side by side, and what their layers cost ------------------------------------------------------------
+
+
+def _add_benchmark(commands: Any) -> None:
+    command = commands.add_parser("benchmark", help="MODEL [OTHER...]: how long forward and backward take, in one run side by side")
+    command.add_argument("files", nargs="+", metavar="FILE", help="one or two files for each model")
+    command.add_argument("--engine", action="append", choices=_ENGINES, help="what runs them; repeat it for more (default: all)")
+    command.add_argument("--batch", type=int, default=1, metavar="N", help="items at once (default 1)")
+    command.add_argument("--runs", type=int, default=20, metavar="N", help="runs that are timed (default 20)")
+    command.add_argument("--warmup", type=int, default=3, metavar="N", help="runs before, which aren't (default 3)")
+    command.add_argument("--backward", action="store_true", help="time the gradient too, in PyTorch")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where they run (default cpu)")
+    command.add_argument("--layers", action="store_true", help="print parameters and multiply-adds of each layer")
+    add_model(command)
+    command.set_defaults(run=_benchmark)
+
+
+def _benchmark(asked: argparse.Namespace) -> int:
+    engines = tuple(dict.fromkeys(asked.engine or _ENGINES))
+    packages.check(*engines)
+    from converters.evaluation import benchmark
+    from converters.evaluation.timing import names_of
+
+    models: list[Source] = []
+    rest = list(asked.files)
+    while rest:
+        one, rest = split_files(rest)
+        models.append(one)
+    settings: dict[str, Any] = {name: getattr(asked, name) for name in ("batch", "runs", "warmup", "backward", "threads", "device")}
+    found = benchmark(dict(zip(names_of(models), models, strict=True)), options_of(asked), engines=engines, **settings)
+    if asked.json:
+        terminal.tell_json(found.as_dict())
+        return 0
+    terminal.tell(str(found))
+    for name, cost in found.costs.items() if asked.layers else ():
+        terminal.tell(f"\n{printable(name)}, for one item:\n\n{cost}")
+    return 0

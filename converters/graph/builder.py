@@ -32,7 +32,7 @@ from converters.graph.inference import attribute, check_channels, data_type, dro
 from converters.graph.names import Names, identifier
 from converters.graph.passes import order_initializers, remove_unused
 from converters.graph.provenance import BUFFER, CHANNELS, GIVEN, ORIGINAL_NAME, note_source
-from converters.version import __version__
+from converters.packages import __version__
 
 OPSET = 19
 """The operator set that graphs are written in: the newest that onnxruntime 1.16 reads, the first to define ceil_mode averages."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.errors import Source
 from converters.files import InputFile
-from converters.version import __version__
+from converters.packages import __version__
 
 if TYPE_CHECKING:
     import onnx_ir as ir

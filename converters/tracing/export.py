@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from converters import packages
-from converters.errors import ConversionError, UnsupportedError, about, printable
+from converters.errors import ConversionError, NoNetError, UnsupportedError, about, printable
 from converters.files import StrPath
 from converters.options import LoadOptions
 from converters.readers.pytorch.archives.archive import Checkpoint, read_checkpoint
@@ -90,7 +90,7 @@ def _module_in(root: Any) -> Stub:
             return cast("Stub", next(iter(found.values())))
         if found:
             raise ConversionError(f"holds several models: {', '.join(map(printable, found))}; choose one with --key")
-    raise ConversionError("holds weights but no model; give the code that builds it: --code DIR --trust --model module:function")
+    raise NoNetError("holds weights but no model; give the code that builds it: --code DIR --trust --model module:function")
 
 
 def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code | None) -> Any:

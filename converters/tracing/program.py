@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from converters import packages
 from converters.errors import ConversionError, about, printable
 from converters.graph.builder import OPSET
+from converters.packages import __version__
 from converters.runtimes.compare import TOLERANCE
 from converters.tracing.arguments import Argument, Signature, flat, sample, type_choices
 from converters.tracing.checks import COARSE, FAR, Runner, compare, line_of, runners_of
 from converters.tracing.flat import Flat
-from converters.version import __version__
 
 if TYPE_CHECKING:
     import onnx_ir

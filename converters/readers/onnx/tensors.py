@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
 from converters.errors import FormatError, printable
 from converters.files import map_file
-from converters.readers.onnx.wire import Place
+from converters.readers.onnx.wire import Place, split_tensors
+
+OWN_TENSORS = 1 << 26
+"""Bytes of a file above which its tensors are taken to be in it."""
 
 
 class Folder:
@@ -117,3 +121,18 @@ class _NoFolder(Folder):
 
     def read(self, proto: onnx.TensorProto, needed: int) -> memoryview:
         raise FormatError(f"{self.file}: tensor '{printable(proto.name)}' of an attribute lies in another file")
+
+
+def external_files(view: memoryview, file: str) -> list[str]:
+    """The files beside a model that hold its tensors, as it names them; none for a large file, which holds them itself.
+
+    Raises FormatError where it is no ONNX model.
+    """
+    if len(view) > OWN_TENSORS:
+        return []
+    try:
+        graph = onnx.ModelProto.FromString(split_tensors(view, file)[0]).graph
+    except DecodeError as problem:
+        raise FormatError(f"{file}: no ONNX model: {printable(problem)}") from problem
+    places = [entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"]
+    return list(dict.fromkeys(place.replace("\\", "/") for place in places))

@@ -19,8 +19,8 @@ from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
 from converters.graph.passes import explicit_pooling, fold_sizes, remove_dropouts, separate_pads, separate_products, tidy
 from converters.graph.provenance import origin_of, origin_text
+from converters.packages import __version__
 from converters.tensors.storage import ArrayStorage
-from converters.version import __version__
 from converters.writers.onnx.opsets.translation import to_opset
 
 PROTOBUF_LIMIT = 2**31 - 2**20
