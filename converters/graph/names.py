@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 # Attributes that a submodule of a generated class must not shadow: those of nn.Module, in any torch since 1.13. They are listed, so that
@@ -75,17 +76,56 @@ def mend_names(originals: Iterable[str]) -> dict[str, str]:
     """
     names = list(dict.fromkeys(originals))
     taken = {name for name in names if identifier(name) == name}
+    counts: Counter[str] = Counter()
     result = {}
     for name in names:
         mended = identifier(name)
         if mended != name:
-            base, count = mended, 0
+            base = mended
             while mended in taken:
-                count += 1
-                mended = f"{base}_{count}"
+                counts[base] += 1
+                mended = f"{base}_{counts[base]}"
             taken.add(mended)
         result[name] = mended
     return result
+
+
+def paths_above(path: str) -> list[str]:
+    """The paths above one, the outermost first: `4.0.1` is in the model itself, `4` and `4.0`.
+
+    >>> paths_above("4.0.1")
+    ['', '4', '4.0']
+    """
+    return ["", *(path[:at] for at in range(len(path)) if path[at] == ".")] if path else []
+
+
+class Paths:
+    """Which paths of a tree of modules are taken, by keys such as `conv1.weight` or by modules.
+
+    >>> paths = Paths(["block.conv.weight", "fc"])
+    >>> [paths.is_free(path) for path in ("block", "block.conv", "block.conv.weight.x", "fc", "fc.bias", "block.bn")]
+    [False, False, False, False, False, True]
+    """
+
+    def __init__(self, paths: Iterable[str] = ()) -> None:
+        self._ends: Counter[str] = Counter()
+        self._above: Counter[str] = Counter()
+        for path in paths:
+            self.add(path)
+
+    def add(self, path: str, count: int = 1) -> None:
+        """Takes a path; -1: gives it back."""
+        self._ends[path] += count
+        for above in paths_above(path):
+            self._above[above] += count
+
+    def has(self, path: str) -> bool:
+        """Whether something is at a path or below it."""
+        return self._ends[path] > 0 or self._above[path] > 0
+
+    def is_free(self, path: str) -> bool:
+        """Whether nothing is at a path, below it, or at a path above it."""
+        return not self.has(path) and not any(self._ends[above] for above in paths_above(path) if above)
 
 
 class Names:

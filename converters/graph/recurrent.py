@@ -7,6 +7,7 @@ have no form for (other activations, peepholes, clip, a GRU that resets before t
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.graph.constants import constant_of, used_by
+from converters.graph.names import Paths
 
 Array = NDArray[Any]
 
@@ -65,10 +67,12 @@ def recurrent_modules(model: ir.Model) -> Found:
     places = {name: number for number, name in enumerate(found.initializers)}
     kept = {name: value for name, value in found.initializers.items() if value not in replaced}
     ordered: list[tuple[float, str, ir.Value]] = [(places[name], name, value) for name, value in kept.items()]
-    taken = set(kept)
+    taken = Paths(kept)
+    counts: Counter[str] = Counter()
     for stack in _stacks(layers):
-        module = _module(stack, taken)
-        taken.update(f"{module.path}.{role}" for role in module.tensors)
+        module = _module(stack, _free_path(_path(stack.layers), taken, counts))
+        for role in module.tensors:
+            taken.add(f"{module.path}.{role}")
         position = min((places[str(s.name)] for layer in stack for s in layer.sources if s.name in places), default=-1)
         ordered += [(position, str(value.name), value) for value in module.tensors.values()]
         found.modules.update((nodes[-1], module) for nodes in module.stacks)
@@ -343,9 +347,8 @@ def _joins_the_last_two(node: ir.Node, width: int) -> bool:
 # -- names -----------------------------------------------------------------------------------------------------------------
 
 
-def _module(stack: _Stack, taken: set[str]) -> RecurrentModule:
+def _module(stack: _Stack, path: str) -> RecurrentModule:
     first = stack.layers[0]
-    path = _free_path(_path(stack.layers), taken)
     tensors = {}
     for number, layer in enumerate(stack.layers):
         for role, (make, shape) in layer.tensors(number).items():
@@ -379,12 +382,10 @@ def _path(layers: Sequence[_Layer]) -> str:
     return stem or layers[0].kind.lower()
 
 
-def _free_path(wanted: str, taken: set[str]) -> str:
-    """The path, or one behind it that nothing else lies at, above or below."""
-
-    def is_free(path: str) -> bool:
-        above = {path[:at] for at in range(len(path)) if path[at] == "."} | {path}
-        return not any(key in above or key.startswith(f"{path}.") for key in taken)
-
-    numbers = (f"{wanted}_{count}" for count in range(1, len(taken) + 2))
-    return wanted if is_free(wanted) else next(path for path in numbers if is_free(path))
+def _free_path(wanted: str, taken: Paths, counts: Counter[str]) -> str:
+    """The path, or one behind it that nothing else lies at, above or below. counts: how many of them are known to be taken."""
+    path = wanted
+    while not taken.is_free(path):
+        counts[wanted] += 1
+        path = f"{wanted}_{counts[wanted]}"
+    return path

@@ -6,13 +6,16 @@ Exporters that number their tensors (`193`, `onnx::Conv_194`) lose the layers' n
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import onnx_ir as ir
 
-from converters.graph.names import identifier, is_name
+from converters.graph.names import Paths, identifier, is_name, paths_above
 from converters.graph.provenance import ORIGINAL_NAME
 from converters.readers.onnx.operators import OPERATORS
 
+_DEEPEST = 100
+"""Modules in modules; what is longer isn't taken for a path."""
 _ROLE_ENDING = re.compile(r"[._/:-]*(weights?|kernel|gamma|scale|slope|w)(:0|_?\d+)?$", re.IGNORECASE)
 
 
@@ -24,7 +27,9 @@ def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset()) -> 
     graph = model.graph
     wanted: dict[ir.Value, str] = {}
     paths: set[str] = set()
+    counts: Counter[str] = Counter()
     mended = {value: name if name in keys else _mend(name) for name, value in graph.initializers.items()}
+    taken = Paths(mended.values())
     for node in graph:
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
             continue
@@ -38,11 +43,14 @@ def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset()) -> 
             continue
         if all(_says_enough(str(value.name), role) and mended[value] == value.name for role, value in own.items()):
             continue  # as a state_dict has it
-        path = _path(node, own, mended)
-        base, count = path, 0
-        while path in paths or any(key == path or key.startswith(f"{path}.") for v, key in mended.items() if v not in own.values()):
-            count += 1
-            path = f"{base}_{count}"
+        path = base = _path(node, own, mended)
+        for value in own.values():
+            taken.add(mended[value], -1)
+        while path in paths or taken.has(path):
+            counts[base] += 1
+            path = f"{base}_{counts[base]}"
+        for value in own.values():
+            taken.add(mended[value])
         paths.add(path)
         for role, value in own.items():
             wanted[value] = f"{path}.{role}"
@@ -72,6 +80,7 @@ def _path(node: ir.Node, own: dict[str, ir.Value], mended: dict[ir.Value, str]) 
 def _mend(name: str) -> str:
     """Dotted parts that are numbers or names that an attribute may have."""
     parts = [part for part in re.split(r"[./]", re.sub(r":0$", "", name)) if part]
+    parts[_DEEPEST:] = ["_".join(parts[_DEEPEST:])] if len(parts) > _DEEPEST else []
     return (
         ".".join(part if re.fullmatch(r"0|[1-9]\d*", part, re.ASCII) or is_name(part) else identifier(part) for part in parts) or "unnamed"
     )
@@ -81,14 +90,15 @@ def _apply(model: ir.Model, keys: dict[ir.Value, str]) -> None:
     """Renames, so that no key is taken twice and none is the path of another."""
     graph = model.graph
     taken = {str(value.name) for node in graph for value in node.outputs} | {str(value.name) for value in graph.inputs}
-    parents = {key[:at] for key in keys.values() for at in range(len(key)) if key[at] == "."}
+    parents = {path for key in keys.values() for path in paths_above(key)}
     final: dict[ir.Value, str] = {}
     used: set[str] = set()
+    counts: Counter[str] = Counter()
     for value, key in sorted(keys.items(), key=lambda item: item[0].name != item[1]):  # names that need no mending keep theirs
-        free, count = key, 0
+        free = key
         while free in used or free in parents or (free in taken and free != value.name):
-            count += 1
-            free = f"{key}_{count}"
+            counts[key] += 1
+            free = f"{key}_{counts[key]}"
         used.add(free)
         final[value] = free
     values = list(graph.initializers.values())

@@ -6,9 +6,11 @@ by liveness, so that a chain of layers reads `x = self.conv1(x)` and memory is l
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +75,7 @@ class Body:
         self.variables: list[Variable] = [] if outer is None else outer.variables
         self.depth: int = 0 if outer is None else outer.depth + 1
         self.statements: list[Statement] = []
+        self._said: set[str] = set()
         self.origin: Origin = Origin() if outer is None else outer.origin
         """Of the statements that are written from now on."""
 
@@ -95,7 +98,8 @@ class Body:
 
     def once(self, text: str) -> None:
         """Writes a statement that has no result, if it isn't there yet."""
-        if all(statement.text != text for statement in self.statements):
+        if text not in self._said:
+            self._said.add(text)
             self.statements.append(Statement([], text, Origin()))
 
     def unpack(self, text: str, names: Sequence[str]) -> list[str]:
@@ -126,7 +130,7 @@ class Body:
             for number in statement.used:
                 last[number] = position
         names: dict[int, str] = {}
-        busy = set(self.reserved)
+        busy = _Busy(self.reserved)
         for token in arguments:
             variable = self._of(token)
             names[variable.number] = variable.hint
@@ -170,38 +174,65 @@ class Body:
         variable = self.variables[number]
         return variable.kind == "argument" and variable.hint != "x"
 
-    def _choose(self, variable: Variable, dead: list[str], busy: set[str], lives_on: bool) -> str:
+    def _choose(self, variable: Variable, dead: list[str], busy: _Busy, lives_on: bool) -> str:
         wanted = variable.hint or ("size" if variable.kind == "int" else variable.name if lives_on and not self.depth else "")
         if wanted:
-            return next(name for name in _numbered("inner_" * self.depth + wanted) if name not in busy)
+            return busy.first(("inner_" * self.depth + wanted,))
         short = _SHORT[self.depth]
         free = [name for name in dead if name not in busy and re.fullmatch(rf"[{''.join(short)}][0-9]*", name)]
         if len(free) == 1:
             return free[0]
         if short[0] not in busy:
             return short[0]
-        return free[0] if free else next(name for name in _short_names(short) if name not in busy)
+        return free[0] if free else busy.first(short)
+
+
+class _Busy:
+    """Names that are in use, and the first of a row that isn't, which is found without going through those that are."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = set(names)
+        self._ends: Counter[tuple[str, ...]] = Counter()
+        """How many of a row's names have been in use."""
+        self._places: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        """The places that a name has among those."""
+        self._left: dict[tuple[str, ...], list[int]] = {}
+        """Heaps: places among those whose names were let go, and may be in use again."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        self._names.add(name)
+
+    def discard(self, name: str) -> None:
+        self._names.discard(name)
+        for row, place in self._places.get(name, ()):
+            heapq.heappush(self._left.setdefault(row, []), place)
+
+    def first(self, row: tuple[str, ...]) -> str:
+        """The first free name of a row, which starts with these, and goes on with the first of them and a number."""
+        left = self._left.get(row, [])
+        while left:
+            name = _in_row(row, left[0])
+            if name not in self._names:
+                return name
+            heapq.heappop(left)
+        while (name := _in_row(row, self._ends[row])) in self._names:
+            self._places.setdefault(name, []).append((row, self._ends[row]))
+            self._ends[row] += 1
+        return name
+
+
+def _in_row(row: tuple[str, ...], place: int) -> str:
+    if place < len(row):
+        return row[place]
+    return f"{row[0]}{'_' if row[0][-1].isdigit() else ''}{place - len(row) + 1}"
 
 
 def used(text: str) -> list[int]:
     """Numbers of the variables in a text."""
     return [int(number) for number in TOKEN.findall(text)]
-
-
-def _numbered(base: str) -> Iterator[str]:
-    yield base
-    count = 1
-    while True:
-        yield f"{base}{count}" if not base[-1].isdigit() else f"{base}_{count}"
-        count += 1
-
-
-def _short_names(short: tuple[str, ...]) -> Iterator[str]:
-    yield from short
-    count = 1
-    while True:
-        yield f"{short[0]}{count}"
-        count += 1
 
 
 def nesting_limit() -> int:

@@ -7,12 +7,13 @@ plain module shows in how it is reached, `self.features[4]` or `self.features.bl
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from converters.graph.names import is_name
+from converters.graph.names import Paths, is_name, paths_above
 from converters.graph.provenance import is_buffer
 from converters.writers.source.code import REF_CLOSE, REF_OPEN
 from converters.writers.source.dtypes import FLOATS, torch_dtype
@@ -51,36 +52,38 @@ class Modules:
         for key, value in initializers.items():
             path, _, role = key.rpartition(".")
             self._paths.setdefault(path, Holding()).tensors[role] = value
-        parents = {".".join(path.split(".")[:n]) for path in self._paths for n in range(1, path.count(".") + 1)}
-        for path in parents:
-            if path in self._paths:
-                self._paths[path].is_parent = True
+        for above in {above for path in self._paths for above in paths_above(path) if above}:
+            if above in self._paths:
+                self._paths[above].is_parent = True
+        self._taken = Paths(path for path in self._paths if path)
         self.used: dict[str, ir.Value] = {}
         self.sequences: dict[str, dict[str, str]] = {}
         """Paths that are nn.Sequential, each with the constructors of its layers by path; see converters.writers.source.sequential."""
         self.others: dict[str, str] = {}
         """Constructors of further layers without parameters, by path."""
         self._refs: dict[str, int] = {}
+        self._referred: list[str] = []
+        """The paths of the references, by number."""
         self._root: Part | None = None
-
-    @property
-    def top_names(self) -> set[str]:
+        self.top_names = {path.partition(".")[0] for path in self._paths if path} | set(self._paths.get("", Holding()).tensors)
         """Names that the model's own attributes have."""
-        return {path.split(".")[0] for path in (*self._paths, *self.others) if path} | set(self._paths.get("", Holding()).tensors)
+        self._counts: Counter[str] = Counter()
 
     def ref(self, path: str) -> str:
         """The expression of a module, to be resolved at the end."""
-        return f"{REF_OPEN}{self._refs.setdefault(path, len(self._refs))}{REF_CLOSE}"
+        if path not in self._refs:
+            self._refs[path] = len(self._referred)
+            self._referred.append(path)
+        return f"{REF_OPEN}{self._refs[path]}{REF_CLOSE}"
 
     def layer_of(self, ref: str) -> tuple[str, str]:
         """The path and constructor of the layer that a reference stands for; an empty constructor where it is none."""
-        path = list(self._refs)[int(ref[1:-1])]
+        path = self._referred[int(ref[1:-1])]
         return path, self._paths[path].build if path in self._paths else self.others.get(path, "")
 
     def resolve(self, text: str) -> str:
         """A text with expressions for references."""
-        paths = list(self._refs)
-        return _REF.sub(lambda match: self._access(paths[int(match[1])]), text)
+        return _REF.sub(lambda match: self._access(self._referred[int(match[1])]), text)
 
     def tensor(self, key: str) -> str:
         """The expression of a parameter or buffer."""
@@ -119,8 +122,12 @@ class Modules:
     def plain_layer(self, build: str, path: str, name: str) -> str:
         """The expression of a layer without tensors at `path`; at a free one called `name` where that is none, or another's."""
         if not path or not self._is_open(path, build):
-            path = next(n for n in (f"{name}{i or ''}" for i in range(len(self.others) + len(self._paths) + 1)) if self._is_open(n, ""))
+            while not self._is_open(path := f"{name}{self._counts[name] or ''}", ""):
+                self._counts[name] += 1
+        if path not in self.others:
+            self._taken.add(path)
         self.others[path] = build
+        self.top_names.add(path.partition(".")[0])
         return self.ref(path)
 
     def _is_open(self, path: str, build: str) -> bool:
@@ -128,9 +135,7 @@ class Modules:
         parts = path.split(".")
         if not all(is_index(part) or is_name(part) for part in parts) or parts[0] in self._paths.get("", Holding()).tensors:
             return False
-        others = [other for other in self.others if other != path]
-        apart = not any(f"{other}.".startswith(f"{path}.") or path.startswith(f"{other}.") for other in [*self._paths, *others] if other)
-        return apart and self.others.get(path, build) == build
+        return self.others[path] == build if path in self.others else self._taken.is_free(path)
 
     # -- what the class is -------------------------------------------------------------------------------------------
 

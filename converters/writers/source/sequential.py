@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
+from converters.graph.names import paths_above
 from converters.writers.source.code import REF_CLOSE, REF_OPEN, TOKEN, Body, Statement, used
 from converters.writers.source.modules import Modules, is_index
 
@@ -80,18 +81,22 @@ def fold(body: Body, modules: Modules, results: Sequence[str]) -> None:
     """Makes every container that is a chain an nn.Sequential, the outermost first, and its statements one."""
     uses = Counter(number for statement in body.statements for number in statement.used)
     uses.update(used(" ".join(results)))
-    links = {id(statement): link for statement in body.statements if (link := _link(statement, modules))}
+    held: dict[str, set[str]] = {}
+    for path in {key.rpartition(".")[0] for key in modules.used}:
+        for above in [*paths_above(path), path]:
+            held.setdefault(above, set()).add(path)
+    links = {id(statement): link for statement in body.statements if (link := _link(statement, modules, held))}
     inside: dict[str, list[Statement]] = {}
     for statement in body.statements:
         path = links[id(statement)].path if id(statement) in links else statement.origin.path
-        for container in _containers_of(path):
+        for container in paths_above(path):
             inside.setdefault(container, []).append(statement)
     dropped: set[int] = set()
     for container in sorted(inside, key=lambda path: (path.count(".") if path else -1, path)):
         chain = [links[id(statement)] for statement in inside[container] if id(statement) in links]
-        if any(above in modules.sequences for above in _containers_of(container)) or len(chain) != len(inside[container]):
+        if any(above in modules.sequences for above in paths_above(container)) or len(chain) != len(inside[container]):
             continue
-        if not _is_chain(chain, container, uses, modules):
+        if not _is_chain(chain, container, uses, held.get(container, set())):
             continue
         modules.sequences[container] = {link.path: link.build for link in chain}
         token = TOKEN.search(chain[0].statement.text)
@@ -114,11 +119,6 @@ def _by_path(body: Body) -> dict[str, list[Statement]]:
     return found
 
 
-def _containers_of(path: str) -> list[str]:
-    """The paths above one, the outermost first: `4.0.1` is in the model itself, `4` and `4.0`."""
-    return ["", *(path[:at] for at in range(len(path)) if path[at] == ".")] if path else []
-
-
 def _lists(modules: Modules) -> dict[str, set[int]]:
     """Paths whose children are all numbered layers and that are no chains, with those numbers."""
     children: dict[str, set[str]] = {}
@@ -126,7 +126,7 @@ def _lists(modules: Modules) -> dict[str, set[int]]:
         parts = path.split(".") if path else []
         for n, part in enumerate(parts):
             children.setdefault(".".join(parts[:n]), set()).add(part)
-    free = (c for c in children if not any(above in modules.sequences for above in [*_containers_of(c), c]))
+    free = (c for c in children if not any(above in modules.sequences for above in [*paths_above(c), c]))
     return {c: {int(name) for name in children[c]} for c in free if all(map(is_index, children[c]))}
 
 
@@ -162,11 +162,8 @@ def _child(path: str, container: str) -> str:
     return path if end < 0 else path[:end]
 
 
-def _is_under(path: str, container: str) -> bool:
-    return bool(path) if not container else path.startswith(f"{container}.")
-
-
-def _is_chain(chain: list[Link], container: str, uses: Counter[int], modules: Modules) -> bool:
+def _is_chain(chain: list[Link], container: str, uses: Counter[int], held: set[str]) -> bool:
+    """held: the paths of modules with tensors that the container is, or has in it."""
     if len(chain) < 2 or any(link.path.count(".") - container.count(".") > _DEEPEST for link in chain):
         return False
     places = [link.numbers(container) for link in chain]
@@ -183,12 +180,11 @@ def _is_chain(chain: list[Link], container: str, uses: Counter[int], modules: Mo
             heights[place[:n]] = max(heights[place[:n]], place[n] + 1)
     if sum(heights.values()) > 2 * len(places) + _SPARE + len(heights):
         return False
-    own = {link.path for link in chain}
-    return all(key.rpartition(".")[0] in own for key in modules.used if _is_under(key.rpartition(".")[0], container))
+    return held - {container} <= {link.path for link in chain}
 
 
-def _link(statement: Statement, modules: Modules) -> Link | None:
-    """The statement as a layer: a call of one, or of a function that is one."""
+def _link(statement: Statement, modules: Modules, held: Container[str]) -> Link | None:
+    """The statement as a layer: a call of one, or of a function that is one. held: the paths that have tensors in or below them."""
     if len(statement.targets) != 1 or statement.targets[0].kind != "tensor" or statement.before or statement.is_loop:
         return None
     called = _LAYER_CALL.fullmatch(statement.text)
@@ -197,7 +193,7 @@ def _link(statement: Statement, modules: Modules) -> Link | None:
         return Link(statement, path, build) if build and statement.origin.path in ("", path) else None
     build = layer_of(statement.text)
     path = statement.origin.path
-    if not build or not path or any(key.startswith(f"{path}.") for key in modules.used):
+    if not build or not path or path in held:
         return None
     return Link(statement, path, build)
 

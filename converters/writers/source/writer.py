@@ -10,6 +10,7 @@ import keyword
 import linecache
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,8 @@ class Writer:
         self._tensors: dict[ir.Value, str] = {}
         self._text = ""
         self._inner_names: set[str] = set()
+        self._inner_counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self.body = Body(RESERVED | {"layer", self.class_name} | set(all_functions()) | set(keyword.kwlist))
         self._arguments = self._read_inputs()
 
@@ -179,8 +182,9 @@ class Writer:
         """A constant as a buffer that is no part of the state_dict, so that it follows the model from device to device."""
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            taken = self.modules.top_names | set(self._constants.values())
-            name = next(n for n in (f"constant{i or ''}" for i in range(len(taken) + 1)) if n not in taken)
+            while (name := f"constant{self._counts['constant'] or ''}") in self.modules.top_names:
+                self._counts["constant"] += 1
+            self._counts["constant"] += 1
             self._constants[key] = name
             dtype = torch_dtype(ir.DataType.from_numpy(array.dtype))
             data = literal(array)
@@ -266,7 +270,8 @@ class Writer:
 
     def function_name(self, base: str) -> str:
         """A name for a function inside the forward that nothing else has."""
-        name = next(n for n in (f"{base}{i or ''}" for i in range(len(self._inner_names) + 1)) if n not in self._inner_names)
+        while (name := f"{base}{self._inner_counts[base] or ''}") in self._inner_names:
+            self._inner_counts[base] += 1
         self._inner_names.add(name)
         return name
 
