@@ -15,12 +15,13 @@ from converters.graph.provenance import SAID, SOURCES
 from converters.options import DEFAULTS, LoadOptions
 from converters.readers import fitting
 from converters.recognition import Kind, RecognizedFile
-from converters.tensors.state_dict import StateDict
-from converters.tensors.tensor import Weight, as_tensors
 from converters.trust import run_plugin
 
 if TYPE_CHECKING:
     import onnx_ir
+
+    from converters.tensors.state_dict import StateDict
+    from converters.tensors.tensor import Weight
 
 
 class Reader(Protocol):
@@ -265,6 +266,9 @@ def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, We
 
 def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     """As load_weights, with what is known of the weights: where in the file they sit, their modules' classes, what else is there."""
+    from converters.tensors.state_dict import StateDict  # with numpy, which the command's own words don't need
+    from converters.tensors.tensor import as_tensors
+
     file = recognize(path)
     row = format_of(file)
     if row is None:

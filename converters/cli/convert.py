@@ -131,8 +131,6 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
 
 
 def _convert(asked: argparse.Namespace) -> int:
-    from converters.verification.torchfile import read_again
-
     begun = time.perf_counter()
     row, target = asked.format, Path(asked.target)
     if asked.report:
@@ -151,9 +149,13 @@ def _convert(asked: argparse.Namespace) -> int:
     if asked.verify:
         packages.check("torch", "onnxruntime", *(["torchfile"] if row.name == "torch7" else []))
     model = formats.load(files, _options(asked), format=row, target=asked.kind)
-    again = read_again(files[0]) if asked.verify and row.name == "torch7" else None
-    if again is not None and not again.ok:
-        raise ConversionError(f"{again}\nnothing was written")
+    again = None
+    if asked.verify and row.name == "torch7":
+        from converters.verification.torchfile import read_again
+
+        again = read_again(files[0])
+        if not again.ok:
+            raise ConversionError(f"{again}\nnothing was written")
     changes = change_model(asked, model, files)
     placed: dict[str, Any] = {}
     if placing.is_asked(asked):
@@ -193,7 +195,6 @@ def _convert(asked: argparse.Namespace) -> int:
 def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Report | None:
     """Writes the target, with --verify only if it answers as the other runtime does."""
     import converters
-    from converters.verification.compare import write_verified
 
     opset = getattr(asked, "opset", None)
     is_read = asked.dtype == "float64" and "dtype" in asked.format.options and asked.io_dtype is None
@@ -201,6 +202,8 @@ def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Repo
     if not asked.verify:
         converters.save(model, target, force=asked.force, opset=opset, dtype=dtype, io_dtype=asked.io_dtype)
         return None
+    from converters.verification.compare import write_verified
+
     report = write_verified(
         model,
         target,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from converters.cli.arguments import UsageError
 from converters.errors import ConversionError, warn
+from converters.graph.provenance import PREPROCESSING, SOURCES
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -54,14 +55,18 @@ def _numbers(word: str) -> tuple[float, ...]:
 
 def preprocess_of(asked: argparse.Namespace, stored: Callable[[], Preprocess | None]) -> Preprocess | None:
     """What was asked for, else what is stored, single options on top; None where there is neither. Raises ConversionError."""
-    from converters.evaluation.stored import read_mean_file
-    from converters.preprocessing import Preprocess
-    from converters.preprocessing.choosing import Choices, chosen
-
     if asked.recipe is not None and asked.preprocess is not None:
         raise UsageError("give --recipe or --preprocess, not both")
     if asked.mean is not None and asked.mean_file is not None:
         raise UsageError("give --mean or --mean-file, not both")
+    names = ("resize", "interpolation", "crop", "crops", "scale", "mean", "std", "channels")
+    said = {name: getattr(asked, name) for name in names}
+    if asked.recipe is asked.preprocess is asked.mean_file is None and not any(value is not None for value in said.values()):
+        return stored()
+    from converters.evaluation.stored import read_mean_file
+    from converters.preprocessing import Preprocess
+    from converters.preprocessing.choosing import Choices, chosen
+
     base: Preprocess | None
     if asked.recipe is not None:
         base = Preprocess.recipe(asked.recipe)
@@ -69,8 +74,6 @@ def preprocess_of(asked: argparse.Namespace, stored: Callable[[], Preprocess | N
         base = Preprocess.from_json(asked.preprocess)
     else:
         base = stored()
-    names = ("resize", "interpolation", "crop", "crops", "scale", "mean", "std", "channels")
-    said = {name: getattr(asked, name) for name in names}
     if asked.mean_file is not None:
         said["mean"] = read_mean_file(asked.mean_file)
     choices = Choices(**said)
@@ -87,15 +90,19 @@ def needed(asked: argparse.Namespace, stored: Callable[[], Preprocess | None], p
 
 def change_model(asked: argparse.Namespace, model: onnx_ir.Model, files: Sequence[str]) -> list[str]:
     """What a conversion does to its model besides: a preprocessing noted or folded in, a fresh classifier. Says what was done."""
-    from converters.evaluation.stored import stored_preprocess
-    from converters.graph.changes import fold_input, replace_classifier
+    done = []
+    if (classes := getattr(asked, "classes", None)) is not None:
+        from converters.graph.changes import replace_classifier
 
-    classes = getattr(asked, "classes", None)
-    done = [] if classes is None else [replace_classifier(model, classes)]
+        done.append(replace_classifier(model, classes))
     dims = next((value.shape for value in model.graph.inputs if value.shape is not None and len(value.shape) == 4), None)
     channels = dims[1] if dims is not None and isinstance(dims[1], int) else None
 
     def stored() -> Preprocess | None:
+        if PREPROCESSING not in model.metadata_props and not _may_state(asked.format.name, model):
+            return None  # before anything is imported
+        from converters.evaluation.stored import stored_preprocess
+
         found = stored_preprocess(model)
         if found is not None or asked.format.name not in ("caffe", "pytorch"):
             return found
@@ -112,7 +119,14 @@ def change_model(asked: argparse.Namespace, model: onnx_ir.Model, files: Sequenc
         if found is not None:
             found.attach(model)
         return done
+    from converters.graph.changes import fold_input
+
     preprocess = needed(asked, stored)
     done.append(fold_input(model, *preprocess.linear()))
     preprocess.raw().attach(model)
     return done
+
+
+def _may_state(name: str, model: onnx_ir.Model) -> bool:
+    """Whether the first of the model's files may say what is done to an image: a prototxt in its own words, a .pth by what lies beside."""
+    return name == "pytorch" or (name == "caffe" and any(b"transform_param" in bytes(file.view) for file in model.meta[SOURCES][:1]))

@@ -137,7 +137,7 @@ def tensorflow(folder: Path, shape: str, count: int) -> list[str]:
     if names := joined(shape, count):
         node(graph, "all", "AddN", *names, T=kind, N=len(names))
     (folder / "graph.pb").write_bytes(graph.SerializeToString())
-    return ["graph.pb"]
+    return ["graph.pb", *(f"--output=t{i}" for i in range(count if shape == "outputs" else 0))]
 
 
 def module_file(folder: Path, shape: str, count: int) -> list[str]:
@@ -173,4 +173,11 @@ CELLS: dict[str, tuple[Maker, str]] = {
     "tf2onnx": (tensorflow, "out.onnx"),
     "strip-to-weights": (module_file, "out.safetensors"),
 }
-"""Command -> what makes its input and what it writes."""
+"""Command -> what makes its input, and what it writes."""
+
+
+def measured(command: str, shape: str) -> bool:
+    """Whether the format has such a net: MXNet, ONNX and TensorFlow compute nothing in place; weights alone have no outputs."""
+    if shape == "in place":
+        return CELLS[command][0] in (caffe, torch7, module_file)
+    return shape != "outputs" or CELLS[command][0] is not module_file

@@ -152,21 +152,22 @@ def _shapes(values: Iterable[ir.Value]) -> str:
 
 
 @functools.cache
-def all_functions() -> Mapping[str, tuple[str, frozenset[str], int]]:
-    """Every function of prelude: its text, the others that it calls, its position."""
-    texts: dict[str, str] = {}
-    trees: dict[str, ast.AST] = {}
-    for file in sorted((Path(__file__).parent / "prelude").glob("*.py")):
-        text = file.read_text("utf-8")
-        for item in ast.parse(text).body:
-            if isinstance(item, ast.FunctionDef | ast.ClassDef):
-                decorators = "".join(f"@{ast.unparse(decorator)}\n" for decorator in item.decorator_list)
-                texts[item.name] = decorators + (ast.get_source_segment(text, item) or "")
-                trees[item.name] = item
+def all_functions() -> Mapping[str, Path]:
+    """Every function and class of prelude, in order, and the file that it is in; most written files need none, and nothing is parsed."""
+    files = sorted((Path(__file__).parent / "prelude").glob("*.py"))
+    return {name: file for file in files for name in re.findall(r"^(?:def|class) (\w+)", file.read_text("utf-8"), re.MULTILINE)}
+
+
+@functools.cache
+def _parsed(file: Path) -> Mapping[str, tuple[str, frozenset[str]]]:
+    """The functions of one file of prelude: the text of each, and the others that it calls."""
+    text = file.read_text("utf-8")
     result = {}
-    for position, (name, tree) in enumerate(trees.items()):
-        called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & texts.keys() - {name}
-        result[name] = (texts[name], frozenset(called), position)
+    for item in ast.parse(text).body:
+        if isinstance(item, ast.FunctionDef | ast.ClassDef):
+            decorators = "".join(f"@{ast.unparse(decorator)}\n" for decorator in item.decorator_list)
+            called = {node.id for node in ast.walk(item) if isinstance(node, ast.Name)} & all_functions().keys() - {item.name}
+            result[item.name] = (decorators + (ast.get_source_segment(text, item) or ""), frozenset(called))
     return result
 
 
@@ -179,8 +180,8 @@ def extract_functions(names: set[str]) -> tuple[str, set[str]]:
         name = waiting.pop()
         if name not in needed:
             needed.add(name)
-            waiting.extend(known[name][1])
-    ordered = sorted(needed, key=lambda name: known[name][2])
+            waiting.extend(_parsed(known[name])[name][1])
+    ordered = [name for name in known if name in needed]
     # torch.fx takes such a call as one step, so that it doesn't follow the function's own decisions
-    text = "\n\n\n".join(("@torch.fx.wrap\n" if name in names else "") + known[name][0] for name in ordered)
+    text = "\n\n\n".join(("@torch.fx.wrap\n" if name in names else "") + _parsed(known[name])[name][0] for name in ordered)
     return text, ({"math"} if "math." in text else set())
