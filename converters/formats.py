@@ -58,7 +58,8 @@ class Format:
     word: the command's (`lua2torch`), "" for a format of weights alone. noun: what the framework calls a layer. reader, weights:
     "module:function", imported when used; outline: what reads the layers alone. form: what a file of weights is called in reports.
     registry: "module:name" of the table of layers. options: fields of LoadOptions that mean something to this format alone. needs:
-    packages that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself.
+    packages that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself. prepare:
+    "module:function", what strip-to-weights lets the format do to its weights; weights_options: its options that no other format has.
     """
 
     name: str
@@ -74,6 +75,8 @@ class Format:
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = field(default=())
+    prepare: str = ""
+    weights_options: tuple[str, ...] = ()
 
     @property
     def known(self) -> frozenset[str]:
@@ -187,6 +190,8 @@ FORMATS = (
         form="TensorFlow checkpoint",
         registry="converters.readers.tensorflow:lowers",
         options=("constants",),
+        prepare="converters.readers.tensorflow.checkpoints.training:prepare",
+        weights_options=("ema", "torch_layout"),
     ),
     Format(
         name="safetensors",
@@ -281,6 +286,20 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     packages.check(*row.needs)
     weights = cast("WeightsReader", _imported(row.weights))(file, options)
     return weights if isinstance(weights, StateDict) else StateDict(as_tensors(weights), form=row.form, key=options.key or "")
+
+
+def prepare_weights(state: StateDict, file: RecognizedFile, asked: frozenset[str]) -> frozenset[str]:
+    """Does to weights what their format alone knows of these options (ema, torch_layout, torch_names), and answers which it did.
+
+    Raises ConversionError for an option of another format.
+    """
+    row = format_of(file)
+    for other in FORMATS:
+        for name in other.weights_options:
+            if name in asked and other is not row:
+                raise ConversionError(f"'{name}' is for {other.title} checkpoints; this is {file.kind.words}")
+    done: frozenset[str] = _imported(row.prepare)(state, asked) if row is not None and row.prepare else frozenset()
+    return done
 
 
 def outline_of(row: Format, file: RecognizedFile, options: LoadOptions = DEFAULTS) -> Outline:

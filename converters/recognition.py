@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from converters.errors import FormatError, printable
 from converters.files import InputFile, StrPath
+from converters.schemas.wire import BYTES, FIXED32, VARINT, CutOffError, spans
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,6 @@ class _Readable(io.RawIOBase):
 
 # -- protobuf: messages carry no name, but the numbers and kinds of their fields tell them apart ---------------------------
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIELDS = 200
 """Fields of a message that are looked at."""
 _ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
@@ -319,37 +319,37 @@ def _protobuf_kind(view: memoryview, *, is_text: bool) -> str | None:
     for number, wire, _, _ in fields:
         wires.setdefault(number, set()).add(wire)
     numbers = set(wires)
-    if wires.get(1) == {_VARINT}:
-        if wires.get(5) in ({_BYTES}, {_FIXED32}) and numbers <= set(range(1, 13)):
+    if wires.get(1) == {VARINT}:
+        if wires.get(5) in ({BYTES}, {FIXED32}) and numbers <= set(range(1, 13)):
             return "blob"
         if any(200 <= number < 4000 for number in numbers):
             return "coreml"
         if numbers <= {1, 2} and _is_message(view, fields, 2, {1, 2, 3, 4, 5, 6, 7}):
             return "tensorflow-savedmodel"
-        if wires.get(3) == {_BYTES} and numbers <= {1, 2, 3, 4} and _is_message(view, fields, 3, set(range(1, 13))):
+        if wires.get(3) == {BYTES} and numbers <= {1, 2, 3, 4} and _is_message(view, fields, 3, set(range(1, 13))):
             return "solverstate"
         return "onnx" if numbers <= _ONNX_FIELDS else None
     if numbers <= {5, 7, 8, 9, 10, 12} and 7 in numbers and numbers & {5, 8, 12}:
         return "blob"
     if (
-        wires.get(1) == {_BYTES}
+        wires.get(1) == {BYTES}
         and numbers <= {1, 2, 3, 4}
         and _is_message(view, fields, 1, {1, 2, 3, 4, 5, 6, 7}, needed=frozenset({1, 2}))
     ):
         return "tensorflow-graph"
-    described = wires.get(1) == wires.get(2) == {_BYTES} and numbers <= set(range(1, 8))
+    described = wires.get(1) == wires.get(2) == {BYTES} and numbers <= set(range(1, 8))
     if described and _is_message(view, fields, 2, {1, 2, 3, 4}) and _is_message(view, fields, 1, set(range(1, 8))):
         return "tensorflow-meta"
-    if wires.get(7) == {_BYTES} and wires.get(8) == {_BYTES} and numbers <= _ONNX_FIELDS:
+    if wires.get(7) == {BYTES} and wires.get(8) == {BYTES} and numbers <= _ONNX_FIELDS:
         return "onnx"
-    if numbers & {2, 100} and all(wires.get(number, {_BYTES}) == {_BYTES} for number in (1, 2, 3, 100)):
+    if numbers & {2, 100} and all(wires.get(number, {BYTES}) == {BYTES} for number in (1, 2, 3, 100)):
         return "caffemodel"
-    return "caffemodel" if numbers == {1} and wires[1] == {_BYTES} else None
+    return "caffemodel" if numbers == {1} and wires[1] == {BYTES} else None
 
 
 def _is_message(view: memoryview, fields: Sequence[_Span], number: int, allowed: set[int], needed: frozenset[int] = frozenset()) -> bool:
     """Whether the first few fields of a number are messages that have the allowed fields alone, and the needed ones."""
-    found = [(start, end) for n, wire, start, end in fields if n == number and wire == _BYTES][:3]
+    found = [(start, end) for n, wire, start, end in fields if n == number and wire == BYTES][:3]
     for start, end in found:
         inner = {n for n, _, _, _ in _fields(view, start, min(end, len(view)))}
         if not inner or not needed <= inner <= allowed:
@@ -360,37 +360,15 @@ def _is_message(view: memoryview, fields: Sequence[_Span], number: int, allowed:
 def _fields(view: memoryview, at: int, end: int) -> list[_Span]:
     """The first fields of a message; one that reaches behind the end is the last. Empty where it is no message."""
     found: list[_Span] = []
-    while at < end and len(found) < _FIELDS:
-        key, at = _varint(view, at, end)
-        number, wire = key >> 3, key & 7
-        if at < 0 or number == 0 or number > 1 << 20 or wire not in (_VARINT, _FIXED64, _BYTES, _FIXED32):
-            return []
-        if wire == _VARINT:
-            start = at
-            _, at = _varint(view, at, end)
-            if at < 0:
-                return found
-            found.append((number, wire, start, at))
-        else:
-            size = 8 if wire == _FIXED64 else 4
-            if wire == _BYTES:
-                size, at = _varint(view, at, end)
-                if at < 0:
-                    return found
-            found.append((number, wire, at, at + size))
-            at += size
+    try:
+        for number, wire, _, start, stop in spans(view, at, end, whole=False):
+            if number > 1 << 20:
+                return []
+            found.append((number, wire, start, stop))
+            if len(found) == _FIELDS:
+                break
+    except CutOffError:
+        return found
+    except FormatError:
+        return []
     return found
-
-
-def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """A number and the place behind it; place -1 where the message ends within."""
-    result = 0
-    for shift in range(0, 70, 7):
-        if at >= end:
-            return 0, -1
-        byte = view[at]
-        at += 1
-        result |= (byte & 127) << shift
-        if byte < 128:
-            return result, at
-    return 0, -1

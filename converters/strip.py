@@ -10,7 +10,7 @@ from typing import Any
 
 from converters.errors import ConversionError, about, printable, warn
 from converters.files import StrPath, check_target, writing
-from converters.formats import read_weights, recognize
+from converters.formats import prepare_weights, read_weights, recognize
 from converters.graph import provenance
 from converters.options import LoadOptions
 from converters.recognition import RecognizedFile
@@ -34,8 +34,7 @@ class StripOptions:
     converters.tensors.casting.FLOATING, for floating tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights.
     contiguous: every tensor row-major in a storage of its own. source_dir: a folder for the class source that old files embed. force:
     overwrite. rename: patterns, old and new (tensors.placing.renamed). place: what puts the weights under the keys of a class of one's
-    own.
-    overwrite. Of TensorFlow checkpoints, ema takes moving averages for the variables, torch_layout turns weights as torch has them.
+    own. Of TensorFlow checkpoints, ema takes moving averages for the variables, torch_layout turns weights as torch has them.
     """
 
     key: str | None = None
@@ -136,8 +135,9 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
     file = recognize(origin)
     state = read_weights(file, LoadOptions(key=options.key))
     with about(source):
-        _of_tensorflow(state, options, file)
-        unwrapped, folded, converted = _apply(state, options)
+        asked = frozenset(name for name in ("ema", "torch_layout", "torch_names") if getattr(options, name))
+        done = prepare_weights(state, file, asked)
+        unwrapped, folded, converted = _apply(state, options, names="torch_names" in asked - done)
         _write(goal, state, file, force=options.force)
     if overflowed := sum(storage.overflowed for storage in converted):
         words = f"{overflowed} number{'s' if overflowed > 1 else ''} too large for {options.dtype} became infinite"
@@ -152,12 +152,15 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
     return report
 
 
-def _apply(state: StateDict, options: StripOptions) -> tuple[list[str], list[str], list[ConvertedStorage]]:
-    """Does to the weights what the options say; answers the levels taken away, the folded names and the storages that change type."""
+def _apply(state: StateDict, options: StripOptions, *, names: bool) -> tuple[list[str], list[str], list[ConvertedStorage]]:
+    """Does to the weights what the options say; answers the levels taken away, the folded names and the storages that change type.
+
+    names: rename to torch's words.
+    """
     unwrapped = unwrap(state) if options.unwrap else []
     if options.strip_prefix is not None:
         strip_prefix(state, options.strip_prefix)
-    if options.torch_names and not state.form.startswith("TensorFlow"):  # whose names have words of their own
+    if names:
         torch_names(state)
     folded = fold(state) if options.fold else []
     converted = cast(state, options.dtype) if options.dtype is not None else []
@@ -178,22 +181,6 @@ def default_target(source: Path) -> Path:
     while (stem := Path(name).stem) != name and Path(name).suffix in _ENDINGS:
         name = stem
     return source.with_name(f"{name}_weights.pth")
-
-
-def _of_tensorflow(state: StateDict, options: StripOptions, file: RecognizedFile) -> None:
-    """What only TensorFlow checkpoints know: the net without its optimizer, torch's layout and names. Raises ConversionError for others."""
-    if not file.kind.name.startswith("tensorflow"):
-        asked = [name for name in ("ema", "torch_layout") if getattr(options, name)]
-        if asked:
-            raise ConversionError(f"'{asked[0]}' is for TensorFlow checkpoints; this is {file.kind.words}")
-        return
-    from converters.readers.tensorflow.checkpoints import training
-
-    training.net_alone(state, ema=options.ema)
-    if options.torch_layout:
-        training.torch_layout(state)
-    if options.torch_names:
-        training.torch_names(state)
 
 
 def _write(goal: Path, state: StateDict, source: RecognizedFile, *, force: bool) -> None:

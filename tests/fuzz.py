@@ -280,6 +280,9 @@ def feed(name: str, home: Path, seconds: int) -> None:
         if len(data) <= LONGEST:
             (home / "corpus" / hashlib.sha1(data).hexdigest()).write_bytes(data)
     feeder = Feeder(kind, home)
+    with atheris.instrument_imports(include=["converters"]):  # topics are imported by what needs them first
+        for path in sorted((home / "corpus").iterdir(), key=lambda path: path.stat().st_size)[:20]:
+            feeder(path.read_bytes())
     feeder.report()
     limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-rss_limit_mb=4000", "-timeout=60", "-verbosity=0", "-close_fd_mask=3"]
     atheris.Setup([sys.argv[0], str(home / "corpus"), *limits, f"-artifact_prefix={home}/found/"], feeder)

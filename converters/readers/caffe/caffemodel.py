@@ -20,10 +20,10 @@ from converters.errors import FormatError, Source, about, printable
 from converters.files import StrPath, map_file
 from converters.readers.caffe.upgrade import V1_TYPES
 from converters.schemas import caffe_pb2
+from converters.schemas.wire import BYTES, VARINT, Span, signed, spans, varint
 
 Array = NDArray[Any]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _V1_NAMES = {number: V1_TYPES[name] for name, number in caffe_pb2.V1LayerParameter.LayerType.items()}
 
 
@@ -87,53 +87,14 @@ class _Message:
         self.file, self.view, self.start, self.end = file, view, start, end
 
     def error(self, at: int, message: str) -> FormatError:
-        return FormatError(f"{message} (byte {at})", path=self.file, hint="the file is damaged, or no caffemodel")
+        return FormatError(f"{message} (byte {at})", path=self.file)
 
-    def fields(self) -> Iterator[tuple[int, int, int, int]]:
-        """(number, wire type, start, end) of each field: the span of its payload, or for a varint (start, its value)."""
-        view, at, end = self.view, self.start, self.end
-        while at < end:
-            begin = at
-            key = view[at]
-            at += 1
-            if key >= 128:
-                key, at = self._varint(begin)
-            number, wire = key >> 3, key & 7
-            if number == 0:
-                raise self.error(begin, "a field has the number 0")
-            if wire == _BYTES:
-                length, at = self._varint(at)
-                if length > end - at:
-                    raise self.error(begin, f"a field claims {length} bytes where {end - at} are left")
-                yield number, wire, at, at + length
-                at += length
-            elif wire == _VARINT:
-                value, after = self._varint(at)
-                yield number, wire, at, value
-                at = after
-            elif wire in (_FIXED32, _FIXED64):
-                size = 4 if wire == _FIXED32 else 8
-                if size > end - at:
-                    raise self.error(begin, "the file ends inside a field")
-                yield number, wire, at, at + size
-                at += size
-            else:
-                raise self.error(begin, "groups, which no caffemodel has" if wire in (3, 4) else f"there is no wire type {wire}")
+    def fields(self) -> Iterator[Span]:
+        return spans(self.view, self.start, self.end, "the file")
 
-    def _varint(self, at: int) -> tuple[int, int]:
-        result = shift = 0
-        begin = at
-        while True:
-            if at >= self.end:
-                raise self.error(begin, "the file ends inside a number")
-            byte = self.view[at]
-            at += 1
-            result |= (byte & 127) << shift
-            if byte < 128:
-                return result & 0xFFFFFFFFFFFFFFFF, at
-            shift += 7
-            if shift >= 70:
-                raise self.error(begin, "a number is longer than 64 bits")
+    def number(self, at: int) -> int:
+        """The number of a varint's field."""
+        return varint(self.view, at, self.end)[0]
 
     def inner(self, start: int, end: int) -> _Message:
         return _Message(self.file, self.view, start, end)
@@ -146,7 +107,11 @@ def read_caffemodel(path: StrPath) -> list[StoredLayer]:
     """The layers of a binary caffemodel (V2, V1 or V0) in file order. Raises FormatError for anything else."""
     view = map_file(path)
     with about(path):
-        return _read_net(_Message(os.fspath(path), view, 0, len(view)))
+        try:
+            return _read_net(_Message(os.fspath(path), view, 0, len(view)))
+        except FormatError as problem:
+            problem.hint = problem.hint or "the file is damaged, or no caffemodel"
+            raise
 
 
 def read_blob(path: StrPath) -> Array:
@@ -158,10 +123,10 @@ def read_blob(path: StrPath) -> Array:
 
 def _read_net(whole: _Message) -> list[StoredLayer]:
     layers = []
-    for number, wire, start, end in whole.fields():
-        if number in (2, 100) and wire == _BYTES:
+    for number, wire, _, start, end in whole.fields():
+        if number in (2, 100) and wire == BYTES:
             layers.append(_layer(whole.inner(start, end), number == 2))
-        elif number in (1, 2, 3, 8, 100) and wire != _BYTES:
+        elif number in (1, 2, 3, 8, 100) and wire != BYTES:
             raise whole.error(start, f"field {number} isn't that of a net")
     if not layers:
         raise FormatError("holds no layers, so no weights")
@@ -173,8 +138,8 @@ def _layer(message: _Message, old: bool) -> StoredLayer:
     bottom_field, top_field = (2, 3) if old else (3, 4)
     layer = StoredLayer("", "")
     found: list[_Message] = []
-    for number, wire, start, end in message.fields():
-        if wire == _BYTES:
+    for number, wire, _, start, end in message.fields():
+        if wire == BYTES:
             if number == name_field:
                 layer.name = message.text(start, end)
             elif number == blobs_field:
@@ -184,17 +149,18 @@ def _layer(message: _Message, old: bool) -> StoredLayer:
             elif number == top_field:
                 layer.tops.append(message.text(start, end))
             elif old and number == 1:
-                for inner, kind, first, last in message.inner(start, end).fields():  # V0: the layer is within the layer
-                    if kind == _BYTES and inner == 1:
+                for inner, kind, _, first, last in message.inner(start, end).fields():  # V0: the layer is within the layer
+                    if kind == BYTES and inner == 1:
                         layer.name = message.text(first, last)
-                    elif kind == _BYTES and inner == 2:
+                    elif kind == BYTES and inner == 2:
                         layer.type = message.text(first, last)
-                    elif kind == _BYTES and inner == 50:
+                    elif kind == BYTES and inner == 50:
                         found.append(message.inner(first, last))
             elif not old and number == 2:
                 layer.type = message.text(start, end)
-        elif old and number == 5 and wire == _VARINT:
-            layer.type = _V1_NAMES.get(end, f"V1 type {end}")
+        elif old and number == 5 and wire == VARINT:
+            kind = message.number(start)
+            layer.type = _V1_NAMES.get(kind, f"V1 type {kind}")
     source = Source(message.file, "layer", layer.name, layer.type)
     layer.blobs = [_blob(blob, source, index) for index, blob in enumerate(found)]
     return layer
@@ -205,13 +171,13 @@ def _blob(message: _Message, source: Source, index: int) -> Blob:
     shape: list[int] = []
     data: dict[int, list[tuple[int, int, int]]] = {}
     raw_type = 0  # NVIDIA: DOUBLE, FLOAT, FLOAT16
-    for number, wire, start, end in message.fields():
-        if wire == _VARINT:
+    for number, wire, _, start, end in message.fields():
+        if wire == VARINT:
             if number <= 5:
-                legacy[number] = _signed(end)
+                legacy[number] = signed(message.number(start))
             elif number == 10:
-                raw_type = end
-        elif number == 7 and wire == _BYTES and 5 not in legacy:
+                raw_type = message.number(start)
+        elif number == 7 and wire == BYTES and 5 not in legacy:
             shape = _dims(message.inner(start, end))
         else:
             data.setdefault(number, []).append((wire, start, end))
@@ -232,14 +198,13 @@ def _blob(message: _Message, source: Source, index: int) -> Blob:
 
 def _dims(message: _Message) -> list[int]:
     dims = []
-    for number, wire, start, end in message.fields():
-        if number == 1 and wire == _VARINT:
-            dims.append(_signed(end))
-        elif number == 1 and wire == _BYTES:
-            packed = message.inner(start, end)
+    for number, wire, _, start, end in message.fields():
+        if number == 1 and wire == VARINT:
+            dims.append(signed(message.number(start)))
+        elif number == 1 and wire == BYTES:
             while start < end:
-                value, start = packed._varint(start)
-                dims.append(_signed(value))
+                value, start = varint(message.view, start, end)
+                dims.append(signed(value))
         if len(dims) > 32:
             raise message.error(start, "a shape of more than 32 dimensions")
     return dims
@@ -253,7 +218,7 @@ def _values(message: _Message, spans: list[tuple[int, int, int]], dtype: str) ->
     for wire, start, end in spans:
         if (end - start) % size:
             raise message.error(start, f"{end - start} bytes are no whole number of {size}-byte values")
-        if wire == _BYTES:
+        if wire == BYTES:
             pieces.append(np.frombuffer(message.view, dtype, (end - start) // size, start))
         else:
             singles.append(start)
@@ -264,10 +229,6 @@ def _values(message: _Message, spans: list[tuple[int, int, int]], dtype: str) ->
     if len(pieces) == 1:
         return pieces[0]
     return np.concatenate(pieces) if pieces else np.empty(0, dtype)
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
 
 
 def describe(layers: list[StoredLayer]) -> str:

@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from converters.errors import FormatError, Source, about, printable
 from converters.files import StrPath, map_file
 from converters.readers.tensorflow.tensors import Stored
-from converters.readers.tensorflow.wire import BYTES, fields, spans
 from converters.schemas import tensorflow_pb2 as pb
+from converters.schemas.wire import BYTES, fields, spans
 
 _HEAVY = 4096
 """Nodes of fewer bytes are given to protobuf as they are; in others the numbers stay where they are in the file."""
@@ -200,11 +200,11 @@ def _split_tensor(view: memoryview) -> tuple[pb.TensorProto, Stored | None]:
 def _without(view: memoryview, number: int, message: Message) -> memoryview | None:
     """Parses a message but for one field, whose payload is answered."""
     left, parts = None, []
-    for n, wire, _, payload, whole in spans(view, "the file"):
+    for n, wire, begin, start, end in spans(view, 0, len(view), "the file"):
         if n == number and wire == BYTES:
-            left = payload
+            left = view[start:end]
         else:
-            parts.append(whole)
+            parts.append(view[begin:end])
     message.ParseFromString(b"".join(parts))
     return left
 

@@ -20,6 +20,7 @@ from converters.files import StrPath, check_target, writing
 from converters.graph.passes import explicit_pooling, fold_sizes, remove_dropouts, separate_pads, separate_products, tidy
 from converters.graph.provenance import origin_of, origin_text
 from converters.packages import __version__
+from converters.schemas.wire import header
 from converters.tensors.storage import ArrayStorage
 from converters.writers.onnx.opsets.translation import to_opset
 
@@ -109,21 +110,7 @@ def min_ir_version(opset_imports: dict[str, int], *, functions: bool = False) ->
 
 # -- protobuf by hand: only what surrounds the bytes of a tensor -------------------------------------------------------------------
 
-_LENGTH_DELIMITED = 2
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _header(field: int, length: int) -> bytes:
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
 def _tensor_proto(name: str, tensor: ir.TensorProtocol) -> onnx.TensorProto:
@@ -144,12 +131,12 @@ def _write_single(shell: onnx.ModelProto, tensors: list[tuple[str, ir.TensorProt
             body, data, inside = whole.SerializeToString(), None, 0
         else:
             body, data, inside = _tensor_proto(name, tensor).SerializeToString(), tensor, tensor.nbytes
-            body += _header(_TENSOR_RAW_DATA, inside)
-        head = _header(_GRAPH_INITIALIZER, len(body) + inside) + body
+            body += header(_TENSOR_RAW_DATA, inside)
+        head = header(_GRAPH_INITIALIZER, len(body) + inside) + body
         total += len(head) + inside
         parts.append((head, data))
     with writing(target, force=force, size=len(rest) + total) as file:
-        file.write(rest + _header(_MODEL_GRAPH, total) + graph)
+        file.write(rest + header(_MODEL_GRAPH, total) + graph)
         for head, data in parts:
             file.write(head)
             if data is not None:

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from converters.schemas.wire import varints
 
 import converters
 from converters.cli import main
@@ -14,7 +15,6 @@ from converters.errors import FormatError
 from converters.readers.tensorflow.checkpoints.crc32c import crc32c, masked
 from converters.readers.tensorflow.checkpoints.slices import slice_key
 from converters.readers.tensorflow.checkpoints.snappy import unpack
-from converters.readers.tensorflow.wire import varints
 from tests.bench import stream
 
 

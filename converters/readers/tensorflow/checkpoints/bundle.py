@@ -21,7 +21,7 @@ from converters.readers.tensorflow.checkpoints.slices import (
     slice_key,
 )
 from converters.readers.tensorflow.dtypes import NO_NUMBERS, type_name
-from converters.readers.tensorflow.wire import BYTES, fields, signed
+from converters.schemas.wire import BYTES, fields, signed
 from converters.tensors.dtypes import DTYPES
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.storage import Storage, SwappedStorage

@@ -16,7 +16,7 @@ from converters.options import DEFAULTS, LoadOptions
 from converters.readers.tensorflow.checkpoints.bundle import Bundle
 from converters.readers.tensorflow.checkpoints.records import read_records
 from converters.readers.tensorflow.checkpoints.table import is_table, read_table
-from converters.readers.tensorflow.wire import BYTES, fields
+from converters.schemas.wire import BYTES, fields
 from converters.tensors.state_dict import StateDict
 
 

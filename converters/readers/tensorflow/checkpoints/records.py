@@ -24,7 +24,7 @@ from converters.readers.tensorflow.checkpoints.slices import (
 )
 from converters.readers.tensorflow.checkpoints.table import read_table
 from converters.readers.tensorflow.dtypes import NAMES, NO_NUMBERS, type_name
-from converters.readers.tensorflow.wire import BYTES, FIXED32, FIXED64, Field, fields, signed, varints
+from converters.schemas.wire import BYTES, FIXED32, FIXED64, Field, fields, signed, varints
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.storage import ArrayStorage
 from converters.tensors.tensor import Tensor

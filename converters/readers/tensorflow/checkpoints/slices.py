@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from converters.errors import FormatError
-from converters.readers.tensorflow.wire import BYTES, fields, signed
+from converters.schemas.wire import BYTES, fields, signed
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Tensor
 

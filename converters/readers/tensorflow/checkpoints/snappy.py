@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converters.errors import FormatError
-from converters.readers.tensorflow.wire import varint
+from converters.schemas.wire import varint
 
 LARGEST = 1 << 28
 """Bytes of the largest block that is unpacked; TensorFlow's have one variable each, of at most 2^28 numbers in pieces."""
@@ -11,7 +11,7 @@ LARGEST = 1 << 28
 
 def unpack(data: memoryview) -> bytes:
     """The bytes of a compressed block. Raises FormatError for what isn't one, or says that it is larger than its data can be."""
-    size, at = varint(data, 0, "the length of a compressed block")
+    size, at = varint(data, 0, len(data), "the length of a compressed block")
     if size > LARGEST or size > 64 * len(data) + 64:  # a tag of 3 bytes gives 64 at most
         raise FormatError(f"a compressed block of {len(data)} bytes claims to hold {size}")
     out = bytearray()

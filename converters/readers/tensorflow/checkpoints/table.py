@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from converters.errors import FormatError
 from converters.readers.tensorflow.checkpoints.crc32c import crc32c, masked
 from converters.readers.tensorflow.checkpoints.snappy import unpack
-from converters.readers.tensorflow.wire import varint
+from converters.schemas.wire import varint
 
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _FOOTER = 48
@@ -36,8 +36,8 @@ def read_table(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _handle(view: memoryview, at: int) -> tuple[tuple[int, int], int]:
-    offset, at = varint(view, at, "the place of a block")
-    size, at = varint(view, at, "the place of a block")
+    offset, at = varint(view, at, len(view), "the place of a block")
+    size, at = varint(view, at, len(view), "the place of a block")
     return (offset, size), at
 
 
@@ -68,9 +68,9 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         raise FormatError(f"a block of {len(block)} bytes claims {restarts} restart points")
     key, at, body = b"", 0, block[:end]
     while at < end:
-        shared, at = varint(body, at, "an entry")
-        unshared, at = varint(body, at, "an entry")
-        length, at = varint(body, at, "an entry")
+        shared, at = varint(body, at, len(body), "an entry")
+        unshared, at = varint(body, at, len(body), "an entry")
+        length, at = varint(body, at, len(body), "an entry")
         if shared > len(key) or at + unshared + length > end:
             raise FormatError("an entry of a block is longer than the block, or shares more than there is")
         key = key[:shared] + bytes(body[at : at + unshared])

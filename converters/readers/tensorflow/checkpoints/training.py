@@ -26,6 +26,16 @@ _WORDS = {
 }
 
 
+def prepare(state: StateDict, asked: frozenset[str]) -> frozenset[str]:
+    """The net without its optimizer, and what else is asked: ema, torch_layout, torch_names. Answers what was done of that."""
+    net_alone(state, ema="ema" in asked)
+    if "torch_layout" in asked:
+        torch_layout(state)
+    if "torch_names" in asked:
+        torch_names(state)
+    return asked
+
+
 def net_alone(state: StateDict, *, ema: bool) -> None:
     """Moves what an optimizer keeps, counters and moving averages from the weights to what is left out.
 
