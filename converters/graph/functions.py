@@ -11,6 +11,8 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx_ir as ir
 
+from converters.graph.contributed import DOMAIN, note_types
+
 _MOST_AXES = 64
 _COPIED = 1024
 """Bytes up to which a tensor goes through protobuf."""
@@ -82,8 +84,8 @@ def has_body(op_type: str, opset: int) -> bool:
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """With ONNX's own shapes; the file's are kept only where inference finds none, and ranks where only these are known."""
     proto = _infer_shapes(proto)
-    for _ in range(_RANK_ROUNDS):
-        if not _note_ranks(proto):
+    for _ in range(_RANK_ROUNDS if not _has_contributed(proto) else _LONGEST_CHAIN):
+        if not (note_types(proto) | _note_ranks(proto)):
             break
         try:
             proto = onnx.shape_inference.infer_shapes(proto)
@@ -93,6 +95,12 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 _RANK_ROUNDS = 6
+_LONGEST_CHAIN = 400
+"""Rounds at most where each operator of com.microsoft waits for the one before it."""
+
+
+def _has_contributed(proto: onnx.ModelProto) -> bool:
+    return any(node.domain == DOMAIN for node in proto.graph.node)
 
 
 def _note_ranks(proto: onnx.ModelProto) -> bool:

@@ -97,6 +97,28 @@ def control() -> ir.Model:
 
 
 @net
+def contributed() -> ir.Model:
+    text = """<ir_version: 9, opset_import: ["":17, "com.microsoft":1]>
+    contributed (float[N, 3, 4] x) => (float[N, 3, 4] y) <float[4] g = {1, 1, 1, 1}, float[4] b = {1, 1, 1, 1}, float[4] c = {1, 1, 1, 1}> {
+        a = com.microsoft.BiasGelu (x, b)
+        y, mean, deviation, total = com.microsoft.SkipLayerNormalization <epsilon = 0.00001> (a, x, g, c)
+    }"""
+    return from_proto(onnx.parser.parse_model(text))
+
+
+@net
+def sequences() -> ir.Model:
+    text = """<ir_version: 9, opset_import: ["":17]>
+    sequences (float[N, 6] x) => (float[N, 5] y) {
+        parts = SplitToSequence <axis = 1> (x)
+        one = Constant <value_int = 1> ()
+        fewer = SequenceErase (parts, one)
+        y = ConcatFromSequence <axis = 1> (fewer)
+    }"""
+    return from_proto(onnx.parser.parse_model(text))
+
+
+@net
 def convolution() -> ir.Model:
     g = Layers("convolutions", 2, 3, 9, 9)
     g.layer("conv1", "Conv", parameters={"weight": (4, 3, 3, 3), "bias": (4,)}, pads=[1, 1, 1, 1], strides=[2, 2])

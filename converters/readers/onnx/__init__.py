@@ -1,4 +1,4 @@
-"""Reads ONNX files, opset 7 to the newest, into the common graph."""
+"""Reads ONNX files, opset 1 to the newest, into the common graph."""
 
 from __future__ import annotations
 

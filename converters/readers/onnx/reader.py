@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import google.protobuf.message
@@ -22,11 +23,14 @@ from converters.graph.passes import order_initializers, remove_unused, tidy
 from converters.graph.provenance import note_source
 from converters.options import LoadOptions
 from converters.readers.onnx.keys import rename_initializers
+from converters.readers.onnx.old import graphs_of, modernise
 from converters.readers.onnx.operators import OPERATORS, Operator
-from converters.readers.onnx.tensors import Folder, check_tensor, read_tensor
+from converters.readers.onnx.tensors import Folder, attribute_tensors, dense, read_tensor, settle_tensor
 from converters.readers.onnx.wire import Place, split_tensors
 
-OLDEST_OPSET = 6
+OLDEST_OPSET = 1
+_IR_OF_SETS, _IR_OF_FREE_INITIALIZERS = 3, 4
+"""The first versions of the format that say which operator set is meant, and whose initializers needn't be inputs."""
 _EXPANSION_LIMIT = 200_000
 """More nodes than this don't come out of a model's functions."""
 
@@ -68,10 +72,14 @@ def build(
     """The graph of a parsed model whose large tensors lie in `view` at `places`."""
     file = folder.file
     _check_text(proto, file)
-    _check_head(proto, file)
+    opset = _check_head(proto, file)
+    _make_dense(proto, places, folder)
     tensors = _detach(proto, places, view, folder)
-    for tensor in _attribute_tensors(proto):
-        check_tensor(tensor, file)
+    for tensor in attribute_tensors(proto):
+        settle_tensor(tensor, folder)
+    modernise(proto, opset, file)
+    for graph in graphs_of(proto.graph):
+        _order(graph)
     _set_shapes(proto, inputs or {}, dynamic or {}, file)
     _check_model(proto, file)
     _check_numbers(proto, file)
@@ -166,9 +174,13 @@ def _first_line(problem: Exception) -> str:
     return printable(str(problem).strip().split("\n", 1)[0], 300)
 
 
-def _check_head(proto: onnx.ModelProto, file: str) -> None:
+def _check_head(proto: onnx.ModelProto, file: str) -> int:
+    """The operator set that the model is written in."""
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise FormatError(f"{file}: no ONNX model: there is no graph in it")
+    if not proto.opset_import and 0 < proto.ir_version < _IR_OF_SETS:
+        proto.opset_import.add(domain="", version=1)
+    proto.ir_version = max(proto.ir_version, _IR_OF_FREE_INITIALIZERS)
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     if "ai.onnx" in opsets and "" not in opsets:
         opsets[""] = opsets["ai.onnx"]
@@ -179,8 +191,53 @@ def _check_head(proto: onnx.ModelProto, file: str) -> None:
         raise UnsupportedError(f"{file}: written in opset {opset}; {OLDEST_OPSET} to {newest} are read here; use {advice}")
     if opset is None:
         raise FormatError(f"{file}: it doesn't say which opset it is written in")
-    if proto.graph.sparse_initializer:
-        raise UnsupportedError(f"{file}: sparse initializers aren't read")
+    return int(opset)
+
+
+def _make_dense(proto: onnx.ModelProto, places: list[Place | None], folder: Folder) -> None:
+    """Sparse initializers become plain ones."""
+    for sparse in proto.graph.sparse_initializer:
+        proto.graph.initializer.append(dense(sparse, folder))
+        places.append(None)
+    del proto.graph.sparse_initializer[:]
+
+
+def _order(graph: onnx.GraphProto) -> None:
+    """Nodes behind what they take: some tools write them in any order. A circle is left to the checker."""
+    nodes = list(graph.node)
+    maker = {name: number for number, node in enumerate(nodes) for name in node.output if name}
+    needs = [{maker[name] for name in _taken(node) if name in maker} for node in nodes]
+    if all(before < number for number, those in enumerate(needs) for before in those):
+        return
+    users: dict[int, list[int]] = {}
+    for number, those in enumerate(needs):
+        for before in those:
+            users.setdefault(before, []).append(number)
+    ready = [number for number, those in enumerate(needs) if not those]
+    heapq.heapify(ready)
+    done: list[onnx.NodeProto] = []
+    while ready:
+        number = heapq.heappop(ready)
+        done.append(onnx.NodeProto.FromString(nodes[number].SerializeToString()))
+        for user in users.get(number, ()):
+            needs[user].discard(number)
+            if not needs[user]:
+                heapq.heappush(ready, user)
+    if len(done) == len(nodes):
+        del graph.node[:]
+        graph.node.extend(done)
+
+
+def _taken(node: onnx.NodeProto) -> set[str]:
+    """What a node takes, its subgraphs too."""
+    names, graphs = set(node.input), [g for a in node.attribute for g in [*a.graphs, *([a.g] if a.HasField("g") else [])]]
+    while graphs:
+        graph = graphs.pop()
+        for inner in graph.node:
+            names.update(inner.input)
+            graphs += [g for a in inner.attribute for g in [*a.graphs, *([a.g] if a.HasField("g") else [])]]
+        names.update(value.name for value in graph.output)
+    return names
 
 
 def _detach(proto: onnx.ModelProto, places: list[Place | None], view: memoryview, folder: Folder) -> dict[str, ir.TensorProtocol]:
@@ -207,20 +264,6 @@ def _detach(proto: onnx.ModelProto, places: list[Place | None], view: memoryview
         if name not in inputs:
             proto.graph.input.append(onnx.helper.make_tensor_value_info(name, int(data.dtype), data.shape.numpy()))
     return tensors
-
-
-def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    waiting: list[Iterable[onnx.NodeProto]] = [proto.graph.node, *(function.node for function in proto.functions)]
-    while waiting:
-        for node in waiting.pop():
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
-                for graph in graphs:
-                    waiting.append(graph.node)
-                    yield from graph.initializer
 
 
 def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], dynamic: Mapping[tuple[str, int], str], file: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,19 +109,53 @@ def _small(proto: onnx.TensorProto, dtype: ir.DataType, count: int, needed: int,
     return ir.serde.deserialize_tensor(proto)
 
 
-def check_tensor(proto: onnx.TensorProto, file: str) -> None:
-    """Checks a tensor inside an attribute, which is read by onnx_ir later. Raises FormatError."""
-    read_tensor(proto, None, memoryview(b""), _NoFolder(file))
+def settle_tensor(proto: onnx.TensorProto, folder: Folder) -> None:
+    """Checks a tensor inside an attribute, which onnx_ir reads later; what lies in another file comes in. Raises FormatError."""
+    found = read_tensor(proto, None, memoryview(b""), folder)
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        del proto.external_data[:]
+        proto.ClearField("data_location")
+        proto.raw_data = found.tobytes()
 
 
-class _NoFolder(Folder):
-    """Tensors of attributes are never external here."""
+def dense(proto: onnx.SparseTensorProto, folder: Folder) -> onnx.TensorProto:
+    """A sparse tensor with its zeros. Raises FormatError for one that doesn't fit together."""
+    who = f"{folder.file}: sparse tensor '{printable(proto.values.name)}'"
+    dims = [int(d) for d in proto.dims]
+    values = read_tensor(proto.values, None, memoryview(b""), folder)
+    if values.dtype.bitwidth < 8 or values.dtype == ir.DataType.STRING:
+        raise FormatError(f"{who}: elements of type {values.dtype.name}")
+    numbers = values.numpy().reshape(-1)
+    places = read_tensor(proto.indices, None, memoryview(b""), folder).numpy()
+    if any(d < 0 for d in dims) or math.prod(dims) > _DENSE_LIMIT:
+        raise FormatError(f"{who}: shape {dims}, which isn't spread out here")
+    if places.ndim == 2 and places.shape == (numbers.size, len(dims)):
+        inside = bool(((places >= 0) & (places < np.array(dims))).all())
+        at = np.ravel_multi_index(tuple(places.T), tuple(dims)) if inside and numbers.size else places.sum(1)
+    else:
+        at, inside = places.reshape(-1), bool(((places >= 0) & (places < math.prod(dims))).all())
+    if not inside or at.size != numbers.size:
+        raise FormatError(f"{who}: {at.size} places of {numbers.size} numbers don't fit the shape {dims}")
+    array = np.zeros(math.prod(dims), numbers.dtype)
+    array[at] = numbers
+    made = onnx.TensorProto(name=proto.values.name, data_type=proto.values.data_type, dims=dims)
+    made.raw_data = array.tobytes()
+    return made
 
-    def __init__(self, file: str) -> None:
-        self.file = file
 
-    def read(self, proto: onnx.TensorProto, needed: int) -> memoryview:
-        raise FormatError(f"{self.file}: tensor '{printable(proto.name)}' of an attribute lies in another file")
+def attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Tensors that aren't the graph's own initializers: attributes', subgraphs'."""
+    waiting: list[Iterable[onnx.NodeProto]] = [proto.graph.node, *(function.node for function in proto.functions)]
+    while waiting:
+        for node in waiting.pop():
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+                for graph in graphs:
+                    waiting.append(graph.node)
+                    yield from graph.initializer
 
 
 def external_files(view: memoryview, file: str) -> list[str]:
@@ -131,8 +166,13 @@ def external_files(view: memoryview, file: str) -> list[str]:
     if len(view) > OWN_TENSORS:
         return []
     try:
-        graph = onnx.ModelProto.FromString(split_tensors(view, file)[0]).graph
+        proto = onnx.ModelProto.FromString(split_tensors(view, file)[0])
     except DecodeError as problem:
         raise FormatError(f"{file}: no ONNX model: {printable(problem)}") from problem
-    places = [entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"]
+    tensors = [*proto.graph.initializer, *attribute_tensors(proto)]
+    places = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
     return list(dict.fromkeys(place.replace("\\", "/") for place in places))
+
+
+_DENSE_LIMIT = 1 << 26
+"""Elements: a few bytes of a sparse tensor could ask for any number of zeros."""

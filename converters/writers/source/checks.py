@@ -37,8 +37,10 @@ def check_types(node: ir.Node, facts: Facts) -> set[ir.Value]:
     for value in [*node.inputs, *node.outputs]:
         if value is None or value.type is None:
             continue
+        if facts.sequences and isinstance(value.type, ir.SequenceType | ir.OptionalType):
+            continue
         if not isinstance(value.type, ir.TensorType):
-            raise UnwritableError("sequences, optional and sparse values have no PyTorch source here")
+            raise UnwritableError("takes or gives a sequence, an optional or a sparse value, which it can't be written of")
         if value.dtype in (None, ir.DataType.UNDEFINED) or (value.dtype in STORED_DTYPES and facts.float8):
             continue
         torch_dtype(value.dtype)

@@ -27,6 +27,11 @@ _SHORT = (("x", "y", "z"), ("u", "v", "w"), ("p", "q", "r"))
 """Names of tensors in the forward, in functions inside it, and in functions inside those: none hides another."""
 
 
+def _short(depth: int) -> tuple[str, ...]:
+    """Names of tensors in functions so deep inside one another."""
+    return _SHORT[depth] if depth < len(_SHORT) else tuple(f"{name}{depth}_" for name in "abc")
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a statement comes from. comment: its source layer. path: the module that it belongs to (`4.0.1`)."""
@@ -178,8 +183,8 @@ class Body:
         wanted = variable.hint or ("size" if variable.kind == "int" else variable.name if lives_on and not self.depth else "")
         if wanted:
             return busy.first(("inner_" * self.depth + wanted,))
-        short = _SHORT[self.depth]
-        free = [name for name in dead if name not in busy and re.fullmatch(rf"[{''.join(short)}][0-9]*", name)]
+        short = _short(self.depth)
+        free = [name for name in dead if name not in busy and re.fullmatch(rf"({'|'.join(short)})[0-9]*", name)]
         if len(free) == 1:
             return free[0]
         if short[0] not in busy:
@@ -233,11 +238,6 @@ def _in_row(row: tuple[str, ...], place: int) -> str:
 def used(text: str) -> list[int]:
     """Numbers of the variables in a text."""
     return [int(number) for number in TOKEN.findall(text)]
-
-
-def nesting_limit() -> int:
-    """How deep functions may lie in functions."""
-    return len(_SHORT) - 1
 
 
 # -- Python numbers known only at run time ---------------------------------------------------------------------------

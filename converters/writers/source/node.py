@@ -36,11 +36,13 @@ class Facts:
 
     unsigned: what it does with uint16, 32 and 64, which PyTorch stores but computes nothing with: "moves" them about; gives in int64
     bits that are right at any width ("wraps"); gives numbers that are right where int64 holds them, so not of uint64 ("fits"); or,
-    empty, can't be written of them. float8: takes eight-bit floating-point numbers as they are.
+    empty, can't be written of them. float8: takes eight-bit floating-point numbers as they are. sequences: takes or gives lists of
+    tensors, or what may be missing (None).
     """
 
     unsigned: Literal["", "moves", "wraps", "fits"] = ""
     float8: bool = False
+    sequences: bool = False
 
 
 writes: Registry[Callable[[Node], Written], Facts] = Registry("ONNX operator", Facts, "converters.writers.source.operators")
@@ -100,6 +102,7 @@ class Node:
     def __init__(self, forward: Forward, node: ir.Node) -> None:
         self._forward = forward
         self.ir = node
+        self._instead: dict[int, str] = {}
 
     # -- what the node is --------------------------------------------------------------------------------------------
 
@@ -144,10 +147,18 @@ class Node:
 
     def __getitem__(self, index: int) -> str:
         """Input `index` as an expression of a tensor."""
+        if index in self._instead:
+            return self._instead[index]
         value = self.value(index)
         if value is None:
             raise UnwritableError(f"input {index} is missing")
         return self._forward.tensor(value)
+
+    def instead(self, index: int, text: str) -> Node:
+        """The same node with another expression for an input."""
+        other = Node(self._forward, self.ir)
+        other._instead = {**self._instead, index: text}
+        return other
 
     def get(self, index: int, default: str = "None") -> str:
         return self[index] if self.has(index) else default
@@ -252,6 +263,15 @@ class Node:
     def outputs(self) -> int:
         """How many outputs the node lists."""
         return len(self.ir.outputs)
+
+    def is_optional(self, index: int = 0) -> bool:
+        """Whether an input may be None."""
+        value = self.value(index)
+        return value is not None and isinstance(value.type, ir.OptionalType)
+
+    def branch_outputs(self, attribute: str) -> Sequence[ir.Value]:
+        """What a subgraph gives."""
+        return list(self.ir.attributes[attribute].as_graph().outputs)
 
     def wants(self, index: int) -> bool:
         """Whether anybody uses output `index`."""

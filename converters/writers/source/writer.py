@@ -27,7 +27,7 @@ from converters.graph.provenance import SOURCE, origin_of, path_of, source_of
 from converters.graph.recurrent import RecurrentModule, recurrent_modules
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
-from converters.writers.source.code import TOKEN, Body, Origin, comment, literal, nesting_limit
+from converters.writers.source.code import TOKEN, Body, Origin, comment, literal
 from converters.writers.source.dtypes import UnwritableError, torch_dtype
 from converters.writers.source.file import RESERVED, ModuleText, all_functions, class_name_of, file_text
 from converters.writers.source.modules import Modules
@@ -243,8 +243,6 @@ class Writer:
 
     def branch(self, name: str, graph: ir.Graph) -> list[str]:
         """A subgraph as the lines of a function inside the forward; its inputs are the function's arguments."""
-        if self.body.depth >= nesting_limit():
-            raise UnwritableError("subgraphs in subgraphs in subgraphs")
         outer = self.body
         names = {outer.variables[int(token[1:-1])].hint for token in self._arguments}
         self.body = Body(outer.reserved | names, outer)

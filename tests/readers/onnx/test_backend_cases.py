@@ -35,6 +35,8 @@ def array_of(value):
 
 
 def tensor_of(value):
+    if value is None or isinstance(value, list):
+        return None if value is None else [tensor_of(part) for part in value]
     array = np.array(array_of(value))
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
@@ -52,6 +54,11 @@ FLOAT8 = {
 
 
 def compare(got, want, rtol, atol):
+    if isinstance(want, list):
+        assert isinstance(got, list)
+        for ours, theirs in zip(got, want, strict=True):
+            compare(ours, theirs, rtol, atol)
+        return
     want = np.asarray(array_of(want))
     if want.dtype.name in FLOAT8:
         assert (got.dtype, got.shape) == (FLOAT8[want.dtype.name], want.shape)

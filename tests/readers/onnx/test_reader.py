@@ -245,8 +245,8 @@ def test_functions_that_explode_are_refused(tmp_path):
 
 
 def test_opsets_outside_of_the_range(tmp_path):
-    with pytest.raises(UnsupportedError, match="written in opset 5"):
-        load([save(conv_model(opset=5), tmp_path)])
+    with pytest.raises(UnsupportedError, match="written in opset 99"):
+        load([save(conv_model(opset=99), tmp_path)])
 
 
 def test_an_output_of_another_type_than_its_node_makes_is_refused(tmp_path):

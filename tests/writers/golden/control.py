@@ -10,8 +10,11 @@ from torch import nn
 
 
 @torch.fx.wrap
-def loop(body, count, condition, states, device):
-    """body(turn, condition, *states) gives the next condition and states, and what is stacked."""
+def loop(body, count, condition, states, device, empty=()):
+    """body(turn, condition, *states) gives the next condition and states, and what is stacked.
+
+    empty: what is stacked of no turn at all.
+    """
     turn, lines = 0, []
     if condition is True:
         condition = torch.tensor(True, device=device)
@@ -20,7 +23,8 @@ def loop(body, count, condition, states, device):
         states = results[: len(states)]
         lines.append(results[len(states) :])
         turn += 1
-    return (*states, *(torch.stack(line) for line in zip(*lines)))
+    stacked = [torch.stack(line) for line in zip(*lines)] if lines else empty
+    return (*states, *stacked)
 
 
 class Control(nn.Module):
@@ -34,7 +38,15 @@ class Control(nn.Module):
             v = u.exp()
             return inner_input1, u, v
 
-        x, y = loop(body, count.item(), self.constant, [x], x.device)  # model.onnx y (Loop)
+        # model.onnx y (Loop)
+        x, y = loop(
+            body,
+            count.item(),
+            self.constant,
+            [x],
+            x.device,
+            [torch.empty([0, 0, 3], dtype=torch.float32, device=x.device)],
+        )
         return x, y
 
 

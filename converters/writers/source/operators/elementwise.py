@@ -92,7 +92,7 @@ _unary("Not", "~{}")
 _unary("BitwiseNot", "~{}", unsigned="wraps")
 _unary("IsNaN", "{}.isnan()")
 _unary("Sigmoid", "torch.sigmoid({})")
-_unary("Identity", "{}", unsigned="moves", float8=True)
+_unary("Identity", "{}", unsigned="moves", float8=True, sequences=True)
 
 
 @writes("Div", unsigned="fits")

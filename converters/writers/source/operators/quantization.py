@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from converters.writers.source.node import Node, writes
 
-_RANGES = {
+RANGES = {
     ir.DataType.UINT8: (0, 255),
     ir.DataType.INT8: (-128, 127),
     ir.DataType.UINT16: (0, 65535),
@@ -18,9 +18,9 @@ _RANGES = {
 def quantize_linear(n: Node) -> str:
     """round(x / scale) + zero_point, half to even, saturated."""
     dtype = n.output_dtype()
-    if dtype not in _RANGES:
+    if dtype not in RANGES:
         raise n.error(f"elements of type {dtype.name}")
-    low, high = _RANGES[dtype]
+    low, high = RANGES[dtype]
     zero = n.get(2)
     call = f"{n[0]}, {n[1]}, {zero}, {n.attr('axis', 1)}, {n.attr('block_size', 0)}, {low}, {high}, {n.torch_dtype(dtype)}"
     return f"{n.function('quantize')}({call})"
@@ -47,7 +47,7 @@ def matmul_integer(n: Node) -> str:
 @writes("QLinearMatMul")
 def qlinear_matmul(n: Node) -> str:
     """A product of quantised matrices, requantised."""
-    low, high = _RANGES[n.output_dtype()]
+    low, high = RANGES[n.output_dtype()]
     parts = ", ".join(n[i] for i in range(8))
     return f"{n.function('qlinear_matmul')}({parts}, {low}, {high}, {n.torch_dtype(n.output_dtype())})"
 
@@ -62,7 +62,7 @@ def conv_integer(n: Node) -> str:
 @writes("QLinearConv")
 def qlinear_conv(n: Node) -> str:
     """A convolution of quantised numbers, requantised."""
-    low, high = _RANGES[n.output_dtype()]
+    low, high = RANGES[n.output_dtype()]
     parts = ", ".join(n[i] for i in range(8))
     return f"{n.function('qlinear_conv')}({parts}, {n.get(8)}, {_window(n)}, {low}, {high}, {n.torch_dtype(n.output_dtype())})"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.writers.source.code import Size, number
 from converters.writers.source.node import Node, writes
@@ -28,21 +29,32 @@ def resize(n: Node) -> str:
 @writes("Upsample")
 def upsample(n: Node) -> str:
     """F.interpolate by factors."""
+    height, width = n.attr("height_scale"), n.attr("width_scale")
+    if n.opset < 7 and height is not None and width is not None:
+        return _resize(n, n.attr("mode", "nearest"), 1, None, "asymmetric", "floor", np.array([1, 1, height, width], np.float32))
     return _resize(n, n.attr("mode", "nearest"), 1, None, "asymmetric", "floor")
 
 
-def _resize(n: Node, mode: str, scales_at: int, sizes_at: int | None, transform: str, nearest_mode: str) -> str:
+_TRANSFORMS = frozenset(
+    "half_pixel half_pixel_symmetric pytorch_half_pixel align_corners asymmetric tf_crop_and_resize tf_half_pixel_for_nn".split()
+)
+
+
+def _resize(
+    n: Node, mode: str, scales_at: int, sizes_at: int | None, transform: str, nearest_mode: str, own: NDArray[Any] | None = None
+) -> str:
+    """own: the scales of all axes, where the operator has them as attributes of its own."""
     if mode not in ("nearest", "linear", "bilinear", "cubic"):
         raise n.error(f"mode {mode!r}")
     mode = "linear" if mode == "bilinear" else mode
-    if transform not in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"):
+    if transform not in _TRANSFORMS:
         raise n.error(f"coordinate_transformation_mode {transform!r}")
     rank = n.known_rank()
     given = n.attr("axes")
     axes = list(range(rank)) if given is None else [int(a) % rank for a in given]
     sizes = n.sizes(sizes_at) if sizes_at is not None and n.has(sizes_at) else None
     has_sizes = sizes_at is not None and n.has(sizes_at)
-    scales = None if has_sizes else n.static(scales_at, "scales")
+    scales = own if own is not None else None if has_sizes else n.static(scales_at, "scales")
     if not has_sizes and scales is None and not n.has(scales_at):
         raise n.error("neither scales nor sizes")
     if scales is not None and scales.size == 0:
@@ -59,12 +71,12 @@ def _resize(n: Node, mode: str, scales_at: int, sizes_at: int | None, transform:
     if call:
         return call
     if scales is not None:
-        by = f"scales={_floats(scales.reshape(-1))}"
+        how = f"scales={_floats(scales.reshape(-1))}"
     elif has_sizes and sizes_at is not None:
-        by = f"sizes={n.size_list(sizes_at)}"
+        how = f"sizes={n.size_list(sizes_at)}"
     else:
-        by = f"scales={n[scales_at]}.tolist()"
-    options = [by, f"mode={mode!r}", f"transform={transform!r}"]
+        how = f"scales={n[scales_at]}.tolist()"
+    options = [how, f"mode={mode!r}", f"transform={transform!r}"]
     if mode == "nearest":
         options.append(f"nearest_mode={nearest_mode!r}")
     if given is not None:

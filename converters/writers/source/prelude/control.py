@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 
 
-def loop(body, count, condition, states, device):
-    """body(turn, condition, *states) gives the next condition and states, and what is stacked."""
+def loop(body, count, condition, states, device, empty=()):
+    """body(turn, condition, *states) gives the next condition and states, and what is stacked.
+
+    empty: what is stacked of no turn at all.
+    """
     turn, lines = 0, []
     if condition is True:
         condition = torch.tensor(True, device=device)
@@ -15,7 +18,8 @@ def loop(body, count, condition, states, device):
         states = results[: len(states)]
         lines.append(results[len(states) :])
         turn += 1
-    return (*states, *(torch.stack(line) for line in zip(*lines)))
+    stacked = [torch.stack(line) for line in zip(*lines)] if lines else empty
+    return (*states, *stacked)
 
 
 def scan(body, states, inputs, axes, backward, out_axes, out_backward):

@@ -74,6 +74,8 @@ def resize_places(
         return out * ((length - 1) / (size - 1)) if size > 1 else out * 0
     if transform == "asymmetric":
         return out / scale
+    if transform == "tf_half_pixel_for_nn":
+        return (out + 0.5) / scale
     if transform == "tf_crop_and_resize":
         if size > 1:
             return start * (length - 1) + out * ((end - start) * (length - 1) / (size - 1))
