@@ -12,10 +12,12 @@ import onnx_ir as ir
 from converters.graph.builder import LARGEST_CONSTANT, Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
 from converters.graph.names import identifier
 from converters.readers.tensorflow.graph import Node, Port
-from converters.readers.tensorflow.values import IMAGE, Array, Flow, Length, Tensor, identity
+from converters.readers.tensorflow.values import Array, Flow, Length, Tensor, channels_first, identity
 
 BIASED = frozenset({"Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "Conv3D"})
 """Operators behind which a bias is added that becomes part of them."""
+SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+"""Operators that look at a tensor's sizes, not at its numbers."""
 
 
 class TensorBuilder(GraphBuilder):
@@ -33,6 +35,8 @@ class TensorBuilder(GraphBuilder):
         """What has been lowered so far."""
         self.wanted: set[str] = set()
         """Nodes that the graph ends in."""
+        self.needed: set[str] = set()
+        """Nodes that these need."""
         self.variable: Callable[[str], Tensor] = lambda name: self.flows[name, 0]  # type: ignore[return-value,assignment]
         """A variable's numbers, by its node's name."""
         self.is_nchw = False
@@ -145,15 +149,29 @@ class TensorBuilder(GraphBuilder):
         """An image that SpaceToBatchND took apart, in as many pieces as TensorFlow has then."""
         if x.blocks is None or x.value is None:
             return x
-        value = self.ordered(x, IMAGE, keep_blocks=True)
-        a, b = x.blocks
-        _, _, height, width = self.shape(value)
-        if not isinstance(height, int) or not isinstance(width, int):
-            raise self.needs_number("needs the size of an image that is taken apart")
+        order = channels_first(x.rank)
+        value = self.ordered(x, order, keep_blocks=True)
+        sizes = self.fixed(value, 2)
         n, c = self.extents(value, 0, 2)
-        parts = self.reshape(value, [n, c, height // a, a, width // b, b])
-        turned = self.emit("Transpose", parts, perm=[3, 5, 0, 1, 2, 4])
-        return self.result(self.reshape(turned, [None, Extent(turned, 3), height // a, width // b]), IMAGE)
+        counts = [size // block for size, block in zip(sizes, x.blocks, strict=True)]
+        parts = self.reshape(value, [n, c, *(part for pair in zip(counts, x.blocks, strict=True) for part in pair)])
+        places = range(len(counts))
+        turned = self.emit("Transpose", parts, perm=[*(3 + 2 * i for i in places), 0, 1, *(2 + 2 * i for i in places)])
+        return self.result(self.reshape(turned, [None, Extent(turned, len(counts) + 1), *counts]), order)
+
+    def whole(self, x: Tensor, blocks: Sequence[int]) -> Tensor:
+        """Images in pieces, those of one place behind those of another, as whole ones."""
+        order, count = channels_first(x.rank), math.prod(blocks)
+        value = self.ordered(x, order)
+        sizes, places = self.fixed(value, 2), range(len(blocks))
+        pieces = self.reshape(value, [*blocks, None, Extent(value, 1), *sizes], absolute=True)
+        perm = [len(blocks), len(blocks) + 1, *(axis for i in places for axis in (len(blocks) + 2 + i, i))]
+        turned = self.emit("Transpose", pieces, perm=perm)
+        n = self.shape(value)[0]
+        if isinstance(n, int) and n % count:
+            raise self.error(f"puts {n} images together, {count} at a time")
+        goal = [size * block for size, block in zip(sizes, blocks, strict=True)]
+        return self.result(self.reshape(turned, [*self.extents(turned, 0, 2), *goal]), order)
 
     # -- parameters ----------------------------------------------------------------------------------------------------
 
@@ -178,22 +196,43 @@ class TensorBuilder(GraphBuilder):
         return self._used[key]
 
     def sole_reader(self, node: Node) -> Node | None:
-        """The one node that reads this one, once, where nobody else sees what it gives."""
-        readers = self.readers.get(node.name, ())
+        """The one node that reads this one's numbers, once, where nobody else sees them; asking for their sizes doesn't count."""
+        readers = [reader for reader in self.readers.get(node.name, ()) if reader.name in self.needed and reader.op not in SIZES]
         return readers[0] if len(readers) == 1 and node.name not in self.wanted else None
+
+    def reads_alone(self, node: Node, x: Tensor) -> bool:
+        """Whether what x holds is seen by this node alone, whichever nodes pass it on."""
+        waiting = [node]
+        while waiting:
+            for name, number in waiting.pop().inputs:
+                flow = self.flows.get((name, number))
+                if not isinstance(flow, Tensor) or flow.value is not x.value:
+                    continue
+                if self.sole_reader(self.nodes[name]) is None:
+                    return False
+                waiting.append(self.nodes[name])
+        return True
 
     def is_absorbed_later(self, node: Node) -> bool:
         """Whether a bias that is added next becomes part of this convolution or product, which then has the name of that sum."""
         reader = self.sole_reader(node) if node.op in BIASED else None
         return reader is not None and reader.op in ("BiasAdd", "BiasAddV1", "Add", "AddV2")
 
-    def absorb(self, x: Tensor, bias: Tensor, *, axis: int = -1) -> bool:
-        """Makes a constant bias of an axis the third input of the convolution or product that gave x, where it has none."""
+    def absorb(self, x: Tensor, bias: Tensor, *, axis: int | None = None) -> bool:
+        """Makes a constant bias of the channels the third input of the convolution or product that gave x, where it has none.
+
+        axis: the one that a bias of one axis belongs to; else it is broadcast from the last axis on. Nobody else may read x.
+        """
         node = x.value.producer() if x.value is not None else None
         if node is None or node.op_type not in ("Conv", "ConvTranspose", "Gemm") or len(node.inputs) != 2 or x.value is None:
             return False
-        channels = self.dims(x)[axis]
-        if x.value.uses() or bias.array is None or bias.array.size != channels or max(bias.array.shape, default=0) != channels:
+        channels = x.order[1]
+        if axis is None:  # the axis of x that the bias' own long axis stands for
+            shape = bias.array.shape if bias.array is not None else ()
+            axis = next((x.rank - len(shape) + place for place, size in enumerate(shape) if size != 1), channels)
+        if x.value.uses() or axis != channels or bias.array is None or bias.rank > x.rank:
+            return False
+        if bias.array.size != self.dims(x)[channels] or max(bias.array.shape, default=0) != bias.array.size:
             return False
         weight = node.inputs[1]
         path = str(weight.name).rpartition(".")[0] if weight is not None else ""
@@ -207,18 +246,20 @@ class TensorBuilder(GraphBuilder):
 
     # -- several tensors together --------------------------------------------------------------------------------------
 
-    def aligned(self, *tensors: Tensor) -> tuple[list[Operand], tuple[int, ...], tuple[int, int, int] | None]:
-        """Operands of an element by element operator, broadcast as TensorFlow does from the last axis on; their common order, and rows."""
+    def aligned(self, *tensors: Tensor) -> tuple[list[Operand], Callable[[ir.Value], Tensor]]:
+        """Operands of an element by element operator, broadcast from the last axis on, and what makes its result a tensor."""
         rank = max(x.rank for x in tensors)
         leading = next((x for x in tensors if x.value is not None and x.rank == rank and x.order != identity(rank)), None)
         rows = next((x.rows for x in tensors if x.rows is not None), None)
         if rows is not None and not all(x.rows == rows or (x.is_constant and x.rank <= 2) for x in tensors):
             tensors, rows = tuple(self.unrowed(x) for x in tensors), None
-        blocks = {x.blocks for x in tensors if x.value is not None}
-        if len(blocks) > 1:
+        pieces = {x.blocks for x in tensors if x.value is not None}
+        differs = any(x.array is not None and max(x.array.shape[:-1], default=1) != 1 for x in tensors)  # from pixel to pixel
+        blocks = pieces.pop() if len(pieces) == 1 and not differs else None
+        if blocks is None:
             tensors = tuple(self.unblocked(x) for x in tensors)
         order = leading.order if leading is not None else identity(rank)
-        return [self._beside(x, order, rows) for x in tensors], order, rows
+        return [self._beside(x, order, rows) for x in tensors], lambda made: self.result(made, order, rows=rows, blocks=blocks)
 
     def _beside(self, x: Tensor, order: tuple[int, ...], rows: tuple[int, int, int] | None) -> Operand:
         rank = len(order)

@@ -78,6 +78,11 @@ class Node:
         value = self._value(name, "s")
         return default if value is None else value.s.decode("utf-8", "backslashreplace")
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts; empty where it isn't stated."""
+        value = self._value(name, "list")
+        return [] if value is None else [text.decode("utf-8", "backslashreplace") for text in value.list.s]
+
     def type_number(self, name: str, default: int = 0) -> int:
         """A type by TensorFlow's number."""
         value = self._value(name, "type")

@@ -60,6 +60,19 @@ class _Plan:
             for name, _ in node.inputs:
                 self.readers.setdefault(name, []).append(node)
         self.outputs = [self._port(name) for name in self._wanted()]
+        self.needed = self._needed()
+
+    def _needed(self) -> set[str]:
+        """The nodes that the outputs need, whatever branches are taken."""
+        found: set[str] = set()
+        waiting = [node for _, (node, _) in self.outputs]
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name in self.graph.nodes:
+                found.add(name)
+                if name not in self.shapes and name not in self.constants:
+                    waiting += [source for source, _ in self.graph.nodes[name].inputs]
+        return found
 
     def _node(self, name: str) -> str:
         return name.removesuffix(":0")
@@ -111,6 +124,7 @@ class _Walk:
         self.g.nodes, self.g.readers, self.g.flows = plan.graph.nodes, plan.readers, self.flows
         self.g.variable = lambda name: self._variable(plan.graph.nodes[name])
         self.g.wanted = {port[0] for _, port in plan.outputs}
+        self.g.needed = plan.needed
         self._whole: dict[str, Dead | Missing] = {}
         """What flows out of every port of a node that gives nothing."""
         self._done: set[str] = set()

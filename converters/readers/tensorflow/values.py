@@ -125,6 +125,11 @@ def identity(rank: int) -> tuple[int, ...]:
     return tuple(range(rank))
 
 
+def channels_first(rank: int) -> tuple[int, ...]:
+    """The order of images of any number of axes: channels, which TensorFlow has last, on axis 1."""
+    return (0, rank - 1, *range(1, rank - 1))
+
+
 def moved(order: Sequence[int], removed: Sequence[int]) -> tuple[int, ...]:
     """An order without some of TensorFlow's axes."""
     left = [axis for axis in order if axis not in removed]

@@ -36,6 +36,13 @@ def conv(x: np.ndarray, filter: np.ndarray, strides=(1, 1), padding="SAME", dila
     return np.concatenate([np.einsum("nrshwi,hwio->nrso", p, f) for p, f in zip(parts, filters, strict=True)], 3)
 
 
+def depthwise_deconv(x: np.ndarray, filter: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The gradient of a depthwise convolution: each channel's as if there were no other."""
+    multiplier = filter.shape[3]
+    parts = [deconv(x[..., c * multiplier : (c + 1) * multiplier], filter[:, :, c : c + 1], size) for c in range(filter.shape[2])]
+    return np.concatenate(parts, 3)
+
+
 def depthwise(x: np.ndarray, filter: np.ndarray, strides=(1, 1), padding="SAME") -> np.ndarray:
     found = windows(x.astype(np.float64), filter.shape[:2], strides, padding, 0.0)
     y = np.einsum("nrshwi,hwim->nrsim", found, filter)

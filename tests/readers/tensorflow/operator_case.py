@@ -25,7 +25,7 @@ def tensor(array: np.ndarray) -> pb.TensorProto:
 
 
 def node(graph: pb.GraphDef, name: str, op: str, *inputs: str, **attributes: Any) -> pb.NodeDef:
-    """Adds a node; attributes by their Python types: text, bool, int, float, lists of int, shapes as tuples, arrays, numpy's types."""
+    """Adds a node; attributes by their Python types: text, bool, int, float, lists of int or text, shapes as tuples, arrays, types."""
     made = graph.node.add(name=name, op=op, input=inputs)
     for key, value in attributes.items():
         attr = made.attr[key]
@@ -45,6 +45,8 @@ def node(graph: pb.GraphDef, name: str, op: str, *inputs: str, **attributes: Any
             attr.shape.SetInParent()
             for size in value:
                 attr.shape.dim.add(size=-1 if size is None else size)
+        elif value and isinstance(value[0], str):
+            attr.list.s.extend(text.encode() for text in value)
         else:
             attr.list.i.extend(value)
     return made

@@ -198,6 +198,144 @@ def test_an_atrous_convolution_is_a_dilated_one(tmp_path):
     np.testing.assert_allclose(answer(model, nchw(x)), nchw(wanted), rtol=1e-4, atol=1e-5)
 
 
+PIECES = {
+    "batch norm": lambda x, gamma, beta: (x - 0.1) / np.sqrt(0.5 + 1e-3) * gamma + beta,
+    "unfused": lambda x, gamma, beta: (x - 0.1) / np.sqrt(0.5 + 1e-3) * gamma + beta,
+    "max pool": lambda x, gamma, beta: formulas.windows(x, (3, 3), (1, 1), "VALID", 0.0, (2, 2)).max((3, 4)),
+}
+
+
+@pytest.mark.parametrize("inner", PIECES)
+@pytest.mark.parametrize("old", [False, True])
+def test_what_lies_between_an_atrous_convolution_and_its_whole(tmp_path, inner, old):
+    net, weights = Net((None, 12, 14, 3)), image("w", (3, 3, 3, 4))
+    gamma, beta = image("gamma", (4,)) + 2, image("beta", (4,))
+    pads, crops = net.const("pads", np.array([[2, 2], [2, 2]])), net.const("crops", np.array([[0, 0], [0, 0]]))
+    rates = net.const("rates", np.array([2, 2]))
+    net.add("apart", "SpaceToBatch", "x", pads, block_size=2) if old else net.add("apart", "SpaceToBatchND", "x", rates, pads)
+    net.add("conv", "Conv2D", "apart", net.const("c/weights", weights), strides=[1, 1, 1, 1], padding="VALID")
+    parts = [net.const(f"c/{name}", array) for name, array in (("gamma", gamma), ("beta", beta))]
+    parts += [net.const("c/mean", np.full(4, 0.1)), net.const("c/variance", np.full(4, 0.5))]
+    if inner == "batch norm":
+        net.add("inner", "FusedBatchNormV3", "conv", *parts, epsilon=1e-3, is_training=False)
+    elif inner == "max pool":
+        net.add("inner", "MaxPool", "conv", ksize=[1, 3, 3, 1], strides=[1, 1, 1, 1], padding="VALID")
+    else:
+        root = net.add("root", "Rsqrt", net.add("sum", "AddV2", parts[3], net.const("epsilon", np.float32(1e-3))))
+        scale = net.add("scale", "Mul", root, parts[0])
+        shift = net.add("shift", "Sub", parts[1], net.add("moved", "Mul", parts[2], scale))
+        net.add("inner", "AddV2", net.add("times", "Mul", "conv", scale), shift)
+    net.add("y", "BatchToSpace", "inner", crops, block_size=2) if old else net.add("y", "BatchToSpaceND", "inner", rates, crops)
+    model, x = net.load(tmp_path), image(shape=(2, 12, 14, 3))
+    assert "Transpose" not in kinds(model)
+    wanted = PIECES[inner](formulas.conv(x, weights, dilations=(2, 2)), gamma, beta)
+    np.testing.assert_allclose(answer(model, nchw(x)), nchw(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_that_differ_from_pixel_to_pixel_take_an_image_apart(tmp_path):
+    net, shift = Net((None, 8, 6, 3)), image("shift", (4, 3, 1))
+    rates, crops = net.const("rates", np.array([2, 2])), net.const("crops", np.array([[0, 0], [0, 0]]))
+    net.add("sum", "AddV2", net.add("apart", "SpaceToBatchND", "x", rates, crops), net.const("shift", shift))
+    net.add("y", "BatchToSpaceND", "sum", rates, crops)
+    x = image(shape=(2, 8, 6, 3))
+    wanted = x + np.repeat(np.repeat(shift, 2, 0), 2, 1)
+    np.testing.assert_allclose(answer(net.load(tmp_path), nchw(x)), nchw(wanted), rtol=1e-6)
+
+
+def test_an_atrous_convolution_of_a_sequence(tmp_path):
+    net, weights = Net((None, 9, 3)), image("w", (1, 3, 3, 4))
+    rates, axis = net.const("rates", np.array([2])), net.const("axis", np.array(1))
+    net.add("apart", "SpaceToBatchND", "x", rates, net.const("pads", np.array([[4, 1]])))
+    net.add("tall", "ExpandDims", "apart", axis)
+    net.add("conv", "Conv2D", "tall", net.const("c/weights", weights), strides=[1, 1, 1, 1], padding="VALID")
+    net.add("flat", "Squeeze", "conv", squeeze_dims=[1])
+    net.add("y", "BatchToSpaceND", "flat", rates, net.const("crops", np.array([[0, 1]])))
+    x = image(shape=(2, 9, 3))
+    wanted = formulas.conv(np.pad(x, [(0, 0), (4, 0), (0, 0)])[:, None], weights, padding="VALID", dilations=(1, 2))[:, 0]
+    np.testing.assert_allclose(answer(net.load(tmp_path), x), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_atrous_convolution_whose_padding_follows_the_size(tmp_path):
+    net, weights = Net((None, None, None, 3)), image("w", (3, 3, 3, 4))
+    entry = dict.fromkeys(("begin_mask", "end_mask", "shrink_axis_mask"), 0)
+    net.add("shape", "Shape", "x")
+    one, rates = net.const("one", np.array([1])), net.const("rates", np.array([2, 2]))
+    net.add("size", "StridedSlice", "shape", one, net.const("three", np.array([3])), one, **entry)
+    net.add("rest", "FloorMod", net.add("minus", "Sub", net.const("zero", np.array([0, 0])), "size"), rates)
+    two = net.const("two", np.array([2, 2]))
+    net.add("pads", "Pack", two, net.add("behind", "AddV2", two, "rest"), axis=1)
+    net.add("crops", "Pack", "zero", "rest", axis=1)
+    net.add("apart", "SpaceToBatchND", "x", rates, "pads")
+    net.add("conv", "Conv2D", "apart", net.const("c/weights", weights), strides=[1, 1, 1, 1], padding="VALID")
+    net.add("y", "BatchToSpaceND", "conv", rates, "crops")
+    model = net.load(tmp_path)
+    for shape in ((2, 7, 6, 3), (1, 8, 9, 3)):
+        x = image(shape=shape)
+        wanted = formulas.conv(x, weights, dilations=(2, 2))
+        np.testing.assert_allclose(answer(model, nchw(x)), nchw(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_pieces_alone_are_put_together(tmp_path):
+    net = Net((4, 3, 5, 2))
+    net.add("y", "BatchToSpaceND", "x", net.const("rates", np.array([2, 2])), net.const("crops", np.array([[0, 1], [2, 0]])))
+    x = image(shape=(4, 3, 5, 2))
+    wanted = x.reshape(2, 2, 1, 3, 5, 2).transpose(2, 3, 0, 4, 1, 5).reshape(1, 6, 10, 2)[:, :5, 2:]
+    np.testing.assert_array_equal(answer(net.load(tmp_path), nchw(x)), nchw(wanted))
+
+
+def test_a_bias_stays_outside_where_others_read_the_convolution(tmp_path):
+    net, weights, bias = Net(), image("w", (3, 3, 3, 4)), image("b", (4,))
+    net.add("conv", "Conv2D", "x", net.const("c/weights", weights), strides=[1, 1, 1, 1], padding="SAME")
+    net.add("relu", "Relu", net.add("sum", "AddV2", net.add("same", "Identity", "conv"), net.const("c/biases", bias)))
+    net.add("y", "AddV2", "relu", "conv")
+    x = image()
+    plain = formulas.conv(x, weights)
+    wanted = np.maximum(plain + bias, 0) + plain
+    np.testing.assert_allclose(answer(net.load(tmp_path), nchw(x)), nchw(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_of_another_axis_is_none_of_the_convolutions(tmp_path):
+    net, weights, column = Net((None, 4, 4, 3)), image("w", (3, 3, 3, 4)), image("b", (4, 1))
+    net.add("conv", "Conv2D", "x", net.const("c/weights", weights), strides=[1, 1, 1, 1], padding="SAME")
+    net.add("y", "AddV2", "conv", net.const("column", column))
+    x = image(shape=(2, 4, 4, 3))
+    wanted = formulas.conv(x, weights) + column
+    np.testing.assert_allclose(answer(net.load(tmp_path), nchw(x)), nchw(wanted), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_a_transposed_convolution_of_the_size_of_another_image(tmp_path, padding, kernel):
+    net, down, up = Net((None, None, None, 3)), image("down", (kernel, kernel, 3, 4)), image("up", (kernel, kernel, 3, 4))
+    net.add("conv", "Conv2D", "x", net.const("c/weights", down), strides=[1, 2, 2, 1], padding=padding)
+    net.add(
+        "y",
+        "Conv2DBackpropInput",
+        net.add("shape", "Shape", "x"),
+        net.const("d/weights", up),
+        "conv",
+        strides=[1, 2, 2, 1],
+        padding=padding,
+    )
+    model = net.load(tmp_path)
+    for shape in ((2, 7, 6, 3), (1, 8, 9, 3)):
+        x = image(shape=shape)
+        wanted = formulas.deconv(formulas.conv(x, down, (2, 2), padding), up, shape[1:3], padding=padding)
+        np.testing.assert_allclose(answer(model, nchw(x)), nchw(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_shapes_are_broadcast_before_the_net_runs(tmp_path):
+    net = Net((None, 3))
+    shape = net.add("shape", "BroadcastArgs", net.const("a", np.array([2, 1])), net.const("b", np.array([3])))
+    net.add(
+        "y",
+        "AddV2",
+        net.add("sum", "Sum", net.add("filled", "Fill", shape, net.const("one", np.float32(1))), net.const("axis", np.array(0))),
+        "x",
+    )
+    assert answer(net.load(tmp_path), np.ones((3,), np.float32)[None])[0].tolist() == [3, 3, 3]
+
+
 def test_space_to_batch_alone_takes_the_image_apart(tmp_path):
     net = Net((None, 4, 6, 3))
     net.add("y", "SpaceToBatchND", "x", net.const("rates", np.array([2, 2])), net.const("pads", np.array([[0, 0], [0, 0]])))

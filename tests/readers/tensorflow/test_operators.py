@@ -28,7 +28,7 @@ def scalar(number: int) -> np.ndarray:
     return np.array(number, np.int32)
 
 
-ERF = np.vectorize(math.erf)
+ERF, ERFC = np.vectorize(math.erf), np.vectorize(math.erfc)
 W, DW, TW = random("filter", 3, 2, 3, 4), random("depthwise", 3, 3, 3, 2), random("transposed", 3, 3, 4, 3)
 GAMMA, BETA, MEAN, VARIANCE = random("gamma", 3) + 2, random("beta", 3), random("mean", 3), random("variance", 3) ** 2 + 0.5
 
@@ -64,6 +64,11 @@ SINGLE = {
     "Sinh": np.sinh,
     "Cosh": np.cosh,
     "Erf": ERF,
+    "Erfc": ERFC,
+    "Asinh": np.arcsinh,
+    "IsNan": np.isnan,
+    "IsInf": np.isinf,
+    "IsFinite": np.isfinite,
     "Expm1": np.expm1,
     "Square": np.square,
     "Identity": lambda x: x,
@@ -83,7 +88,13 @@ POSITIVE = {
     "Rsqrt": lambda x: 1 / np.sqrt(x),
     "Log1p": np.log1p,
 }
-BOUNDED = {"Asin": np.arcsin, "Acos": np.arccos}
+BOUNDED = {"Asin": np.arcsin, "Acos": np.arccos, "Atanh": np.arctanh}
+
+
+def norm(x: np.ndarray, axis, keepdims: bool = False) -> np.ndarray:
+    return np.sqrt(np.sum(np.square(x), axis=axis, keepdims=keepdims))
+
+
 PAIRS = {
     "Add": np.add,
     "AddV2": np.add,
@@ -95,7 +106,8 @@ PAIRS = {
     "Div": np.true_divide,
     "FloorDiv": lambda x, y: np.floor(x / y),
     "FloorMod": lambda x, y: x - y * np.floor(x / y),
-    "Mod": lambda x, y: x - y * np.floor(x / y),
+    "Mod": np.fmod,
+    "TruncateMod": np.fmod,
     "Maximum": np.maximum,
     "Minimum": np.minimum,
     "SquaredDifference": lambda x, y: np.square(x - y),
@@ -106,13 +118,16 @@ PAIRS = {
     "Equal": np.equal,
     "NotEqual": np.not_equal,
 }
-REDUCTIONS = {"Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min, "Prod": np.prod}
+REDUCTIONS = {"Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min, "Prod": np.prod, "EuclideanNorm": norm}
 
 ROWS = [
     *(Row(op, [IMAGE], expect) for op, expect in SINGLE.items()),
     *(Row(op, [IMAGE], expect, span=(0.2, 3)) for op, expect in POSITIVE.items()),
     *(Row(op, [IMAGE], expect, span=(-0.9, 0.9)) for op, expect in BOUNDED.items()),
     *(Row(op, [IMAGE, IMAGE], expect) for op, expect in PAIRS.items()),
+    Row("Acosh", [IMAGE], np.arccosh, span=(1.1, 3)),
+    Row("DivNoNan", [VECTOR, np.float32([2, 0, -1, 0, 3])], lambda x, y: np.where(y == 0, 0, x / np.where(y == 0, 1, y))),
+    Row("MulNoNan", [VECTOR, np.float32([2, 0, -1, 0, 3])], np.multiply),
     Row("Pow", [IMAGE, IMAGE], np.power, span=(0.5, 2)),
     # a constant is broadcast from the last axis on, wherever that lies
     Row("Add", [IMAGE, random("channel", 3)], np.add, name="channel"),
@@ -123,12 +138,22 @@ ROWS = [
     Row("LogicalOr", [(2, 3), (2, 3)], np.logical_or, dtype="bool"),
     Row("FloorDiv", [VECTOR, ints(3, -3, 2, -2, 5)], lambda x, y: np.floor_divide(x, y), dtype="int32", span=(-9, 9), name="int"),
     Row("FloorMod", [VECTOR, ints(3, -3, 2, -2, 5)], lambda x, y: np.mod(x, y), dtype="int32", span=(-9, 9), name="int"),
+    Row("Mod", [VECTOR, ints(3, -3, 2, -2, 5)], lambda x, y: np.fmod(x, y), dtype="int32", span=(-9, 9), name="int"),
+    Row("TruncateDiv", [VECTOR, ints(3, -3, 2, -2, 5)], lambda x, y: np.trunc(x / y), dtype="int32", span=(-9, 9)),
     Row("ClipByValue", [VECTOR, np.float32(-0.5), np.float32(0.7)], np.clip),
     Row("Cast", [VECTOR], lambda x: np.trunc(x), {"SrcT": FLOAT, "DstT": INT}),
     Row("Select", [np.array([True, False]), (2, 5), (2, 5)], lambda c, x, y: np.where(c[:, None], x, y), fixed=True),
     Row("SelectV2", [np.array([True, False, True, False, True]), VECTOR, VECTOR], np.where),
     Row("FakeQuantWithMinMaxVars", [VECTOR, np.float32(-1.3), np.float32(1.7)], formulas.fake_quant, tolerance=2e-5),
     Row("FakeQuantWithMinMaxArgs", [VECTOR], lambda x: formulas.fake_quant(x, -1.5, 1.5), {"min": -1.5, "max": 1.5}, tolerance=2e-5),
+    Row(
+        "FakeQuantWithMinMaxVarsPerChannel",
+        [VECTOR, np.float32([-1.3, -1, -2, 0, 0]), np.float32([1.7, 1, 0, 1, 0])],
+        lambda x, low, high: np.stack(
+            [x[:, i] * 0 if low[i] == high[i] else formulas.fake_quant(x[:, i], low[i], high[i]) for i in range(5)], 1
+        ),
+        tolerance=2e-5,
+    ),
     Row("IdentityN", [VECTOR, VECTOR], lambda x, y: (x, y), outputs=2),
     Row("PlaceholderWithDefault", [VECTOR], lambda x: x),
     Row("BiasAdd", [IMAGE, random("bias", 3)], np.add),
@@ -170,7 +195,59 @@ ROWS = [
         {"strides": [1, 2, 2, 1], "padding": "VALID"},
         fixed=True,
     ),
+    Row(
+        "Conv2DBackpropInput",
+        [ints(7, 10), TW, (2, 4, 5, 3)],
+        lambda n, w, x: formulas.deconv(x, w, (7, 10)),
+        {"strides": [1, 2, 2, 1], "padding": "SAME"},
+        name="two-sizes",
+    ),
+    Row(
+        "DepthwiseConv2dNativeBackpropInput",
+        [ints(2, 7, 10, 3), DW, (2, 4, 5, 6)],
+        lambda n, w, x: formulas.depthwise_deconv(x, w, (7, 10)),
+        {"strides": [1, 2, 2, 1], "padding": "SAME"},
+        fixed=True,
+    ),
+    Row(
+        "_FusedConv2D",
+        [IMAGE, W, random("fused", 4)],
+        lambda x, w, b: np.maximum(formulas.conv(x, w) + b, 0),
+        {"strides": [1, 1, 1, 1], "padding": "SAME", "fused_ops": ["BiasAdd", "Relu"], "num_args": 1},
+    ),
+    Row(
+        "_FusedConv2D",
+        [IMAGE, random("filter", 3, 2, 3, 3), GAMMA, BETA, MEAN, VARIANCE],
+        lambda x, w, *parts: np.clip(batch_norm(formulas.conv(x, w), *parts), 0, 6),
+        {"strides": [1, 1, 1, 1], "padding": "SAME", "fused_ops": ["FusedBatchNorm", "Relu6"], "epsilon": 1e-3, "num_args": 4},
+    ),
+    Row(
+        "_FusedDepthwiseConv2dNative",
+        [IMAGE, DW, random("fused", 6)],
+        lambda x, w, b: formulas.depthwise(x, w) + b,
+        {"strides": [1, 1, 1, 1], "padding": "SAME", "fused_ops": ["BiasAdd"], "num_args": 1},
+    ),
+    Row(
+        "_FusedMatMul",
+        [VECTOR, random("dense", 5, 4), random("fused", 4)],
+        lambda x, w, b: np.where(x @ w + b > 0, x @ w + b, 0.1 * (x @ w + b)),
+        {"fused_ops": ["BiasAdd", "LeakyRelu"], "leakyrelu_alpha": 0.1, "num_args": 1},
+    ),
+    Row(
+        "_FusedBatchNormEx",
+        [IMAGE, GAMMA, BETA, MEAN, VARIANCE, IMAGE],
+        lambda x, *parts: np.maximum(batch_norm(x, *parts[:4]) + parts[4], 0),
+        {"epsilon": 1e-3, "is_training": False, "activation_mode": "Relu", "num_side_inputs": 1},
+    ),
     # pools
+    Row(
+        "MaxPool",
+        [(2, 4, 5, 6)],
+        lambda x: x.reshape(-1, 4, 5, 2, 3).max(4),
+        {"ksize": [1, 1, 1, 3], "strides": [1, 1, 1, 3], "padding": "VALID"},
+        name="over-channels",
+    ),
+    Row("MaxPoolWithArgmax", [IMAGE], formulas.max_pool, {"ksize": [1, 3, 3, 1], "strides": [1, 2, 2, 1], "padding": "SAME"}),
     Row("MaxPool", [IMAGE], formulas.max_pool, {"ksize": [1, 3, 3, 1], "strides": [1, 2, 2, 1], "padding": "SAME"}, span=(-3, -1)),
     Row(
         "MaxPool",
@@ -338,6 +415,17 @@ ROWS = [
     ),
 ]
 
+EDGE = {"ksizes": [1, 3, 2, 1], "strides": [1, 2, 3, 1], "rates": [1, 2, 1, 1], "padding": "SAME"}
+ROWS += [
+    Row(
+        "ExtractImagePatches",
+        [IMAGE],
+        lambda x: formulas.windows(x, (3, 2), (2, 3), "SAME", 0.0, (2, 1)).reshape(-1, 4, 2, 18),
+        EDGE,
+        name="same-with-gaps",
+    ),
+]
+
 ELSEWHERE = {
     # constants alone, sizes, random numbers, pairs of operators and variables: tests/readers/tensorflow/test_lowering.py
     "Fill",
@@ -345,7 +433,10 @@ ELSEWHERE = {
     "LinSpace",
     "Dequantize",
     "Bitcast",
+    "BroadcastArgs",
     "Rank",
+    "SpaceToBatch",
+    "BatchToSpace",
     "SpaceToBatchND",
     "BatchToSpaceND",
     "ResourceGather",

@@ -14,14 +14,13 @@ from converters.readers.tensorflow.tensors import numpy_type
 from converters.readers.tensorflow.values import Array
 
 
-def together(g: TensorBuilder, op_type: str, *tensors: Tensor) -> Tensor:
+def together(g: TensorBuilder, op_type: str, *tensors: Tensor, fmod: int | None = None) -> Tensor:
     """An ONNX operator on tensors that are broadcast as TensorFlow does, from the last axis on."""
     kinds = {x.dtype for x in tensors if x.dtype != np.bool_}
     if len(kinds) > 1:
         raise g.error(f"its inputs have the types {', '.join(sorted(kind.name for kind in kinds))}, which have to be one")
-    operands, order, rows = g.aligned(*tensors)
-    blocks = next((x.blocks for x in tensors if x.blocks is not None), None)
-    return g.result(g.emit(op_type, *operands), order, rows=rows, blocks=blocks)
+    operands, tensor = g.aligned(*tensors)
+    return tensor(g.emit(op_type, *operands, fmod=fmod))
 
 
 def _pair(names: tuple[str, ...], op_type: str, fold: Callable[[Array, Array], Array], what: str, structural: bool = False) -> None:
@@ -69,7 +68,16 @@ single("Acos", "Acos", "The angle of a cosine.", np.arccos)
 single("Atan", "Atan", "The angle of a tangent.", np.arctan)
 single("Sinh", "Sinh", "Hyperbolic sine.", np.sinh)
 single("Cosh", "Cosh", "Hyperbolic cosine.", np.cosh)
+single("Asinh", "Asinh", "The angle of a hyperbolic sine.", np.arcsinh)
+single("Acosh", "Acosh", "The angle of a hyperbolic cosine.", np.arccosh)
+single("Atanh", "Atanh", "The angle of a hyperbolic tangent.", np.arctanh)
 single("LogicalNot", "Not", "The other of true and false.", np.logical_not)
+
+
+@lowers("Erfc")
+def erfc(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """What the Gauss error function leaves of 1."""
+    return together(g, "Sub", Tensor(x.dtype, array=np.ones((), x.dtype)), by_element(g, "Erf", x))
 
 
 @lowers("Erf")
@@ -85,7 +93,7 @@ def add(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     if whole is not None:
         return whole
     for sum_, bias in ((x, y), (y, x)):
-        if bias.is_constant and sum_.value is not None and g.absorb(sum_, bias):
+        if bias.is_constant and sum_.value is not None and g.reads_alone(node, sum_) and g.absorb(sum_, bias):
             return sum_
     return together(g, "Add", x, y)
 
@@ -105,7 +113,7 @@ def _truncated(x: Array, y: Array) -> Array:
     return np.trunc(np.true_divide(x, y)).astype(x.dtype) if x.dtype.kind in "iu" else np.true_divide(x, y)
 
 
-@lowers("Div", fold=lambda g, node, x, y: _truncated(x, y))
+@lowers("Div", "TruncateDiv", fold=lambda g, node, x, y: _truncated(x, y))
 def div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """x / y; of integers, cut towards 0."""
     return together(g, "Div", x, y)
@@ -124,13 +132,51 @@ def floor_div(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     return together(g, "Sub", quotient, _cast(g, below, x.dtype))
 
 
-@lowers("FloorMod", "Mod", fold=lambda g, node, x, y: np.mod(x, y))
+@lowers("Mod", "TruncateMod", fold=lambda g, node, x, y: np.fmod(x, y))
+def truncate_mod(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """What is left of x / y, with the sign of x, as in C."""
+    return together(g, "Mod", x, y, fmod=1)
+
+
+@lowers("FloorMod", fold=lambda g, node, x, y: np.mod(x, y))
 def floor_mod(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
     """What is left of x / y, with the sign of y."""
     if x.dtype.kind != "f":
         return together(g, "Mod", x, y)
     floor = by_element(g, "Floor", together(g, "Div", x, y))
     return together(g, "Sub", x, together(g, "Mul", floor, y))
+
+
+@lowers("DivNoNan", fold=lambda g, node, x, y: np.where(y == 0, np.zeros((), x.dtype), np.true_divide(x, y)))
+def div_no_nan(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """x / y, and 0 where y is."""
+    zero = Tensor(x.dtype, array=np.zeros((), x.dtype))
+    return together(g, "Where", together(g, "Equal", y, zero), zero, together(g, "Div", x, y))
+
+
+@lowers("MulNoNan", fold=lambda g, node, x, y: np.where(y == 0, np.zeros((), x.dtype), np.multiply(x, y)))
+def mul_no_nan(g: TensorBuilder, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """x * y, and 0 where y is, even where x is infinite or no number."""
+    zero = Tensor(x.dtype, array=np.zeros((), x.dtype))
+    return together(g, "Where", together(g, "Equal", y, zero), zero, together(g, "Mul", x, y))
+
+
+@lowers("IsNan", fold=lambda g, node, x: np.isnan(x))
+def is_nan(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """Whether it is no number."""
+    return by_element(g, "IsNaN", x)
+
+
+@lowers("IsInf", fold=lambda g, node, x: np.isinf(x))
+def is_inf(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """Whether it is infinite."""
+    return by_element(g, "IsInf", x)
+
+
+@lowers("IsFinite", fold=lambda g, node, x: np.isfinite(x))
+def is_finite(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
+    """Whether it is a number that isn't infinite."""
+    return by_element(g, "Not", together(g, "Or", by_element(g, "IsNaN", x), by_element(g, "IsInf", x)))
 
 
 @lowers("NotEqual", fold=lambda g, node, x, y: np.not_equal(x, y))
@@ -206,25 +252,22 @@ def select_v2(g: TensorBuilder, node: Node, condition: Tensor, x: Tensor, y: Ten
     return together(g, "Where", condition, x, y)
 
 
-@lowers("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs")
+@lowers("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel")
 def fake_quant(g: TensorBuilder, node: Node, x: Tensor, *bounds: Tensor) -> Tensor:
-    """x rounded to one of 2^num_bits steps between two bounds, which are moved so that 0 is one.
+    """x rounded to one of 2^num_bits steps between two bounds (of each channel), which are moved so that 0 is one.
 
     Source: TensorFlow's core/kernels/fake_quant_ops_functor.h (Nudge).
     """
-    if bounds:
-        low, high = (float(g.array(bound, "bound").reshape(())) for bound in bounds)
-    else:
-        low, high = node.real("min", -6.0), node.real("max", 6.0)
-    least = 1 if node.flag("narrow_range") else 0
-    most = 2 ** node.integer("num_bits", 8) - 1
-    if low == high == 0:
-        return together(g, "Mul", x, Tensor(x.dtype, array=np.zeros((), x.dtype)))
-    scale = np.float32((np.float32(high) - np.float32(low)) / np.float32(most - least))
-    zero = np.float32(least) - np.float32(low) / scale
-    nudged = np.float32(least if zero < least else most if zero > most else np.floor(zero + np.float32(0.5)))
-    bottom, top = (np.float32(least) - nudged) * scale, (np.float32(most) - nudged) * scale
-    one = [Tensor(x.dtype, array=np.asarray(number, x.dtype)) for number in (bottom, top, np.float32(1) / scale, scale, 0.5)]
+    given = [g.array(bound, "bound") for bound in bounds] or [np.asarray(node.real("min", -6.0)), np.asarray(node.real("max", 6.0))]
+    low, high = (bound.astype(np.float32) for bound in given)
+    least = np.float32(1 if node.flag("narrow_range") else 0)
+    most = np.float32(2 ** node.integer("num_bits", 8) - 1)
+    nothing = (low == 0) & (high == 0)  # gives 0
+    scale = np.where(nothing, np.float32(1), (high - low) / (most - least))
+    zero = least - low / scale
+    nudged = np.clip(np.floor(np.clip(zero, least, most) + np.float32(0.5)), least, most)
+    bottom, top = np.where(nothing, 0, (least - nudged) * scale), np.where(nothing, 0, (most - nudged) * scale)
+    one = [Tensor(x.dtype, array=np.asarray(number, x.dtype)) for number in (bottom, top, 1 / scale, scale, 0.5)]
     clamped = together(g, "Sub", together(g, "Min", together(g, "Max", x, one[0]), one[1]), one[0])
     steps = by_element(g, "Floor", together(g, "Add", together(g, "Mul", clamped, one[2]), one[4]))
     return together(g, "Add", together(g, "Mul", steps, one[3]), one[0])
@@ -277,7 +320,7 @@ def bias_add(g: TensorBuilder, node: Node, x: Tensor, bias: Tensor) -> Tensor:
         raise g.error(f"adds a bias of {bias.rank} axes to an input of {x.rank}")
     if node.text("data_format", "NHWC") == "NCHW" and x.rank > 2:
         g.is_nchw = True
-        if g.absorb(x, bias, axis=1):
+        if g.reads_alone(node, x) and g.absorb(x, bias, axis=1):
             return x
         rest = [1] * (x.rank - 2)
         spread = (
@@ -286,4 +329,4 @@ def bias_add(g: TensorBuilder, node: Node, x: Tensor, bias: Tensor) -> Tensor:
             else g.result(g.reshape(g.plain(bias), [*g.extents(g.plain(bias)), *rest]))
         )
         return together(g, "Add", x, spread)
-    return x if g.absorb(x, bias) else together(g, "Add", x, bias)
+    return x if g.reads_alone(node, x) and g.absorb(x, bias) else together(g, "Add", x, bias)

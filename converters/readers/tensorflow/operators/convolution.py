@@ -15,7 +15,7 @@ from converters.readers.tensorflow.windows import Pads, image_order, is_channels
 @lowers("Conv2D", "Conv3D")
 def conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> Tensor:
     """Cross-correlation of images with a filter (h, w, in, out); fewer filter channels than the image has: grouped."""
-    _check_types(g, x, filter)
+    check_types(g, x, filter)
     rank = x.rank
     order = image_order(g, node, rank)
     channels, axis = g.dims(filter)[-2:], 1 if is_channels_first(g, node) else rank - 1
@@ -32,7 +32,7 @@ def conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> Tensor:
 @lowers("DepthwiseConv2dNative")
 def depthwise_conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> Tensor:
     """Each channel with filters of its own (h, w, in, multiplier): channel c gives the channels c * multiplier + m."""
-    _check_types(g, x, filter)
+    check_types(g, x, filter)
     order = image_order(g, node, x.rank)
     given = g.dims(x)[1 if is_channels_first(g, node) else 3]
     h, w, channels, multiplier = g.array(filter, "filter").shape if filter.rank == 4 else (0, 0, 0, 0)
@@ -42,7 +42,7 @@ def depthwise_conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> T
     return _convolved(g, node, x, order, weight, channels)
 
 
-def _check_types(g: TensorBuilder, x: Tensor, filter: Tensor) -> None:
+def check_types(g: TensorBuilder, x: Tensor, filter: Tensor) -> None:
     if x.dtype != filter.dtype:
         raise g.error(f"an input of {x.dtype.name} with a filter of {filter.dtype.name}; the two have to be of one type")
 
@@ -99,68 +99,3 @@ def _windows(
         else:
             out.append(size if s == 1 and before + behind == extent - 1 else None)
     return out
-
-
-@lowers("Conv2DBackpropInput")
-def transposed_conv(g: TensorBuilder, node: Node, wanted: Tensor, filter: Tensor, x: Tensor) -> Tensor:
-    """The gradient of a convolution with a filter (h, w, out, in), which gives back images of the size that is stated.
-
-    SAME pads as it would on that size; what the windows don't reach is 0.
-    """
-    _check_types(g, x, filter)
-    order = image_order(g, node, 4)
-    strides = spatial(g, node, "strides", 4)
-    dilations = spatial(g, node, "dilations", 4, [1] * 4)
-    if dilations != [1, 1]:
-        raise g.error(f"dilations {dilations}, which TensorFlow's CPU doesn't have either")
-    kernel = list(g.array(filter, "filter").shape[:2])
-    value = g.ordered(x, order)
-    entries = g.size_entries(wanted, "input_sizes")
-    axes = [axis for axis in range(4) if axis not in (0, 1 if is_channels_first(g, node) else 3)]
-    sizes = [entries[axis] if entries is not None and len(entries) == 4 else None for axis in axes]
-    weight = g.weight(filter, "weight", g.array(filter).transpose(3, 2, 0, 1))
-    if g.shape(value)[1] != g.shape(weight)[0]:
-        raise g.error(f"a filter of shape {g.dims(filter)} for an input of shape {g.dims(x)}")
-    if not all(isinstance(size, int) for size in sizes):
-        return _open_transposed(g, node, value, weight, order, kernel, strides)
-    goal = [size for size in sizes if isinstance(size, int)]
-    pads = paddings(g, node, goal, kernel, strides, dilations)
-    assert pads is not None
-    full = [(n - 1) * s + k for n, s, k in zip(g.fixed(value, 2), strides, kernel, strict=True)]
-    counts = [
-        -(-n // s) if node.text("padding", "") == "SAME" else (n + b + a - k) // s + 1
-        for n, s, k, b, a in zip(goal, strides, kernel, *pads, strict=True)
-    ]
-    if list(g.fixed(value, 2)) != counts:
-        raise g.error(f"images of {goal[0]} x {goal[1]} have {counts[0]} x {counts[1]} windows, but its input has the shape {g.dims(x)}")
-    behind = [f - b - n for f, b, n in zip(full, pads[0], goal, strict=True)]
-    return _uncropped(g, value, weight, order, strides, kernel, pads[0], behind)
-
-
-def _uncropped(
-    g: TensorBuilder,
-    x: ir.Value,
-    weight: ir.Value,
-    order: tuple[int, ...],
-    strides: list[int],
-    kernel: list[int],
-    before: list[int],
-    behind: list[int],
-) -> Tensor:
-    """A transposed convolution cut before and behind; what is to be longer is filled with zeros."""
-    kept = [max(n, 0) for n in behind]
-    made = g.emit("ConvTranspose", x, weight, kernel_shape=kernel, strides=strides, pads=[*before, *kept] if any(before + kept) else None)
-    longer = [max(-n, 0) for n in behind]
-    if any(longer):
-        made = g.emit("Pad", made, [0, 0, 0, 0, 0, 0, *longer])
-    return g.result(made, order)
-
-
-def _open_transposed(
-    g: TensorBuilder, node: Node, x: ir.Value, weight: ir.Value, order: tuple[int, ...], kernel: list[int], strides: list[int]
-) -> Tensor:
-    """Sizes that follow the input's when the net runs: only those that SAME gives for whole strides are known to."""
-    if node.text("padding", "") != "SAME" or any(k < s for k, s in zip(kernel, strides, strict=True)):
-        raise g.needs_number("needs the size of its output, which is known only when the net runs")
-    totals = [k - s for k, s in zip(kernel, strides, strict=True)]
-    return _uncropped(g, x, weight, order, strides, kernel, [t // 2 for t in totals], [t - t // 2 for t in totals])

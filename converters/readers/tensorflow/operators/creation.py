@@ -87,6 +87,12 @@ def _dequantized(g: TensorBuilder, node: Node, x: Array, low: Array, high: Array
         scale = (float(top) - float(bottom)) / steps
         offset = np.round(float(bottom) / scale) * scale  # the bottom is moved to a whole step
         return np.asarray((x.astype(np.float64) - int(info.min)) * scale + offset, np.float32)
+    if mode == "SCALED":
+        least = int(info.min) + int(node.flag("narrow_range"))
+        scale = float(top) / info.max
+        if info.min:
+            scale = max(scale, float(bottom) / least)
+        return np.asarray(values * np.float32(scale))
     raise g.error(f"its mode is {mode}, which isn't known here")
 
 
@@ -94,6 +100,12 @@ def _dequantized(g: TensorBuilder, node: Node, x: Array, low: Array, high: Array
 def dequantize(g: TensorBuilder, node: Node, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Stored integers as the numbers between two bounds that they stand for."""
     raise g.error("quantized numbers that are computed when the net runs; only constants are read")
+
+
+@lowers("BroadcastArgs", fold=lambda g, node, a, b: np.array(np.broadcast_shapes(tuple(a), tuple(b)), a.dtype))
+def broadcast_args(g: TensorBuilder, node: Node, a: Tensor, b: Tensor) -> Tensor:
+    """The shape that tensors of two shapes have together."""
+    raise g.error("joins shapes that are known only when the net runs; they have to be constants here")
 
 
 @lowers("Bitcast", fold=lambda g, node, x: x.view(numpy_type(node.type_number("type"), "its output")))

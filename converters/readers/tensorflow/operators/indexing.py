@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.readers.tensorflow.operators.shape import reshaped
+from converters.readers.tensorflow.operators.shape import padded_by, reshaped
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
 from converters.readers.tensorflow.values import Array, constant, identity, moved
+from converters.readers.tensorflow.windows import paddings, spatial
 
 _END = np.iinfo(np.int64).max
 
@@ -155,21 +156,26 @@ def reverse(g: TensorBuilder, node: Node, x: Tensor, axes: Tensor) -> Tensor:
 
 @lowers("ExtractImagePatches")
 def extract_patches(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
-    """Each window's pixels as channels: (N, rows, columns, h * w * C), in the order (y, x, channel)."""
-    kernel, strides, rates = node.ints("ksizes"), node.ints("strides"), node.ints("rates")
-    if rates != [1, 1, 1, 1] or kernel[0] != 1 or kernel[3] != 1 or node.text("padding", "") != "VALID":
-        padding = node.text("padding", "")
-        raise g.error(f"windows {kernel}, rates {rates}, padding {padding}: only VALID windows without gaps are known here")
+    """Each window's pixels as channels: (N, rows, columns, h * w * C), in the order (y, x, channel); SAME pads with zeros."""
+    kernel, strides, rates = (spatial(g, node, name, x.rank) for name in ("ksizes", "strides", "rates"))
+    if x.rank != 4:
+        raise g.error(f"takes images of 4 axes, but its input has {x.rank}")
     _, height, width, _ = g.dims(x)
     if not isinstance(height, int) or not isinstance(width, int):
         raise g.needs_number("needs the size of the image")
-    rows = (np.arange((height - kernel[1]) // strides[1] + 1) * strides[1])[:, None] + np.arange(kernel[1])
-    columns = (np.arange((width - kernel[2]) // strides[2] + 1) * strides[2])[:, None] + np.arange(kernel[2])
-    value = g.plain(x)
+    before, behind = paddings(g, node, [height, width], kernel, strides, rates) or ([0, 0], [0, 0])
+    amounts = np.array([[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]])
+    value = g.plain(padded_by(g, x, Tensor(np.dtype(np.int64), array=amounts), None, "constant"))
+    rows, columns = (
+        (np.arange((n + b + a - (k - 1) * r - 1) // s + 1) * s)[:, None] + np.arange(k) * r
+        for n, b, a, k, s, r in zip((height, width), before, behind, kernel, strides, rates, strict=True)
+    )
+    if not rows.size or not columns.size:
+        raise g.error(f"windows {kernel} on an image of {height} x {width}")
     value = g.emit("Gather", value, rows.astype(np.int64), axis=1)  # (N, R, h, W, C)
     value = g.emit("Gather", value, columns.astype(np.int64), axis=3)  # (N, R, h, S, w, C)
     turned = g.result(g.emit("Transpose", value, perm=[0, 1, 3, 2, 4, 5]))
     channels = g.dims(x)[3]
-    last = kernel[1] * kernel[2] * channels if isinstance(channels, int) else None
+    last = kernel[0] * kernel[1] * channels if isinstance(channels, int) else None
     assert turned.value is not None
     return reshaped(g, turned, [g.extents(turned.value)[0], len(rows), len(columns), last])

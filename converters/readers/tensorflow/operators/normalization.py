@@ -22,7 +22,7 @@ def fused_batch_norm(
     """
     if node.flag("is_training", True):
         mean, variance = _moving(g, node)
-    y = _batch_norm(g, x, scale, offset, mean, variance, node.real("epsilon", 1e-4), node.text("data_format", "NHWC"))
+    y = batch_norm(g, x, scale, offset, mean, variance, node.real("epsilon", 1e-4), node.text("data_format", "NHWC"))
     return (y, *([y] * (_GIVES - 1)))
 
 
@@ -31,10 +31,10 @@ def old_batch_norm(g: TensorBuilder, node: Node, x: Tensor, mean: Tensor, varian
     """As FusedBatchNorm; gamma counts only where scale_after_normalization says so."""
     if not node.flag("scale_after_normalization"):
         gamma = constant(np.ones(g.array(gamma, "gamma").shape, gamma.dtype))
-    return _batch_norm(g, x, gamma, beta, mean, variance, node.real("variance_epsilon", 0.0), "NHWC")
+    return batch_norm(g, x, gamma, beta, mean, variance, node.real("variance_epsilon", 0.0), "NHWC")
 
 
-def _batch_norm(
+def batch_norm(
     g: TensorBuilder, x: Tensor, scale: Tensor, offset: Tensor, mean: Tensor, variance: Tensor, epsilon: float, layout: str
 ) -> Tensor:
     order = identity(x.rank) if layout.startswith("NC") else {4: IMAGE, 5: VOLUME}.get(x.rank, identity(x.rank))
@@ -44,14 +44,14 @@ def _batch_norm(
     shapes = {g.dims(part) for _, part in parts}
     if len(shapes) != 1:
         raise g.error(f"its scale, offset, mean and variance have the shapes {', '.join(map(str, shapes))}, which have to be one")
-    value = g.ordered(x, order)
+    value = g.ordered(x, order, keep_blocks=True)
     operands: list[Operand] = []
     for role, part in parts:
         if part.array is None:
             operands.append(g.plain(part))
         else:
             operands.append(g.weight(part, role, part.array, buffer="running" in role))
-    return g.result(g.emit("BatchNormalization", value, *operands, epsilon=float(epsilon)), order)
+    return g.result(g.emit("BatchNormalization", value, *operands, epsilon=float(epsilon)), order, blocks=x.blocks)
 
 
 def _moving(g: TensorBuilder, node: Node) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ def put_together(g: TensorBuilder, node: Node) -> Tensor | None:
                     continue
                 ones = constant(np.ones(channels, mean.dtype))
                 zeros = constant(np.zeros(channels, mean.dtype))
-                return _batch_norm(g, flow, gamma or ones, beta or zeros, mean, variance, epsilon, "NHWC")
+                return batch_norm(g, flow, gamma or ones, beta or zeros, mean, variance, epsilon, "NHWC")
     return None
 
 

@@ -49,6 +49,14 @@ _reduction("Max", "ReduceMax", np.max, "The largest over some axes.")
 _reduction("Min", "ReduceMin", np.min, "The smallest over some axes.")
 
 
+_reduction(
+    "EuclideanNorm",
+    "ReduceL2",
+    lambda x, axis, keepdims: np.sqrt(np.sum(np.square(x), axis=axis, keepdims=keepdims)),
+    "The root of the sum of squares over some axes.",
+)
+
+
 @lowers("All", fold=lambda g, node, x, axes: np.all(x, axis=tuple(axes.reshape(-1)), keepdims=_keeps(node)))
 def all_of(g: TensorBuilder, node: Node, x: Tensor, axes: Tensor) -> Tensor:
     """Whether all are true, over some axes."""

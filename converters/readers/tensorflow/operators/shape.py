@@ -220,20 +220,34 @@ def squeeze(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
         raise g.error(f"axis {wrong[0]} has {dims[wrong[0]]} elements, not 1")
     if not axes:
         return x
-    value, order = g.lying(x)
+    blocks = _blocks_without(x, axes)
+    if blocks is None:
+        x = g.unblocked(g.unrowed(x))
+    value, order = (x.value, x.order) if x.value is not None else g.lying(x)
     made = g.emit("Squeeze", value, sorted(order.index(axis) for axis in axes))
-    return g.result(made, moved(order, axes))
+    return g.result(made, moved(order, axes), blocks=blocks)
+
+
+def _blocks_without(x: Tensor, axes: Sequence[int]) -> tuple[int, ...] | None:
+    """The rates of an image in pieces once some of its axes, that weren't cut, are gone; None where one of them was."""
+    if x.blocks is None or not all(0 < axis <= len(x.blocks) and x.blocks[axis - 1] == 1 for axis in axes):
+        return None
+    return tuple(block for axis, block in enumerate(x.blocks, 1) if axis not in axes)
 
 
 @lowers("ExpandDims", fold=lambda g, node, x, axis: np.expand_dims(x, int(axis.reshape(()))), structural=True)
 def expand_dims(g: TensorBuilder, node: Node, x: Tensor, axis: Tensor) -> Tensor:
     """One more axis, of one element."""
     new = g.axis_of(int(g.array(axis, "axis").reshape(())), x.rank + 1)
-    value, order = g.lying(x)
+    if x.blocks is not None and 0 < new < x.rank:
+        blocks: tuple[int, ...] | None = (*x.blocks[: new - 1], 1, *x.blocks[new - 1 :])
+    else:
+        x, blocks = g.unblocked(g.unrowed(x)), None
+    value, order = (x.value, x.order) if x.value is not None else g.lying(x)
     shifted = [old + (old >= new) for old in order]
     place = order.index(new - 1) + 1 if new else 0
     shifted.insert(place, new)
-    return g.result(g.emit("Unsqueeze", value, [place]), shifted)
+    return g.result(g.emit("Unsqueeze", value, [place]), shifted, blocks=blocks)
 
 
 def _padded(g: TensorBuilder, x: Array, amounts: Array, value: Array | None = None) -> Array:
@@ -312,34 +326,3 @@ def _blocks(g: TensorBuilder, node: Node, x: Tensor, op_type: str) -> Tensor:
     g.is_nchw |= layout == "NCHW"
     order = IMAGE if layout == "NHWC" else identity(4)
     return g.result(g.emit(op_type, g.ordered(x, order), blocksize=block), order)
-
-
-@lowers("SpaceToBatchND")
-def space_to_batch(g: TensorBuilder, node: Node, x: Tensor, rates: Tensor, paddings: Tensor) -> Tensor:
-    """An image taken apart into rate^2 smaller ones; a convolution of these is a dilated one of the whole, as which it is written."""
-    blocks = g.integers(rates, "block_shape")
-    pairs = g.array(paddings, "paddings").reshape(-1, 2)
-    if x.rank != 4 or len(blocks) != 2 or len(pairs) != 2 or min(blocks) < 1:
-        raise g.error(f"blocks {blocks} of an input of {x.rank} axes")
-    whole = np.array([[0, 0], *pairs.tolist(), [0, 0]])
-    made = padded_by(g, x, Tensor(np.dtype(np.int64), array=whole), None, "constant")
-    value = g.ordered(made, IMAGE)
-    for size, block in zip(g.shape(value)[2:], blocks, strict=True):
-        if isinstance(size, int) and size % block:
-            raise g.error(f"{size} pixels, padded, can't be taken apart by {block}")
-    return g.result(value, IMAGE, blocks=tuple(blocks))
-
-
-@lowers("BatchToSpaceND")
-def batch_to_space(g: TensorBuilder, node: Node, x: Tensor, rates: Tensor, crops: Tensor) -> Tensor:
-    """The image put together again, and cut."""
-    blocks = tuple(g.integers(rates, "block_shape"))
-    pairs = g.array(crops, "crops").reshape(-1, 2)
-    if x.blocks is None or x.blocks != blocks or x.value is None or len(pairs) != 2:
-        raise g.error("puts together images that no SpaceToBatchND before it took apart")
-    value = g.ordered(Tensor(x.dtype, value=x.value, order=x.order), IMAGE)
-    if not pairs.any():
-        return g.result(value, IMAGE)
-    ends = [-int(behind) if behind else np.iinfo(np.int64).max for _, behind in pairs]
-    made = g.emit("Slice", value, [int(before) for before, _ in pairs], ends, [2, 3])
-    return g.result(made, IMAGE)
