@@ -125,15 +125,15 @@ def _files(words: Sequence[str]) -> str:
 
 def _parser() -> Parser:
     from converters import __version__
-    from converters.cli import convert, formats, inspect, migrate, strip, use, verify
+    from converters.cli import convert, inspect, migrate, strip, use, verify
 
     parser = Parser(
         prog="convert",
-        description="Legacy checkpoints (Caffe, Lua Torch, MXNet, whole-model PyTorch) to PyTorch and ONNX, with the same numbers.",
+        description="Old checkpoints (Caffe, Lua Torch, MXNet, TensorFlow 1, PyTorch) to PyTorch and ONNX, with the same numbers.",
         epilog="Exit status: 0 done, 1 the input can't be converted, 2 wrong usage. `python -m converters` is the same command.",
     )
     parser.add_argument("--version", action="version", version=f"converters {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for group in (convert, strip, inspect, verify, use, migrate, formats):
+    for group in (convert, strip, inspect, verify, use, migrate):
         group.add(commands)
     return parser

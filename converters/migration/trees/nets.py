@@ -42,7 +42,7 @@ class Nets:
 
     def choose(self, weights: Seen, nets: Sequence[Seen]) -> Choice:
         """The net of the weights among some; where one can't be read at all, the only one, or that of its name, which says why."""
-        from converters.readers.caffe.pairing import fit, is_deployed
+        from converters.readers.caffe.outline import fit, is_deployed
 
         stored = self._stored(weights)
         read = {one: self._net(one) for one in nets}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+import onnx.defs
 import onnx_ir as ir
 
 from converters.errors import ConversionError
 from converters.graph.builder import OPSET, Dim, Extent, GraphBuilder, Operand, SymbolicDimensionError
-from converters.readers.mxnet.kernels import KERNELS, computed_in, typed_alike
 from converters.readers.mxnet.sizes import Size, as_dim, number_of, over, read_size, times
 
 
@@ -57,11 +58,11 @@ class OperatorBuilder(GraphBuilder):
         values = (
             [o for o in operands[1:] if isinstance(o, ir.Value)] if op_type == "Where" else [o for o in operands if isinstance(o, ir.Value)]
         )
-        kind = self.dtype(values[0]) if values and op_type in KERNELS else None
-        wanted = computed_in(op_type, kind) if kind is not None else None
+        kind = self.dtype(values[0]) if values and op_type in _KERNELS else None
+        wanted = _computed_in(op_type, kind) if kind is not None else None
         if kind is None or wanted is None or wanted == kind:
             return super().emit_all(op_type, *operands, outputs=outputs, name=name, shape=shape, **attributes)
-        inputs, variadic, results = typed_alike(op_type, OPSET)
+        inputs, variadic, results = _typed_alike(op_type, OPSET)
         given = list(operands)
         for position, operand in enumerate(given):
             if position in inputs or (variadic and position >= len(inputs)):
@@ -201,3 +202,55 @@ class OperatorBuilder(GraphBuilder):
         """x repeated along its axes."""
         shape = [as_dim(times([size, (count, ())])) for size, count in zip(self.size_list(x), counts, strict=True)]
         return self.emit("Tile", x, list(counts), shape=shape)
+
+
+# Types that onnxruntime's CPU kernels take, where they are fewer than ONNX's: other types are computed in one of these, and cast back.
+# MXNet computes in any type. Source: onnxruntime docs/OperatorKernels.md, releases 1.16 to 1.24 (what all of them have).
+
+_FLOATS = "float32 float64"
+_WHOLE = f"{_FLOATS} int32 int64"
+
+_KERNELS: Mapping[str, frozenset[str]] = {
+    op_type: frozenset(kinds.split())
+    for ops, kinds in {
+        "Add Sub Mul Div Pow ReduceSum CumSum MatMul Einsum Greater Less GreaterOrEqual LessOrEqual TopK": _WHOLE,
+        "ReduceMean": f"{_FLOATS} int32",
+        "ReduceProd": "float32 int32 int64",
+        "Max Min": f"{_WHOLE} uint32 uint64",
+        "ReduceMax ReduceMin": f"{_WHOLE} int8 uint8",
+        "Clip": f"{_WHOLE} int8 uint8",
+        "Neg": f"{_WHOLE} int8",
+        "Equal": f"{_WHOLE} bool",
+        "ArgMax ArgMin": f"{_FLOATS} int8 int32 uint8",
+        "Where": f"{_WHOLE} uint8",
+        "Floor Ceil Round Sqrt Exp Log Tanh Sigmoid Reciprocal Softmax LogSoftmax Sin Gemm Relu IsNaN IsInf": _FLOATS,
+        "Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Erf Elu Selu HardSigmoid Softsign Softplus Det LpNormalization": "float32",
+        "Trilu": f"{_FLOATS} int64 bool",
+        "Range": f"{_WHOLE} int16",
+        "Mod Sign Abs": f"{_WHOLE} int8 uint8 int16 uint16 uint32 uint64",
+        "Tile Pad": f"{_WHOLE} int8 uint8 uint32 uint64 bool",
+    }.items()
+    for op_type in ops.split()
+}
+"""By operator; one that isn't here takes what ONNX allows."""
+
+
+def _computed_in(op_type: str, dtype: np.dtype) -> np.dtype:
+    """The type in which an operator is computed for inputs of a type; that type itself where there is a kernel for it."""
+    kinds = _KERNELS.get(op_type)
+    if kinds is None or dtype.name in kinds or dtype.name in ("float16", "bfloat16"):  # of which onnxruntime makes float32 itself
+        return dtype
+    narrow = dtype.kind in "iu" and (dtype.itemsize < 4 or dtype == np.int32)
+    order = ("int32", "int64") if narrow or dtype.kind == "b" else ("int64", "float64") if dtype.kind in "iu" else ()
+    return np.dtype(next((kind for kind in (*order, "float64", "float32") if kind in kinds), dtype.name))
+
+
+@cache
+def _typed_alike(op_type: str, opset: int) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
+    """The positions of inputs and outputs that have the type of the first input that has one, and whether the last input goes on."""
+    schema = onnx.defs.get_schema(op_type, opset, "")
+    of = 1 if op_type == "Where" else 0
+    letter = schema.inputs[of].type_str
+    inputs = tuple(i for i, given in enumerate(schema.inputs) if given.type_str == letter)
+    variadic = bool(schema.inputs) and schema.inputs[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return inputs, variadic, tuple(i for i, made in enumerate(schema.outputs) if made.type_str == letter)

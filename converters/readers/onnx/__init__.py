@@ -27,6 +27,6 @@ def load(files: Sequence[StrPath], options: LoadOptions = DEFAULTS) -> onnx_ir.M
 
 def load_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> dict[str, Any]:
     """The initializers of an ONNX file under the keys that onnx2torch gives them. Raises ConversionError."""
-    from converters.graph.recurrent import recurrent_modules
+    from converters.graph.recurrent.modules import recurrent_modules
 
     return {name: value.const_value for name, value in recurrent_modules(load([path], options)).initializers.items()}

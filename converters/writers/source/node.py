@@ -22,7 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import printable
-from converters.graph.recurrent import RecurrentModule
+from converters.graph.recurrent.modules import RecurrentModule
 from converters.registry import Registry
 from converters.writers.source.code import Body, Size, number
 from converters.writers.source.dtypes import FLOATS, UnwritableError, torch_dtype

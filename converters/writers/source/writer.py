@@ -24,7 +24,7 @@ from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
 from converters.graph.provenance import SOURCE, origin_of, path_of, source_of
-from converters.graph.recurrent import RecurrentModule, recurrent_modules
+from converters.graph.recurrent.modules import RecurrentModule, recurrent_modules
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
 from converters.writers.source.code import TOKEN, Body, Origin, comment, literal

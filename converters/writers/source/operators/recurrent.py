@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.recurrent import RecurrentModule, directions_of, is_batch_first, is_reverse, joined_states, sequences_of
+from converters.graph.recurrent.modules import RecurrentModule, directions_of, is_batch_first, is_reverse, joined_states, sequences_of
 from converters.writers.source.code import number
 from converters.writers.source.node import Node, arguments, writes
 

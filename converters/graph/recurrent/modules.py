@@ -16,8 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.graph.constants import constant_of, used_by
 from converters.graph.names import Paths
+from converters.graph.recurrent.constants import constant_of, used_by
 
 Array = NDArray[Any]
 
