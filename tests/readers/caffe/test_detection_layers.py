@@ -262,6 +262,25 @@ def test_layers(case, tmp_path):
     case.check(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["PSROIPooling", "PSROIAlign", "ROIPooling", "ROIAlign"])
+@pytest.mark.parametrize("image", [-1, 2])
+def test_a_region_of_an_image_that_is_not_there_is_refused_at_run_time(kind, image, tmp_path):
+    """Caffe stops there on the CPU, and reads what lies beside the images on the GPU."""
+    options = {
+        "ROIPooling": "roi_pooling_param { pooled_h: 3 pooled_w: 3 }",
+        "ROIAlign": "roi_align_param { pooled_h: 2 pooled_w: 2 pad_ratio: 0.1 }",
+        "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 1 }",
+        "PSROIAlign": "psroi_align_param { output_dim: 2 group_size: 3 spatial_scale: 1 }",
+    }
+    model = LayerCase(kind, options[kind], [MAPS, ROIS[:1]], lambda x, rois: x, fixed=True).load(tmp_path)
+    regions = np.array([[image, 1, 1, 5, 5]], np.float32)
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match="status code returned while running"):
+        session.run(None, {"x0": MAPS, "x1": regions})
+    with pytest.raises(IndexError), torch.no_grad():
+        converters.to_module(model)(torch.from_numpy(MAPS), torch.from_numpy(regions))
+
+
 # -- proposals -----------------------------------------------------------------------------------------------------------------
 
 PROPOSAL = """

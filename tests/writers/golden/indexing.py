@@ -19,6 +19,19 @@ def wrapped(index: torch.Tensor, size: int) -> torch.Tensor:
 @torch.fx.wrap
 def top_k(x: torch.Tensor, k: int, axis: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Sorted; of equal values the one with the lower index comes first."""
+    # Sorting all of them takes longer than finding k of them, which needs numbers no two of which
+    # are equal: the bits of each value, in its order (NaN the largest), and behind them its place.
+    if not torch.jit.is_scripting() and x.dtype == torch.float32:  # TorchScript doesn't read bits
+        size, behind = x.shape[axis], x.dim() - 1 - axis % x.dim()
+        bits = (x + 0.0).view(torch.int32)
+        bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+        bits = bits.masked_fill(x.isnan(), 0x7FFFFFFF)
+        places = torch.arange(size, device=x.device)
+        places = (size - 1 - places) if largest else places
+        keys = (bits.long() << 32) + places.reshape([-1] + [1] * behind)
+        indices = keys.topk(k, axis, largest, True)[0] & 0xFFFFFFFF
+        indices = (size - 1 - indices) if largest else indices
+        return x.gather(axis, indices), indices
     values, indices = x.sort(dim=axis, descending=largest, stable=True)
     return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
 

@@ -33,7 +33,14 @@ def psroi_pooling(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) ->
     """
     p = layer.params.psroi_pooling_param
     _check_channels(g, layer, x, p.output_dim, p.group_size)
-    return regions.position_sensitive_means(g, x, regions.flat_regions(g, rois), p.output_dim, p.group_size, p.spatial_scale)
+    return regions.position_sensitive_means(g, x, _of_images(g, rois), p.output_dim, p.group_size, p.spatial_scale)
+
+
+def _of_images(g: GraphBuilder, rois: ir.Value) -> ir.Value:
+    """Regions (R, 5); one of image -1 or below names none that a runtime has, as in Caffe, where a lookup would count from the end."""
+    image, corners = g.emit_all("Split", regions.flat_regions(g, rois), [1, 4], outputs=2, axis=1)
+    known = g.emit("Where", g.emit("Greater", image, -1.0), image, float(2**30))
+    return g.emit("Concat", known, corners, axis=1)
 
 
 def _check_channels(g: GraphBuilder, layer: Layer, x: ir.Value, outputs: int, group: int) -> None:
@@ -54,7 +61,7 @@ def psroi_align(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> i
     group, count = p.group_size, p.sample_num
     if count < 1:
         raise layer.error(f"sample_num {count}; it is at least 1")
-    image, corners = g.emit_all("Split", regions.flat_regions(g, rois), [1, 4], outputs=2, axis=1)
+    image, corners = g.emit_all("Split", _of_images(g, rois), [1, 4], outputs=2, axis=1)
     start, end = g.emit_all("Split", corners, [2, 2], outputs=2, axis=1)
     start, end = g.emit("Mul", start, p.spatial_scale), g.emit("Mul", g.emit("Add", end, 1.0), p.spatial_scale)
     step = g.emit("Unsqueeze", g.emit("Div", g.emit("Max", g.emit("Sub", end, start), 0.1), float(group)), [2])
@@ -104,7 +111,7 @@ def roi_align(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> ir.
             "(told by pad_ratio, or by a Pooling with kernel 2, stride 1, AVE behind it)",
             "register a lowering of your own with replace=True",
         )
-    image, corners = g.emit_all("Split", regions.flat_regions(g, rois), [1, 4], outputs=2, axis=1)
+    image, corners = g.emit_all("Split", _of_images(g, rois), [1, 4], outputs=2, axis=1)
     low, high = box.halves(g, corners)
     wide = g.emit("Mul", g.emit("Add", g.emit("Sub", high, low), 1.0), p.pad_ratio)
     start = g.emit("Sub", g.emit("Mul", g.emit("Sub", low, wide), p.spatial_scale), 0.5)

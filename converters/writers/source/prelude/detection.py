@@ -161,8 +161,8 @@ def covers(
     """Whether each of the first boxes shares more than `overlap` with each of the second."""
     shared = torch.ones([1], dtype=low.dtype, device=low.device)
     for axis in range(2):
-        top = torch.minimum(high[first, axis].unsqueeze(1), high[second, axis])
-        bottom = torch.maximum(low[first, axis].unsqueeze(1), low[second, axis])
-        shared = shared * (top - bottom).clamp_(min=0)
-    union = area[first].unsqueeze(1) + area[second] - shared
-    return (union > 0) & (shared / union > overlap)
+        size = torch.minimum(high[first, axis].unsqueeze(1), high[second, axis])
+        size.sub_(torch.maximum(low[first, axis].unsqueeze(1), low[second, axis])).clamp_(min=0)
+        shared = size if axis == 0 else shared.mul_(size)
+    union = (area[first].unsqueeze(1) + area[second]).sub_(shared)
+    return shared.div_(union) > overlap  # without an area it is 0 / 0, which is above nothing

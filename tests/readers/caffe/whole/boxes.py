@@ -196,12 +196,15 @@ def _best(boxes, scores, before, after, threshold):
     return np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], 1), scores[kept]
 
 
-def proposed(layer, prob, moves, info):
-    """py-faster-rcnn's ProposalLayer."""
+def proposed(layer, prob, moves, info, most=None):
+    """py-faster-rcnn's ProposalLayer; SSH's where it says how many: the best boxes, which it doesn't suppress."""
     text = layer.get("python_param").get("param_str").replace("!!python/tuple", "")
     given = ast.literal_eval(text if text.strip().startswith("{") else "{" + ",".join(text.strip().splitlines()) + "}")
-    anchors = _anchors([0.5, 1, 2], given.get("scales", (8, 16, 32)), 16, round)
+    anchors = _anchors(given.get("ratios", [0.5, 1, 2]), given.get("scales", (8, 16, 32)), 16, round)
     boxes, scores = _moved(anchors, given["feat_stride"], prob, moves, info)
+    if most is not None:
+        order = np.argsort(-scores, kind="stable")[:most]
+        return np.pad(boxes[order], ((0, 0), (1, 0))), scores[order, None]
     large = (boxes[:, 2:] - boxes[:, :2] + 1 >= 16 * info[0, 2]).all(1)
     rois, kept = _best(boxes[large], scores[large], 6000, 300, 0.7)
     return rois, kept[:, None]

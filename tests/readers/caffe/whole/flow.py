@@ -32,6 +32,11 @@ def correlated(layer, a, b):
     return np.stack(y, 1)
 
 
+def _by_tables(x, tables):
+    """Rows and columns of x as sums of its own."""
+    return tables[0].astype(x.dtype) @ (x @ tables[1].T.astype(x.dtype))
+
+
 def _grid(x):
     rows, columns = np.mgrid[: x.shape[2], : x.shape[3]]
     return columns[None].astype(float), rows[None].astype(float)
@@ -104,7 +109,7 @@ def resampled(layer, x, like=None):
             if table[i].sum():
                 table[i] /= table[i].sum()
         tables.append(table)
-    return np.einsum("oh,nchw,pw->ncop", tables[0], x, tables[1])
+    return _by_tables(x, tables)
 
 
 def downsampled(layer, x, like=None):
@@ -122,7 +127,7 @@ def downsampled(layer, x, like=None):
                 table[i, j] = max(0.0, 1 - abs(i * s - j) / s)
             table[i] /= table[i].sum()
         tables.append(table)
-    return np.einsum("oh,nchw,pw->ncop", tables[0], x, tables[1])
+    return _by_tables(x, tables)
 
 
 def accumulated(layer, *maps):
@@ -160,7 +165,7 @@ def augmented(layer, x, blobs):
                 table[i, low] += 1 - (place - low)
                 table[i, min(low + 1, n - 1)] += place - low
             tables.append(table)
-        y = np.einsum("oh,nchw,pw->ncop", tables[0], x, tables[1])
+        y = _by_tables(x, tables)
     if p.get("recompute_mean", 0) > 0:
         return y - (blobs[1].reshape(1, *y.shape[1:]) if p.get("mean_per_pixel", True) else blobs[2].reshape(1, -1, 1, 1))
     if len(p.all("mean")) == 3 and not p.get("mean_per_pixel", True):

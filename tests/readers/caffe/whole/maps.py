@@ -171,7 +171,10 @@ def upsampled(layer, x, mask=None):
     if mask is None:
         return x.repeat(p.get("scale", 1), 2).repeat(p.get("scale", 1), 3)
     scale = p.get("scale", 2)
-    return formulas.unpool(x, mask, p.get("upsample_h", x.shape[2] * scale), p.get("upsample_w", x.shape[3] * scale))
+    height, width = p.get("upsample_h", x.shape[2] * scale), p.get("upsample_w", x.shape[3] * scale)
+    y = np.zeros((*x.shape[:2], height * width), x.dtype)
+    np.put_along_axis(y, mask.reshape(*x.shape[:2], -1).astype(int), x.reshape(*x.shape[:2], -1), 2)
+    return y.reshape(*x.shape[:2], height, width)
 
 
 def normalized(layer, x, scale):

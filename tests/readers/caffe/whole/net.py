@@ -176,7 +176,10 @@ class Net:
         bias = self._drawn(layer, int(by is None), shape, -0.3, 0.3) if p.get("bias_term", False) else None
         return maps.scaled(layer, x, own, bias)
 
-    def _bias(self, layer, x):
+    def _bias(self, layer, x, by=None):
+        if by is not None:
+            axis = layer.get("bias_param").get("axis", 1) % x.ndim
+            return x + by.reshape(*[1] * axis, *by.shape, *[1] * (x.ndim - axis - by.ndim))
         return x + maps.column(self._drawn(layer, 0, (x.shape[1],), -0.3, 0.3), x)
 
     def _prelu(self, layer, x):
@@ -281,7 +284,18 @@ def _argmax(layer, x):
     return x.shape[axis] - 1 - np.flip(x, axis).argmax(axis, keepdims=True)
 
 
+def _tile(layer, x):
+    p = layer.get("tile_param")
+    return np.concatenate([x] * p.get("tiles"), p.get("axis", 1))
+
+
+def _ssh(layer, *bottoms):
+    return boxes.proposed(layer, *bottoms, most=1000)
+
+
 SIMPLE = {
+    "Tile": _tile,
+    "Python:SSH.layers.proposal_layer.ProposalLayer": _ssh,
     "ReLU": _relu,
     "Relu": _relu,
     "ReLU6": lambda layer, x: np.clip(x, 0, 6),
