@@ -12,7 +12,7 @@ from converters.readers.mxnet.attributes import Ints, parse
 from converters.readers.mxnet.symbol import Node, Symbol
 
 Axes = dict[int, str]
-"""What axes are: TIME or BATCH."""
+"""What axes are: TIME or BATCH; negative ones are counted from the end."""
 TIME, BATCH = "T", "N"
 
 
@@ -29,6 +29,9 @@ def open_axes(symbol: Symbol) -> dict[str, Axes]:
             _want(wanted, node, position, axes)
         if node.op == "_foreach":
             _foreach(wanted, node)
+        if node.op in _SEQUENCES and node.attributes.get("use_sequence_length", "False") in ("True", "1", "true"):
+            first, second = (BATCH, TIME) if node.attributes.get("axis", "0") == "1" else (TIME, BATCH)
+            _want(wanted, node, 0, {0: first, 1: second})
         axes = wanted.get((node.index, 0), {})
         if axes and node.inputs:
             for position, moved in _through(node, axes).items():
@@ -38,6 +41,8 @@ def open_axes(symbol: Symbol) -> dict[str, Axes]:
 
 _DATA: Axes = {0: TIME, 1: BATCH}
 _STATE: Axes = {1: BATCH}
+_SEQUENCES = frozenset(("SequenceMask", "SequenceLast", "SequenceReverse", "_npx_sequence_mask"))
+"""Operators that cut sequences at lengths of their own; `axis` says which one is time."""
 _SEEDS: Mapping[str, Mapping[int, Axes]] = {
     "RNN": {0: _DATA, 2: _STATE, 3: _STATE},
     "_npx_rnn": {0: _DATA, 2: _STATE, 3: _STATE},
@@ -75,9 +80,12 @@ def _ints(node: Node, name: str) -> Ints:
 _FIRST = frozenset(
     "Dropout _copy identity BlockGrad Cast cast amp_cast Activation LeakyReLU LayerNorm Embedding softmax log_softmax relu sigmoid tanh "
     "_npx_embedding _npx_relu _npx_sigmoid _npx_dropout _npx_layer_norm _npx_activation _npx_leaky_relu _contrib_SparseEmbedding "
-    "_contrib_div_sqrt_dim erf _npx_erf square sqrt exp one_hot _npx_one_hot clip L2Normalization SequenceMask SequenceReverse".split()
+    "_contrib_div_sqrt_dim erf _npx_erf square sqrt exp one_hot _npx_one_hot clip L2Normalization SequenceMask "
+    "SequenceReverse _npx_sequence_mask".split()
 )
 """Operators whose first input has the output's first axes."""
+_WIDENING = frozenset("Embedding _npx_embedding _contrib_SparseEmbedding one_hot _npx_one_hot".split())
+"""Operators whose output has one more axis, the last one, than their first input."""
 _ALL = frozenset(
     "elemwise_add elemwise_sub elemwise_mul elemwise_div broadcast_add broadcast_sub broadcast_mul broadcast_div _npi_add _npi_subtract "
     "_npi_multiply _npi_true_divide add_n _plus _minus _mul _div where".split()
@@ -87,6 +95,8 @@ _ALL = frozenset(
 
 def _through(node: Node, axes: Axes) -> dict[int, Axes]:
     """What an operator's inputs have on the axes that its output has them on."""
+    if node.op in _WIDENING:
+        return {0: {axis + (axis < 0): label for axis, label in axes.items() if axis != -1}}
     if node.op in _FIRST or node.op.endswith("_scalar"):
         return {0: axes}
     if node.op in _ALL:
@@ -97,7 +107,9 @@ def _through(node: Node, axes: Axes) -> dict[int, Axes]:
 
 def _transposed(node: Node, axes: Axes) -> dict[int, Axes]:
     order = _ints(node, "axes")
-    if any(axis >= len(order) for axis in axes):
+    if not order:  # all axes in reverse order, of which there are as many as the input will have
+        return {0: {-axis - 1: label for axis, label in axes.items()}}
+    if any(not -len(order) <= axis < len(order) for axis in axes):
         return {}
     return {0: {order[axis]: label for axis, label in axes.items()}}
 
@@ -107,7 +119,7 @@ def _swapped(node: Node, axes: Axes) -> dict[int, Axes]:
         first, second = (int(node.attributes.get(name, "0")) for name in ("dim1", "dim2"))
     except ValueError:
         return {}
-    if min(first, second) < 0:
+    if min(first, second, *axes) < 0:
         return {}
     there = {first: second, second: first}
     return {0: {there.get(axis, axis): label for axis, label in axes.items()}}
@@ -116,6 +128,8 @@ def _swapped(node: Node, axes: Axes) -> dict[int, Axes]:
 def _joined(node: Node, axes: Axes) -> dict[int, Axes]:
     """Along the last axis alone: none of these."""
     at = node.attributes.get("dim", node.attributes.get("axis", "1"))
+    if min(axes) < 0:
+        return {}
     return {} if at in {str(axis) for axis in axes} else dict.fromkeys(range(len(node.inputs)), axes)
 
 

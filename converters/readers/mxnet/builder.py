@@ -251,6 +251,6 @@ def _typed_alike(op_type: str, opset: int) -> tuple[tuple[int, ...], bool, tuple
     schema = onnx.defs.get_schema(op_type, opset, "")
     of = 1 if op_type == "Where" else 0
     letter = schema.inputs[of].type_str
-    inputs = tuple(i for i, given in enumerate(schema.inputs) if given.type_str == letter)
+    inputs = tuple(i for i, given in enumerate(schema.inputs) if given.type_str == letter or op_type == "Pow")  # an exponent's own type
     variadic = bool(schema.inputs) and schema.inputs[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
     return inputs, variadic, tuple(i for i, made in enumerate(schema.outputs) if made.type_str == letter)

@@ -16,6 +16,8 @@ from converters.readers.mxnet.parameter import ROLES
 from converters.readers.mxnet.params import Params
 from converters.readers.mxnet.symbol import Node
 
+_NUMBER = re.compile(r"[0-9]+(?=_|$)")
+"""A number at the end of a part of a name, which counts blocks of a kind."""
 _KINDS = {"moving_mean": "running_mean", "moving_var": "running_var"}
 
 
@@ -62,15 +64,24 @@ def by_structure(variables: Sequence[Node], params: Params) -> dict[str, str]:
     stored = {name: record.shape for name, record in params.records.items()}
     mine = _in_order_of_making(_groups([node.name for node in variables], "_"))
     theirs = _without_copies(_groups(list(stored), "."), params)
-    ours, held = _by_signature(mine, shapes, sized), _by_signature(theirs, stored, sized)
-    if {key: len(groups) for key, groups in ours.items()} != {key: len(groups) for key, groups in held.items()}:
+    for loose in (False, True):
+        ours, held = _by_signature(mine, shapes, sized, loose), _by_signature(theirs, stored, sized, loose)
+        if {key: len(groups) for key, groups in ours.items()} == {key: len(groups) for key, groups in held.items()}:
+            break
+    else:
         return {}
+    if loose and any(len(groups) > 1 and _kinds(groups) != _kinds(held[key]) for key, groups in ours.items()):
+        return {}  # a parameter whose name says nothing, beside others of its shape
     return {
-        name: other.names[kind]
+        name: other.names[kind if kind in other.names else next(iter(other.names))]
         for key, groups in ours.items()
         for group, other in zip(groups, held[key], strict=True)
         for kind, name in group.names.items()
     }
+
+
+def _kinds(groups: Sequence[_Group]) -> list[list[str]]:
+    return [sorted(group.names) for group in groups]
 
 
 def _stated_shape(node: Node) -> tuple[int, ...] | None:
@@ -93,36 +104,41 @@ def _groups(names: Sequence[str], joint: str) -> list[_Group]:
 
 
 def _in_order_of_making(groups: Sequence[_Group]) -> list[_Group]:
-    """Groups in order of use, those that differ in a number at the end alone (conv0, conv1) by that number: gluon counts blocks."""
+    """Groups in order of use, those that differ in numbers alone (conv0, conv1; a0_b1, a1_b0) by those: gluon counts blocks."""
     places: dict[str, list[int]] = defaultdict(list)
-    stems = [re.sub(r"[0-9]+$", "", group.key) for group in groups]
-    for place, stem in enumerate(stems):
-        places[stem].append(place)
+    for place, group in enumerate(groups):
+        places[_NUMBER.sub("0", group.key)].append(place)
     result = list(groups)
-    for stem, own in places.items():
-        ordered = sorted((groups[place] for place in own), key=lambda group: int(group.key[len(stem) :] or -1))
+    for own in places.values():
+        ordered = sorted((groups[place] for place in own), key=lambda group: [int(number) for number in _NUMBER.findall(group.key)])
         for place, group in zip(own, ordered, strict=True):
             result[place] = group
     return result
 
 
 def _without_copies(groups: Sequence[_Group], params: Params) -> list[_Group]:
-    """Groups, less those that hold the same numbers as an earlier one."""
-    seen: set[tuple[tuple[str, tuple[int, ...], bytes], ...]] = set()
+    """Groups, less those that hold the same numbers as an earlier one; what one that shares a part has besides is the earlier one's."""
+    seen: dict[tuple[str, tuple[int, ...], bytes], _Group] = {}
     result = []
     for group in groups:
-        content = tuple((kind, params.records[name].shape, params[name].tobytes()) for kind, name in sorted(group.names.items()))
-        if content not in seen or all(len(set(data)) <= 1 for _, _, data in content):
+        content = {kind: (kind, params.records[name].shape, params[name].tobytes()) for kind, name in group.names.items()}
+        telling = {kind: key for kind, key in content.items() if len(set(key[2])) > 1}
+        first = next((seen[key] for key in telling.values() if key in seen), None)
+        if first is None:
             result.append(group)
-        seen.add(content)
+        else:
+            first.names.update({kind: name for kind, name in group.names.items() if kind not in first.names})
+        for key in telling.values():
+            seen.setdefault(key, first or group)
     return result
 
 
 def _by_signature(
-    groups: Sequence[_Group], shapes: Mapping[str, tuple[int, ...] | None], sized: bool
+    groups: Sequence[_Group], shapes: Mapping[str, tuple[int, ...] | None], sized: bool, loose: bool
 ) -> dict[tuple[tuple[str, tuple[int, ...] | None], ...], list[_Group]]:
-    """Groups by their kinds and, where they are known, shapes."""
+    """Groups by their kinds and, where they are known, shapes; loose: an array alone by its shape."""
     found: dict[tuple[tuple[str, tuple[int, ...] | None], ...], list[_Group]] = defaultdict(list)
     for group in groups:
-        found[tuple((kind, shapes[name] if sized else None) for kind, name in sorted(group.names.items()))].append(group)
+        free = loose and sized and len(group.names) == 1
+        found[tuple(("" if free else kind, shapes[name] if sized else None) for kind, name in sorted(group.names.items()))].append(group)
     return found

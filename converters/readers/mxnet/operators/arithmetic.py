@@ -129,7 +129,8 @@ def _register_binary(name: str, function: Binary) -> None:
         return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
 
     def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
-        return keep_open(g, function(g, data, _fitting(g, data, scalar)), data)
+        x, number = beside_number(g, data, scalar, is_int)
+        return keep_open(g, function(g, x, number), data)
 
     elementwise.__doc__ = f"Element-wise {spoken} of two equal shapes. {SOURCE}"
     broadcast.__doc__ = f"Broadcasting {spoken}. {SOURCE}"
@@ -138,6 +139,13 @@ def _register_binary(name: str, function: Binary) -> None:
     lowers(*same)(elementwise)
     lowers(f"broadcast_{name}", *BROADCAST_TWINS.get(name, ()))(broadcast)
     lowers(*scalars)(with_scalar)
+
+
+def beside_number(g: OperatorBuilder, data: ir.Value, scalar: float, is_int: bool) -> tuple[ir.Value, float | int]:
+    """Data and a number beside it: integers become float64 where the file says that the number is none (which it does since 1.7)."""
+    if g.dtype(data).kind in "iu" and not is_int:
+        return g.cast(data, np.float64), scalar
+    return data, _fitting(g, data, scalar)
 
 
 def _fitting(g: OperatorBuilder, data: ir.Value, scalar: float) -> float | int:
@@ -169,8 +177,8 @@ def _register_reversed(name: str, function: Binary) -> None:
     word = {"sub": "minus"}.get(name, name)
 
     def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
-        number = g.const(np.array(_fitting(g, data, scalar), g.dtype(data)))
-        return keep_open(g, function(g, number, data), data)
+        x, number = beside_number(g, data, scalar, is_int)
+        return keep_open(g, function(g, g.const(np.array(number, g.dtype(x))), x), data)
 
     with_scalar.__doc__ = f"Element-wise {word} with the number on the left. {SOURCE}"
     lowers(f"_r{word}_scalar", f"_R{word.capitalize()}Scalar")(with_scalar)
@@ -212,6 +220,8 @@ def inverse_of(function: Unary) -> Unary:
 
 def exponential_minus_one(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """exp(x) - 1, through tanh near 0, where the difference would lose its digits."""
+    if g.dtype(data).kind != "f":
+        return g.cast(exponential_minus_one(g, g.cast(data, np.float64)), g.dtype(data))
     half = g.emit("Tanh", g.emit("Mul", data, 0.5))
     near = g.emit("Div", g.emit("Mul", half, 2.0), g.emit("Sub", 1.0 * np.ones((), g.dtype(data)), half))
     return g.emit("Where", g.emit("Less", g.emit("Abs", data), 0.5), near, g.emit("Sub", g.emit("Exp", data), 1.0))
@@ -392,13 +402,16 @@ UNARY: dict[str, Unary] = {
 }
 
 
+WHOLE_ALREADY = frozenset("ceil fix floor rint round _contrib_round_ste trunc".split())
+"""Functions that leave integers as they are."""
 NUMPY_TWINS = {name: (f"_npx_{name}",) for name in ("erf", "erfinv", "gamma", "gammaln")}
 """Names in numpy mode of what is the same operator."""
 
 
 def _register_unary(name: str, function: Unary) -> None:
     def elementwise(g: OperatorBuilder, data: ir.Value) -> ir.Value:
-        return keep_open(g, function(g, data), data)
+        whole = name in WHOLE_ALREADY and g.dtype(data).kind != "f"
+        return keep_open(g, g.identity(data) if whole else function(g, data), data)
 
     elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}. {SOURCE}"
     lowers(name, *NUMPY_TWINS.get(name, ()))(elementwise)

@@ -83,16 +83,16 @@ def _identity_like(g: OperatorBuilder, A: ir.Value) -> ir.Value:
 
 
 @lowers("_linalg_potrf", "linalg_potrf", "_npi_cholesky")
-def potrf(g: OperatorBuilder, A: ir.Value) -> ir.Value:
-    """The lower factor of Cholesky, with zeros above, up to 64 x 64. Source: mxnet src/operator/tensor/la_op.h."""
-    return cholesky(g, A)
+def potrf(g: OperatorBuilder, A: ir.Value, *, lower: bool = True) -> ir.Value:
+    """The lower or upper factor of Cholesky, with zeros beside it, up to 64 x 64. Source: mxnet src/operator/tensor/la_op.h."""
+    return swapped(g, cholesky(g, A), not lower)
 
 
 @lowers("_linalg_potri", "linalg_potri")
-def potri(g: OperatorBuilder, A: ir.Value) -> ir.Value:
-    """The inverse of L L^T, given the factor L. Source: mxnet src/operator/tensor/la_op.h."""
-    lower = g.emit("Trilu", A, upper=0)
-    product = g.emit("MatMul", lower, swapped(g, lower))
+def potri(g: OperatorBuilder, A: ir.Value, *, lower: bool = True) -> ir.Value:
+    """The inverse of L L^T, given the factor L, or its transpose. Source: mxnet src/operator/tensor/la_op.h."""
+    factor = swapped(g, g.emit("Trilu", A, upper=int(not lower)), not lower)
+    product = g.emit("MatMul", factor, swapped(g, factor))
     return eliminated(g, product, _identity_like(g, A))
 
 

@@ -81,6 +81,9 @@ def resize(g: OperatorBuilder, data: ir.Value, *, size: Ints = (), keep_ratio: b
         tall, wide = (int(size[0] * height / width), size[0]) if height > width else (size[0], int(size[0] * width / height))
     kind = g.dtype(data)
     x = g.emit("Unsqueeze", data, [0]) if rank == 3 else data
+    if interp == 1 and kind == np.uint8:
+        result = _in_fixed_point(g, _in_fixed_point(g, x, 2, wide), 1, tall)
+        return g.emit("Squeeze", result, [0]) if rank == 3 else result
     x = g.cast(g.emit("Transpose", x, perm=[0, 3, 1, 2]), np.float32)
     x = g.pin(x) if len(size) == 1 and keep_ratio else x
     sizes = g.sizes([*g.extents(x, 0, 2), tall, wide])
@@ -94,6 +97,25 @@ def resize(g: OperatorBuilder, data: ir.Value, *, size: Ints = (), keep_ratio: b
         result = g.emit("Round", result) if kind.kind in "iu" else result
     result = g.emit("Transpose", g.cast(result, kind), perm=[0, 2, 3, 1])
     return g.emit("Squeeze", result, [0]) if rank == 3 else result
+
+
+def _in_fixed_point(g: OperatorBuilder, x: ir.Value, axis: int, length: int) -> ir.Value:
+    """One axis of bytes (N, H, W, C) in another length as OpenCV resizes them, with weights of 11 bits: first W (2), then H (1)."""
+    before = g.fixed(x, axis, axis + 1)[0]
+    place = ((np.arange(length) + 0.5) * (before / length) - 0.5).astype(np.float32)
+    first = np.floor(place).astype(np.int64)
+    share = place - first.astype(np.float32)
+    if axis == 2:  # in W what lies behind the edge has no weight; in H it is the edge's row once more
+        share = np.where((first < 0) | (first >= before - 1), np.float32(0), share)
+    weights = [np.rint(part.astype(np.float32) * 2048).astype(np.int32) for part in (1 - share, share)]
+    parts = []
+    for at, weight in zip((first, first + 1), weights, strict=True):
+        row = g.cast(g.emit("Gather", x, g.const(at.clip(0, before - 1), role="positions"), axis=axis), np.int32)
+        row = g.emit("Div", row, 16) if axis == 1 else row
+        row = g.emit("Mul", row, g.const(weight.reshape([-1 if i == axis else 1 for i in range(4)])))
+        parts.append(g.emit("Div", row, 65536) if axis == 1 else row)
+    total = g.emit("Add", *parts)
+    return g.cast(g.emit("Div", g.emit("Add", total, 2), 4), np.uint8) if axis == 1 else total
 
 
 @lowers("col2im")

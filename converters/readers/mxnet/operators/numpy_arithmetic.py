@@ -11,7 +11,17 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.builder import OperatorBuilder
-from converters.readers.mxnet.operators.arithmetic import BINARY, COMPARISONS, UNARY, Binary, clipped, read_type, truth
+from converters.readers.mxnet.operators.arithmetic import (
+    BINARY,
+    COMPARISONS,
+    UNARY,
+    WHOLE_ALREADY,
+    Binary,
+    beside_number,
+    clipped,
+    read_type,
+    truth,
+)
 from converters.readers.mxnet.signature import lowers
 
 SOURCE = "Source: mxnet src/operator/numpy/np_elemwise_broadcast_op.cc."
@@ -38,11 +48,9 @@ def alike(g: OperatorBuilder, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Va
 def with_number(g: OperatorBuilder, data: ir.Value, scalar: float, is_int: bool) -> tuple[ir.Value, float | int]:
     """Data and a number beside it: integers become float64 beside a number that isn't whole by its kind, bool int64 or float64."""
     kind = g.dtype(data)
-    if kind.kind in "iub" and not is_int:
-        return g.cast(data, np.float64), scalar
     if kind.kind == "b":
-        return g.cast(data, np.int64), int(scalar)
-    return data, int(scalar) if kind.kind in "iu" and math.isfinite(scalar) else scalar
+        return (g.cast(data, np.int64), int(scalar)) if is_int else (g.cast(data, np.float64), scalar)
+    return beside_number(g, data, scalar, is_int)
 
 
 def as_floats(g: OperatorBuilder, data: ir.Value) -> ir.Value:
@@ -188,7 +196,6 @@ CLASSIC = (
     "arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil cos cosh degrees exp expm1 fix floor log log10 log1p log2 negative radians "
     "reciprocal rint sign sin sinh sqrt square tan tanh trunc"
 ).split()
-WHOLE_ALREADY = frozenset("ceil fix floor rint trunc around".split())
 
 
 def _register_unary(name: str, *spellings: str) -> None:

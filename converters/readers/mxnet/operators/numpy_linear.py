@@ -92,6 +92,8 @@ def einsum(g: OperatorBuilder, *data: ir.Value, subscripts: str) -> ir.Value:
     if not arrow:
         letters = left.replace(",", "").replace(".", "")
         right = ("..." if "..." in left else "") + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
+    terms, right = _spelled_out(g, terms, right, data)
+    left = ",".join(terms)
     values = list(data)
     for value in values[1:]:
         values[0], _ = alike(g, values[0], value)
@@ -104,6 +106,22 @@ def einsum(g: OperatorBuilder, *data: ir.Value, subscripts: str) -> ir.Value:
     for part in right.replace("...", "."):
         shape += broadcast if part == "." else [dims.get(part)]
     return g.emit("Einsum", *values, equation=f"{left}->{right}", shape=shape)
+
+
+def _spelled_out(g: OperatorBuilder, terms: list[str], right: str, data: Sequence[ir.Value]) -> tuple[list[str], str]:
+    """Letters in the place of ellipses that stand for different numbers of axes, which numpy broadcasts from the right and ONNX doesn't."""
+    counts = [g.rank(value) - len(term.replace(".", "")) for term, value in zip(terms, data, strict=True) if "..." in term]
+    if len(set(counts)) < 2:
+        return terms, right
+    free = [letter for letter in "zyxwvutsrqponmlkjihgfedcba" if letter not in "".join(terms)][: max(counts)]
+    whole = "".join(free)
+    spelled = [term.replace("...", whole[len(whole) - count :]) for term, count in zip(_with_ellipsis(terms), counts, strict=True)]
+    later = iter(spelled)
+    return [next(later) if "..." in term else term for term in terms], right.replace("...", whole)
+
+
+def _with_ellipsis(terms: Sequence[str]) -> list[str]:
+    return [term for term in terms if "..." in term]
 
 
 def _read_term(g: OperatorBuilder, term: str, value: ir.Value, dims: dict[str, Dim], broadcast: list[Dim]) -> None:

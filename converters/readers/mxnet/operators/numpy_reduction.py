@@ -3,6 +3,7 @@ np_broadcast_reduce_op_index.cc, np_broadcast_reduce_op_boolean.cc, np_percentil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -76,11 +77,15 @@ def mean(g: OperatorBuilder, a: ir.Value, *, axis: Ints | None = None, dtype: st
 
 
 def _variance(g: OperatorBuilder, a: ir.Value, axis: Ints | None, dtype: str | None, ddof: int, keepdims: bool) -> ir.Value:
-    x = g.cast(a, read_type(g, dtype)) if dtype else as_floats(g, a)
+    wide = np.dtype(np.float64) if g.dtype(a).kind != "f" else g.dtype(a)
+    x = g.cast(a, read_type(g, dtype) if dtype else wide)
     axes = axes_of(g, a, axis)
     if not axes:
         raise g.error("a variance over no axes makes no sense")
-    centered = g.emit("Sub", x, g.emit("ReduceMean", x, axes, keepdims=1))
+    mean = g.emit("ReduceMean", x, axes, keepdims=1)
+    if dtype is None and g.dtype(a).kind != "f":  # MXNet's mean of integers is one
+        mean = g.cast(g.cast(mean, np.int64), wide)
+    centered = g.emit("Sub", x, mean)
     squares = g.emit("Mul", centered, centered)
     if ddof == 0:
         return g.emit("ReduceMean", squares, axes, keepdims=int(keepdims))
@@ -88,20 +93,25 @@ def _variance(g: OperatorBuilder, a: ir.Value, axis: Ints | None, dtype: str | N
     return g.emit("Div", g.emit("ReduceSum", squares, axes, keepdims=int(keepdims)), g.cast(count, g.dtype(x)))
 
 
+def _as_given(g: OperatorBuilder, a: ir.Value, dtype: str | None, result: ir.Value) -> ir.Value:
+    """Of integers an integer, what is behind the point cut off, unless another type is asked for."""
+    return result if dtype or g.dtype(a).kind == "f" else g.cast(result, g.dtype(a))
+
+
 @lowers("_npi_var")
 def var(
     g: OperatorBuilder, a: ir.Value, *, axis: Ints | None = None, dtype: str | None = None, ddof: int = 0, keepdims: bool = False
 ) -> ir.Value:
-    """Variances, divided by the count less ddof. Source: mxnet src/operator/numpy/np_broadcast_reduce_op_value.cc."""
-    return _variance(g, a, axis, dtype, ddof, keepdims)
+    """Variances, divided by the count less ddof; of integers whole. Source: mxnet src/operator/numpy/np_broadcast_reduce_op_value.cc."""
+    return _as_given(g, a, dtype, _variance(g, a, axis, dtype, ddof, keepdims))
 
 
 @lowers("_npi_std")
 def std(
     g: OperatorBuilder, a: ir.Value, *, axis: Ints | None = None, dtype: str | None = None, ddof: int = 0, keepdims: bool = False
 ) -> ir.Value:
-    """Standard deviations. Source: mxnet src/operator/numpy/np_broadcast_reduce_op_value.cc."""
-    return g.emit("Sqrt", _variance(g, a, axis, dtype, ddof, keepdims))
+    """Standard deviations; of integers an integer. Source: mxnet src/operator/numpy/np_broadcast_reduce_op_value.cc."""
+    return _as_given(g, a, dtype, g.emit("Sqrt", _variance(g, a, axis, dtype, ddof, keepdims)))
 
 
 @lowers("_npi_average")
@@ -116,15 +126,21 @@ def average(
 ) -> ir.Value | list[ir.Value]:
     """Weighted means, and with `returned` the sums of the weights. Source: mxnet src/operator/numpy/np_broadcast_reduce_op_value.cc."""
     axes, x = axes_of(g, a, axis), as_floats(g, a)
-    if not weighted or weights is None:
+    whole = not weighted or weights is None
+    if weights is None or not weighted:
         weights = g.emit("Expand", np.ones((), g.dtype(x)), g.emit("Shape", x), shape=g.shape(x))
     w = g.cast(weights, g.dtype(x))
-    if g.rank(w) == 1 and g.rank(x) > 1:
+    alone = w if g.rank(w) == 1 and g.rank(x) > 1 else None
+    if alone is not None:
         if len(axes) != 1:
             raise g.error(f"weights of one axis beside data of shape {g.shape(a)} need one axis")
         w = g.emit("Expand", g.along(w, axes[0], g.rank(x)), g.emit("Shape", x), shape=g.shape(x))
     total = reduced(g, "ReduceSum", w, axes, False)
     result = g.emit("Div", reduced(g, "ReduceSum", g.emit("Mul", x, w), axes, False), total)
+    if returned and whole:  # how many numbers each mean is of, one number for all
+        total = g.cast(g.emit("ReduceProd", g.sizes([Extent(a, axis) for axis in axes]), keepdims=0), g.dtype(x))
+    if returned and alone is not None:
+        total = g.emit("ReduceSum", alone, [0], keepdims=0)
     return [result, total] if returned else result
 
 
@@ -163,18 +179,31 @@ _register_index("_npi_argmin", "ArgMin")
 def norm(
     g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None, keepdims: bool = False, ord: float = 2.0, flag: int = -2
 ) -> ir.Value:
-    """Norms over all axes, one or two: roots of sums of squares, or sums of magnitudes over one axis.
+    """Norms over all axes, one or two: Frobenius', those of vectors of any order, and the largest or smallest sum of rows or columns.
 
-    flag: what MXNet's front end made of the order: -2 over all, 1 squares, -1 magnitudes.
+    flag: what MXNet's front end made of the order: -2 over all, 1 Frobenius', -1 by its number.
 
     Source: mxnet src/operator/numpy/linalg/np_norm-inl.h.
     """
     axes = axes_of(g, data, axis)
-    if flag == -1 and len(axes) == 1 and ord == 1:
-        return g.emit("ReduceSum", g.emit("Abs", data), axes, keepdims=int(keepdims))
-    if flag not in (-2, 1):
-        raise g.error(f"a norm of order {ord:g} over {len(axes)} axes (flag {flag}) isn't known; Frobenius' and vectors' 1 and 2 are")
-    return g.emit("Sqrt", g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=int(keepdims)))
+    if flag in (-2, 1) or (flag == -1 and len(axes) == 1 and ord == 2):
+        return g.emit("Sqrt", g.emit("ReduceSum", g.emit("Mul", data, data), axes, keepdims=int(keepdims)))
+    magnitude = g.emit("Abs", data)
+    if flag == -1 and len(axes) == 1 and math.isfinite(ord):
+        if ord == 0:
+            some = g.cast(g.emit("Not", g.emit("Equal", data, 0)), g.dtype(data))
+            return g.emit("ReduceSum", some, axes, keepdims=int(keepdims))
+        if ord == 1:
+            return g.emit("ReduceSum", magnitude, axes, keepdims=int(keepdims))
+        total = g.emit("ReduceSum", g.emit("Pow", magnitude, ord), axes, keepdims=int(keepdims))
+        return g.emit("Pow", total, 1 / ord)
+    if flag == -1 and axis is not None and len(axes) == 2 and abs(ord) in (1, math.inf):
+        row, column = (g.axis(data, a) for a in axis)
+        along, over = (row, column) if abs(ord) == 1 else (column, row)
+        total = g.emit("ReduceSum", magnitude, [along], keepdims=1)
+        found = g.emit("ReduceMax" if ord > 0 else "ReduceMin", total, [over], keepdims=1)
+        return found if keepdims else g.emit("Squeeze", found, axes)
+    raise g.error(f"a norm of order {ord:g} over {len(axes)} axes (flag {flag}) isn't known; it takes singular values, or isn't MXNet's")
 
 
 @lowers("_npi_percentile")

@@ -61,35 +61,56 @@ def rotated_roi_align(
     """
     if len(pooled_size) != 2 or min(pooled_size) < 1 or g.shape(rois)[-1] != 6:
         raise g.error(f"pooled_size {pooled_size} and regions of shape {g.shape(rois)}; a height and a width, and (R, 6) are needed")
-    if sampling_ratio < 1:
-        raise g.error("a sampling_ratio below 1 takes as many samples as a region is large, which no graph of fixed shapes does")
     height, width = image_sizes(g, data)
-    tall, wide = (size * sampling_ratio for size in pooled_size)
-    g.check_table(tall, wide)
+    g.check_table(*pooled_size, max(sampling_ratio, 1) ** 2)
     image, foreign = images_of(g, data, rois)
     sizes = g.emit("Mul", columns(g, rois, 1, 4), np.array(spatial_scale, np.float32))
-    center_x, center_y = (g.emit("Unsqueeze", columns(g, sizes, i), [2]) for i in (0, 1))  # (R, 1, 1)
-    across, down = (g.emit("Unsqueeze", g.emit("Max", columns(g, sizes, i), ONE), [2]) for i in (2, 3))
-    angle = g.emit("Unsqueeze", g.emit("Mul", columns(g, rois, 5), np.array(np.pi / 180, np.float32)), [2])
-    cosine, sine = g.emit("Cos", angle), g.emit("Sin", angle)
-    yy = g.emit("Mul", down, g.const(((np.arange(tall) + 0.5) / tall - 0.5).astype(np.float32).reshape(1, -1, 1)))
-    xx = g.emit("Mul", across, g.const(((np.arange(wide) + 0.5) / wide - 0.5).astype(np.float32).reshape(1, 1, -1)))
+    inner = [2, 3, 4, 5]  # bins and samples down, bins and samples across: (R, h, samples, w, samples)
+    center_x, center_y = (g.emit("Squeeze", g.emit("Unsqueeze", columns(g, sizes, i), inner), [1]) for i in (0, 1))
+    across, down = (g.emit("Squeeze", g.emit("Unsqueeze", g.emit("Max", columns(g, sizes, i), ONE), inner), [1]) for i in (2, 3))
+    angle = g.emit("Mul", columns(g, rois, 5), np.array(np.pi / 180, np.float32))
+    cosine, sine = (g.emit("Squeeze", g.emit("Unsqueeze", g.emit(op_type, angle), inner), [1]) for op_type in ("Cos", "Sin"))
+    yy, rows, tall = _grid(g, down, pooled_size[0], sampling_ratio, 1)
+    xx, places, wide = _grid(g, across, pooled_size[1], sampling_ratio, 3)
     x = g.emit("Add", g.emit("Add", g.emit("Mul", xx, cosine), g.emit("Mul", yy, sine)), center_x)
     y = g.emit("Add", g.emit("Sub", g.emit("Mul", yy, cosine), g.emit("Mul", xx, sine)), center_y)
-    inside = g.cast(g.emit("And", _within(g, y, -1, height), _within(g, x, -1, width)), np.float32)
+    inside = g.emit("And", _within(g, y, -1, height), _within(g, x, -1, width))
+    for some in (rows, places):
+        inside = inside if some is None else g.emit("And", inside, some)
     count = g.fixed(data, 1, 2)[0]
     pixels = g.reshape(g.emit("Transpose", data, perm=[0, 2, 3, 1]), [None, count])
-    base = g.emit("Unsqueeze", g.emit("Mul", g.cast(image, np.int64), height * width), [2])
+    base = g.emit("Unsqueeze", g.emit("Mul", g.cast(image, np.int64), height * width), [2, 3, 4])
 
     def look(row: ir.Value, place: ir.Value) -> ir.Value:
         at = g.emit("Add", g.emit("Add", g.emit("Mul", row, width), place), base)
         return g.emit("Gather", pixels, at, axis=0)
 
-    samples = _bilinear(g, _held(g, y, height), _held(g, x, width), (height, width), look, [3])
-    samples = g.emit("Mul", samples, g.emit("Unsqueeze", inside, [3]))
-    bins = g.reshape(samples, [g.shape(rois)[0], pooled_size[0], sampling_ratio, pooled_size[1], sampling_ratio, count])
-    means = g.emit("ReduceMean", bins, [2, 4], keepdims=0)
+    samples = _bilinear(g, _held(g, y, height), _held(g, x, width), (height, width), look, [5])
+    samples = g.emit("Mul", samples, g.emit("Unsqueeze", g.cast(inside, np.float32), [5]))
+    totals = g.emit("ReduceSum", samples, [2, 4], keepdims=0)  # (R, h, w, C)
+    means = g.emit("Div", totals, g.reshape(g.emit("Mul", tall, wide), [None, 1, 1, 1]) if isinstance(tall, ir.Value) else tall * wide)
     return zeros_for(g, foreign, g.emit("Transpose", means, perm=[0, 3, 1, 2]))
+
+
+def _grid(g: OperatorBuilder, length: ir.Value, bins: int, samples: int, axis: int) -> tuple[ir.Value, ir.Value | None, ir.Value | float]:
+    """Where the samples of bins lie beside the middle of a length (R, 1, 1, 1, 1); which of them there are; how many a bin has.
+
+    axis: that of the bins; the samples' is the next one. samples below 1: as many as a bin is long.
+    """
+    starts = g.const(np.arange(bins, dtype=np.float32).reshape([-1 if i == axis else 1 for i in range(5)]))
+    counts: ir.Value | float = float(samples)
+    there = None
+    if samples > 0:
+        own = ((np.arange(samples) + 0.5) / samples).astype(np.float32).reshape([-1 if i == axis + 1 else 1 for i in range(5)])
+        share = g.const(own)
+    else:
+        counts = g.emit("Ceil", g.emit("Div", length, float(bins)))
+        most = g.cast(g.emit("ReduceMax", counts, list(range(5)), keepdims=0), np.int64)
+        steps = g.cast(g.emit("Range", np.array(0, np.int64), most, np.array(1, np.int64), shape=[None]), np.float32)
+        steps = g.along(steps, axis + 1, 5)
+        share, there = g.emit("Div", g.emit("Add", steps, 0.5), counts), g.emit("Less", steps, counts)
+    place = g.emit("Sub", g.emit("Div", g.emit("Add", starts, share), float(bins)), 0.5)
+    return g.emit("Mul", length, place), there, counts
 
 
 @lowers("_contrib_DeformablePSROIPooling")

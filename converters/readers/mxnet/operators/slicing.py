@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +13,7 @@ from converters.readers.mxnet.attributes import Ints, IntsOrNone
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import END, still_open
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.sizes import Size, as_dim, number_of
 
 
 def cut(
@@ -40,7 +42,7 @@ def slice_ranges(
     axes, begins, ends, steps = [], [], [], []
     for axis, (b, e) in enumerate(zip(begin, end, strict=True)):
         s = (step[axis] if step else None) or 1
-        if b is None and e is None and s == 1:
+        if b in (None, 0) and e is None and s == 1:
             continue
         axes.append(axis)
         begins.append((0 if s > 0 else END) if b is None else b)
@@ -110,21 +112,44 @@ def crop(
 def slice_channel(g: OperatorBuilder, data: ir.Value, *, num_outputs: int, axis: int = 1, squeeze_axis: bool = False) -> list[ir.Value]:
     """Equal parts of an axis, which is dropped with squeeze_axis. Source: mxnet src/operator/slice_channel-inl.h."""
     axis = g.axis(data, axis)
-    size = g.fixed(data, axis, axis + 1)[0]
-    if num_outputs < 1 or size % num_outputs or (squeeze_axis and size != num_outputs):
-        raise g.error(f"axis {axis} of size {size} doesn't divide into {num_outputs} parts" + (" of size 1" if squeeze_axis else ""))
+    size = _counted(g, data, axis, num_outputs, squeeze_axis)
+    if num_outputs < 1 or (not size[1] and (size[0] % num_outputs or (squeeze_axis and size[0] != num_outputs))):
+        parts = f"{num_outputs} parts" + (" of size 1" if squeeze_axis else "")
+        raise g.error(f"axis {axis} of size {as_dim(size)} doesn't divide into {parts}")
     g.check_table(num_outputs)
-    return _parts(g, data, axis, [size // num_outputs] * num_outputs, squeeze_axis)
+    return _parts(g, data, axis, _equal(g, data, axis, num_outputs), squeeze_axis)
 
 
-def _parts(g: OperatorBuilder, data: ir.Value, axis: int, sizes: list[int], squeeze_axis: bool) -> list[ir.Value]:
+def _counted(g: OperatorBuilder, data: ir.Value, axis: int, count: int, squeeze_axis: bool) -> Size:
+    """The size of an axis that is cut; a number where its parts are single entries, as of a loop that is written out."""
+    size = g.size(data, axis)
+    if size[1] and (squeeze_axis or number_of(size, g.given) == count):
+        return g.fixed(data, axis, axis + 1)[0], ()
+    return size
+
+
+def _equal(g: OperatorBuilder, data: ir.Value, axis: int, count: int) -> list[int | Extent]:
+    """The sizes of equal parts of an axis; where its length is open, a length that doesn't divide is the runtime's error."""
+    size = g.size(data, axis)
+    if not size[1]:
+        return [size[0] // count] * count
+    g.divided(size, (count, ()))
+    return [Extent(data, axis, over=count)] * count
+
+
+def _parts(g: OperatorBuilder, data: ir.Value, axis: int, sizes: Sequence[int | Extent], squeeze_axis: bool) -> list[ir.Value]:
     parts: list[ir.Value]
     if len(sizes) > 1 << 16:
         raise g.error(f"{len(sizes)} parts; at most {1 << 16} are made")
     if len(sizes) == 1:
         parts = [g.identity(data)]
     else:
-        parts = list(g.emit_all("Split", data, sizes, outputs=len(sizes), axis=axis))
+        parts = list(g.emit_all("Split", data, g.sizes(sizes), outputs=len(sizes), axis=axis))
+        for part, size in zip(parts, sizes, strict=True):
+            dims = list(g.shape(part))
+            if isinstance(size, Extent) and size.over > 1:
+                dims[axis] = as_dim(g.divided(g.size(data, axis), (size.over, ())))
+                part.shape = ir.Shape(dims)
     for part in parts:
         still_open(g, part, data)
     return [still_open(g, g.emit("Squeeze", part, [axis]), part) for part in parts] if squeeze_axis else parts
@@ -145,16 +170,24 @@ def parts_of_axis(
     g: OperatorBuilder, data: ir.Value, axis: int, indices: Ints, sections: int, squeeze_axis: bool
 ) -> ir.Value | list[ir.Value]:
     """As many equal parts as `sections`, or those that begin at the indices."""
-    size = g.fixed(data, axis, axis + 1)[0]
+    size = _counted(g, data, axis, sections, squeeze_axis)
     if sections > 0:
-        if size % sections:
-            raise g.error(f"axis {axis} of size {size} doesn't divide into {sections} parts")
         g.check_table(sections)
-        return _parts(g, data, axis, [size // sections] * sections, squeeze_axis)
+        length = number_of(size, g.given)
+        if size[1] and length is not None and length % sections:  # which elements are whose depends on the length
+            size = g.fixed(data, axis, axis + 1)[0], ()
+        if size[1]:
+            return _parts(g, data, axis, _equal(g, data, axis, sections), squeeze_axis)
+        some, more = divmod(size[0], sections)
+        if some < 1:
+            raise g.error(f"axis {axis} of size {size[0]} doesn't divide into {sections} parts")
+        return _parts(g, data, axis, [some + 1] * more + [some] * (sections - more), squeeze_axis)
     starts = list(indices) if indices and indices[0] == 0 else [0, *indices]
-    sizes = [b - a for a, b in zip(starts, [*starts[1:], size], strict=True)]
-    if min(sizes) < 1:
-        raise g.error(f"attribute indices is {indices}, which doesn't split an axis of size {size} into non-empty parts")
+    sizes: list[int | Extent] = [b - a for a, b in pairwise(starts)]
+    last = number_of(size, g.given) or starts[-1] + 1
+    if min([last - starts[-1], *(b - a for a, b in pairwise(starts))]) < 1:
+        raise g.error(f"attribute indices is {indices}, which doesn't split an axis of size {last} into non-empty parts")
+    sizes.append(Extent(data, axis, plus=-starts[-1]) if size[1] else size[0] - starts[-1])
     return _parts(g, data, axis, sizes, squeeze_axis)
 
 
@@ -179,7 +212,7 @@ def _assign(g: OperatorBuilder, data: ir.Value, part: ir.Value, begin: IntsOrNon
     if not axes:
         return g.emit("Expand", part, g.emit("Shape", data), shape=g.shape(data))
     steps = step or (None,) * len(begin)
-    places = [np.arange(g.fixed(data, a, a + 1)[0])[slice(begin[a], end[a], steps[a])] for a in axes]
+    places = [_chosen(g, data, a, begin[a], end[a], steps[a]) for a in axes]
     g.check_table(*(len(row) for row in places), len(axes))
     if not all(len(row) for row in places):
         raise g.error(f"the slice of an input of shape {g.shape(data)} is empty")
@@ -191,3 +224,10 @@ def _assign(g: OperatorBuilder, data: ir.Value, part: ir.Value, begin: IntsOrNon
     indices = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).astype(np.int64)
     changed = g.emit("ScatterND", g.emit("Transpose", data, perm=order), g.const(indices, role="positions"), values)
     return g.emit("Transpose", changed, perm=[order.index(axis) for axis in range(rank)], shape=g.shape(data))
+
+
+def _chosen(g: OperatorBuilder, data: ir.Value, axis: int, begin: int | None, end: int | None, step: int | None) -> np.ndarray:
+    """Which positions of an axis a slice takes; those counted from the front are the same at any length."""
+    from_front = (begin or 0) >= 0 and (step or 1) > 0 and bool(g.size(data, axis)[1])
+    size = end if from_front and end is not None and end >= 0 else g.fixed(data, axis, axis + 1)[0]
+    return np.arange(size)[slice(begin, end, step)]
