@@ -44,13 +44,13 @@ class Cluster:
     """
 
     def __init__(self, workers: int, scheduler: str | None, *, in_process: bool = False) -> None:
-        packages.require("distributed")
         self.workers, self.scheduler, self.in_process = workers, scheduler, in_process
         self.client: Any = None
         self._cluster: Any = None
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
     def __enter__(self) -> Cluster:
+        packages.require("distributed")
         import dask
         import distributed
 

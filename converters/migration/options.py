@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +84,21 @@ class MigrationOptions:
 
     def inputs_of(self, paths: Sequence[str]) -> Mapping[str, InputSpec]:
         """The shapes of a model's inputs, by the first pattern that one of its files fits."""
-        return next((shapes for glob, shapes in self.shapes.items() if any(_fits(path, (glob,)) for path in paths)), {})
+        plain, patterns = self._globs
+        names = [name for path in paths for name in (path, path.rpartition("/")[2])]
+        first = min((plain[name] for name in names if name in plain), default=len(self.shapes))
+        first = next((number for number, glob in patterns if number < first and any(_fits(path, (glob,)) for path in paths)), first)
+        return self._values[first] if first < len(self.shapes) else {}
+
+    @functools.cached_property
+    def _values(self) -> list[Mapping[str, InputSpec]]:
+        return list(self.shapes.values())
+
+    @functools.cached_property
+    def _globs(self) -> tuple[dict[str, int], list[tuple[int, str]]]:
+        """The places of the shapes' patterns: by name of those that are plain names, and those that aren't."""
+        plain = {glob: number for number, glob in enumerate(self.shapes) if not re.search(r"[*?\[]", glob)}
+        return plain, [(number, glob) for number, glob in enumerate(self.shapes) if glob not in plain]
 
     def load_options(self, row: Format, paths: Sequence[str]) -> dict[str, Any]:
         """How a model of a format is read: the fields of LoadOptions that mean something to it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from converters.migration.trees.models import Found, Listed, Seen
@@ -73,7 +73,8 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row as plain data, for JSON and Parquet."""
-        plain = asdict(self)
+        plain = dict(vars(self))
+        plain["files"] = [dict(vars(file)) for file in self.files]
         plain["outputs"] = [{"path": path, "bytes": size} for path, size in self.outputs]
         return plain
 
