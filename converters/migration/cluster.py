@@ -21,9 +21,11 @@ AHEAD = 3
 """Tasks that are given out for each thread of a worker, so that none waits for the next."""
 TRIES = 20
 """Times that a task is given out again where the worker dies, which a model can't cause: it runs in a process of the worker's."""
-STORE_TRIES = 3
+STORE_TRIES, STARTS = 3, 5
 PATIENCE = 600.0
 """Seconds that a scheduler that doesn't answer is waited for."""
+LOOK, ABSENCE = 5.0, 45.0
+"""Seconds between two looks at who works, and that a worker may be away before another takes its place."""
 _TICK = 0.5
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": 1000,
@@ -34,6 +36,7 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": False,
     "distributed.comm.timeouts.connect": "60s",
     "distributed.admin.tick.limit": "60s",
+    "distributed.deploy.lost-worker-timeout": "30s",
 }
 
 
@@ -47,15 +50,26 @@ class Cluster:
         self.workers, self.scheduler, self.in_process = workers, scheduler, in_process
         self.client: Any = None
         self._cluster: Any = None
+        self._full = time.monotonic()
+        """When all workers of this machine were last there."""
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
     def __enter__(self) -> Cluster:
         packages.require("distributed")
         import dask
-        import distributed
 
         dask.config.set(_SETTINGS)
         if self.scheduler is None:
+            self._start()
+        self._connect(PATIENCE if self.scheduler is not None else 60.0)
+        self._full = time.monotonic()
+        return self
+
+    def _start(self) -> None:
+        """The workers of this machine. One that dies as it starts takes the others with it: then all are started again."""
+        import distributed
+
+        for left in reversed(range(STARTS)):
             try:
                 self._cluster = distributed.LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=self.workers,
@@ -65,10 +79,10 @@ class Cluster:
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                 )
-            except (OSError, RuntimeError) as problem:
-                raise ConversionError(f"the local cluster can't start: {printable(problem, 200)}") from problem
-        self._connect(PATIENCE if self.scheduler is not None else 60.0)
-        return self
+                return
+            except (OSError, RuntimeError, TimeoutError) as problem:
+                if not left:
+                    raise ConversionError(f"the local cluster can't start: {printable(problem, 200)}") from problem
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with contextlib.suppress(Exception):  # what is lost already can't be closed in order
@@ -117,8 +131,10 @@ class Cluster:
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         looked, threads = 0.0, 0
         while waiting or running:
-            if time.monotonic() - looked > 5 or not threads:
+            if time.monotonic() - looked > LOOK or not threads:
                 threads, looked = self.threads(), time.monotonic()
+                if self._is_short_of_workers(threads):
+                    self._again(running, waiting)
             while waiting and len(running) < max(1, threads) * AHEAD:
                 task, tries = waiting.popleft()
                 future = self.client.submit(run, task, pure=False, key=f"migrate-{id(task):x}-{time.monotonic_ns():x}")
@@ -140,7 +156,7 @@ class Cluster:
         task, tries = running.pop(future)
         if future.status == "finished":
             try:
-                record(task, future.result(timeout=60))
+                record(task, future.result(timeout=15))
             except (OSError, TimeoutError):  # the worker went away with it
                 waiting.append((task, tries))
             future.release()
@@ -156,6 +172,25 @@ class Cluster:
             record(task, lost(task, reason))
         else:
             waiting.append((task, tries + (problem is not None)))
+
+    def _is_short_of_workers(self, threads: int) -> bool:
+        """Replaces workers of this machine that don't come back; whether all were gone, and the cluster was started anew.
+
+        A worker that is killed starts again; one that is killed while it does so stays away.
+        """
+        if threads >= self.workers or self._cluster is None:
+            self._full = time.monotonic()
+        away = time.monotonic() - self._full
+        if away > ABSENCE and threads:
+            self._cluster.scale(self.workers)
+            self._full = time.monotonic()
+        if away <= ABSENCE or threads:
+            return False
+        with contextlib.suppress(Exception):  # what is lost already can't be closed in order
+            self._cluster.close(timeout=5)
+        self._start()
+        self._full = time.monotonic()
+        return True
 
     def _again(self, running: dict[Any, tuple[Task, int]], waiting: deque[tuple[Task, int]]) -> None:
         """The scheduler is gone: waits for it, and gives out again what was on its way."""

@@ -1,10 +1,10 @@
 """Kills workers, the processes in which they convert, and the run itself, at random; the manifest is that of a run in peace.
 
-    python -m tests.migration.kills SOURCE TARGET PEACEFUL [--kills 20] [--clients 2] [-- words of convert migrate]
+    python -m tests.migration.kills SOURCE TARGET PEACEFUL [--kills 20] [--clients 2] [words of convert migrate]
 
-SOURCE is a tree (tests.migration.tree), PEACEFUL the target of a run with the same words that nobody disturbed. Every half second or so a
-process of the run gets SIGKILL; `--clients` times that is the run itself, which is then started again. What was recorded as done by then is not
-converted again. Says what differs in the end, and returns 1 where anything does.
+SOURCE is a tree (tests.migration.tree), PEACEFUL the target of a run with the same words that nobody disturbed. Whenever some models have
+ended, a process of the run gets SIGKILL; `--clients` times that is the run itself, which is then started again. What was recorded as done
+by then is not converted again. Says what differs in the end, and returns 1 where anything does.
 """
 
 from __future__ import annotations
@@ -30,28 +30,26 @@ def main() -> int:
         parser.add_argument(name, type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--clients", type=int, default=2)
-    parser.add_argument("words", nargs="*")
-    asked = parser.parse_args()
-    command = [sys.executable, "-m", "converters", "migrate", str(asked.source), str(asked.target), "--quiet", *asked.words]
-    chance, killed, clients, ages = random.Random(0), {"worker": 0, "child": 0}, 0, {}
+    parser.add_argument("--between", type=int, default=40, help="models that end between two kills, at least")
+    asked, words = parser.parse_known_args()
+    command = [sys.executable, "-m", "converters", "migrate", str(asked.source), str(asked.target), "--quiet", *words]
+    chance, killed, clients, before = random.Random(0), {"worker": 0, "child": 0}, 0, 0
+    ages: dict[Path, int] = {}
     run = subprocess.Popen(command)
     while run.poll() is None:
         time.sleep(chance.uniform(0.2, 1.0))
-        if sum(killed.values()) >= asked.kills and clients >= asked.clients:
-            run.wait()
-            break
-        if (
-            clients < asked.clients
-            and recorded(asked.target)
-            and sum(killed.values()) >= (clients + 1) * asked.kills // (asked.clients + 1)
-        ):
+        done, total = len(recorded(asked.target)), sum(killed.values())
+        if not done or done < before + asked.between or (total >= asked.kills and clients >= asked.clients):
+            continue
+        before = done
+        if clients < asked.clients and total >= (clients + 1) * asked.kills // (asked.clients + 1):
             for process in [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]:
                 kill(process)
             run.wait()
             clients += 1
             ages |= {path: path.stat().st_mtime_ns for source in recorded(asked.target) for path in (asked.target / source).iterdir()}
             run = subprocess.Popen(command)
-        elif recorded(asked.target) and sum(killed.values()) < asked.kills:
+        else:
             kind, process = choose(run.pid, chance)
             if process is not None and kill(process):
                 killed[kind] += 1
