@@ -25,6 +25,11 @@ class Storage:
         self._view = view.cast("B") if view.nbytes else memoryview(b"")
         self.nbytes = view.nbytes
 
+    @property
+    def held(self) -> int:
+        """The bytes of memory, or of a file, that all its bytes are made of: few where an array repeats its elements."""
+        return self.nbytes
+
     def view(self) -> memoryview:
         """All the bytes at once, without a copy where the file has them as they are."""
         return self._view
@@ -67,6 +72,10 @@ class ConvertedStorage(Storage):
         self.overflowed = 0
         self.nbytes = inner.nbytes // source.itemsize * target.itemsize
 
+    @property
+    def held(self) -> int:
+        return self.inner.held // self.source.itemsize * self.target.itemsize
+
     def view(self) -> memoryview:
         return memoryview(b"".join(self.chunks(0, self.nbytes)))
 
@@ -100,6 +109,13 @@ class ArrayStorage(Storage):
         self.array, self.nbytes = array, array.nbytes
         self._plain = array.flags.c_contiguous and array.dtype.newbyteorder("=") == array.dtype
         self._view = array.reshape(-1).view(np.uint8).data if self._plain and array.size else memoryview(b"")
+
+    @property
+    def held(self) -> int:
+        if self._plain or not self.array.size:
+            return self.nbytes
+        first, last = np.lib.array_utils.byte_bounds(self.array)
+        return min(self.nbytes, last - first)
 
     def view(self) -> memoryview:
         return self._view if self._plain else memoryview(b"".join(self.chunks(0, self.nbytes)))

@@ -217,6 +217,18 @@ def overlaps(tensors: Mapping[str, Weight]) -> list[list[str]]:
     return groups
 
 
+EXPANDED = 1 << 30
+"""Bytes up to which few bytes that are repeated are written out in full."""
+
+
+def check_repeated(name: str, tensor: Tensor, size: int, target: str) -> None:
+    """Raises ConversionError where a file would hold `size` bytes of a tensor that repeats very few; before any room is taken for them."""
+    start, stop = tensor.span()
+    held = min(stop - start, tensor.storage.held)
+    if size > max(EXPANDED, 4 * held):
+        raise ConversionError(f"{name}: repeats {held} bytes to {size}; {target}")
+
+
 def as_tensors(tensors: Mapping[str, Any]) -> dict[str, Weight]:
     """Anything array-like as Tensors, in order: lazy tensors as they are, numpy arrays, memoryviews, onnx_ir tensors.
 

@@ -18,7 +18,7 @@ from converters.errors import ConversionError
 from converters.files import StrPath, writing
 from converters.tensors.dtypes import DTYPES
 from converters.tensors.storage import Storage
-from converters.tensors.tensor import Quantizer, RebuiltTensor, Tensor, TorchName, Weight, as_tensors
+from converters.tensors.tensor import Quantizer, RebuiltTensor, Tensor, TorchName, Weight, as_tensors, check_repeated
 
 ALIGNMENT = 64  # bytes; where a tensor's data begins, so that it can be mapped and used in place
 ROOT = "archive"
@@ -34,6 +34,10 @@ def write_pth(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[st
     Raises ConversionError for what isn't a tensor, and OutputExistsError where path exists and force is off.
     """
     found = as_tensors(tensors)
+    for name, tensor in found.items():
+        if isinstance(tensor, Tensor):
+            start, stop = tensor.span()
+            check_repeated(name, tensor, stop - start, "a checkpoint would hold them all")
     pickler = _StateDictPickler(found)
     index = pickler.state_dict(found, metadata or {})
     with writing(path, force=force, size=sum(block.stop - block.start for block in pickler.blocks)) as file:

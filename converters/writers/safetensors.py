@@ -12,9 +12,10 @@ from typing import Any
 from converters.errors import ConversionError, UnsupportedError
 from converters.files import StrPath, writing
 from converters.tensors.storage import ArrayStorage
-from converters.tensors.tensor import Tensor, as_tensors, ties
+from converters.tensors.tensor import EXPANDED, Tensor, as_tensors, check_repeated, ties
 
-_EXPANDED = 1 << 30  # bytes up to which a tensor that repeats its elements is written out in full
+_MOST_TIES = 64
+"""How many times as many bytes as there are tied tensors may become, when each is written in full."""
 
 
 def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None, force: bool = False) -> None:
@@ -50,7 +51,10 @@ def write_safetensors(path: StrPath, tensors: Mapping[str, Any], *, metadata: Ma
         header[name] = {"dtype": tensor.element.safetensors, "shape": list(tensor.shape), "data_offsets": places[name]}
     text = _encode(header)
     for name in ordered:  # before any room is taken on the disk
-        _check_repeated(name, found[name])
+        check_repeated(name, found[name], found[name].nbytes, "safetensors would hold them all, a .pth needn't")
+    held = sum({id(tensor.storage): tensor.storage.held for tensor in found.values()}.values())
+    if at > max(EXPANDED, _MOST_TIES * held):
+        raise ConversionError(f"its {len(found)} tensors repeat {held} bytes to {at}; safetensors would hold them all, a .pth needn't")
     with writing(path, force=force, size=at) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in ordered:
@@ -71,10 +75,3 @@ def _row_major(name: str, tensor: Tensor) -> Iterator[memoryview]:
     if tensor.contiguous and not tensor.conj and not tensor.neg:
         return tensor.storage.chunks(*tensor.span())
     return ArrayStorage(tensor.numpy()).chunks(0, tensor.nbytes)
-
-
-def _check_repeated(name: str, tensor: Tensor) -> None:
-    """Raises ConversionError for a tensor that repeats few bytes to very many."""
-    start, stop = tensor.span()
-    if tensor.nbytes > max(_EXPANDED, 4 * (stop - start)):
-        raise ConversionError(f"{name}: repeats {stop - start} bytes to {tensor.nbytes}; safetensors would hold them all, a .pth needn't")

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from converters.errors import ConversionError, FormatError, UnsupportedError
 from converters.formats import load_weights
+from converters.writers.pth import write_pth
 from converters.writers.safetensors import write_safetensors
 
 TENSORS: dict[str, Any] = {
@@ -127,3 +128,16 @@ def test_a_header_longer_than_the_file(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b'{"a"' + bytes(64))
     with pytest.raises(FormatError, match="of no kind that is known here"):
         load_weights(tmp_path / "m.safetensors")
+
+
+def test_few_bytes_that_repeat_take_no_room(tmp_path):
+    """24 bytes as 64 GiB; 1 MB under a hundred thousand names; fifty tensors that are each just small enough."""
+    one = np.lib.stride_tricks.as_strided(np.zeros(6, np.float32), (1 << 17, 1 << 17), (0, 0))
+    same = np.zeros(1 << 18, np.float32)
+    some = {f"t{n}": np.lib.stride_tricks.as_strided(np.full(6, n, np.float32), (1 << 14, 1 << 14), (0, 0)) for n in range(50)}
+    for tensors in ({"w": one}, dict.fromkeys(map(str, range(100_000)), same), some):
+        with pytest.raises(ConversionError, match=r"repeats? \d+ bytes to \d{11,}"):
+            write_safetensors(tmp_path / "out.safetensors", tensors)
+    with pytest.raises(ConversionError, match=r"w: repeats 4 bytes to 68719476736; a checkpoint would hold them all"):
+        write_pth(tmp_path / "out.pth", {"w": one})
+    assert not list(tmp_path.iterdir())
