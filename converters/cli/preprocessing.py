@@ -40,6 +40,11 @@ def add_changes(command: argparse.ArgumentParser, kind: str) -> None:
         command.add_argument("--classes", type=int, metavar="N", help="a fresh last linear layer of N classes, to be trained")
     add_preprocessing(command)
     command.add_argument(
+        "--fold-batchnorm",
+        action="store_true",
+        help="make batch normalizations part of the layers before them: faster, the same numbers but for rounding, not to be trained",
+    )
+    command.add_argument(
         "--fold-preprocessing",
         action="store_true",
         help="put scale, mean, std and the order of channels into the net, which takes pixels then",
@@ -95,6 +100,10 @@ def change_model(asked: argparse.Namespace, model: onnx_ir.Model, files: Sequenc
         from converters.graph.changes import replace_classifier
 
         done.append(replace_classifier(model, classes))
+    if asked.fold_batchnorm:
+        from converters.graph.changes import fold_batchnorm
+
+        done.append(fold_batchnorm(model))
     dims = next((value.shape for value in model.graph.inputs if value.shape is not None and len(value.shape) == 4), None)
     channels = dims[1] if dims is not None and isinstance(dims[1], int) else None
 

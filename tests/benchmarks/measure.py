@@ -1,37 +1,85 @@
-"""How the benchmarks measure: a command against `cp` of its input in the same run, and the memory that it took."""
+"""How the benchmarks measure: CPU seconds and memory of a whole process, beside `cp` of its input, with the machine's load."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-
-def seconds_to_copy(path: Path, repeats: int = 3) -> float:
-    """Seconds of `cp` of the file onto the same disk, the best of several."""
-    with tempfile.TemporaryDirectory(dir=path.parent if os.access(path.parent, os.W_OK) else None) as folder:
-        best = float("inf")
-        for n in range(repeats):
-            begun = time.perf_counter()
-            subprocess.run(["cp", path, Path(folder, f"copy{n}")], check=True)
-            best = min(best, time.perf_counter() - begun)
-        return best
+QUIET = 0.5
+"""The load, in processes that run besides for each processor, above which figures aren't to be trusted."""
 
 
-def run(words: Sequence[str], repeats: int = 3) -> tuple[float, float]:
-    """(seconds, the best of several; peak resident megabytes) of a command; raises CalledProcessError if it fails."""
-    best, peak = float("inf"), 0.0
+@dataclass(frozen=True)
+class Measured:
+    """The least of several runs: CPU and wall seconds; the most of them: megabytes that no file backs, and those of mapped files.
+
+    load: the machine's, in running processes for each processor, before the runs.
+    """
+
+    cpu: float
+    wall: float
+    anonymous: float
+    mapped: float
+    load: float
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.load <= QUIET
+
+
+def load() -> float:
+    """Processes that want to run, for each processor, over the last minute; 0 where the system doesn't say."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except OSError:
+        return 0.0
+
+
+def run(words: Sequence[str], folder: Path, *, repeats: int = 3, status: int = 0) -> Measured:
+    """Runs a command in a folder, several times. Raises CalledProcessError where its exit status is another."""
+    before = load()
+    least, wall, anonymous, mapped = float("inf"), float("inf"), 0.0, 0.0
     for _ in range(repeats):
         begun = time.perf_counter()
-        child = subprocess.Popen(list(words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        _, status, usage = os.wait4(child.pid, 0)
-        best = min(best, time.perf_counter() - begun)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            error = child.stderr.read().decode() if child.stderr else ""
-            raise subprocess.CalledProcessError(child.returncode, words, stderr=error)
-        peak = max(peak, usage.ru_maxrss / 1024)
-    return best, peak
+        child = subprocess.Popen(list(words), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while True:
+            pid, code, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                break
+            held = _memory(child.pid)
+            anonymous, mapped = max(anonymous, held[0]), max(mapped, held[1])
+            time.sleep(0.004)
+        wall = min(wall, time.perf_counter() - begun)
+        child.returncode = os.waitstatus_to_exitcode(code)
+        said = child.stderr.read().decode(errors="replace") if child.stderr else ""
+        if child.stderr:
+            child.stderr.close()
+        if child.returncode != status:
+            raise subprocess.CalledProcessError(child.returncode, words, stderr=said)
+        least = min(least, usage.ru_utime + usage.ru_stime)
+    return Measured(least, wall, anonymous, mapped, before)
+
+
+def _memory(pid: int) -> tuple[float, float]:
+    """Megabytes that no file backs, and of mapped files, that a process has at the moment."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0, 0.0
+    found = {name: int(number) / 1024 for name, number in re.findall(r"(RssAnon|RssShmem|RssFile):\s+(\d+)", text)}
+    return found.get("RssAnon", 0.0) + found.get("RssShmem", 0.0), found.get("RssFile", 0.0)
+
+
+def copied(path: Path, *, sync: bool, repeats: int = 3) -> Measured:
+    """`cp` of a file in its own folder, and `sync` of the copy where the command that is measured syncs what it writes."""
+    target = path.with_name(f"{path.name}.copy")
+    line = f"cp {path.name} {target.name}" + (f" && sync {target.name}" if sync else "")
+    try:
+        return run(["sh", "-c", line], path.parent, repeats=repeats)
+    finally:
+        target.unlink(missing_ok=True)

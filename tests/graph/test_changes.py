@@ -143,3 +143,46 @@ def test_nets_without_a_classifier() -> None:
     g.output(g.emit("MatMul", x, np.eye(4, dtype=np.float32)), "out")
     with pytest.raises(ConversionError, match="takes its 4 classes"):
         converters.replace_classifier(g.finish(), 5)
+
+
+def normalized(kind: str, bias: bool, shared: bool = False) -> ir.Model:
+    """A layer of a kind, and a batch normalization behind it."""
+    rng = np.random.default_rng(3)
+    g = GraphBuilder("net", symbolic_batch=True)
+    x = g.input("data", (2, 6) if kind == "Gemm" else (2, 6, 7, 7))
+    shape = {"Gemm": (8, 6), "Conv": (8, 3, 3, 3), "ConvTranspose": (6, 8, 3, 3)}[kind]
+    more = {"Gemm": {"transB": 1}, "Conv": {"group": 2, "pads": [1] * 4}, "ConvTranspose": {"strides": [2, 2]}}[kind]
+    with g.at(Source("net", "layer", "one", kind), "one"):
+        held = [g.param("weight", rng.standard_normal(shape).astype(np.float32))]
+        held += [g.param("bias", rng.standard_normal(8).astype(np.float32))] if bias else []
+        y = g.emit(kind, x, *held, **more)
+    with g.at(Source("net", "layer", "norm", "BatchNorm"), "norm"):
+        ranges = {"weight": (-2, 2), "bias": (-1, 1), "running_mean": (-3, 3), "running_var": (0.01, 4)}
+        roles = [g.param(role, rng.uniform(*ends, 8).astype(np.float32)) for role, ends in ranges.items()]
+        z = g.emit("BatchNormalization", y, *roles, epsilon=1e-3)
+        g.bind(z, "normed")
+    g.output(g.emit("Relu", z), "out")
+    if shared:
+        g.output(g.emit("Neg", y), "other")
+    return g.finish()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose", "Gemm"])
+def test_a_folded_batch_normalization_answers_the_same(kind, bias, tmp_path):
+    model = normalized(kind, bias)
+    dims = [d if isinstance(d, int) else 2 for d in model.graph.inputs[0].shape]
+    x = np.random.default_rng(4).standard_normal(dims).astype(np.float32)
+    (before,) = converters.to_module(model)(torch.from_numpy(x)).detach().numpy()[None]
+    assert converters.fold_batchnorm(model) == "1 batch normalizations are part of the weights before them."
+    assert sorted(model.graph.initializers) == ["one.bias", "one.weight"]
+    assert [n.op_type for n in model.graph] == [kind, "Relu"] and model.graph[0].outputs[0].name == "normed"
+    for after in answers(model, x, tmp_path):
+        assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
+
+
+def test_a_batch_normalization_that_others_need_stays():
+    with pytest.raises(ConversionError, match="no batch normalization to fold"):
+        converters.fold_batchnorm(normalized("Conv", True, shared=True))
+    with pytest.raises(ConversionError, match="no batch normalization to fold"):
+        converters.fold_batchnorm(small_net(0, True, norm=True))

@@ -145,7 +145,7 @@ def test_whole_channels(tmp_path: Path) -> None:
 
 def test_it_looks_as_one_would_write_it(tmp_path: Path) -> None:
     assert "        self.drop6 = nn.Dropout(p=0.7)\n" in write_source(caffe(tmp_path))
-    assert "nn.ReLU(), nn.Dropout(p=0.7)" in write_source(torch7(tmp_path, v2=True))
+    assert "nn.ReLU(inplace=True), nn.Dropout(p=0.7)" in write_source(torch7(tmp_path, v2=True))
 
 
 def test_a_dropout_between_an_input_and_an_output() -> None:

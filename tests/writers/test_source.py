@@ -56,7 +56,7 @@ def test_reads_as_written_by_hand():
         "    def forward(self, data: torch.Tensor) -> torch.Tensor:\n"
         "        x = self.conv1(data)\n"
         "        x = self.bn1(x)\n"
-        "        x = F.relu(x)  # net.prototxt:7 relu1 (ReLU)\n"
+        "        x = F.relu(x, inplace=True)  # net.prototxt:7 relu1 (ReLU)\n"
         "        y = x * self.scale.weight  # net.prototxt:7 scale (Scale)\n"
         "        x = x + y  # net.prototxt:7 sum (Eltwise)\n"
         "        x = torch.flatten(x, 1)\n"

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.errors import ConversionError, Source
-from converters.graph.changes.layers import Array, layer_name, note, numbers_of, replace_numbers
+from converters.graph.changes.layers import Array, initializer, layer_name, note, numbers_of, replace_numbers
 from converters.graph.names import Names
 from converters.graph.passes import order_initializers
 from converters.graph.provenance import note_source
@@ -77,7 +77,7 @@ def _into_convolution(graph: ir.Graph, node: ir.Node, weight: ir.Value, scale: A
         replace_numbers(bias, numbers_of(bias) + more)
         return
     name = f"{str(weight.name).rpartition('.')[0]}.bias".lstrip(".")
-    value = _initializer(graph, Names(graph.initializers).free(name), more.astype(weight.dtype.numpy()))  # type: ignore[union-attr]
+    value = initializer(graph, Names(graph.initializers).free(name), more.astype(weight.dtype.numpy()))  # type: ignore[union-attr]
     node.resize_inputs(3)
     node.replace_input_with(2, value)
 
@@ -92,7 +92,7 @@ def _before(graph: ir.Graph, x: ir.Value, scale: Array, shift: Array, order: Seq
     for channel, pixel in enumerate(order):
         matrix[channel, pixel, 0, 0] = scale[channel]
     parameters = [
-        _initializer(graph, f"{path}.{role}", array.astype(kind)) for role, array in (("weight", matrix), ("bias", np.asarray(shift)))
+        initializer(graph, f"{path}.{role}", array.astype(kind)) for role, array in (("weight", matrix), ("bias", np.asarray(shift)))
     ]
     y = ir.Value(name=path, shape=x.shape, type=x.type)
     node = ir.Node("", "Conv", [x, *parameters], [ir.AttrInt64s("kernel_shape", [1, 1])], outputs=[y], name=path)
@@ -101,10 +101,3 @@ def _before(graph: ir.Graph, x: ir.Value, scale: Array, shift: Array, order: Seq
         user.replace_input_with(index, y)
     graph.insert_before(graph[0], node)
     return path
-
-
-def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    tensor = ir.Tensor(np.ascontiguousarray(array), name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value

@@ -34,3 +34,11 @@ def replace_numbers(value: ir.Value, array: Array) -> None:
     kind = value.dtype.numpy() if value.dtype is not None else array.dtype
     value.const_value = ir.Tensor(np.ascontiguousarray(array, kind), name=value.name)
     value.shape = ir.Shape(array.shape)
+
+
+def initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new parameter of the graph."""
+    tensor = ir.Tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value

@@ -30,6 +30,7 @@ from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, 
 from converters.writers.source.code import TOKEN, Body, Origin, comment, literal
 from converters.writers.source.dtypes import UnwritableError, torch_dtype
 from converters.writers.source.file import RESERVED, ModuleText, all_functions, class_name_of, file_text
+from converters.writers.source.inplace import work_in_place
 from converters.writers.source.modules import Modules
 from converters.writers.source.node import Node, writes
 from converters.writers.source.sizes import fold
@@ -222,6 +223,7 @@ class Writer:
             try:
                 results = [self.tensor(value) for value in self.model.graph.outputs]
                 self.body.drop_dead(results)
+                work_in_place(self.body, self.modules, results)
                 sequential.fold(self.body, self.modules, results)
                 self._text = self._file(self.body.lines(results, self._arguments))
             except UnwritableError as problem:

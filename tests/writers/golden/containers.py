@@ -17,12 +17,16 @@ class Containers(nn.ModuleList):
                 nn.Sequential(
                     nn.Conv2d(3, 4, 3, padding=1),
                     nn.BatchNorm2d(4),
-                    nn.ReLU(),
+                    nn.ReLU(inplace=True),
                     nn.Identity(),
                     nn.MaxPool2d(2, 2),
                 ),
                 nn.ModuleList(
-                    [nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.ReLU()))]
+                    [
+                        nn.Sequential(
+                            nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.ReLU(inplace=True))
+                        )
+                    ]
                 ),
                 nn.Flatten(),
                 nn.Linear(64, 5),
@@ -33,7 +37,7 @@ class Containers(nn.ModuleList):
         x = self[0](data)
         y = self[1][0](x)
         x = y + x  # net.prototxt:70 1.1 (Add)
-        x = F.relu(x)  # net.prototxt:80 1.2 (Relu)
+        x = F.relu(x, inplace=True)  # net.prototxt:80 1.2 (Relu)
         x = self[2](x)
         x = self[3](x)
         return x
