@@ -39,14 +39,14 @@ def note_types(proto: onnx.ModelProto) -> bool:
                 continue
             if there is None:
                 there = values[name] = proto.graph.value_info.add(name=name)
+            found = found or sizes is not None or there.type.tensor_type.elem_type != dtype
             there.type.tensor_type.elem_type = dtype
-            if sizes is not None:
+            if sizes is not None and not there.type.tensor_type.HasField("shape"):
                 there.type.tensor_type.shape.SetInParent()
                 for size in sizes:
                     dim = there.type.tensor_type.shape.dim.add()
                     if size >= 0:
                         dim.dim_value = size
-            found = found or sizes is not None or there.type.tensor_type.elem_type != dtype
     return found
 
 

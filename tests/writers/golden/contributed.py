@@ -2,7 +2,7 @@
 
     model = build("contributed.pth")
 
-Inputs: x (N, 3, 4). Outputs: y (N, 3, 4, ?, 3, 4).
+Inputs: x (N, 3, 4). Outputs: y (N, 3, 4).
 """
 
 import torch
