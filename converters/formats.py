@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -275,6 +277,8 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     from converters.tensors.tensor import as_tensors
 
     file = recognize(path)
+    if file.kind.name == "shards":
+        return _joined(file, options)
     row = format_of(file)
     if row is None:
         raise file.refusal()
@@ -286,6 +290,37 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     packages.check(*row.needs)
     weights = cast("WeightsReader", _imported(row.weights))(file, options)
     return weights if isinstance(weights, StateDict) else StateDict(as_tensors(weights), form=row.form, key=options.key or "")
+
+
+def _joined(index: RecognizedFile, options: LoadOptions) -> StateDict:
+    """The weights of the files that an index names, as Hugging Face writes it; each file is read once. Raises ConversionError."""
+    from converters.tensors.state_dict import LeftOut, StateDict
+
+    options.no_key(index.path, "an index of several files")
+    try:
+        places = json.loads(bytes(index.view)).get("weight_map")
+    except (ValueError, RecursionError, AttributeError) as problem:
+        raise FormatError(f"no index of weights: {printable(problem)}", path=index.path) from problem
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise FormatError("its weight_map doesn't say which tensor is in which file", path=index.path)
+    state = StateDict(form="checkpoint in several files")
+    for name in sorted(set(places.values())):
+        if name != os.path.basename(name) or name in ("", ".", ".."):
+            raise FormatError(f"{printable(name)!r} is no file beside the index", path=index.path)
+        where = os.path.join(os.path.dirname(index.path), name)
+        if not os.path.isfile(where):
+            raise FormatError(f"{printable(name)} isn't beside the index; put the file there", path=index.path)
+        part = read_weights(where, options)
+        missing = [key for key, file in places.items() if file == name and key not in part.tensors]
+        if missing:
+            raise FormatError(f"{printable(name)} has no {printable(missing[0])!r}, which the index says is in it", path=index.path)
+        for key, weight in part.tensors.items():
+            if places.get(key) == name:
+                state.tensors[key] = weight
+            else:
+                state.left_out.append(LeftOut(f"{name}: {key}", "tensor", weight.torch_dtype, weight.shape))
+        state.suspicious += part.suspicious
+    return state
 
 
 def prepare_weights(state: StateDict, file: RecognizedFile, asked: frozenset[str]) -> frozenset[str]:

@@ -131,6 +131,7 @@ KINDS = (
         "give the prototxt of the net that it names",
         text=r"^(net|train_net|test_net|base_lr|lr_policy|snapshot_prefix)\s*:",
     ),
+    Kind("shards", "the index of weights that lie in several files (weight_map)", "strip-to-weights and load_weights read it"),
     Kind("json", "JSON, but not an MXNet symbol (it has no list of nodes)", text=r"\A\s*[{\[]\s*([\"{\[\]}]|-?\d)"),
     Kind("prototxt", "a Caffe net in text form (prototxt)", text=r"^\s*(layers?\s*:?\s*\{|input\s*:|input_dim\s*:|name\s*:)"),
     Kind("text", "a text file of no kind that is known here"),
@@ -139,8 +140,9 @@ KINDS = (
 )
 
 _NAMED = {kind.name: kind for kind in KINDS}
-_STANDING = ("saved_model.pb", "checkpoint")
-"""Files that a folder of TensorFlow's is known by, and read from."""
+_STANDING = ("saved_model.pb", "checkpoint", ".metadata", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""Files that a folder is known by, and read from: TensorFlow's, torch.distributed.checkpoint's, Hugging Face's."""
+_CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt")
 _SAVED_FOLDERS = {"keras_metadata.pb": "a Keras model", "Manifest.json": "a Core ML package"}
 _HEAD = 4096
 _SEEN = 1 << 20
@@ -152,6 +154,8 @@ class RecognizedFile(InputFile):
 
     def __init__(self, path: StrPath, more: Sequence[Kind] = ()) -> None:
         super().__init__(path if isinstance(path, InputFile) else _stands_for(path))
+        self.ranks: tuple[str, ...] = path.ranks if isinstance(path, RecognizedFile) else _ranks(os.fspath(path))
+        """The files of a folder that has one for each rank of a sharded model; this is the first of them."""
         self.kind: Kind = path.kind if isinstance(path, RecognizedFile) else _kind_of(self.view, more)
 
     def refusal(self, hint: str | None = None) -> FormatError:
@@ -174,6 +178,11 @@ def _stands_for(path: StrPath) -> StrPath:
         for name in _STANDING:
             if os.path.isfile(os.path.join(given, name)):
                 return os.path.join(given, name)
+        if _is_unpacked(given):
+            return os.path.join(given, "data.pkl")
+        ranks = _ranks(given)
+        if ranks:
+            return ranks[0]
         inside = next((words for name, words in _SAVED_FOLDERS.items() if os.path.exists(os.path.join(given, name))), None)
         what = "this is a folder, not a file" + (f" ({inside})" if inside else "")
         raise FormatError(what, path=given, hint="give the file that holds the model")
@@ -185,6 +194,20 @@ def _stands_for(path: StrPath) -> StrPath:
             return f"{given}.index"
         return next(iter(sorted(glob.glob(f"{glob.escape(given)}-00000-of-?????"))), path)
     return path
+
+
+def _is_unpacked(folder: str) -> bool:
+    """Whether a folder is a zip checkpoint that somebody has unpacked."""
+    has_index = os.path.isfile(os.path.join(folder, "data.pkl"))
+    return has_index and any(os.path.isdir(os.path.join(folder, name)) for name in ("data", "tensors"))
+
+
+def _ranks(path: str) -> tuple[str, ...]:
+    """The checkpoints in a folder, where that is all by which it could be known; none of a file."""
+    known = any(os.path.isfile(os.path.join(path, name)) for name in _STANDING) if os.path.isdir(path) else True
+    if known or _is_unpacked(path):
+        return ()
+    return tuple(os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(_CHECKPOINTS))
 
 
 def _kind_of(view: memoryview, more: Sequence[Kind]) -> Kind:
@@ -235,6 +258,8 @@ def _by_structure(view: memoryview, head: bytes, text: str | None) -> str | None
 def _text_kind(view: memoryview, text: str, more: Sequence[Kind]) -> Kind:
     if re.match(r"\s*\{", text) and re.search(rb'"nodes"\s*:', view):
         return _NAMED["mxnet-symbol"]
+    if re.match(r"\s*\{", text) and re.search(rb'"weight_map"\s*:', view):
+        return _NAMED["shards"]
     for kind in (*more, *KINDS):
         if kind.text and re.search(kind.text, text, re.IGNORECASE | re.MULTILINE):
             return kind

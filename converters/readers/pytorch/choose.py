@@ -69,6 +69,8 @@ class _Chooser:
             if not kept:
                 if not own:
                     raise ConversionError(_nothing(root, value))
+                if path and isinstance(value, list | tuple):  # positions alone would say nothing of where they are
+                    own = {f"{path[-1]}.{key_text(key)}": inner for key, inner in own.items()}
                 return _own_state(value, own), path
             if len(kept) > 1 and not self._same(kept):
                 raise ConversionError(_ambiguous(own, inside, (*steps, *path)))

@@ -11,7 +11,7 @@ from typing import Any
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable, warn
 from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.storages import TypedStorage
-from converters.readers.pytorch.tensors import TENSOR_CLASSES, as_weight
+from converters.readers.pytorch.tensors import TENSOR_CLASSES, ShardTensor, as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import RebuiltTensor, Weight
 
@@ -133,6 +133,8 @@ def with_numbers(name: str, weight: Weight) -> Weight:
     """The weight itself; raises UnsupportedError for a meta tensor, which has a shape and no numbers."""
     if isinstance(weight, RebuiltTensor) and weight.layout == "meta":
         raise UnsupportedError(f"'{printable(name)}' is a meta tensor: the file has its shape and no numbers")
+    if isinstance(weight, ShardTensor) and weight.shape != weight.whole:
+        raise UnsupportedError(f"'{printable(name)}' is {weight.words}", hint="give the folder with the files of all ranks")
     return weight
 
 

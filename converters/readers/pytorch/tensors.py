@@ -172,13 +172,50 @@ def _rebuild_parameter(machine: Machine, args: tuple[Any, ...]) -> Any:
 
 def _rebuild_from_type(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_from_type(func, type, args, dict) and _v2: a subclass's tensor, or one with attributes of its own"""
-    function, cls, inner, _state = _exactly(args, 4)
+    function, cls, inner, state = _exactly(args, 4)
+    if isinstance(cls, Global) and cls.name == "DTensor" and cls.module.startswith("torch.distributed."):
+        return _distributed(cls, inner, state, args)
     if isinstance(function, Global) and isinstance(inner, tuple) and not function.name.startswith("_rebuild_from_type"):
         made = machine.call(function, inner)
         weight = as_weight(made)
         if weight is not None:
             return weight
     return Stub(cls, args)
+
+
+class ShardTensor(Tensor):
+    """One rank's part of a DTensor that is split along an axis. whole: the shape of all parts together."""
+
+    __slots__ = ("axis", "whole")
+
+    def __init__(self, part: Tensor, whole: tuple[int, ...], axis: int) -> None:
+        super().__init__(part.storage, part.torch_dtype, part.shape, part.stride, part.offset, conj=part.conj, neg=part.neg)
+        self.whole, self.axis = whole, axis
+
+    @property
+    def words(self) -> str:
+        """What it is, as "'fc.weight' is ..." goes on."""
+        return f"one rank's {self.shape[self.axis]} of {self.whole[self.axis]} slices of a DTensor along axis {self.axis}"
+
+
+def _distributed(cls: Global, inner: Any, state: Any, args: tuple[Any, ...]) -> Any:
+    """A DTensor: the tensor itself where one rank has all of it, else a part of it."""
+    states = state if isinstance(state, tuple) else (state,)
+    said = {str(k): v for part in states if isinstance(part, dict) for k, v in part.items()}
+    local, spec = as_weight(said.get("_local_tensor")), said.get("_spec")
+    if not isinstance(local, Tensor) or not isinstance(inner, tuple) or len(inner) < 3:
+        return Stub(cls, args)
+    whole = counts(inner[2], "a DTensor's size")
+    placements = spec.attributes.get("placements") if isinstance(spec, Stub) else None
+    kinds = [p for p in placements if isinstance(p, Stub) and p.cls.name != "Replicate"] if isinstance(placements, tuple) else []
+    if any(kind.cls.name == "Partial" for kind in kinds):
+        raise UnsupportedError("a DTensor is one rank's summand of a sum (Partial), which no file of weights holds whole")
+    if local.shape == whole:
+        return local
+    axis = kinds[0].attributes.get("dim") if len(kinds) == 1 and kinds[0].cls.name == "Shard" else None
+    if not isinstance(axis, int) or not 0 <= axis < len(whole) or len(local.shape) != len(whole):
+        raise UnsupportedError("a DTensor is split in a way that isn't joined here; save the full state_dict with torch")
+    return ShardTensor(local, whole, axis)
 
 
 def _rebuild_from_numpy(machine: Machine, args: tuple[Any, ...]) -> Any:
@@ -309,6 +346,20 @@ def _graph_module(machine: Machine, args: tuple[Any, ...]) -> Any:
     return made
 
 
+def _persistent(machine: Machine, args: tuple[Any, ...]) -> Any:
+    """_reconstruct_persistent_obj(meta): an object whose class's source is in the file (NVlabs' torch_utils/persistence.py)."""
+    meta = args[0] if len(args) == 1 else None
+    if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
+        raise FormatError("an object of a persistent class without the class's name")
+    made = Stub(Global("torch_utils.persistence", str(meta["class_name"])))
+    state = meta.get("state")
+    if isinstance(state, dict):
+        made.attributes = state
+    else:
+        made.state = state
+    return made
+
+
 def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Machine, Any], Any]) -> Rules:
     """What a torch pickle may build. persistent: storages by identity. nested: a storage inside bytes (torch.storage._load_from_bytes)."""
 
@@ -335,6 +386,7 @@ def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Mach
         Global("torch", "Size"): _size_call,
         Global("torch", "device"): _named("torch", "device"),
         DTYPE: new_dtype,
+        Global("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
         Global("torch.fx.graph_module", "deserialize_graphmodule"): _graph_module,
         Global("torch.fx.graph_module", "reduce_graph_module"): _graph_module,
     }

@@ -212,7 +212,9 @@ class Writer:
 
     def device(self) -> str:
         """The expression of the device that the model runs on."""
-        return f"{self._arguments[0]}.device" if self._arguments else '"cpu"'
+        inputs = [value for value in self.model.graph.inputs if value.name not in self.model.graph.initializers]
+        tensors = (token for value, token in zip(inputs, self._arguments, strict=True) if isinstance(value.type, ir.TensorType | None))
+        return next((f"{token}.device" for token in tensors), '"cpu"')
 
     # -- the file ----------------------------------------------------------------------------------------------------
 

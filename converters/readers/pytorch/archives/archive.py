@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from converters.errors import FormatError, about, printable, warn
 from converters.files import StrPath, map_file
+from converters.readers.pytorch.archives.folder import PlainFolder, join_ranks, read_distributed
 from converters.readers.pytorch.archives.stream import MAGIC, nested_storage, read_stream, read_tar, tar_members
 from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
 from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
@@ -55,11 +57,18 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     """
     view = map_file(path)
     budget = Budget(len(view))
+    place = Path(os.fspath(path))
     collecting = gc.isenabled()
     gc.disable()  # a tree of a million objects is built and nothing is thrown away: looking for garbage takes most of the time
     try:
         with about(path), naming(budget.called):
-            checkpoint = _read(view, budget, os.fspath(path), 0)
+            if place.name == "data.pkl" and any((place.parent / name).is_dir() for name in ("data", "tensors")):
+                checkpoint = _read_unpacked(place.parent, budget)
+            else:
+                checkpoint = _read(view, budget, os.fspath(path), 0)
+            if place.name == ".metadata" and checkpoint.form == "pickle":
+                read = lambda piece, name: _read(piece, budget, name, 1).root  # noqa: E731
+                checkpoint = Checkpoint("folder", read_distributed(checkpoint.root, place.parent, read))
     except MemoryError as problem:
         raise FormatError("needs more memory than there is: it is broken or hostile", path=os.fspath(path)) from problem
     finally:
@@ -67,6 +76,13 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
             gc.enable()
     checkpoint.called = list(budget.called)
     return checkpoint
+
+
+def read_ranks(paths: Sequence[StrPath]) -> Checkpoint:
+    """The checkpoint whose parts are in a file for each rank of a sharded model. Raises FormatError where they don't go together."""
+    read = [(os.path.basename(os.fspath(path)), read_checkpoint(path)) for path in paths]
+    called = [name for _, part in read for name in part.called]
+    return Checkpoint("folder", join_ranks([(name, part.root) for name, part in read]), called=called)
 
 
 def _read(view: memoryview, budget: Budget, name: str, depth: int) -> Checkpoint:
@@ -144,6 +160,32 @@ def _read_zip(view: memoryview, budget: Budget, name: str, depth: int) -> Checkp
         checkpoint.form = "TorchScript"
         checkpoint.script = script_members(archive, root)
     return checkpoint
+
+
+def _read_unpacked(folder: Path, budget: Budget) -> Checkpoint:
+    """A zip checkpoint that somebody has unpacked."""
+    inside = PlainFolder(folder)
+    storages: dict[str, TypedStorage] = {}
+    part = "tensors" if any(name.startswith("tensors/") for name in inside.entries) else "data"
+    if "byteorder" in inside.entries and bytes(inside.read("byteorder")) != b"little":
+        raise FormatError("an unpacked checkpoint of another byte order; pack it again: zip -0 -r model.pth FOLDER")
+
+    def persistent(identity: Any) -> TypedStorage:
+        if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
+            raise FormatError("an outside object isn't a storage of five fields, the only kind a zip checkpoint has")
+        element, untyped = storage_dtype(identity[1])
+        key, total = str(identity[2]), count(identity[4], "a storage's length")
+        if key not in storages:
+            data = inside.read(f"{part}/{key}")
+            if len(data) != total * element.itemsize:
+                words = f"has {len(data)} bytes; {total} elements of {element.name} have {total * element.itemsize}"
+                raise FormatError(f"{part}/{printable(key)}: {words}")
+            storages[key] = TypedStorage(Storage(data), element, total, untyped=untyped)
+        elif element is not storages[key].element and not untyped and not storages[key].untyped:
+            raise FormatError(f"the storage '{printable(key)}' is used as {storages[key].element.name} and as {element.name}")
+        return storages[key]
+
+    return Checkpoint("folder", Unpickler(inside.read("data.pkl"), tensor_rules(persistent, nested_storage(budget)), budget=budget).load())
 
 
 def _load_index(archive: ZipArchive, budget: Budget, index: str, storages: Callable[[Any], Any]) -> Any:
