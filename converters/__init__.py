@@ -135,17 +135,19 @@ def save(
     dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None,
     io_dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None,
     force: bool = False,
+    blocks: bool = False,
 ) -> None:
     """Writes the model by suffix: .pth (a state_dict, and NAME.py beside it), .onnx, or .safetensors (the state_dict alone).
 
     opset: for .onnx, another operator set than the graph's own. dtype: the floating-point type that the net is written in and computes
     in; io_dtype: that of its inputs and outputs, where it is to be another. What ONNX doesn't define in that type is computed in float32
-    between casts. Raises OutputExistsError for a file that exists (unless `force`),
+    between casts. blocks: of a .pth, what repeats in the source (bottlenecks, inception modules) becomes classes with arguments, and
+    NAME.keys.json says which key was which. Raises OutputExistsError for a file that exists (unless `force`),
     ConversionError for an unknown suffix or a graph that can't be written.
     """
     from converters.writers.saving import save as write
 
-    write(model, path, opset=opset, dtype=dtype, io_dtype=io_dtype, force=force)
+    write(model, path, opset=opset, dtype=dtype, io_dtype=io_dtype, force=force, blocks=blocks)
 
 
 def to_module(model: onnx_ir.Model) -> torch.nn.Module:

@@ -32,6 +32,7 @@ EXTRAS = {
     "s3fs": "migrate",
     "pyarrow": "migrate",
     "tomli": "migrate",
+    "shtab": "completion",
 }
 """Import name -> the extra that brings it."""
 

@@ -83,7 +83,7 @@ def _option(action: argparse.Action) -> str:
 
 def _commands() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """Name, help and parser of each command."""
-    parser = importlib.import_module("converters.cli.main")._parser()
+    parser = importlib.import_module("converters.cli.main").parser()
     (group,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     helps = {action.dest: action.help or "" for action in group._choices_actions}
     for name, command in group.choices.items():

@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import Any, NoReturn
 
+from converters import packages
 from converters.cli import terminal
 from converters.errors import ConversionError
 from converters.options import InputSpec, LoadOptions, read_spec
@@ -97,3 +98,36 @@ def options_of(asked: argparse.Namespace) -> LoadOptions:
         trust=asked.trust,
         notify=terminal.say,
     )
+
+
+# -- what a shell completes --------------------------------------------------------------------------------------------
+
+
+def add_completion(commands: Any) -> None:
+    """Adds the command to the parser."""
+    command = commands.add_parser("completion", help="print the script that completes commands, options and files in a shell")
+    command.add_argument("shell", choices=("bash", "zsh"), help="which shell")
+    command.set_defaults(run=_completion)
+
+
+def _completion(asked: argparse.Namespace) -> int:
+    packages.require("shtab")
+    import shtab
+
+    _say_what_files_are(asked.parser, shtab.FILE, shtab.DIRECTORY)
+    terminal.tell(shtab.complete(asked.parser, shell=asked.shell))
+    return 0
+
+
+def _say_what_files_are(whole: argparse.ArgumentParser, file: Any, folder: Any) -> None:
+    """Arguments without choices are files; options are what their metavar says: a FILE, a name with a suffix, a DIR."""
+    for action in whole._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _say_what_files_are(command, file, folder)
+        elif action.choices is None and action.nargs != 0:
+            word = str(action.metavar or "")
+            if word == "DIR":
+                action.complete = folder  # type: ignore[attr-defined]
+            elif not action.option_strings or word.startswith("FILE") or ("." in word and ":" not in word):
+                action.complete = file  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from converters.cli.verify import add_feed_options
 from converters.errors import ConversionError, printable
 from converters.files import check_target
 from converters.formats import Format
-from converters.graph.names import module_name
+from converters.graph.names import keys_beside, module_name
 from converters.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     )
     _add_checks(command)
     if kind == "torch":
+        command.add_argument(
+            "--blocks",
+            action="store_true",
+            help="what repeats in the source (bottlenecks, inception modules) becomes classes with arguments; "
+            "OUT.keys.json says which key was which",
+        )
         placing.add(command, code=False)
         if "code" not in row.options:
             command.add_argument("--code", metavar="DIR", help="folder of the code of --like")
@@ -133,21 +139,13 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
 def _convert(asked: argparse.Namespace) -> int:
     begun = time.perf_counter()
     row, target = asked.format, Path(asked.target)
-    if asked.report:
-        check_target(asked.report, force=asked.force)
-        asked.verify = asked.verify or "quick"
-    if (asked.feed or asked.expect) and not asked.verify:
-        raise UsageError(f"convert {row.word}2{asked.kind}: --feed and --expect go with --verify")
-    suffixes = _TARGETS[asked.kind][1]
-    if target.suffix.lower() not in suffixes:
-        raise UsageError(f"convert {row.word}2{asked.kind}: the target {printable(target, 400)} must end in {' or '.join(suffixes)}")
     files = [path for role in row.files if (path := getattr(asked, role.name)) is not None]
-    if placing.is_asked(asked):
-        placing.check(asked, target, f"convert {row.word}2{asked.kind}")
+    _check(asked, target)
     for path in _written(target, asked):
         check_target(path, force=asked.force, sources=files)
     if asked.verify:
         packages.check("torch", "onnxruntime", *(["torchfile"] if row.name == "torch7" else []))
+    terminal.doing(f"reading {' and '.join(Path(path).name for path in files)}")
     model = formats.load(files, _options(asked), format=row, target=asked.kind)
     again = None
     if asked.verify and row.name == "torch7":
@@ -157,6 +155,7 @@ def _convert(asked: argparse.Namespace) -> int:
         if not again.ok:
             raise ConversionError(f"{again}\nnothing was written")
     changes = change_model(asked, model, files)
+    terminal.doing(f"writing {target.name}" + (" and running it" if asked.verify else ""))
     placed: dict[str, Any] = {}
     if placing.is_asked(asked):
         placing.save(asked, model, target, placed)
@@ -182,7 +181,7 @@ def _convert(asked: argparse.Namespace) -> int:
     if again is not None:
         facts["read_again"] = str(again)
     if not asked.quiet:
-        source = _written(target, asked)[-1]
+        source = _written(target, asked)[min(1, len(_written(target, asked)) - 1)]
         if source.suffix == ".py" and source.stem != target.stem:
             terminal.say(f"note: the source is {source.name}: Python can't import {target.stem}.py, or would find it instead of another")
         if asked.json:
@@ -192,15 +191,32 @@ def _convert(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _check(asked: argparse.Namespace, target: Path) -> None:
+    """Raises UsageError for options and a target that don't go together, OutputExistsError for a report that exists."""
+    command = f"{asked.format.word}2{asked.kind}"
+    if asked.report:
+        check_target(asked.report, force=asked.force)
+        asked.verify = asked.verify or "quick"
+    if (asked.feed or asked.expect) and not asked.verify:
+        raise UsageError(f"convert {command}: --feed and --expect go with --verify")
+    suffixes = _TARGETS[asked.kind][1]
+    if target.suffix.lower() not in suffixes:
+        raise UsageError(f"convert {command}: the target {printable(target, 400)} must end in {' or '.join(suffixes)}")
+    if getattr(asked, "blocks", False) and (placing.is_asked(asked) or target.suffix.lower() == ".safetensors"):
+        raise UsageError(f"convert {command}: --blocks writes a source of its own: a .pth, without --like, --map and --rename")
+    if placing.is_asked(asked):
+        placing.check(asked, target, f"convert {command}")
+
+
 def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Report | None:
     """Writes the target, with --verify only if it answers as the other runtime does."""
     import converters
 
-    opset = getattr(asked, "opset", None)
+    opset, blocks = getattr(asked, "opset", None), getattr(asked, "blocks", False)
     is_read = asked.dtype == "float64" and "dtype" in asked.format.options and asked.io_dtype is None
     dtype = None if is_read else asked.dtype  # the reader makes the doubles of a .t7
     if not asked.verify:
-        converters.save(model, target, force=asked.force, opset=opset, dtype=dtype, io_dtype=asked.io_dtype)
+        converters.save(model, target, force=asked.force, opset=opset, dtype=dtype, io_dtype=asked.io_dtype, blocks=blocks)
         return None
     from converters.verification.compare import write_verified
 
@@ -214,8 +230,10 @@ def _save(asked: argparse.Namespace, model: onnx_ir.Model, target: Path) -> Repo
         expect=asked.expect,
         dtype=dtype,
         io_dtype=asked.io_dtype,
+        blocks=blocks,
     )
     if asked.report:
+        terminal.doing(f"writing {Path(asked.report).name}: every layer")
         _write_report(asked, model, target, report)
     if not report.ok:
         raise ConversionError(f"{report}\nnothing was written" + (f" but the report {asked.report}" if asked.report else ""))
@@ -258,7 +276,9 @@ def _written(target: Path, asked: argparse.Namespace) -> list[Path]:
     if placing.is_asked(asked):
         return [target]
     source = target.with_name(f"{module_name(target.stem)}.py")
-    return [target, source] if target.suffix.lower() in (".pth", ".pt") else [target]
+    if target.suffix.lower() not in (".pth", ".pt"):
+        return [target]
+    return [target, source, *([keys_beside(target)] if getattr(asked, "blocks", False) else [])]
 
 
 def _shape(value: onnx_ir.Value) -> list[int | str | None] | None:

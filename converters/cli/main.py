@@ -13,7 +13,7 @@ from typing import Any
 
 from converters import packages
 from converters.cli import terminal
-from converters.cli.arguments import Parser, UsageError
+from converters.cli.arguments import Parser, UsageError, add_completion
 from converters.cli.signals import Stopped, answered
 from converters.errors import ConversionError, ConversionWarning, printable
 
@@ -57,16 +57,19 @@ def _rarely_collected() -> Iterator[None]:
 
 
 def _run(words: list[str]) -> int:
-    parser = _parser()
+    whole = parser()
     try:
-        asked = parser.parse_args(_with_levels(words))
+        asked = whole.parse_args(_with_levels(words))
+        asked.parser = whole
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ConversionWarning)
         warnings.showwarning = _show_warning
-        status: int = asked.run(asked)
+        with terminal.working():
+            terminal.doing(words[0])
+            status: int = asked.run(asked)
         return status
 
 
@@ -123,17 +126,19 @@ def _files(words: Sequence[str]) -> str:
     return ", ".join(word for word in words[1:] if not word.startswith("-") and os.path.exists(word)) or "convert"
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """The parser of all commands."""
     from converters import __version__
     from converters.cli import convert, inspect, migrate, strip, use, verify
 
-    parser = Parser(
+    whole = Parser(
         prog="convert",
         description="Old checkpoints (Caffe, Lua Torch, MXNet, TensorFlow 1, PyTorch) to PyTorch and ONNX, with the same numbers.",
         epilog="Exit status: 0 done, 1 the input can't be converted, 2 wrong usage. `python -m converters` is the same command.",
     )
-    parser.add_argument("--version", action="version", version=f"converters {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    whole.add_argument("--version", action="version", version=f"converters {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for group in (convert, strip, inspect, verify, use, migrate):
         group.add(commands)
-    return parser
+    add_completion(commands)
+    return whole

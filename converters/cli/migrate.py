@@ -124,6 +124,7 @@ class _Bar:
         self.quiet = quiet
         self.is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._shown, self._width, self._dashboard = 0.0, 0, ""
+        terminal.doing("")  # this line says it
 
     def show(self, progress: Progress) -> None:
         """Called often."""

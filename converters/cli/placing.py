@@ -88,6 +88,7 @@ def place(asked: argparse.Namespace, source: onnx_ir.Model | Mapping[str, Any], 
         return known.apply(weights)
     import converters
 
+    terminal.doing(f"following the values through {asked.like}")
     found = converters.match(source, module_of(asked))
     _note(found, facts)
     if asked.map:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +87,7 @@ def _open(asked: argparse.Namespace, paths: Sequence[str], layers: Sequence[str]
     from converters.evaluation import open_model
     from converters.evaluation.stored import stored_preprocess
 
+    terminal.doing(f"reading {' and '.join(os.path.basename(path) for path in paths)}")
     is_said = asked.recipe is not None or asked.preprocess is not None
     preprocess = preprocess_of(asked, lambda: None) if is_said else None  # a mistake is said before the model is read
     model = open_model(paths, options_of(asked), engine=asked.engine, threads=asked.threads, layers=layers)
@@ -104,6 +104,7 @@ def _classify(asked: argparse.Namespace) -> int:
     from converters.evaluation import classify, read_labels
 
     labels = read_labels(asked.labels) if asked.labels else None
+    terminal.doing(f"{len(images):,} images")
     answers = classify(model, images, preprocess, labels=labels, top=asked.top, notify=terminal.say)
     if asked.json:
         terminal.tell_json({"images": [answer.as_dict() for answer in answers]})
@@ -125,7 +126,8 @@ def _extract(asked: argparse.Namespace) -> int:
     model, preprocess = _open(asked, paths, asked.layer)
     from converters.evaluation import extract_features
 
-    found = extract_features(model, asked.layer, images, preprocess)
+    told = lambda done, total: terminal.doing(f"{done:,} of {total:,} images", done, total)  # noqa: E731
+    found = extract_features(model, asked.layer, images, preprocess, progress=told)
     found.save(asked.save, force=asked.force)
     facts = {"written": asked.save, "images": len(found.paths), "broken": found.broken}
     shapes = {name: list(array.shape) for name, array in found.arrays.items()}
@@ -152,9 +154,14 @@ def _evaluate(asked: argparse.Namespace) -> int:
     orders = (asked.order or preprocess.labels or "", asked.list_order)
     images = find_labeled(asked.list or rest[0], classes=numbers, root=asked.root, orders=orders, first=asked.first_label)
     workers = asked.workers if asked.workers is not None else (os.cpu_count() or 1)
-    shown = _progress(len(images)) if sys.stderr.isatty() else None
     state = evaluate(
-        model, images, preprocess, batch=asked.batch, workers=workers if len(images) >= 200 else 0, resume=_record(asked), progress=shown
+        model,
+        images,
+        preprocess,
+        batch=asked.batch,
+        workers=workers if len(images) >= 200 else 0,
+        resume=_record(asked),
+        progress=lambda state: _counted(state, len(images)),
     )
     if asked.json:
         terminal.tell_json(state.as_dict())
@@ -173,20 +180,11 @@ def _record(asked: argparse.Namespace) -> str | None:
     return f"evaluate-{hashlib.sha256(words.encode()).hexdigest()[:12]}.jsonl"
 
 
-def _progress(total: int) -> Any:
-    """Shows the state on one line of the terminal."""
-    import time
-
-    begun = time.perf_counter()
-
-    def show(state: Accuracy) -> None:
-        done = state.images + len(state.broken)
-        speed = done / max(time.perf_counter() - begun, 1e-9)
-        part = state.top1 / state.images if state.images else 0.0
-        sys.stderr.write(f"\r{done:,} of {total:,} images, {speed:,.0f} images/s, top-1 {part:.2%} " + ("\n" if done == total else ""))
-        sys.stderr.flush()
-
-    return show
+def _counted(state: Accuracy, total: int) -> None:
+    """Shows how far an evaluation is, and the accuracy so far."""
+    done = state.images + len(state.broken)
+    part = f", top-1 {state.top1 / state.images:.2%}" if state.images else ""
+    terminal.doing(f"{done:,} of {total:,} images{part}", done, total)
 
 
 # -- how fast models are, side by side, and what their layers cost ------------------------------------------------------------

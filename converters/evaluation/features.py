@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from converters.evaluation.model import RunningModel
 from converters.files import StrPath, writing
 from converters.preprocessing import Preprocess
 
+Progress = Callable[[int, int], None] | None
 SUFFIXES = (".npz", ".safetensors", ".t7")
 
 
@@ -47,11 +48,18 @@ class Features:
 
 
 def extract_features(
-    model: RunningModel, layers: Sequence[str], images: Sequence[StrPath], preprocess: Preprocess, *, batch: int = 32
+    model: RunningModel,
+    layers: Sequence[str],
+    images: Sequence[StrPath],
+    preprocess: Preprocess,
+    *,
+    batch: int = 32,
+    progress: Progress = None,
 ) -> Features:
     """What the layers answer for each image; folders stand for the images in them. model: opened with `layers`.
 
-    Rows of several crops are averaged. Raises ConversionError where the model doesn't take the images, or none can be read.
+    Rows of several crops are averaged. progress is told how many images are done, of how many.
+    Raises ConversionError where the model doesn't take the images, or none can be read.
     """
     paths = find_images(images)
     kept: list[str] = []
@@ -67,6 +75,8 @@ def extract_features(
         pending.clear()
 
     for position, pixels in decoded(preprocess, paths):
+        if progress is not None:
+            progress(position, len(paths))
         if isinstance(pixels, str):
             broken[paths[position]] = pixels
             continue

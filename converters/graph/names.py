@@ -8,6 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 # Attributes that a submodule of a generated class must not shadow: those of nn.Module, in any torch since 1.13. They are listed, so that
 # torch isn't imported; tests/graph/test_names.py compares the list with the torch that is installed.
@@ -66,6 +67,11 @@ def module_name(stem: str) -> str:
     if not name.isidentifier():
         name = f"_{name}"
     return f"{name}_" if keyword.iskeyword(name) or name.lower() in _MODULES else name
+
+
+def keys_beside(path: Path) -> Path:
+    """The file beside a .pth made of blocks that says which key was which."""
+    return path.with_suffix(".keys.json")
 
 
 def mend_names(originals: Iterable[str]) -> dict[str, str]:

@@ -102,12 +102,13 @@ def write_verified(
     dtype: str | None = None,
     io_dtype: str | None = None,
     tolerance: float | None = None,
+    blocks: bool = False,
 ) -> Report:
     """Writes the model and verifies the very files; they get their names only if the Report that is answered is ok.
 
     An ONNX file runs in onnxruntime against PyTorch; a .py with its .pth, or the weights of a .safetensors, against an ONNX file written
     for the purpose. feed, expect: files of the inputs and of the original's own answers (.npz, .t7). dtype, io_dtype: what to write; what
-    is written in another type is held against the net in float32, within TOLERANCES.
+    is written in another type is held against the net in float32, within TOLERANCES. blocks: as for `save`.
     """
     reports: list[Report] = []
     inputs = None if feed is None else read_arrays(feed)
@@ -130,7 +131,7 @@ def write_verified(
             raise _DifferentError
 
     try:
-        save(model, path, opset=opset, dtype=dtype, io_dtype=io_dtype, force=force, check=check)
+        save(model, path, opset=opset, dtype=dtype, io_dtype=io_dtype, force=force, check=check, blocks=blocks)
     except _DifferentError:
         return reports[0]
     return reports[0]

@@ -87,7 +87,7 @@ class Body:
     def variable(self, hint: str = "", kind: str = "tensor", name: str = "") -> str:
         """A new variable's token."""
         self.variables.append(Variable(len(self.variables), hint, kind, name))
-        return f"{_OPEN}{len(self.variables) - 1}{_CLOSE}"
+        return self.token(len(self.variables) - 1)
 
     def call(self, before: Sequence[str], text: str, count: int) -> list[str]:
         """Writes the lines `before`, then `a, b = text`; returns the tokens."""
@@ -171,6 +171,10 @@ class Body:
     def _named(self, text: str, names: dict[int, str]) -> str:
         """With names for tokens; those of the function around stay, until it gets its names."""
         return TOKEN.sub(lambda match: names.get(int(match[1]), match[0]), text)
+
+    def token(self, number: int) -> str:
+        """The token of a variable."""
+        return f"{_OPEN}{number}{_CLOSE}"
 
     def _of(self, token: str) -> Variable:
         return self.variables[int(token[1:-1])]

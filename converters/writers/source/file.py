@@ -9,7 +9,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,7 @@ RESERVED = frozenset({"self", "torch", "nn", "F", "math", "build", "PREPROCESS"}
 
 @dataclass
 class ModuleText:
-    """The class of a written file. init and forward: the lines of the two methods."""
+    """The class of a written file. init and forward: the lines of the two methods; classes: those of the classes of its blocks."""
 
     name: str
     base: str
@@ -35,6 +35,7 @@ class ModuleText:
     arguments: list[str]
     outputs: int
     forward: list[str]
+    classes: list[str] = field(default_factory=list)
 
 
 def class_name_of(name: str) -> str:
@@ -68,7 +69,7 @@ def file_text(
     carried, imports = extract_functions(functions)
     init = [line for text in module.init for line in wrapped(text, " " * 8)]
     forward = [line for text in module.forward for line in wrapped(text, " " * 8)]
-    body = "\n".join(line.partition(NOTE)[0] for line in module.forward) + carried
+    body = "\n".join(line.partition(NOTE)[0] for line in (*module.classes, *module.forward)) + carried
     weights = weights if re.fullmatch(r"[\w.+ -]+", weights, re.ASCII) else "NAME.pth"
     head = _docstring(net, weights, _shapes(inputs), _shapes(outputs), origin, metadata.get(NOTES, ""))
     head += ["import math", ""] if re.search(r"\bmath\.", body) or "math" in imports else []
@@ -77,7 +78,7 @@ def file_text(
     head += ["from torch import nn", "", ""]
     head += _literal_of(metadata.get(PREPROCESSING, ""))
     head += [carried, "", ""] if carried else []
-    text = [*head, f"class {module.name}({module.base}):"]
+    text = [*head, *module.classes, f"class {module.name}({module.base}):"]
     if init != ["        super().__init__()"]:
         text += ["    def __init__(self) -> None:", *init, ""]
     typed = ", ".join(["self", *(f"{argument}: torch.Tensor" for argument in module.arguments)])

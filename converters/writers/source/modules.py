@@ -61,6 +61,10 @@ class Modules:
         """Paths that are nn.Sequential, each with the constructors of its layers by path; see converters.writers.source.sequential."""
         self.others: dict[str, str] = {}
         """Constructors of further layers without parameters, by path."""
+        self.moved: dict[str, str] = {}
+        """New keys of tensors that lie in blocks, by what they were; see converters.writers.source.blocks."""
+        self._nested: dict[str, str] = {}
+        self._blocks: dict[str, str] = {}
         self._refs: dict[str, int] = {}
         self._referred: list[str] = []
         """The paths of the references, by number."""
@@ -79,7 +83,26 @@ class Modules:
     def layer_of(self, ref: str) -> tuple[str, str]:
         """The path and constructor of the layer that a reference stands for; an empty constructor where it is none."""
         path = self._referred[int(ref[1:-1])]
-        return path, self._paths[path].build if path in self._paths else self.others.get(path, "")
+        return path, self.build_of(path)
+
+    def build_of(self, path: str) -> str:
+        """The constructor of the layer at a path; empty where there is none."""
+        return self._paths[path].build if path in self._paths else self.others.get(path, "")
+
+    def names_without(self, nested: set[str]) -> set[str]:
+        """Names that the model's own attributes have, when these layers lie in blocks."""
+        return {path.split(".")[0] for path in (*self._paths, *self.others) if path and path not in nested} | set(
+            self._paths.get("", Holding()).tensors
+        )
+
+    def nest(self, paths: Mapping[str, str], container: str, build: str) -> None:
+        """Layers become part of a block or a row of blocks, which `build` makes. paths: where they are, to where they will be."""
+        for path, target in paths.items():
+            self._nested[path] = container
+            self.others.pop(path, None)
+            for role in self._paths[path].tensors if path in self._paths else ():
+                self.moved[f"{path}.{role}"] = f"{target}.{role}"
+        self._blocks[container] = build
 
     def resolve(self, text: str) -> str:
         """A text with expressions for references."""
@@ -156,7 +179,8 @@ class Modules:
     def _tree(self) -> Part:
         if self._root is None:
             self._root = Part()
-            builds = {path: self._paths[path].build for path in dict.fromkeys(key.rpartition(".")[0] for key in self.used)}
+            builds = dict(self._placed(path) for path in dict.fromkeys(key.rpartition(".")[0] for key in self.used))
+            builds |= self._blocks  # those of layers without tensors
             for layers in self.sequences.values():
                 builds.update(layers)
             builds.update(self.others)
@@ -167,6 +191,11 @@ class Modules:
                 part.build = build
             self._classify("", self._root, False)
         return self._root
+
+    def _placed(self, path: str) -> tuple[str, str]:
+        """Where a layer is made, and how: in its block, if it is in one."""
+        container = self._nested.get(path, "")
+        return (container, self._blocks[container]) if container else (path, self._paths[path].build)
 
     def _classify(self, path: str, part: Part, is_inside: bool) -> None:
         """Says what each part is; an nn.Sequential gets a layer that does nothing where the source has one without effect."""

@@ -373,17 +373,17 @@ class Node:
             raise UnwritableError("a parameter is missing")
         return self._forward.tensor(value)
 
-    def layer(self, build: str, roles: Mapping[str, int | None], buffers: Sequence[str] = ()) -> str | None:
+    def layer(self, build: str, roles: Mapping[str, int | ir.Value | None], buffers: Sequence[str] = ()) -> str | None:
         """`self.conv1`, made by `build`, if the inputs are exactly the tensors of one module of the state_dict; else None.
 
-        build: the constructor's call without the closing parenthesis. roles: the module's tensors and the inputs that they come
-        from, None for one that is absent. buffers: which of them the module holds as buffers.
+        build: the constructor's call without the closing parenthesis. roles: the module's tensors and the inputs (or values)
+        that they come from, None for one that is absent. buffers: which of them the module holds as buffers.
         """
         wanted = {}
         for role, index in roles.items():
             if index is None:
                 continue
-            value = self.value(index)
+            value = index if isinstance(index, ir.Value) else self.value(index)
             if value is None or not self._forward.is_parameter(value):
                 return None
             wanted[role] = value

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx.checker
@@ -25,6 +25,7 @@ from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
 from converters.graph.provenance import SOURCE, origin_of, path_of, source_of
 from converters.graph.recurrent.modules import RecurrentModule, recurrent_modules
+from converters.writers.source import blocks as repeated
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
 from converters.writers.source.code import TOKEN, Body, Origin, comment, literal
@@ -41,29 +42,40 @@ if TYPE_CHECKING:
 __all__ = ["state_dict", "to_module", "write_source"]
 
 
-def write_source(model: ir.Model, *, class_name: str | None = None, weights: str = "NAME.pth") -> str:
+def write_source(model: ir.Model, *, class_name: str | None = None, weights: str = "NAME.pth", blocks: bool = False) -> str:
     """The whole text of a Python file that defines the model in PyTorch.
 
     Its `build()` gives the module, which loads `state_dict(model)` strictly. class_name: the graph's name in CamelCase by default.
-    weights: the name of the .pth file beside it. Raises UnsupportedError for all nodes that have no PyTorch source, each by name;
+    weights: the name of the .pth file beside it. blocks: what repeats becomes classes. Raises
+    UnsupportedError for all nodes that have no PyTorch source, each by name;
     ValueError for a class name that is no identifier.
     """
-    return Writer(model, class_name, weights).text()
+    return Writer(model, class_name, weights, blocks=blocks).text()
 
 
 def state_dict(model: ir.Model) -> dict[str, ir.TensorProtocol]:
     """The tensors that the module of `write_source` loads, by key, in the graph's order."""
-    return source_and_state(model)[1]
+    return source_and_state(model).tensors
 
 
-def source_and_state(model: ir.Model, weights: str = "NAME.pth") -> tuple[str, dict[str, ir.TensorProtocol]]:
+class Written(NamedTuple):
+    """A source with its weights. names: the graph's own names of the tensors, by key, where it is made of blocks."""
+
+    text: str
+    tensors: dict[str, ir.TensorProtocol]
+    names: dict[str, str]
+
+
+def source_and_state(model: ir.Model, weights: str = "NAME.pth", *, blocks: bool = False) -> Written:
     """`write_source` and `state_dict` in one walk over the graph."""
-    writer = Writer(model, None, weights)
+    writer = Writer(model, None, weights, blocks=blocks)
     text = writer.text()
-    tensors = {
+    used = {
         key: value.const_value for key, value in writer.initializers.items() if key in writer.modules.used and value.const_value is not None
     }
-    return text, tensors
+    moved = writer.modules.moved
+    names = {moved.get(key, key): key for key in used} if blocks else {}
+    return Written(text, {moved.get(key, key): tensor for key, tensor in used.items()}, names)
 
 
 def to_module(model: ir.Model) -> torch.nn.Module:
@@ -123,7 +135,9 @@ def to_tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
 class Writer:
     """One graph on its way to source; see converters.writers.source.node.Forward for what its nodes may ask."""
 
-    def __init__(self, model: ir.Model, class_name: str | None = None, weights: str = "NAME.pth") -> None:
+    def __init__(self, model: ir.Model, class_name: str | None = None, weights: str = "NAME.pth", *, blocks: bool = False) -> None:
+        self.blocks = blocks
+        self._classes: list[str] = []
         self.model = _expand(model)
         self.origin = origin_of(model)
         self.class_name = class_name_of(self.model.graph.name or "") if class_name is None else class_name
@@ -227,6 +241,8 @@ class Writer:
                 self.body.drop_dead(results)
                 work_in_place(self.body, self.modules, results)
                 sequential.fold(self.body, self.modules, results)
+                if self.blocks:
+                    self._classes = repeated.fold(self.body, self.modules, results, {*self.body.reserved, *self._constants.values()})
                 self._text = self._file(self.body.lines(results, self._arguments))
             except UnwritableError as problem:
                 raise UnsupportedError(f"the model has no PyTorch source: {problem}") from problem
@@ -350,6 +366,7 @@ class Writer:
             arguments=[self.body.variables[int(token[1:-1])].hint for token in self._arguments],
             outputs=len(self.model.graph.outputs),
             forward=[self.modules.resolve(line) for line in forward],
+            classes=self._classes,
         )
         net, outputs = self.model.graph.name or "", self.model.graph.outputs
         return file_text(module, self.functions, net, self.weights, inputs, outputs, self.origin, self.model.metadata_props)

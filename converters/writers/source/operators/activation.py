@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
 from converters.graph.provenance import CHANNELS
 from converters.writers.source.code import number
@@ -59,7 +60,8 @@ def prelu(n: Node) -> str:
             layer = n.layer(f"nn.PReLU({slope[0]}", {"weight": 1})
             return f"{layer}({n[0]})" if layer else f"F.prelu({n[0]}, {n[1]})"
         if trailing is not None and all(d == 1 for d in trailing) and slope[0] is not None and slope[0] == shape[1]:
-            return f"F.prelu({n[0]}, {n[1]}.flatten())"
+            layer = n.layer(f"nn.PReLU({slope[0]}", {"weight": _before_axes(n)})
+            return f"{layer}({n[0]})" if layer else f"F.prelu({n[0]}, {n[1]}.flatten())"
         if len(slope) == rank and slope[0] == 1 and all(d == 1 for d in slope[2:]) and slope[1] == shape[1]:
             return f"F.prelu({n[0]}, {n[1]}.flatten())"
         if slope and not _broadcasts(slope, shape):
@@ -69,6 +71,14 @@ def prelu(n: Node) -> str:
             return f"{layer}({n[0]})" if layer else f"F.prelu({n[0]}, {n[1]})"
     x, weight = n[0], n[1]
     return f"torch.where({x} >= 0, {x}, {x} * {weight})"
+
+
+def _before_axes(n: Node) -> ir.Value | None:
+    """The slopes (C,) that got axes of size 1 behind them; None where they are something else."""
+    value = n.value(1)
+    producer = None if value is None else value.producer()
+    before = producer.inputs[0] if producer is not None and producer.op_type in ("Reshape", "Unsqueeze") else None
+    return before if before is not None and before.shape is not None and len(before.shape) == 1 else None
 
 
 def _broadcasts(slope: list[int | None], shape: list[int | None]) -> bool:
