@@ -37,12 +37,12 @@ BASE = (
     f"strip-to-weights {WHOLE} weights.safetensors",
     f"inspect {WHOLE} {LUA} {DIGITS}/mxnet/digits-0010.params {CAFFE.split()[1]}",
     "verify weights.pth weights.safetensors",
+    "verify caffe.onnx caffe.onnx",
 )
 VERIFY = (
     f"caffe2torch {CAFFE} caffe_verified.pth --verify",
     f"lua2onnx {LUA} lua_verified.onnx --input 2x1x16x16 --verify",
     f"mxnet2torch {MXNET} mxnet_verified.pth --input data=1x1x16x16 --verify",
-    "verify caffe.onnx caffe.onnx",
 )
 TRACE = (f"torch2onnx {WHOLE} traced.onnx --input 1x1x16x16 --code {DIGITS}/pytorch --trust",)
 IMAGES = (

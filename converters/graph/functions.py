@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 
 import onnx
 import onnx.defs
 import onnx.inliner
+import onnx.numpy_helper
 import onnx.shape_inference
 import onnx_ir as ir
 
@@ -134,13 +136,22 @@ def _note_ranks(proto: onnx.ModelProto) -> bool:
     return found
 
 
+def _largest(graph: onnx.GraphProto) -> int:
+    """The largest size that inputs have, or that small constants could be; what stands for "to the end" aside."""
+    sizes = [dim.dim_value for value in graph.input for dim in value.type.tensor_type.shape.dim]
+    values = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute if attribute.HasField("t")]
+    for tensor in (*graph.initializer, *values):
+        if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= _MOST_AXES:
+            sizes += [abs(size) for size in onnx.numpy_helper.to_array(tensor).reshape(-1).tolist() if abs(size) < 1 << 62]
+    return max(sizes, default=0)
+
+
 def _infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     given = {value.name: value for value in proto.graph.value_info}
     del proto.graph.value_info[:]
     try:
         # following the numbers of shapes costs memory of the order of an axis: not for a file that claims monstrous ones
-        largest = max((dim.dim_value for value in proto.graph.input for dim in value.type.tensor_type.shape.dim), default=0)
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=largest <= 1 << 22)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=_largest(proto.graph) <= 1 << 22)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         proto.graph.value_info.extend(given.values())
         return proto

@@ -6,12 +6,14 @@ import os
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from converters.errors import ConversionError, FormatError, UnsupportedError
+from converters.graph.functions import infer_shapes
 from converters.graph.provenance import ORIGINAL_NAME
 from converters.options import LoadOptions
 from converters.readers.onnx import load
@@ -257,6 +259,17 @@ def test_an_output_of_another_type_than_its_node_makes_is_refused(tmp_path):
         load([save(model, tmp_path)])
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     assert load([save(model, tmp_path)]).graph.outputs[0].dtype == ir.DataType.INT64
+
+
+def test_a_monstrous_size_in_a_constant_takes_no_memory(monkeypatch):
+    """Following the numbers of shapes, ONNX's inference allocates as many as a constant says."""
+    followed = []
+    real = onnx.shape_inference.infer_shapes
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", lambda proto, **given: followed.append(given) or real(proto))
+    for size in (4, 2**32 + 24, 2**63 - 1):
+        target = numpy_helper.from_array(np.array([size]), "target")
+        infer_shapes(model_of([helper.make_node("Reshape", ["x", "target"], ["y"])], [target]))
+    assert [given["data_prop"] for given in followed if given] == [True, False, True]
 
 
 def test_a_key_is_refused(tmp_path):

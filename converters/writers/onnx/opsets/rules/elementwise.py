@@ -23,7 +23,7 @@ def smaller(g: Site, a: ir.Value, b: ir.Value) -> ir.Value:
 
 def _extreme(g: Site, op_type: str, comparison: str, a: ir.Value, b: ir.Value) -> ir.Value:
     dtype = g.dtype(a)
-    if dtype.is_floating_point() or g.opset >= 12:
+    if dtype.is_floating_point() or (g.opset >= 12 and dtype not in _SMALL):  # onnxruntime before 1.24 has no kernel for the small ones
         return g.emit(op_type, a, b)
     wide = _SMALL.get(dtype, dtype)
     a, b = g.cast(a, wide), g.cast(b, wide)
