@@ -154,6 +154,8 @@ class Net:
         axes = tuple(a for a in range(x.ndim) if a != 1)
         factor = np.float32(2)
         mean, variance = (np.float32(v) for v in (x.mean(axes), x.var(axes) + 1e-3))
+        if x.size < 8 * x.shape[1]:  # too few to tell: what is left of them would be rounding
+            mean, variance = np.zeros_like(mean), np.ones_like(variance)
         eps = layer.get("batch_norm_param").get("eps", 1e-5)
         self.weights[layer.get("name")] = [mean * factor, variance * factor, np.array([factor], np.float32)]
         return formulas.batch_norm(x, mean, variance, eps)
