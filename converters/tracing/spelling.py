@@ -46,6 +46,13 @@ def softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
     return torch.where(x * beta > threshold, x, soft)
 
 
+def embedding_bag(input: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *rest: Any, **named: Any) -> Any:
+    """torch.onnx's loop over the bags mixes int32 places with int64 ones."""
+    if input.dtype != torch.int32:
+        return NotImplemented
+    return torch.nn.functional.embedding_bag(input.long(), weight, None if offsets is None else offsets.long(), *rest, **named)
+
+
 def avg_pool(x: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
              count_include_pad: bool = True, divisor_override: int | None = None) -> Any:  # fmt: skip
     """A divisor of one's own: the mean times the window's size, by the divisor."""
@@ -105,6 +112,7 @@ _SPELLINGS: dict[str, Any] = {
     "log_sigmoid": log_sigmoid,
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
+    "embedding_bag": embedding_bag,
     "avg_pool2d": avg_pool,
     "avg_pool3d": avg_pool,
     "adaptive_avg_pool3d": adaptive_avg,

@@ -214,3 +214,11 @@ def test_what_the_exporter_gets_wrong_is_refused():
 def test_inputs_that_share_a_batch_share_its_name():
     model, _, _ = check(Ids(), {"ids": (2, 5), "weight": (2, 5, 1)})
     assert [value.shape[0].value for value in model.graph.inputs] == ["N", "N"]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_bags_of_integers_of_either_type(dtype):
+    module = nn.EmbeddingBag(9, 4, mode="mean").eval()
+    _, feed, (found,) = check(module, {"input": (3, 4)}, {"input": dtype})
+    assert feed["input"].dtype == dtype
+    np.testing.assert_allclose(found, module(torch.from_numpy(feed["input"])).detach().numpy(), rtol=1e-5)
