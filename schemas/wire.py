@@ -6,11 +6,13 @@ Source: protobuf's "Encoding" page. It needs no protobuf, so that files are reco
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from converters.errors import FormatError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -90,6 +92,8 @@ def signed(number: int) -> int:
 
 def varints(data: memoryview, what: str) -> NDArray[np.int64]:
     """Packed varints as int64. Raises FormatError where the last is cut off or one is too long."""
+    import numpy as np
+
     raw = np.frombuffer(data, np.uint8)
     if not raw.size:
         return np.empty(0, np.int64)
