@@ -316,6 +316,7 @@ def test_the_boxes_of_a_module_of_ssh(least, tmp_path):
     text = text.replace('top: "rois"', 'top: "boxes" top: "scores"')
     model, notes = load(tmp_path, text, define={"ANCHOR_MIN_SIZE": least, "N_DETS_PER_MODULE": "50"})
     assert any("N_DETS_PER_MODULE=50 ANCHOR_MIN_SIZE=" in note for note in notes)
+    assert [tuple(value.shape)[1:] for value in model.graph.outputs] == [(5,), (1,)]  # which are joined with other modules'
     rng = np.random.default_rng(3)
     prob, moves = rng.uniform(0, 1, (1, 8, 5, 6)).astype(np.float32), rng.normal(0, 0.3, (1, 16, 5, 6)).astype(np.float32)
     rows = []

@@ -63,10 +63,11 @@ def ssh_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Val
     values, places = g.emit_all("TopK", scores, count, outputs=2, axis=1, largest=1, sorted=1)
     large = g.emit("Squeeze", g.emit("Greater", values, LOWEST), [0])
     found = g.emit("Squeeze", box.rows_at(g, boxes, places), [0])
-    kept = [g.emit("Compress", value, large, axis=0) for value in (found, g.emit("Transpose", values, perm=[1, 0]))]
+    column = g.emit("Transpose", values, perm=[1, 0])
+    kept = [g.emit("Compress", value, large, axis=0, shape=[None, width]) for value, width in ((found, 4), (column, 1))]
     nothing = g.emit("Sub", np.array([1], np.int64), g.emit("Min", g.emit("Shape", kept[1], start=0, end=1), np.array([1], np.int64)))
     stand_in = g.emit("Slice", g.const(np.array([[0, 0, 16, 16]], np.float32), role="none"), [0], nothing, [0])
-    return [g.emit("Pad", g.emit("Concat", kept[0], stand_in, axis=0), [0, 1, 0, 0]), kept[1]]
+    return [g.emit("Pad", g.emit("Concat", kept[0], stand_in, axis=0), [0, 1, 0, 0], shape=[None, 5]), kept[1]]
 
 
 @lowers("Proposal")
