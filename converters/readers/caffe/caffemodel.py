@@ -117,8 +117,9 @@ def read_caffemodel(path: StrPath) -> list[StoredLayer]:
 def read_blob(path: StrPath) -> Array:
     """The one blob of a file, as Caffe's compute_image_mean writes mean.binaryproto. Raises FormatError for another file."""
     file = os.path.basename(path)
-    view = map_file(path)
-    return _blob(_Message(file, view, 0, len(view)), Source(file, "file", "mean", "BlobProto"), 0).array()
+    with about(path):
+        view = map_file(path)
+        return _blob(_Message(file, view, 0, len(view)), Source(file, "file", "mean", "BlobProto"), 0).array()
 
 
 def _read_net(whole: _Message) -> list[StoredLayer]:

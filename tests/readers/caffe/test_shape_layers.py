@@ -115,6 +115,7 @@ SHAPES = [
         "dummy_data_param { data_filler { type: 'constant' value: 0.5 } shape { dim: 2 dim: 3 } }",
         [],
         lambda: np.full((2, 3), 0.5),
+        warns="the net takes no input",
     ),
     LayerCase(
         "DummyData",
@@ -122,6 +123,7 @@ SHAPES = [
         [],
         lambda: (np.zeros((2, 1, 3, 2)), np.zeros((1, 1, 3, 2))),
         tops=2,
+        warns="the net takes no input",
     ),
 ]
 

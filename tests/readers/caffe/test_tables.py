@@ -39,6 +39,7 @@ def test_every_layer_has_a_row() -> None:
     answered = {name for text in forks for name in re.findall(r'type\s*:\s*"(\w+)"', text)}
     named = {  # tests of their own: layers of Python, and one that takes nothing
         "ContinuationIndicator",
+        "Python:SSH.layers.proposal_layer.ProposalLayer",
         "Python:layers.text_proposal_layer.ProposalLayer",
         "Python:rpn.proposal_layer.ProposalLayer",
         "Python:spatial_dropout.SpatialDropoutLayer",
