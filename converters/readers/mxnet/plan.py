@@ -138,7 +138,7 @@ class Plan:
         self.inner = inner_ends(symbol, outputs)
         """The operators that the net shall end in, by the name that was asked for."""
         marked = {number for node in symbol.order for number in _labels(node)}
-        self.heads, self.left_out = without_labels(symbol, lambda v: self._is_label(v, v.index in marked, inputs or {}))
+        self.heads, self.left_out = without_labels(symbol, lambda v: v.index not in marked and self._is_label(v, inputs or {}))
         """The heads that are answered, and those that can't be, for want of labels."""
         self.live = live_nodes(symbol, [node.index for _, node in self.inner] or [number for number, _ in self.heads])
         self.variables = [node for node in self.live if node.is_variable]
@@ -208,10 +208,10 @@ class Plan:
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
-    def _is_label(self, node: Node, marked: bool, given: Mapping[str, Sequence[int]]) -> bool:
-        """Whether a variable is a label that training alone has: by its slot or its name, where nothing else is known of it."""
+    def _is_label(self, node: Node, given: Mapping[str, Sequence[int]]) -> bool:
+        """Whether a variable is a label that training alone has: by its name, where nothing else is known of it."""
         stored = node.name in self.params or any(name in self.params for name in spellings(node.name))
-        return (marked or node.name.endswith("label")) and not stored and node.name not in given
+        return node.name.endswith("label") and not stored and node.name not in given
 
     def _input_shapes(self, given: dict[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
         """Shapes of the net's inputs, in MXNet's order of arguments."""
