@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import mmap
 import os
 import secrets
@@ -87,7 +88,14 @@ CUT_SHORT = "was cut short by another program while it was read; nothing was wri
 
 
 def cut_short() -> str | None:
-    """The mapped file that is shorter now than it was, as it was given; None where none is."""
+    """The mapped file that is shorter now than it was, as it was given; None where none is. What nobody looks at any more doesn't count."""
+    if _shorter() is None:
+        return None
+    gc.collect()  # mappings that only cycles hold
+    return _shorter()
+
+
+def _shorter() -> str | None:
     for path, facts in list(_mapped.values()):
         with contextlib.suppress(OSError):
             now = os.stat(path)

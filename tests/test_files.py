@@ -169,7 +169,9 @@ def test_a_source_that_is_cut_short_while_it_is_copied_is_named(left, kind_of_te
         os.truncate(source, left)
         file.write(view)
     assert list(tmp_path.iterdir()) == [source]
-    del view
+    cycle = [view]
+    cycle.append(cycle)
+    del view, cycle
     with writing(tmp_path / "out") as file:  # what nobody looks at any more may be as short as it likes
         file.write(b"whole")
     assert (tmp_path / "out").read_bytes() == b"whole"

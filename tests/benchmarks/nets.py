@@ -142,11 +142,8 @@ def tensorflow(folder: Path, shape: str, count: int) -> list[str]:
 
 def module_file(folder: Path, shape: str, count: int) -> list[str]:
     """A pickled nn.Sequential; in place: with activations that work in place; tied: one weight. wide and dense: a state_dict."""
-    import sys
-
     import torch
 
-    sys.setrecursionlimit(1_000_000)
     one = torch.nn.Linear(1, 1)
     if shape in ("wide", "dense"):
         whole = torch.zeros(2 * count)  # wide: tensors of their own; dense: all of one storage

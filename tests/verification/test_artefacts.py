@@ -118,7 +118,12 @@ def test_the_written_source_itself_is_run(tmp_path, monkeypatch, capsys):
     from converters.writers import saving
 
     real = saving.source_and_state
-    monkeypatch.setattr(saving, "source_and_state", lambda *args: (real(*args)[0].replace("softmax", "log_softmax"), real(*args)[1]))
+
+    def other(*args, **options):
+        written = real(*args, **options)
+        return written._replace(text=written.text.replace("softmax", "log_softmax"))
+
+    monkeypatch.setattr(saving, "source_and_state", other)
     assert cli.main(["caffe2torch", *CAFFE, str(tmp_path / "net.pth"), "--verify"]) == 1
     assert "NOT EQUAL" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
