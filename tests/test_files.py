@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import zlib
 
 import pytest
 
+from converters import files
 from converters.errors import ConversionError, FormatError, OutputExistsError
 from converters.files import InputFile, check_target, map_file, together, writing
 
@@ -158,6 +161,20 @@ def test_an_input_file_is_a_path_that_is_mapped_once(tmp_path):
     (tmp_path / "in").write_bytes(b"data")
     file = InputFile(tmp_path / "in")
     assert os.fspath(file) == str(tmp_path / "in") and map_file(file) is file.view and InputFile(file).view is file.view
+
+
+@pytest.mark.parametrize("package", ["isal", "absent"])
+def test_checksums_of_long_data_go_on_from_others(package, monkeypatch):
+    files._crc32.cache_clear()
+    if package == "absent":
+        monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    else:
+        pytest.importorskip("isal")
+    data = memoryview(bytes(range(256)) * 2000)
+    assert files.crc32(data) == zlib.crc32(data)
+    assert files.crc32(data[1000:], files.crc32(data[:1000])) == zlib.crc32(data)
+    assert (files._crc32() is zlib.crc32) == (package == "absent")
+    files._crc32.cache_clear()
 
 
 @pytest.mark.parametrize("left", [4096, 3 * 65536 - 10], ids=["pages are gone", "the end of the last page reads as zeros"])

@@ -6,12 +6,11 @@ Each key is a string in `metadata_props`, which ONNX files keep.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import Source
-from converters.files import InputFile
+from converters.files import InputFile, crc32
 from converters.packages import __version__
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def is_buffer(value: ir.Value) -> bool:
 
 def origin(files: Iterable[InputFile]) -> dict[str, Any]:
     """What is written of where a file comes from: the tool, and of each source its base name, size and CRC-32. No paths, no time."""
-    sources = [{"name": file.name, "bytes": len(file.view), "crc32": f"{zlib.crc32(file.view):08x}"} for file in files]
+    sources = [{"name": file.name, "bytes": len(file.view), "crc32": f"{crc32(file.view):08x}"} for file in files]
     return {"tool": f"converters {__version__}", "sources": sources}
 
 

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from converters.errors import ConversionError
-from converters.files import StrPath, writing
+from converters.files import StrPath, crc32, writing
 from converters.tensors.dtypes import DTYPES
 from converters.tensors.storage import Storage
 from converters.tensors.tensor import Quantizer, RebuiltTensor, Tensor, TorchName, Weight, as_tensors, check_repeated
@@ -284,14 +284,14 @@ class _Archive:
         """One entry, whose CRC is computed while the chunk is still in the cache; its header is mended at the end if need be."""
         iterator = iter(chunks)
         first = next(iterator, memoryview(b""))
-        crc = zlib.crc32(first)
+        crc = crc32(first)
         entry = _Entry(f"{ROOT}/{name}".encode(), crc, size, self.at)
         header = self._header(entry)
         self.file.write(header)
         written = 0
         for chunk in chain([first], iterator):
             if written:
-                crc = zlib.crc32(chunk, crc)
+                crc = crc32(chunk, crc)
             self.file.write(chunk)
             written += len(chunk)
         if written != size:

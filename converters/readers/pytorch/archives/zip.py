@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from converters.errors import FormatError, printable, warn
+from converters.files import crc32
 from converters.tensors.storage import CHUNK, Storage
 
 _LOCAL, _END = b"PK\3\4", b"PK\5\6"
@@ -51,7 +52,7 @@ class ZipStorage(Storage):
             pieces = self.archive.inflate(self.entry)
         for piece in pieces:
             if whole:
-                crc = zlib.crc32(piece, crc)
+                crc = crc32(piece, crc)
             if self.entry.method == 0:
                 yield piece
             else:
@@ -216,7 +217,7 @@ class ZipArchive:
 
     def checked(self, name: str) -> bool:
         """Whether an entry's CRC is that of its content."""
-        return zlib.crc32(self.read(name)) == self.entry(name).crc
+        return crc32(memoryview(self.read(name))) == self.entry(name).crc
 
 
 def _wide(extra: bytes, full: int, packed: int, offset: int) -> tuple[int, int, int]:
