@@ -189,6 +189,7 @@ FORMATS = (
         ),
         reader="converters.readers.tensorflow:load",
         weights="converters.readers.tensorflow:load_weights",
+        outline="converters.readers.tensorflow.outline:outline",
         form="TensorFlow checkpoint",
         registry="converters.readers.tensorflow:lowers",
         options=("constants",),

@@ -152,7 +152,7 @@ def test_tensorflow_s_files_name_their_command(what, command, tmp_path, capsys):
 
 def test_a_saved_model_s_folder_stands_for_its_file(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(TENSORFLOW["TensorFlow SavedModel"])
-    with pytest.raises(converters.ConversionError, match=r"saved_model.pb: a SavedModel with 0 graphs for serving"):
+    with pytest.raises(converters.ConversionError, match=r"saved_model.pb: a TensorFlow SavedModel with 0 graphs for serving"):
         converters.load(tmp_path)
 
 

@@ -7,11 +7,11 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from converters.errors import ConversionError, UnsupportedError, about
+from converters.errors import ConversionError, Source, UnsupportedError, about
 from converters.files import StrPath
 from converters.formats import Format, format_of, outline_of, read_weights, recognize
 from converters.graph.outline import Outline, Row
@@ -86,11 +86,12 @@ def _note(found: Inspection, outline: Outline) -> None:
     found.notes = list(outline.notes)
     found.preprocessing = _stated(outline.preprocessing)
     found.provenance = _decoded(outline.provenance)
-    found.unsupported = [
-        Unsupported(source.name, source.type, source.file, source.line, source.describe("no lowering is registered for this type"), hook)
-        for hook in [outline.hook or None]
-        for source in outline.unsupported
-    ]
+    found.unsupported = _unsupported(outline.unsupported, outline)
+
+
+def _unsupported(sources: Iterable[Source], outline: Outline) -> list[Unsupported]:
+    what, hook = "no lowering is registered for this type", outline.hook or None
+    return [Unsupported(source.name, source.type, source.file, source.line, source.describe(what), hook) for source in sources]
 
 
 def _stated(preprocessing: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,7 +149,8 @@ def _shapes(row: Format, file: RecognizedFile, options: LoadOptions, outline: Ou
     except MissingPackageError as problem:
         found.notes.append(f"no shapes: {problem}")
     except (ConversionError, ImportError) as problem:
-        if isinstance(problem, UnsupportedError) and found.unsupported:
+        if isinstance(problem, UnsupportedError) and (found.unsupported or problem.sources):
+            found.unsupported = found.unsupported or _unsupported(problem.sources, outline)
             return None
         found.notes.append(f"no shapes: {problem}")
     else:

@@ -43,6 +43,24 @@ def test_the_layers_of_each_format(name):
     assert not found.unsupported and found.framework in ("Caffe", "Lua Torch", "MXNet")
 
 
+def test_a_tensorflow_graph():
+    """Counted by hand, as above: SAME padding keeps 16 x 16, then a stride of 2; scale is fixed, so a normalization learns its offset."""
+    found = converters.inspect(DIGITS / "tensorflow/digits.pb")
+    layers = {layer.name: layer for layer in found.layers}
+    assert [*found.inputs] == ["images"] and found.outputs["Predictions/Reshape_1"].shape == ("N", 10)
+    assert layers["Conv1/Conv2D"].outputs == (("N", 16, 16, 16),) and layers["Conv1/Conv2D"].parameters == 16 * 9
+    assert layers["Conv2/Conv2D"].flops == 24 * 4 * 4 * 16 * 9 and layers["Hidden/MatMul"].parameters == 96 * 32 + 32
+    assert found.flops == 16 * 16 * 16 * 9 + 24 * 4 * 4 * 16 * 9 + 96 * 32 + 32 * 10
+    assert not any(layer.name.endswith("/read") for layer in found.layers)
+
+
+def test_a_tensorflow_graph_of_training_proposes_outputs():
+    found = converters.inspect(DIGITS / "tensorflow/digits.ckpt.meta")
+    assert [*found.inputs] == ["images", "labels"] and found.inputs["images"].dtype == "float32"
+    assert "Predictions/Reshape_1" in found.outputs and not any("gradients" in name for name in found.outputs)
+    assert any("doesn't say what its output is" in note for note in found.notes)
+
+
 def test_parameters_are_those_of_the_weights():
     """Counted from the tensors, without a graph, and from the graph: the same."""
     for files in (["caffe/digits.caffemodel"], ["torch7/digits.t7"]):

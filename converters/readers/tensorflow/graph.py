@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf import text_format
@@ -24,6 +24,12 @@ _HEAVY = 4096
 _TEXT_LIMIT = 256 << 20
 _CONTENT = (4, 5, 6)
 """Fields of a TensorProto that are views: tensor_content, float_val, double_val."""
+
+_SINKS = frozenset({"NoOp", "Assert", "SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "ShardedFilename"})
+"""Operators whose results nobody is meant to see."""
+
+_PARTS = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge", "Shape"})
+"""Ends that are nobody's output: parts of branches, sizes."""
 
 Port = tuple[str, int]
 """A node's name, and which of its outputs."""
@@ -110,6 +116,58 @@ class Graph:
         """The file's name, that of the folder for a SavedModel."""
         name = os.path.basename(self.path)
         return os.path.basename(os.path.dirname(os.path.abspath(self.path))) if name == "saved_model.pb" else name
+
+    def readers(self) -> dict[str, list[Node]]:
+        """Who takes what a node gives, by its name."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes.values():
+            for name, _ in node.inputs:
+                found.setdefault(name, []).append(node)
+        return found
+
+    def ends(self) -> list[str]:
+        """Nodes that nothing reads and that compute something of the inputs."""
+        read = self.readers()
+        return [
+            node.name
+            for node in self.nodes.values()
+            if node.name not in read
+            and node.inputs
+            and node.op not in _SINKS
+            and not node.op.startswith(("Assign", "Apply", "Summary"))
+            and not node.op.endswith("Summary")
+        ]
+
+    def of_inputs(self) -> set[str]:
+        """The inputs, and the nodes that compute something of them."""
+        readers = self.readers()
+        found: set[str] = set()
+        waiting = [node.name for node in self.nodes.values() if node.op == "Placeholder"]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += [node.name for node in readers.get(name, ())]
+        return found
+
+    def proposed(self) -> list[str]:
+        """What may be an output: ends that follow from an input, without those of training where there are others."""
+        ends = self.ends()
+        of_inputs = self.of_inputs()
+        likely = [name for name in ends if name in of_inputs and self.nodes[name].op not in _PARTS and not name.startswith("gradients/")]
+        return likely or ends
+
+    def needed(self, outputs: Iterable[str], until: Container[str] = ()) -> set[str]:
+        """The nodes that some outputs need, whatever branches are taken; what lies before those of `until` isn't."""
+        found: set[str] = set()
+        waiting = list(outputs)
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name in self.nodes:
+                found.add(name)
+                if name not in until:
+                    waiting += [source for source, _ in self.nodes[name].inputs]
+        return found
 
 
 def read_graph(path: StrPath, kind: str) -> Graph:
@@ -244,7 +302,7 @@ def _saved_model(path: str, view: memoryview) -> Graph:
     chosen = [entry for entry in found if entry[0] == {"serve"}] or [entry for entry in found if "serve" in entry[0]]
     if len(chosen) != 1:
         tags = "; ".join(", ".join(sorted(tags)) or "none" for tags, _, _ in found)
-        raise FormatError(f"a SavedModel with {len(chosen)} graphs for serving (tags of its graphs: {printable(tags)})")
+        raise FormatError(f"a TensorFlow SavedModel with {len(chosen)} graphs for serving (tags of its graphs: {printable(tags)})")
     _, meta, inner = chosen[0]
     return _described(_graph(path, inner), meta)
 

@@ -24,8 +24,6 @@ from converters.readers.tensorflow.values import IMAGE, Dead, Flow, Missing, Ten
 from converters.readers.tensorflow.variables import VARIABLES, Variables
 
 _LOOPS = frozenset({"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "While", "StatelessWhile"})
-_SINKS = frozenset({"NoOp", "Assert", "SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "ShardedFilename"})
-"""Operators whose results nobody is meant to see."""
 
 Work = Generator[Port, Flow, "list[Flow] | Dead | Missing"]
 """Asks for ports, gets what flows out of them, and answers what each of its own gives; or what all of them do."""
@@ -55,24 +53,9 @@ class _Plan:
             if name not in graph.nodes:
                 what = "input" if name in self.shapes else "constant"
                 raise ConversionError(f"the graph has no node '{printable(name)}' to be the {what}", path=graph.path)
-        self.readers: dict[str, list[Node]] = {}
-        for node in graph.nodes.values():
-            for name, _ in node.inputs:
-                self.readers.setdefault(name, []).append(node)
+        self.readers = graph.readers()
         self.outputs = [self._port(name) for name in self._wanted()]
-        self.needed = self._needed()
-
-    def _needed(self) -> set[str]:
-        """The nodes that the outputs need, whatever branches are taken."""
-        found: set[str] = set()
-        waiting = [node for _, (node, _) in self.outputs]
-        while waiting:
-            name = waiting.pop()
-            if name not in found and name in self.graph.nodes:
-                found.add(name)
-                if name not in self.shapes and name not in self.constants:
-                    waiting += [source for source, _ in self.graph.nodes[name].inputs]
-        return found
+        self.needed = graph.needed((node for _, (node, _) in self.outputs), until={*self.shapes, *self.constants})
 
     def _node(self, name: str) -> str:
         return name.removesuffix(":0")
@@ -80,7 +63,7 @@ class _Plan:
     def _port(self, name: str) -> tuple[str, Port]:
         node, _, number = name.partition(":")
         if node not in self.graph.nodes or (number and not number.isdigit()):
-            hint = f"its last nodes are {', '.join(map(printable, self._ends()[-5:]))}" if self.graph.nodes else None
+            hint = f"its last nodes are {', '.join(map(printable, self.graph.ends()[-5:]))}" if self.graph.nodes else None
             raise ConversionError(f"the graph has no node '{printable(name)}' to end in", path=self.graph.path, hint=hint)
         return name, (node, int(number or 0))
 
@@ -90,27 +73,16 @@ class _Plan:
             return self.options.outputs
         if self.graph.outputs:
             return [self._node(name) for name in self.graph.outputs]
-        ends = self._ends()
+        ends = self.graph.ends()
         if len(ends) != 1:
-            shown = ", ".join(map(printable, ends[:12])) + (", ..." if len(ends) > 12 else "")
+            likely = self.graph.proposed()
+            shown = ", ".join(map(printable, likely[:12])) + (", ..." if len(ends) > len(likely[:12]) else "")
             raise ConversionError(
                 f"the graph doesn't say what its output is: nothing reads {len(ends)} of its nodes ({shown})",
                 path=self.graph.path,
                 hint="name it with --output (outputs=[...])",
             )
         return ends
-
-    def _ends(self) -> list[str]:
-        """Nodes that nothing reads and that compute something of the inputs."""
-        return [
-            node.name
-            for node in self.graph.nodes.values()
-            if node.name not in self.readers
-            and node.inputs
-            and node.op not in _SINKS
-            and not node.op.startswith(("Assign", "Apply", "Summary"))
-            and not node.op.endswith("Summary")
-        ]
 
 
 class _Walk:
