@@ -10,6 +10,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -106,6 +107,24 @@ def test_an_index_and_its_files(ending, given, tmp_path):
     strip_to_weights(index if given == "index" else index.parent, tmp_path / "out.pth")
     got = torch.load(tmp_path / "out.pth", weights_only=True)
     assert got.keys() == weights().keys() and all(torch.equal(got[name], tensor) for name, tensor in weights().items())
+
+
+@pytest.mark.parametrize("times", [1, 6])
+def test_parts_that_repeat_few_bytes_are_not_joined(times):
+    """A part of strides 0, and one part at many places: neither is room that a small file may ask for."""
+    from converters.readers.pytorch.archives.folder import _joined
+    from converters.tensors.storage import ArrayStorage
+    from converters.tensors.tensor import Tensor
+
+    rows = 1 << 16
+    if times == 1:
+        one = Tensor(ArrayStorage(np.zeros(1, np.float32)), "float32", (rows, 1 << 13), stride=(0, 0))
+        parts = [((at * rows, 0), one) for at in range(2)]
+    else:
+        part = Tensor(ArrayStorage(np.zeros((rows, 1 << 10), np.float32)), "float32", (rows, 1 << 10))
+        parts = [((at * rows, 0), part) for at in range(times)]
+    with pytest.raises(ConversionError, match="its parts repeat"):
+        _joined("w", (rows * len(parts), parts[0][1].shape[1]), parts)
 
 
 @pytest.mark.parametrize("name", ["../model.bin", "/etc/passwd", "gone.bin"])

@@ -17,7 +17,7 @@ from converters.readers.pytorch.pickles.stubs import Stub
 from converters.readers.pytorch.sizes import counts
 from converters.readers.pytorch.tensors import ShardTensor, as_weight
 from converters.tensors.storage import ArrayStorage
-from converters.tensors.tensor import Tensor, contiguous_stride
+from converters.tensors.tensor import EXPANDED, Tensor, contiguous_stride
 
 _METADATA = "torch.distributed.checkpoint.metadata."
 _RANK = re.compile(r"\d+")
@@ -132,6 +132,13 @@ def _joined(name: str, shape: tuple[int, ...], parts: Sequence[tuple[tuple[int, 
     if covered != total:
         raise FormatError(f"'{printable(name)}': its parts have {covered} of {total} elements")
     itemsize = parts[0][1].element.itemsize
+    held: dict[int, int] = {}  # bytes by where they lie: parts may repeat their elements, or be one part many times
+    for _, part in parts:
+        start, stop = part.span()
+        place = part.numpy().ctypes.data
+        held[place] = max(held.get(place, 0), stop - start)
+    if total * itemsize > max(EXPANDED, 4 * sum(held.values())):
+        raise FormatError(f"'{printable(name)}': its parts repeat {sum(held.values())} bytes to {total * itemsize}, which are not joined")
     whole, seen = np.zeros((*shape, itemsize), np.uint8), np.zeros(shape, bool)
     for at, part in parts:
         window = tuple(slice(start, start + extent) for start, extent in zip(at, part.shape, strict=True))
