@@ -7,10 +7,15 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # an environment that only runs files needs neither
+    import onnx_ir as ir
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TOLERANCE = {"caffe": 1e-4, "torch7": 1e-4, "mxnet": 1e-3}
@@ -19,6 +24,18 @@ FILES = {
     "torch7": (("model.t7",),),
     "mxnet": (("net-symbol.json",), ("net-0000.params",)),
 }
+ARCHIVES = {
+    "caffe": "caffe",
+    "caffe-forks": "caffe",
+    "torch7": "torch7",
+    "torch7-community": "torch7",
+    "mxnet": "mxnet",
+    "mxnet-nets": "mxnet",
+    "mxnet-operators": "mxnet",
+}
+"""The archives of fixtures/conformance with the framework that answered; TensorFlow's is read by tests/readers/tensorflow/archive.py."""
+TYPES = {"tensor(float)": "f4", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(int32)": "i4", "tensor(float16)": "f2"}
+"""numpy's names of onnxruntime's types."""
 
 
 def read_npz(data: bytes) -> dict[str, np.ndarray]:
@@ -79,6 +96,12 @@ class Case:
         """The inputs' shapes that the model is loaded at."""
         return {name: array.shape for name, array in read_npz(self.read("input.npz")).items()}
 
+    def load(self, folder: Path) -> ir.Model:
+        """The model, at the shapes of its inputs; its files are written to the folder."""
+        import converters
+
+        return converters.load(*self.write_model(folder), inputs=self.shapes(), key=self.about.get("model_at") or None)
+
     def pairs(self) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         """(inputs, expected outputs); none where no right answer exists."""
         found = []
@@ -88,10 +111,23 @@ class Case:
                 found.append((read_npz(self.read(file)), read_npz(self.read(answer))))
         return found
 
+    def rounds(self, declared: Mapping[str, object]) -> list[tuple[list[np.ndarray], dict[str, np.ndarray]]]:
+        """(inputs in the order of the converted net, whose inputs are `declared`; expected outputs)."""
+        return [(arrange(given, list(declared)), expected) for given, expected in self.pairs()]
+
+    def faults(self, outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> list[str]:
+        """What is wrong with the outputs."""
+        return faults(self, outputs, expected)
+
 
 def cases(framework: str, archive: str = "") -> list[Case]:
     """The cases of an archive of fixtures/conformance, by default the one that is called as the framework."""
     return [Case(framework, name, archive or framework) for name in sorted(_files(archive or framework))]
+
+
+def all_cases(framework: str) -> list[Case]:
+    """The cases of all archives that a framework answered."""
+    return [case for archive, answered in ARCHIVES.items() if answered == framework for case in cases(framework, archive)]
 
 
 def plain(name: str) -> str:

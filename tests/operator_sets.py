@@ -3,7 +3,7 @@
     python -m tests.operator_sets [FOLDER] [--only caffe]
 
 Makes a virtual environment for onnxruntime 1.16.3 in FOLDER (default: a temporary one); it takes operator sets up to 19, the installed
-one all. Prints a table, written / refused / wrong, for each framework, set and runtime, then what was refused, with ONNX's reason.
+one all. Prints a table, written / refused / wrong, for each archive, set and runtime, then what was refused, with ONNX's reason.
 Exit status 0 if nothing is wrong, and nothing that is written in set 19 is refused in set 11 or 13 but for a reason that NOT_BEFORE
 holds. A part of it runs in the test suite (writers/onnx/test_operator_sets.py).
 """
@@ -14,6 +14,7 @@ import argparse
 import collections
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,11 @@ import venv
 import warnings
 from pathlib import Path
 
-from tests.conformance import FILES, Case, arrange, cases, faults
+from tests import conformance
+from tests.conformance import ARCHIVES, TYPES
+from tests.readers.tensorflow import archive as tensorflow
+
+Case = conformance.Case | tensorflow.Case
 
 OPSETS = (9, 11, 13, 15, 17, 19, 21)
 IR_VERSIONS = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 19: 9, 21: 10}
@@ -29,19 +34,30 @@ IR_VERSIONS = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 19: 9, 21: 10}
 RUNTIMES = {"1.16.3": (["onnxruntime==1.16.3", "numpy<2"], 19), "newest": ([], 99)}
 NOT_BEFORE: dict[str, str] = {}
 """Operators that sets 11 or 13 can't say, with ONNX's reason."""
-TYPES = {"tensor(float)": "f4", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(int32)": "i4", "tensor(float16)": "f2"}
 
 
-def write(case: Case, folder: Path) -> dict[int, str]:
-    """SET.onnx in the folder; what was refused, by set."""
+def nets(archive: str) -> list[Case]:
+    """The cases of an archive that may be converted."""
+    if archive == "tensorflow":
+        return [case for case in tensorflow.cases() if case.is_graph]
+    found = conformance.cases(ARCHIVES[archive], archive)
+    return [case for case in found if case.about.get("expect", "convert") != "refuse"]
+
+
+def write(case: Case, folder: Path) -> dict[int, str] | None:
+    """SET.onnx in the folder; what was refused, by set. None where the case may be refused, and is."""
     import converters
 
     folder.mkdir(parents=True)
     refused = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", converters.ConversionWarning)
-        paths = case.write_model(folder)
-        model = converters.load(*paths, inputs=case.shapes(), key=case.about.get("model_at") or None)
+        try:
+            model = case.load(folder)
+        except converters.ConversionError:
+            if case.about.get("expect", "convert") == "convert":
+                raise
+            return None
         for opset in OPSETS:
             try:
                 converters.save(model, folder / f"{opset}.onnx", opset=opset)
@@ -60,11 +76,10 @@ def run(case: Case, path: Path) -> str:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         wanted = session.get_inputs()
-        for given, expected in case.pairs():
-            arrays = arrange(given, [value.name for value in wanted])
+        for arrays, expected in case.rounds({value.name: value.shape for value in wanted}):
             feed = {i.name: a.astype(TYPES.get(i.type, a.dtype)) for i, a in zip(wanted, arrays, strict=True)}
             outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, feed), strict=True))
-            found = faults(case, outputs, expected)
+            found = case.faults(outputs, expected)
             if found:
                 return "; ".join(found)
     except Exception as problem:
@@ -73,12 +88,13 @@ def run(case: Case, path: Path) -> str:
 
 
 def run_all(folder: Path, newest: int) -> dict[str, str]:
-    """{framework/case/set: what is wrong} of every file in the folder that the runtime's sets hold."""
+    """{archive/case/set: what is wrong} of every file in the folder ARCHIVE/CASE/SET.onnx that the runtime's sets hold."""
     found = {}
-    for path in sorted(folder.glob("*/*/*.onnx")):
-        if int(path.stem) <= newest:
-            case = Case(path.parts[-3], path.parts[-2])
-            found[f"{case.framework}/{case.name}/{path.stem}"] = run(case, path)
+    for archive in sorted(path for path in folder.iterdir() if path.is_dir()):
+        by_name = {case.name: case for case in nets(archive.name)}
+        for path in sorted(archive.glob("*/*.onnx")):
+            if int(path.stem) <= newest:
+                found[f"{archive.name}/{path.parent.name}/{path.stem}"] = run(by_name[path.parent.name], path)
     return found
 
 
@@ -105,7 +121,7 @@ def reason(message: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="archives whose name holds this")
     for name in ("--run", "--answer"):
         parser.add_argument(name, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--newest", type=int, help=argparse.SUPPRESS)
@@ -115,39 +131,37 @@ def main() -> int:
         return 0
     refused: dict[str, str] = {}
     failed = 0
+    print("written / refused / wrong in sets", *OPSETS)
     with tempfile.TemporaryDirectory() as temporary:
-        written = Path(temporary, "written")
-        for framework in FILES:
-            if asked.only in framework:
-                for case in cases(framework):
-                    if case.about.get("expect", "convert") == "convert":
-                        problems = write(case, written / framework / case.name)
-                        refused |= {f"{framework}/{case.name}/{opset}": words for opset, words in problems.items()}
-        for runtime in RUNTIMES:
-            failed += tell(runtime, run_in(runtime, written, asked.folder or Path(temporary)), refused)
-    reasons = collections.Counter(reason(words) for words in refused.values())
-    print("\nrefused, with the number of cases:", *(f"  {count:4} {words}" for words, count in sorted(reasons.items())), sep="\n")
+        for archive in (*ARCHIVES, "tensorflow"):
+            if asked.only in archive:
+                written = Path(temporary, "written")
+                refusals = {case.name: write(case, written / archive / case.name) for case in nets(archive)}
+                found = {f"{archive}/{name}/{opset}": why for name, all_ in refusals.items() for opset, why in (all_ or {}).items()}
+                for runtime in RUNTIMES:
+                    failed += tell(archive, runtime, run_in(runtime, written, asked.folder or Path(temporary)), list(found))
+                refused |= found
+                shutil.rmtree(written)
+    reasons = collections.Counter((key.rpartition("/")[2], reason(words)) for key, words in refused.items())
+    print("\nrefused, with the number of cases:")
+    for (opset, words), count in sorted(reasons.items(), key=lambda item: (int(item[0][0]), item[0][1])):
+        print(f"  {count:4} in set {opset}: {words}")
     older = [k for k in refused if k.endswith(("/11", "/13")) and k.rsplit("/", 1)[0] + "/19" not in refused]
     unexplained = [key for key in older if not any(words in refused[key] for words in NOT_BEFORE)]
     print(f"\nrefused in set 11 or 13 and written in 19, for no listed reason: {len(unexplained)}", *unexplained[:20], sep="\n  ")
     return int(failed > 0 or len(unexplained) > 0)
 
 
-def tell(runtime: str, answers: dict[str, str], refused: dict[str, str]) -> int:
-    """Prints one runtime's table; the number of wrong files."""
-    print(f"\nonnxruntime {runtime}: written / refused / wrong")
+def tell(archive: str, runtime: str, answers: dict[str, str], refused: list[str]) -> int:
+    """Prints a runtime's line for an archive, and what is wrong; the number of wrong files."""
     wrong = {key: words for key, words in answers.items() if words}
-    for framework in FILES:
-        cells = []
-        for opset in OPSETS:
-            end = f"/{opset}"
-            keys = [key for key in answers if key.startswith(framework) and key.endswith(end)]
-            no = sum(1 for key in refused if key.startswith(framework) and key.endswith(end))
-            bad = sum(1 for key in wrong if key.startswith(framework) and key.endswith(end))
-            cells.append(f"{len(keys)}/{no}/{bad}" if keys else "-")
-        print(f"  {framework:8}", *(f"{cell:>12}" for cell in cells))
-    for key, words in list(wrong.items())[:60]:
-        print(f"  wrong: {key}: {words}")
+    cells = []
+    for opset in OPSETS:
+        ours, no, bad = (sum(1 for key in keys if key.endswith(f"/{opset}")) for keys in (answers, refused, wrong))
+        cells.append(f"{ours}/{no}/{bad}" if ours else "-")
+    print(f"  {archive:16} onnxruntime {runtime:8}", *(f"{cell:>10}" for cell in cells), flush=True)
+    for key, words in wrong.items():
+        print(f"  wrong: {key}: {words}", flush=True)
     return len(wrong)
 
 

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 import converters
-from tests.conformance import Case, arrange, cases, faults
-
-TYPES = {"tensor(float)": "f4", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(int32)": "i4", "tensor(float16)": "f2"}
+from tests.conformance import TYPES, Case, all_cases, arrange, faults
 
 
 def run_module(module: torch.nn.Module, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -70,16 +68,16 @@ def check(case: Case, folder: Path) -> None:
             assert not faults(case, got, expected), backend
 
 
-@pytest.mark.parametrize("case", [*cases("caffe"), *cases("caffe", "caffe-forks")], ids=str)
+@pytest.mark.parametrize("case", all_cases("caffe"), ids=str)
 def test_caffe(case, tmp_path):
     check(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", [*cases("torch7"), *cases("torch7", "torch7-community")], ids=str)
+@pytest.mark.parametrize("case", all_cases("torch7"), ids=str)
 def test_torch7(case, tmp_path):
     check(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", [*cases("mxnet"), *cases("mxnet", "mxnet-nets"), *cases("mxnet", "mxnet-operators")], ids=str)
+@pytest.mark.parametrize("case", all_cases("mxnet"), ids=str)
 def test_mxnet(case, tmp_path):
     check(case, tmp_path)

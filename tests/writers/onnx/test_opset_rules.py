@@ -66,7 +66,9 @@ class Row:
         model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[opset], ir_version=9))
         for value in model.graph.output:
             if not value.type.tensor_type.elem_type:  # ONNX infers none for GroupNormalization
-                value.type.CopyFrom(model.graph.input[0].type)
+                value.type.tensor_type.elem_type = model.graph.input[0].type.tensor_type.elem_type
+            if not value.type.tensor_type.HasField("shape"):  # nor the sizes of pieces that are computed
+                value.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in self.inputs[0].shape)
         return model
 
     def feed(self) -> dict[str, np.ndarray]:
@@ -219,6 +221,10 @@ ROWS = [
     Row("Unsqueeze", [X4], (12, 13), {"axes": [1]}, lambda x: x[:, None]),
     *(Row("Split", [X4], (19, to), {"axis": -1, "num_outputs": 2}, lambda x: (x[..., :3], x[..., 3:]), outputs=2) for to in (9, 17)),
     Row("Split", [X4, K(np.array([1, 3]))], (19, 12), {"axis": 2}, lambda x: (x[:, :, :1], x[:, :, 1:]), outputs=2),
+    *(
+        Row("Split", [X4, np.array([1, 0, 3])], (19, to), {"axis": -2}, lambda x, _: (x[:, :, :1], x[:, :, 1:1], x[:, :, 1:]), outputs=3)
+        for to in (10, 12)
+    ),
     Row("Split", [X4], (11, 13), {"axis": 2, "split": [1, 3]}, lambda x: (x[:, :, :1], x[:, :, 1:]), outputs=2),
     Row("Split", [X4], (13, 18), {"axis": 2}, lambda x: (x[:, :, :2], x[:, :, 2:]), outputs=2),
     *(Row("Shape", [X4], (19, to), part, lambda x, part=part: np.array(x.shape)[part.get("start", 0) : part.get("end")], symbolic=True)
@@ -246,6 +252,9 @@ ROWS = [
         lambda x: x.reshape(1, 2, 2, 2, 2, 3).transpose(0, 1, 4, 2, 5, 3).reshape(1, 2, 4, 6)),
     Row("DepthToSpace", [f(1, 8, 2, 3)], (19, 10), {"blocksize": 2},
         lambda x: x.reshape(1, 2, 2, 2, 2, 3).transpose(0, 3, 4, 1, 5, 2).reshape(1, 2, 4, 6)),
+    *(Row("Einsum", [f(3, 2, 3, 4), f(3, 1, 4)], (19, to), {"equation": words}, lambda a, b, w=words: np.einsum(w, a, b))
+      for words in ("a...j,b...j->...ab", "iji...,ijk->i...k", "...ij,k...j", "aba...,c...->bc...") for to in (9, 11)),
+    *(Row("Einsum", [f(3, 3)], (19, 11), {"equation": words}, lambda a, w=words: np.einsum(w, a)) for words in ("ii", "ii->i", "ji")),
     *(Row("Einsum", [f(2, 3, 4), f(2, 4, 5)], (19, to), {"equation": words}, lambda a, b, w=words: np.einsum(w, a, b))
       for words in ("bij,bjk->bik", "bij,bjk->kb", "bij,cjk") for to in (9, 11)),
     Row("Concat", [X4, X4], (11, 9), {"axis": -1}, lambda a, b: np.concatenate([a, b], -1)),
@@ -336,7 +345,7 @@ REFUSED = [
     (Row("ReduceMean", [X4, np.array([1])], (19, 17)),
      "its axes are computed when the net runs, and there they are an attribute (before set 18)"),
     (Row("ReduceL2", [X4], (19, 17), {"noop_with_empty_axes": 1}), "without axes it reduces nothing"),
-    (Row("Split", [X4, np.array([1, 3])], (19, 11), {"axis": 2}, outputs=2), "its sizes are computed"),
+    (Row("Split", [X4, np.array([1, 3])], (19, 9), {"axis": 2}, outputs=2), "limits are computed"),
     (Row("Pad", [X4, K(np.array([0, 0, 1, 1, 0, 0, 1, 1]))], (19, 18), {"mode": "wrap"}), "mode wrap isn't there (before set 19)"),
     (Row("Pad", [X4, K(np.array([0, 0, 1, 1, 0, 0, 1, 1])), LOW], (19, 9)), "its value is computed"),
     (Row("Pad", [X4, np.array([0, 0, 1, 1, 0, 0, 1, 1])], (19, 10)), "its amounts are computed"),
@@ -346,7 +355,8 @@ REFUSED = [
     (Row("Trilu", [X4], (19, 13), symbolic=True), "only where the sizes are known"),
     (Row("Range", [np.array(0), np.array(3), np.array(1)], (19, 10)), "only where its limits are constants"),
     (Row("DepthToSpace", [f(1, 8, 2, 3)], (19, 10), {"blocksize": 2, "mode": "CRD"}, symbolic=True), "mode CRD isn't there"),
-    (Row("Einsum", [X4, X4], (19, 11), {"equation": "...i,...i->..."}), "ellipses and diagonals"),
+    (Row("Einsum", [X4, X4], (19, 11), {"equation": "...i,...i->i"}), "this equation has no other form"),
+    (Row("Einsum", [f(3, 3)], (19, 11), {"equation": "ii->i"}, symbolic=True), "only where the size is known"),
     (Row("TopK", [X4, np.array([2])], (19, 9), outputs=2), "its counts are computed"),
     (Row("AveragePool", [X4], (19, 18), {"kernel_shape": [2, 2], "dilations": [2, 2]}), "dilations aren't there (before set 19)"),
     (Row("MaxPool", [X4], (19, 9), {"kernel_shape": [2, 2], "ceil_mode": 1}), "ceil_mode isn't there"),

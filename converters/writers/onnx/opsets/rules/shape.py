@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from string import ascii_letters
+
 import numpy as np
 import onnx_ir as ir
 
@@ -44,8 +47,21 @@ def split_before_18(g: Site, node: ir.Node) -> Answer:
 
 @older("Split", since=13)
 def split_before_13(g: Site, node: ir.Node) -> Answer:
-    """The sizes as an attribute."""
-    return g.again(g.x(), split=None if g.input(1) is None else g.integers(1, "sizes"))
+    """The sizes as an attribute; pieces cut one by one where they are computed."""
+    sizes = g.input(1)
+    if sizes is None or g.number(sizes) is not None:
+        return g.again(g.x(), split=None if sizes is None else g.integers(1, "sizes"))
+    x, rank = g.x(), g.rank(g.x())
+    axis, count = g.axis(x, g.attribute("axis", 0)), len(node.outputs)
+    each = [g.part(sizes, i, i + 1) for i in range(count)]
+    limits = [g.constant([0], np.int64)]
+    for size in each[:-1]:
+        limits.append(g.emit("Add", limits[-1], size))
+    pieces = [g.emit("Slice", x, start, end, [axis]) for start, end in pairwise([*limits, g.constant([_END], np.int64)])]
+    # all that is left goes into the last one: other sizes than the axis' are an error, as in Split
+    as_said = [each[-1] if i == axis else g.constant([0], np.int64) for i in range(rank)]
+    pieces[-1] = g.emit("Reshape", pieces[-1], g.emit("Concat", *as_said, axis=0))
+    return pieces
 
 
 @newer("Split", since=13)
@@ -214,16 +230,12 @@ def depth_to_space_before_11(g: Site, node: ir.Node) -> Answer:
 @older("Einsum", since=12)
 def einsum(g: Site, node: ir.Node) -> Answer:
     """Products of the operands, each with all axes, summed over those that the result doesn't have."""
-    left, _, right = g.attribute("equation").replace(" ", "").partition("->")
-    terms = left.split(",")
+    terms, right = _spelled_out(g, g.attribute("equation").replace(" ", ""), len(node.inputs))
+    singles = [_without_diagonals(g, g.x(i), term) for i, term in enumerate(terms)]
     letters = sorted(set("".join(terms)))
-    if "->" not in g.attribute("equation"):
-        right = "".join(letter for letter in letters if left.count(letter) == 1)
-    if "." in left or any(len(set(term)) < len(term) for term in terms) or not set(right) <= set(letters):
-        raise g.refusal("ONNX has Einsum from set 12 on; ellipses and diagonals have no other form here")
     order = [*right, *(letter for letter in letters if letter not in right)]
     product: ir.Value | None = None
-    for term, value in zip(terms, (g.x(i) for i in range(len(terms))), strict=True):
+    for value, term in singles:
         moved = g.emit("Transpose", value, perm=[term.index(letter) for letter in order if letter in term])
         absent = [i for i, letter in enumerate(order) if letter not in term]
         wide = g.unsqueeze(moved, absent) if absent else moved
@@ -231,3 +243,32 @@ def einsum(g: Site, node: ir.Node) -> Answer:
     assert product is not None
     summed = list(range(len(right), len(order)))
     return g.reduce("ReduceSum", product, summed, keepdims=False) if summed else product
+
+
+def _spelled_out(g: Site, equation: str, count: int) -> tuple[list[str], str]:
+    """The operands' axes and the result's, a letter for each; those of an ellipsis are counted from the last."""
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    hidden = [g.rank(g.x(i)) - len(term) + 3 if "..." in term else 0 for i, term in enumerate(terms)]
+    free = [letter for letter in ascii_letters if letter not in equation][: max(hidden)]
+    if len(terms) != count or (arrow and "..." in left and "..." not in right) or len(free) < max(hidden):
+        raise g.refusal("ONNX has Einsum from set 12 on; this equation has no other form here")
+    spelled = [term.replace("...", "".join(free[len(free) - n :])) for term, n in zip(terms, hidden, strict=True)]
+    once = "".join(letter for letter in sorted(set(left) - set(".,")) if left.count(letter) == 1)
+    result = right.replace("...", "".join(free)) if arrow else "".join(free) + once
+    if not set(result) <= set("".join(spelled)) or len(set(result)) < len(result):
+        raise g.refusal("ONNX has Einsum from set 12 on; this equation has no other form here")
+    return spelled, result
+
+
+def _without_diagonals(g: Site, value: ir.Value, term: str) -> tuple[ir.Value, str]:
+    """An operand with each letter once: what is off the diagonal of two axes of one letter becomes zero, and one of them is summed."""
+    while twice := next((letter for letter in term if term.count(letter) > 1), ""):
+        first, second = term.index(twice), term.rindex(twice)
+        size = g.dims(value)[first]
+        if size is None:
+            raise g.refusal("ONNX has Einsum from set 12 on; diagonals have another form only where the size is known")
+        mask = np.eye(size, dtype=bool).reshape([size if i in (first, second) else 1 for i in range(len(term))])
+        kept = g.emit("Where", mask, value, g.constant(0, g.dtype(value).numpy()))
+        value, term = g.reduce("ReduceSum", kept, [second], keepdims=False), term[:second] + term[second + 1 :]
+    return value, term
