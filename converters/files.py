@@ -9,7 +9,6 @@ import gc
 import importlib
 import mmap
 import os
-import secrets
 import stat
 import weakref
 import zlib
@@ -187,7 +186,7 @@ class _Output:
         return open(os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "w+b")
 
     def _temporary(self) -> str:
-        name = str(self.place.with_name(f".{secrets.token_hex(8)}.part"))
+        name = str(self.place.with_name(f".{os.urandom(8).hex()}.part"))
         _temporaries.add(name)
         return name
 

@@ -7,7 +7,6 @@ a machine without it can still do all the rest, and hears in one line which extr
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
@@ -106,7 +105,7 @@ def lazily(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:
 # -- packages that others import and that no conversion uses ---------------------------------------------------------------
 
 
-class _Lazily(importlib.abc.MetaPathFinder):
+class _Lazily:
     """Makes sympy, and the module of onnx_ir that builds formulas with it, wait for their first use when onnx_ir is imported.
 
     Sizes stay names here ("N"), so that no formula is ever built; sympy alone takes half of a conversion's start-up. What is put in

@@ -11,7 +11,6 @@ import glob
 import io
 import os
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -283,6 +282,8 @@ def _is_keras(view: memoryview) -> bool:
 
 
 def _zip_kind(view: memoryview) -> str:
+    import zipfile  # with all that it can unpack, for the files that are zips alone
+
     try:
         with zipfile.ZipFile(_Readable(view)) as archive:
             paths = archive.namelist()

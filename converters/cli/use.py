@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -177,6 +176,8 @@ def _record(asked: argparse.Namespace) -> str | None:
     if asked.resume != "":
         return None if asked.resume is None else str(asked.resume)
     words = repr([asked.files, asked.list, asked.labels, asked.recipe, asked.preprocess])
+    import hashlib
+
     return f"evaluate-{hashlib.sha256(words.encode()).hexdigest()[:12]}.jsonl"
 
 
