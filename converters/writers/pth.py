@@ -45,7 +45,9 @@ def write_pth(path: StrPath, tensors: Mapping[str, Any], *, metadata: Mapping[st
         archive.add("data.pkl", index)
         archive.add("byteorder", b"little")
         for number, block in enumerate(pickler.blocks):
-            archive.stream(f"data/{number}", block.storage.chunks(block.start, block.stop), block.stop - block.start)
+            crc = archive.stream(f"data/{number}", block.storage.unchecked(block.start, block.stop), block.stop - block.start)
+            if block.stop - block.start == block.storage.nbytes:
+                block.storage.compare(crc)
         archive.add("version", b"3\n")
         identity = archive.identity()
         archive.add(".data/serialization_id", identity)
@@ -280,8 +282,8 @@ class _Archive:
     def add(self, name: str, data: bytes) -> None:
         self.stream(name, [memoryview(data)], len(data))
 
-    def stream(self, name: str, chunks: Iterable[memoryview], size: int) -> None:
-        """One entry, whose CRC is computed while the chunk is still in the cache; its header is mended at the end if need be."""
+    def stream(self, name: str, chunks: Iterable[memoryview], size: int) -> int:
+        """One entry; returns its CRC, computed while a chunk is still in the cache. The header is mended at the end if need be."""
         iterator = iter(chunks)
         first = next(iterator, memoryview(b""))
         crc = crc32(first)
@@ -303,6 +305,7 @@ class _Archive:
             self.file.write(self._header(entry))
             self.file.seek(self.at)
         self.entries.append(entry)
+        return crc
 
     def _header(self, entry: _Entry) -> bytes:
         large = entry.size >= _LIMIT

@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from converters.formats import load_weights
 from converters.readers.pytorch import read_weights
 from converters.readers.pytorch.archives.archive import read_checkpoint
 from converters.readers.pytorch.pickles.stubs import Stub
+from converters.strip import strip_to_weights
 from tests.readers.pytorch import classes
 from tests.readers.pytorch.files import DATA, HONEST, dictionary, number, numbers, old_index, storage, stream, tarred, tensor, text, zipped
 from tests.readers.pytorch.test_strip import compare, save, strip
@@ -364,6 +366,21 @@ def test_checksums_that_were_never_computed_warn(tmp_path: Path) -> None:
         torch.serialization.set_crc32_options(True)
     with pytest.warns(ConversionWarning, match="no valid checksums"):
         compare(strip(path), WANT)
+
+
+def test_a_checksum_is_computed_once_from_zip_to_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, seen = tmp_path / "m.pth", tmp_path / "out.pth", []
+
+    def counted(data: memoryview, value: int = 0) -> int:
+        seen.append(len(data))
+        return zlib.crc32(data, value)
+
+    save({"weight": torch.arange(30_000.0)}, source)
+    monkeypatch.setattr("converters.readers.pytorch.archives.zip.crc32", counted)
+    monkeypatch.setattr("converters.writers.pth.crc32", counted)
+    strip_to_weights(source, target)
+    assert seen.count(120_000) == 1
+    compare(torch.load(target, weights_only=True), {"weight": torch.arange(30_000.0)}, metadata=False)
 
 
 def test_a_wrong_checksum_warns(tmp_path: Path) -> None:

@@ -44,23 +44,28 @@ class ZipStorage(Storage):
         return self._view if self.entry.method == 0 else memoryview(b"".join(self.archive.inflate(self.entry)))
 
     def chunks(self, start: int, stop: int) -> Iterator[memoryview]:
-        whole = self.check and start == 0 and stop == self.nbytes
-        crc = at = 0
-        if self.entry.method == 0:
-            pieces = super().chunks(start, stop)
-        else:
-            pieces = self.archive.inflate(self.entry)
-        for piece in pieces:
-            if whole:
+        crc = 0
+        is_whole = self.check and start == 0 and stop == self.nbytes
+        for piece in self.unchecked(start, stop):
+            if is_whole:
                 crc = crc32(piece, crc)
-            if self.entry.method == 0:
-                yield piece
-            else:
-                low, high = max(start - at, 0), min(stop - at, len(piece))
-                at += len(piece)
-                if low < high:
-                    yield piece[low:high]
-        if whole and crc != self.entry.crc:
+            yield piece
+        if is_whole:
+            self.compare(crc)
+
+    def unchecked(self, start: int, stop: int) -> Iterator[memoryview]:
+        if self.entry.method == 0:
+            yield from super().chunks(start, stop)
+            return
+        at = 0
+        for piece in self.archive.inflate(self.entry):
+            low, high = max(start - at, 0), min(stop - at, len(piece))
+            at += len(piece)
+            if low < high:
+                yield piece[low:high]
+
+    def compare(self, crc: int) -> None:
+        if self.check and crc != self.entry.crc:
             self.archive.note_damage(self.entry)
 
 
