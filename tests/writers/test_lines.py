@@ -23,6 +23,10 @@ STATEMENTS = {
     "index": f"x = {LONG}[:, 1:3, {LONG}.shape[0] - 1 : {LONG}.shape[1] // 2, ..., {LONG}]",
     "chain": f"x = {LONG}.reshape({LONG}.shape[0], -1, 7).permute(0, 2, 1).flatten(1).unsqueeze(1).mean((2, 3))",
     "signature": "def forward(self, " + ", ".join(f"{LONG}{n}: torch.Tensor" for n in range(4)) + ") -> torch.Tensor: pass",
+    "signature of many answers": f"def forward(self, {', '.join(f'{LONG}{n}: torch.Tensor' for n in range(4))}) -> tuple["
+    + ", ".join(["torch.Tensor"] * 7)
+    + "]: pass",
+    "long tail": f"x = f({', '.join(f'{LONG}{n}' for n in range(9))}).reshape({LONG}.shape[0], {LONG}.shape[1], 7).permute({LONG}, 2, 1)",
 }
 
 

@@ -55,7 +55,15 @@ def _broken(text: str, indent: str) -> list[str]:
     else:
         for part in parts:
             lines += _broken(f"{part},", inner)
-    return lines + _broken(tail, indent)
+    return lines + _broken_tail(tail, indent)
+
+
+def _broken_tail(tail: str, indent: str) -> list[str]:
+    """What follows the broken brackets, from the closing one on, which a name stands in for: alone, it would close nothing."""
+    first, *rest = _broken(f"_{tail[1:]}", indent)
+    if first.startswith(f"{indent}_"):
+        return [f"{indent}{tail[0]}{first[len(indent) + 1 :]}", *rest]
+    return [indent + tail]
 
 
 def _filled(parts: list[str], indent: str) -> list[str]:

@@ -96,11 +96,18 @@ def cadd(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
 
 @lowers("inn.ConstAffine", "nn.SpatialConstDiagonal", in_place=True)
 def constant_affine(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
-    """x a + b for each channel. x: (N, C), (N, C, H, W) or (C, H, W). Source: inn/ConstAffine.lua."""
+    """x a + b for each channel, which DeepMask keeps as (1, C, 1, 1). x: (N, C), (N, C, H, W) or (C, H, W).
+    Source: inn/ConstAffine.lua, deepmask/modelUtils.lua.
+    """
     rank = g.rank(x)
     axis = 1 if rank in (2, 4) else 0
-    a = module.tensor("a", None)
-    b = module.tensor("b", len(a))
+    a, b = module.tensor("a"), module.tensor("b")
+    for role, numbers in (("a", a), ("b", b)):
+        if numbers.ndim != 1 and (numbers.ndim != 4 or numbers.size != numbers.shape[1]):
+            raise module.error(f"field '{role}' must have a number for each channel, but has shape {numbers.shape}")
+    a, b = a.reshape(-1), b.reshape(-1)
+    if a.shape != b.shape:
+        raise module.error(f"its a has {len(a)} numbers, but its b {len(b)}")
     if g.fixed(x, axis, axis + 1) != a.shape:
         raise module.error(f"it has {len(a)} channels, but its input has shape {g.shape(x)}")
     spread = (-1, *[1] * (rank - axis - 1))

@@ -1,4 +1,4 @@
-"""Language models and the recurrent layers of programs for text: torch-rnn, neuraltalk2, CRNN, OpenNMT."""
+"""Language models and the recurrent layers of programs for text: torch-rnn, neuraltalk2, densecap, CRNN, OpenNMT."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from converters.readers.torch7.references import Reference, Tensors, Values
 
 @lowers("nn.LanguageModel", on_tensors=True)
 def language_model(net: Net, module: Module, x: Tensors) -> Steps:
-    """torch-rnn's of (N, T) tokens, or neuraltalk2's of {image codes, (T, N) tokens}: told by their fields.
-    Source: torch-rnn/LanguageModel.lua, neuraltalk2/misc/LanguageModel.lua.
+    """torch-rnn's of (N, T) tokens, neuraltalk2's of {image codes, (T, N) tokens}, or densecap's of {region codes, (N, T) tokens}: told by
+    their fields. Source: torch-rnn/LanguageModel.lua, neuraltalk2/misc/LanguageModel.lua, densecap/LanguageModel.lua.
     """
+    if "image_encoder" in module:
+        return (yield from _densecap(net, module, x))
     if "net" in module:
         return (yield from _torch_rnn(net, module, x))
     return (yield from _neuraltalk2(net, module, x))
@@ -24,26 +26,51 @@ def language_model(net: Net, module: Module, x: Tensors) -> Steps:
 
 def _torch_rnn(net: Net, module: Module, x: Tensors) -> Steps:
     """Its net, whose Views are sized anew for each input: (N T, ...), and back to (N, T, ...) at the end."""
-    g = net.g
     inner = net.module(module.module("net"), child_path(module.path, "net"))
     given = module.one_reference(x).get()
-    if g.rank(given) != 2:
-        raise module.error(f"its input must be (N, T) tokens, but has shape {g.shape(given)}")
+    if net.g.rank(given) != 2:
+        raise module.error(f"its input must be (N, T) tokens, but has shape {net.g.shape(given)}")
     flat = {id(module.get("view1")), *_ids(module.get("bn_view_in"))}
     back = {id(module.get("view2")), *_ids(module.get("bn_view_out"))}
+    return (yield from _with_views(net, inner, x, given, flat, back))
+
+
+def _with_views(net: Net, inner: Module, x: Tensors, given: ir.Value, flat: set[int], back: set[int]) -> Steps:
+    """The modules one after the other; those in `flat` make rows of (N, T, ...), those in `back` (N, T, ...) again, as `given` is."""
+    g = net.g
     for position, made in enumerate(inner.modules()):
         if id(made) not in flat | back:
             x = yield net.call(inner, made, x, position)
             continue
         value = inner.one_reference(x).get()
-        last = g.shape(value)[-1]
         if id(made) in flat:
-            rows = g.flatten(value, g.rank(value) - 1)
-            value = rows
+            value = g.flatten(value, g.rank(value) - 1)
         else:
-            value = g.reshape(value, [*g.extents(given), last])
+            value = g.reshape(value, [*g.extents(given, 0, 2), g.shape(value)[-1]])
         x = Reference(value)
     return x
+
+
+def _densecap(net: Net, module: Module, x: Tensors) -> Steps:
+    """Scores (N, T + 2, V + 1) of the words that follow: the region's code is the first word, then START, then the tokens, 0 as NULL."""
+    g = net.g
+    codes, words = (module.one_reference(item).get() for item in module.table(x)[:2])
+    if g.rank(words) != 2:
+        raise module.error(f"its tokens must be (N, T), but have shape {g.shape(words)}")
+    inner = net.module(module.module("net"), child_path(module.path, "net"))
+    parts = inner.modules()
+    if len(parts) != 3 or parts[2] is not module.get("rnn"):
+        raise module.error("its net must be the encoders, a JoinTable and its rnn")
+    start, null = module.integer("START_TOKEN", least=1), module.integer("NULL_TOKEN", least=1)
+    given = g.emit("Cast", words, to=int(ir.DataType.INT64))
+    given = g.emit("Where", g.emit("Equal", given, 0), np.array(null, np.int64), given)
+    begin = g.emit("Expand", np.array(start, np.int64), g.sizes([*g.extents(words, 0, 1), 1]), shape=[g.shape(words)[0], 1])
+    rows: Tensors = Reference(g.emit("Concat", begin, given, axis=1))
+    vectors = yield net.call(inner, parts[0], [Reference(codes), rows], 0)
+    joined = yield net.call(inner, parts[1], vectors, 1)
+    rnn = net.module(parts[2], child_path(inner.path, "2"))
+    whole = module.one_reference(joined).get()
+    return (yield from _with_views(net, rnn, joined, whole, {id(module.get("view_in"))}, {id(module.get("view_out"))}))
 
 
 def _ids(value: object) -> set[int]:

@@ -78,6 +78,13 @@ CASES = [
         lambda x: x * rand(3).reshape(3, 1, 1) + rand(3, seed=1).reshape(3, 1, 1),
         grows=True,
     ),
+    ModuleCase(
+        "SpatialConstDiagonal_of_images",
+        module("nn.SpatialConstDiagonal", a=rand(1, 3, 1, 1), b=rand(1, 3, 1, 1, seed=1), inplace=True),
+        (2, 3, 5, 6),
+        lambda x: x * rand(1, 3, 1, 1) + rand(1, 3, 1, 1, seed=1),
+        grows=True,
+    ),
     ModuleCase("inn.MeanSubtraction", module("inn.MeanSubtraction", mean=rand(3, 5, 6)), (2, 3, 5, 6), lambda x: x - rand(3, 5, 6)),
 ]
 
