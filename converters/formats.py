@@ -293,21 +293,28 @@ def read_weights(path: StrPath, options: LoadOptions = DEFAULTS) -> StateDict:
     return weights if isinstance(weights, StateDict) else StateDict(as_tensors(weights), form=row.form, key=options.key or "")
 
 
-def _joined(index: RecognizedFile, options: LoadOptions) -> StateDict:
-    """The weights of the files that an index names, as Hugging Face writes it; each file is read once. Raises ConversionError."""
-    from converters.tensors.state_dict import LeftOut, StateDict
-
-    options.no_key(index.path, "an index of several files")
+def places_of(index: RecognizedFile) -> dict[str, str]:
+    """Which file beside an index of several has which tensor, as Hugging Face writes it. Raises FormatError."""
     try:
         places = json.loads(bytes(index.view)).get("weight_map")
     except (ValueError, RecursionError, AttributeError) as problem:
         raise FormatError(f"no index of weights: {printable(problem)}", path=index.path) from problem
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
         raise FormatError("its weight_map doesn't say which tensor is in which file", path=index.path)
-    state = StateDict(form="checkpoint in several files")
-    for name in sorted(set(places.values())):
+    for name in places.values():
         if name != os.path.basename(name) or name in ("", ".", ".."):
             raise FormatError(f"{printable(name)!r} is no file beside the index", path=index.path)
+    return places
+
+
+def _joined(index: RecognizedFile, options: LoadOptions) -> StateDict:
+    """The weights of the files that an index names; each file is read once. Raises ConversionError."""
+    from converters.tensors.state_dict import LeftOut, StateDict
+
+    options.no_key(index.path, "an index of several files")
+    places = places_of(index)
+    state = StateDict(form="checkpoint in several files")
+    for name in sorted(set(places.values())):
         where = os.path.join(os.path.dirname(index.path), name)
         if not os.path.isfile(where):
             raise FormatError(f"{printable(name)} isn't beside the index; put the file there", path=index.path)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 MOST_NOTES = 20
 _SUFFIX = {"onnx": ".onnx", "torch": ".pth", "safetensors": ".safetensors"}
-_ENDINGS = re.compile(r"\.(caffemodel\.h5|caffemodel|pth\.tar|pth|pt|t7|onnx|params|safetensors|ckpt\.index|index|pbtxt|pb|bin|pkl|tar)\Z")
+_ENDINGS = re.compile(
+    r"\.(caffemodel\.h5|caffemodel|pth\.tar|pth|pt|t7|onnx|params|(safetensors|bin)\.index\.json|safetensors|ckpt\.index|index|pbtxt|pb|bin|pkl|tar)\Z"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Task:
     @property
     def stem(self) -> str:
         """What the files that are written are called, without their endings."""
-        name = self.found.source.rpartition("/")[2]
+        name = self.found.source.rpartition("/")[2].lstrip(".")
         return _ENDINGS.sub("", name) or name
 
     @property

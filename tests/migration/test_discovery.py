@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tarfile
 import zipfile
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors.numpy import save
 
+import converters
 from converters.errors import ConversionError, FormatError
 from converters.migration.options import MigrationOptions, read_shapes
 from converters.migration.trees.archives import unpack
@@ -179,6 +184,39 @@ def test_the_data_beside_an_onnx_model_belongs_to_it(tmp_path):
     found, listed = look(tmp_path)
     assert [file.path for file in found[0].files] == ["m.onnx", "m.data"]
     assert listed == {}
+
+
+def test_a_checkpoint_in_several_files_is_one_model(tmp_path):
+    two = {f"part-{number}.safetensors": save({f"w{number}": np.full((2, 3), number, np.float32)}) for number in (1, 2)}
+    index = json.dumps({"metadata": {}, "weight_map": {"w1": "part-1.safetensors", "w2": "part-2.safetensors"}})
+    folder = tmp_path / "tree" / "hf"
+    folder.mkdir(parents=True)
+    for name, data in {**two, "model.safetensors.index.json": index.encode()}.items():
+        (folder / name).write_bytes(data)
+    torch.save({"w": torch.arange(4.0)}, tmp_path / "one.pth")
+    with zipfile.ZipFile(tmp_path / "one.pth") as archive:
+        archive.extractall(tmp_path / "tree")
+    dcp.save({"w": torch.arange(5.0)}, checkpoint_id=tmp_path / "tree" / "dcp", no_dist=True)
+
+    found, listed = look(tmp_path / "tree", to=("weights",))
+    assert {one.source: sorted(file.path.rpartition("/")[2] for file in one.files) for one in found} == {
+        "hf/model.safetensors.index.json": ["model.safetensors.index.json", "part-1.safetensors", "part-2.safetensors"],
+        "one/data.pkl": sorted(path.name for path in (tmp_path / "tree" / "one").rglob("*") if path.is_file()),
+        "dcp/.metadata": [".metadata", "__0_0.distcp"],
+    }
+    assert listed == {}
+    report = converters.migrate(tmp_path / "tree", tmp_path / "out", to=("weights",), workers=1)
+    assert report.statuses == {"done": 3}
+    for path, expected in (
+        (
+            "hf/model.safetensors.index.json/model_weights.pth",
+            {"w1": torch.full((2, 3), 1.0), "w2": torch.full((2, 3), 2.0)},
+        ),
+        ("one/data.pkl/data_weights.pth", {"w": torch.arange(4.0)}),
+        ("dcp/.metadata/metadata_weights.pth", {"w": torch.arange(5.0)}),
+    ):
+        got = torch.load(tmp_path / "out" / path, weights_only=True)
+        assert got.keys() == expected.keys() and all(torch.equal(got[name], expected[name]) for name in got)
 
 
 def test_names_that_claim_a_model_are_broken_ones(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from converters.errors import ConversionError, FormatError, printable
 from converters.files import map_file
+from converters.formats import places_of, recognize
 from converters.migration.trees.models import Found, Listed, Seen
 from converters.migration.trees.nets import Nets
 
@@ -28,6 +29,8 @@ _BROKEN = ("git-lfs", "html", "xml", "error-text", "zeros", "unknown", "text", "
 _MODEL_NAMES = (".caffemodel", ".caffemodel.h5", ".t7", ".pth", ".pt", ".pth.tar", ".onnx", ".params", ".safetensors", ".ckpt.meta")
 _NO_NET = "weights alone, with no net beside them; --to weights writes them"
 _EPOCH = re.compile(r"(.*)-(\d{4,})\.params", re.DOTALL)
+_UNPACKED = ("version", "byteorder", "constants.pkl", ".format_version", ".storage_alignment")
+"""What else torch.save puts into a zip, beside data.pkl and the storages."""
 NEARBY = 20
 """Prototxts of neighboring folders that are looked at."""
 
@@ -54,6 +57,7 @@ class Pairing:
         self._caffe()
         self._mxnet()
         self._tensorflow()
+        self._in_parts()
         for one in self.seen.values():
             if one.path not in self._claimed and one.kind in ALONE:
                 self._add(ALONE[one.kind], one, [one], self._beside(one))
@@ -206,6 +210,30 @@ class Pairing:
             self._add("tensorflow", one, [graphs[0], one], shards)
         else:
             self._alone("tensorflow", one, more=shards)
+
+    # -- PyTorch's in several files ----------------------------------------------------------------------------------------
+
+    def _in_parts(self) -> None:
+        """Indices with the files that they name, torch.distributed.checkpoint's folders, and zip checkpoints that somebody unpacked."""
+        for one in list(self.seen.values()):
+            beside = self._folders[one.folder]
+            if one.kind == "shards":
+                named = self._named_in(one)
+                self._alone("safetensors", one, more=[other for other in beside if other.name in named])
+            elif one.kind == "pickle" and one.name == ".metadata":
+                self._alone("pytorch", one, more=[other for other in beside if other.name.endswith(".distcp")])
+            elif one.kind == "pickle" and one.name == "data.pkl":
+                start = f"{one.folder}/" if one.folder else ""
+                storages = [other for name in ("data", "tensors") for other in self._folders.get(f"{start}{name}", ())]
+                if storages:
+                    small = [other for other in beside if other.name in _UNPACKED] + self._folders.get(f"{start}.data", [])
+                    self._add("pytorch", one, [one], [*storages, *small])
+
+    def _named_in(self, index: Seen) -> set[str]:
+        try:
+            return set(places_of(recognize(self.file_of(index.path))).values())
+        except ConversionError:
+            return set()  # the index itself is what fails
 
     # -- ONNX ------------------------------------------------------------------------------------------------------------
 
