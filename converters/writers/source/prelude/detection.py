@@ -106,7 +106,7 @@ def non_max_suppression(
         boxes = torch.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], -1)
     low = torch.minimum(boxes[..., :2], boxes[..., 2:])
     high = torch.maximum(boxes[..., :2], boxes[..., 2:])
-    area = (high - low).prod(-1)
+    table = torch.cat([low, high, (high - low).prod(-1, keepdim=True)], -1).transpose(1, 2)
     chosen: list[torch.Tensor] = []
     for image in range(scores.shape[0]):
         for category in range(scores.shape[1]):
@@ -114,10 +114,7 @@ def non_max_suppression(
             order = score.argsort(descending=True, stable=True)
             if threshold is not None:
                 order = order[score[order] > threshold]
-            kept = not_covered(
-                low[image, order], high[image, order], area[image, order], limit, overlap
-            )
-            best = order[kept]
+            best = order[not_covered(table[image][:, order], limit, overlap)]
             rows = torch.zeros([best.shape[0], 3], dtype=torch.int64, device=boxes.device)
             rows[:, 0] = image
             rows[:, 1] = category
@@ -128,41 +125,35 @@ def non_max_suppression(
     return torch.cat(chosen)
 
 
-def not_covered(
-    low: torch.Tensor, high: torch.Tensor, area: torch.Tensor, limit: int, overlap: float
-) -> torch.Tensor:
-    """The places of boxes, best first, that no better one covers; blocks of them at a time."""
-    kept = torch.zeros([0], dtype=torch.int64, device=low.device)
+def not_covered(boxes: torch.Tensor, limit: int, overlap: float) -> torch.Tensor:
+    """The places of boxes, best first, that no better one covers; blocks of them at a time.
+
+    boxes: (5, B), low corner, high corner and area.
+    """
+    kept = torch.zeros([0], dtype=torch.int64, device=boxes.device)
     start = 0
-    while start < low.shape[0] and kept.shape[0] < limit:
-        block = torch.arange(start, min(start + 512, low.shape[0]), device=low.device)
+    while start < boxes.shape[1] and kept.shape[0] < limit:
+        block = torch.arange(start, min(start + 512, boxes.shape[1]), device=boxes.device)
         start += 512
         if kept.shape[0] > 0:
-            block = block[~covers(low, high, area, kept, block, overlap).any(0)]
-        mutual = covers(low, high, area, block, block, overlap).triu(1).to(low.dtype)
-        alive = torch.ones([block.shape[0]], dtype=low.dtype, device=low.device)
+            hidden = covers(boxes[:, kept], boxes[:, block], overlap)
+            block = block[hidden.sum(0) == 0]
+        own = boxes[:, block]
+        mutual = covers(own, own, overlap).triu_(1)
+        alive = torch.ones([block.shape[0]], dtype=boxes.dtype, device=boxes.device)
         settled = False
         while not settled:  # a box that is covered covers none: a few rounds settle that
-            now = ((alive @ mutual) == 0).to(low.dtype)
+            now = ((alive @ mutual) == 0).to(boxes.dtype)
             settled = bool((now == alive).all())
             alive = now
         kept = torch.cat([kept, block[alive > 0]])
     return kept[:limit]
 
 
-def covers(
-    low: torch.Tensor,
-    high: torch.Tensor,
-    area: torch.Tensor,
-    first: torch.Tensor,
-    second: torch.Tensor,
-    overlap: float,
-) -> torch.Tensor:
-    """Whether each of the first boxes shares more than `overlap` with each of the second."""
-    shared = torch.ones([1], dtype=low.dtype, device=low.device)
-    for axis in range(2):
-        size = torch.minimum(high[first, axis].unsqueeze(1), high[second, axis])
-        size.sub_(torch.maximum(low[first, axis].unsqueeze(1), low[second, axis])).clamp_(min=0)
-        shared = size if axis == 0 else shared.mul_(size)
-    union = (area[first].unsqueeze(1) + area[second]).sub_(shared)
-    return shared.div_(union) > overlap  # without an area it is 0 / 0, which is above nothing
+def covers(first: torch.Tensor, second: torch.Tensor, overlap: float) -> torch.Tensor:
+    """1 where a box of the first (5, A) shares more than `overlap` with one of the second."""
+    a, b = first.unsqueeze(2), second.unsqueeze(1)
+    shared = torch.minimum(a[2], b[2]).sub_(torch.maximum(a[0], b[0])).clamp_(min=0)
+    shared.mul_(torch.minimum(a[3], b[3]).sub_(torch.maximum(a[1], b[1])).clamp_(min=0))
+    union = (a[4] + b[4]).sub_(shared)
+    return shared.div_(union).gt_(overlap)  # without an area it is 0 / 0, which is above nothing

@@ -65,8 +65,8 @@ def top_k(x: torch.Tensor, k: int, axis: int, largest: bool) -> tuple[torch.Tens
     # are equal: the bits of each value, in its order (NaN the largest), and behind them its place.
     if not torch.jit.is_scripting() and x.dtype == torch.float32:  # TorchScript doesn't read bits
         size, behind = x.shape[axis], x.dim() - 1 - axis % x.dim()
-        bits = (x + 0.0).view(torch.int32)
-        bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+        bits = (x + 0.0).contiguous().view(torch.int32)
+        bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         bits = bits.masked_fill(x.isnan(), 0x7FFFFFFF)
         places = torch.arange(size, device=x.device)
         places = (size - 1 - places) if largest else places

@@ -78,9 +78,12 @@ class Net:
             b = self._drawn(layer, 1, (count,), -0.2, 0.2) if bias else None
             return apply(w, b)
         w = self._drawn(layer, 0, shape)
-        y = apply(w, None)
-        size = float(y.std()) or 1.0
-        w /= np.float32(size)
+        sum_of = layer.get("convolution_param").get("weight_filler", Message()).get("value", 0)
+        if sum_of:  # which isn't trained: a sum that others are divided by
+            w[:] = sum_of
+        else:
+            size = float(apply(w, None).std()) or 1.0
+            w /= np.float32(size)
         y = apply(w, None)
         if bias:
             y = y + maps.column(self._drawn(layer, 1, (count,), -0.2, 0.2), y)
@@ -151,11 +154,8 @@ class Net:
         return apply(w, self._drawn(layer, 1, (outputs,), -0.2, 0.2) if p.get("bias_term", True) else None)
 
     def _batchnorm(self, layer, x):
-        axes = tuple(a for a in range(x.ndim) if a != 1)
         factor = np.float32(2)
-        mean, variance = (np.float32(v) for v in (x.mean(axes), x.var(axes) + 1e-3))
-        if x.size < 8 * x.shape[1]:  # too few to tell: what is left of them would be rounding
-            mean, variance = np.zeros_like(mean), np.ones_like(variance)
+        mean, variance = _statistics(x)
         eps = layer.get("batch_norm_param").get("eps", 1e-5)
         self.weights[layer.get("name")] = [mean * factor, variance * factor, np.array([factor], np.float32)]
         return formulas.batch_norm(x, mean, variance, eps)
@@ -165,7 +165,7 @@ class Net:
         slope, bias = self._drawn(layer, 0, shape, 0.6, 1.4), self._drawn(layer, 1, shape, -0.3, 0.3)
         if layer.get("bn_param").get("bn_mode") == "INFERENCE":
             return x * slope + bias
-        mean, variance = (np.float32(v).reshape(shape) for v in (x.mean((0, 2, 3)), x.var((0, 2, 3)) + 1e-3))
+        mean, variance = (v.reshape(shape) for v in _statistics(x))
         self.weights[layer.get("name")] += [mean, variance]
         return (x - mean) / np.sqrt(variance + layer.get("bn_param").get("eps", 1e-5)) * slope + bias
 
@@ -229,6 +229,14 @@ class Net:
         fillers = p.all("data_filler") or [Message()]
         assert all(f.get("type", "constant") == "constant" for f in fillers)
         return [np.full(s, fillers[min(i, len(fillers) - 1)].get("value", 0.0)) for i, s in enumerate(shapes)]
+
+
+def _statistics(x):
+    """Mean and variance of each channel; 0 and 1 where so few numbers are left that without their mean they would be rounding."""
+    axes = tuple(a for a in range(x.ndim) if a != 1)
+    if x.size < 8 * x.shape[1]:
+        return np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
+    return np.float32(x.mean(axes)), np.float32(x.var(axes) + 1e-3)
 
 
 def _relu(layer, x):
