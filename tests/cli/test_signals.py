@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 
 from converters.writers.pth import write_pth
+from tests.conformance import FIXTURES
+
+CAFFE = (FIXTURES / "digits" / "caffe" / "deploy.prototxt", FIXTURES / "digits" / "caffe" / "digits.caffemodel")
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX signals")
 
@@ -86,3 +90,55 @@ sys.exit(main(sys.argv[1:]))
     said = done.stdout if as_json else done.stderr
     assert done.returncode == 1 and said.count("\n") == 1 and f"{source}: was cut short by another program" in said
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits of files")
+@pytest.mark.parametrize("target", ["out.pth", "out.safetensors"])
+def test_a_target_that_may_not_grow_is_one_line(target, checkpoint, tmp_path):
+    """A quota, or a full disk."""
+    import resource
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    words = [sys.executable, "-m", "converters", "strip-to-weights", str(checkpoint), str(tmp_path / target)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=limited)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and target in done.stderr and "internal" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space")
+def test_a_file_beyond_the_address_space_is_one_line(tmp_path):
+    import resource
+
+    source = tmp_path / "big.safetensors"
+    header = json.dumps({"w": {"dtype": "U8", "shape": [3 << 30], "data_offsets": [0, 3 << 30]}}).encode()
+    source.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(source, 8 + len(header) + (3 << 30))  # takes no room on the disk
+    words = [sys.executable, "-m", "converters", "strip-to-weights", str(source), str(tmp_path / "out.pth")]
+    limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env={**os.environ, "OMP_NUM_THREADS": "1"}, **limits)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(source) in done.stderr and "internal" not in done.stderr
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("package", ["converters.formats", "numpy", "onnx_ir"])
+def test_an_interrupted_import_is_one_line(package, tmp_path):
+    """Ctrl-C while a package is imported: what the import makes of it is no fault of the file."""
+    code = f"""
+import sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == {package!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+from converters.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    words = [sys.executable, "-c", code, "caffe2onnx", *map(str, CAFFE), str(tmp_path / "out.onnx")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and done.stderr.count("\n") == 1 and "interrupted" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -47,6 +47,8 @@ def read_hdf5(path: StrPath) -> list[StoredLayer]:
                         blob = _blob(Source(os.fspath(path), "layer", owner, "HDF5"), view, int(index), dataset, room)
                         room -= 0 if dataset.id.get_offset() is not None else blob.values.nbytes
                         layer.blobs.append(blob)
+        except UnicodeDecodeError as problem:
+            raise FormatError(f"the HDF5 file has a name that isn't UTF-8: {printable(problem.object, 200)}") from problem
         except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as problem:
             raise FormatError(f"the HDF5 file is damaged or truncated: {printable(problem, 200)}") from problem
     for layer in layers.values():

@@ -184,6 +184,10 @@ def test_hdf5_errors(tmp_path: Path) -> None:
     write_hdf5(path, {"conv1": [A.astype(int)]})
     with pytest.raises(FormatError, match=r"dataset 0 holds int"):
         read_weights(path)
+    with h5py.File(path, "w") as archive:
+        archive.create_group(b"data/conv\xff").create_dataset("0", data=A)
+    with pytest.raises(FormatError, match=r"a name that isn't UTF-8: b'conv\\xff'"):
+        read_weights(path)
 
 
 def outside(folder: Path, kind: str) -> Path:

@@ -107,6 +107,18 @@ REFUSED = {
     "no input shape": ('input: "data" ' + one("ReLU"), "gives no shape for the input 'data'"),
     "negative input": (DATA.replace("dim: 4", "dim: -4", 1) + one("ReLU"), "has a dimension below 1"),
     "gigantic input": (DATA.replace("dim: 4", "dim: 3000000000", 1) + one("ReLU"), "Caffe allows 2147483647"),
+    "gigantic map of boxes": (
+        DATA.replace("dim: 4", "dim: 4096")
+        + one("PriorBox", "data data", more="prior_box_param { min_size: 9 max_size: 20 aspect_ratio: 2 }"),
+        "4 boxes for each of 4096 x 4096 cells are too many",
+    ),
+    "gigantic pyramid": (DATA + one("SPP", more="spp_param { pyramid_height: 2000000 }"), "pyramid_height 2000000; it is 1 to 16"),
+    "gigantic image between": (
+        DATA
+        + one("Interp", more="interp_param { height: 900000 width: 900000 }")
+        + one("Interp", "y", "z", more="interp_param { height: 2 width: 2 }"),
+        "Caffe allows 2147483647",
+    ),
     "gigantic top": (DATA + one("Tile", more="tile_param { tiles: 2000000000 }"), "Caffe allows 2147483647"),
     "typo": (DATA + one("Power", more="power_param { pwoer: 2 }"), "power_param.pwoer: no such field (line 2)"),
     "unknown enum": (
