@@ -9,12 +9,14 @@ tests say that such conversions give the frameworks' numbers. What MXNet 1.9.1 i
 readers/mxnet/operators/test_archive.py. --zoo: folders FORMAT/NAME of published nets beside the conformance cases.
 
 Prints, for each framework and trial, how many nets were right / refused by both / refused though the framework takes the size / answered
-where it refuses / wrong, and names the last three. Exit status 0 if nothing is wrong or answered where the framework refuses.
+where it refuses / wrong, and names the last three; then how many nets' outputs grow with the batch, and names the others (boxes of priors,
+sums over the batch, inputs that are no batch). Exit status 0 if nothing is wrong or answered where the framework refuses.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 import warnings
@@ -30,7 +32,7 @@ import torch
 
 import converters
 from tests.bench import REFUSALS
-from tests.conformance import FILES, cases, plain, read_npz
+from tests.conformance import ARCHIVES, cases, plain, read_npz
 from tests.test_zoo import PATTERNS
 
 Shapes = dict[str, tuple[int, ...]]
@@ -66,9 +68,9 @@ class Net:
 
 def conformance(only: str, folder: Path) -> Iterator[Net]:
     """The cases that convert."""
-    for framework in FILES:
-        for case in cases(framework):
-            name = f"{framework}/{case.name}"
+    for archive, framework in ARCHIVES.items():
+        for case in cases(framework, archive):
+            name = f"{archive}/{case.name}"
             if only in name and case.about.get("expect", "convert") != "refuse":
                 home = folder / name
                 home.mkdir(parents=True)
@@ -179,6 +181,7 @@ def trials(net: Net, folder: Path) -> Iterator[tuple[str, str, str, str]]:
     except converters.ConversionError:
         return  # what can't be converted is another test's business
     module, batches = torch_run(model), onnx_run(model, folder / "batch.onnx")
+    stored = answer(module, inputs_of(model, net.inputs))
     try:
         images = onnx_run(opened(net, model), folder / "images.onnx")
     except (converters.ConversionError, *REFUSALS) as problem:
@@ -191,7 +194,19 @@ def trials(net: Net, folder: Path) -> Iterator[tuple[str, str, str, str]]:
             continue
         wanted = reference(net, shapes, inputs)
         for runtime, run in (("torch", module), ("onnx", batches if trial == "batch" else images)):
-            yield runtime, trial, *verdict(answer(run, inputs_of(model, inputs)), wanted, net.tolerance)
+            found = answer(run, inputs_of(model, inputs))
+            yield runtime, trial, *verdict(found, wanted, net.tolerance)
+            if trial == "batch" and runtime == "torch" and isinstance(stored, list) and isinstance(found, list):
+                yield runtime, trial, *batches_of(net, stored, found)
+
+
+def batches_of(net: Net, stored: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[str, str]:
+    """Whether each output's first axis grew as the inputs' did, by one item; where it did not, somebody looks at the net."""
+    items = next(array.shape[0] for array in net.inputs.values() if array.ndim)
+    grew = [
+        b.ndim and b.shape[1:] == a.shape[1:] and b.shape[0] * items == a.shape[0] * (items + 1) for a, b in zip(stored, found, strict=True)
+    ]
+    return ("batch kept", "") if all(grew) else ("batch unlike", f"{[a.shape for a in stored]} became {[a.shape for a in found]}")
 
 
 def reference(net: Net, shapes: Shapes, inputs: dict[str, np.ndarray]) -> list[np.ndarray] | str:
@@ -207,21 +222,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="nets whose FRAMEWORK/NAME holds this")
     parser.add_argument("--zoo", type=Path, help="a folder of published nets, run instead of the conformance cases")
+    parser.add_argument("--every", type=int, default=1, help="each N-th of them alone")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         nets = conformance(asked.only, folder) if asked.zoo is None else published(asked.zoo, asked.only)
-        for net in nets:
+        for net in itertools.islice(nets, 0, None, asked.every):
             for runtime, trial, word, why in trials(net, folder):
                 counts[net.name.split("/")[0], runtime, trial, word] += 1
-                if word in VERDICTS[2:]:
+                if word in (*VERDICTS[2:], "batch unlike"):
                     print(f"{word}: {net.name}, {trial}, {runtime}: {why[:300]}", flush=True)
     print("\n" + " / ".join(VERDICTS))
     for framework, runtime in sorted({key[:2] for key in counts}):
         for trial in TRIALS:
-            print(f"{framework:12} {runtime:6} {trial:9}", *(f"{counts[framework, runtime, trial, word]:5}" for word in VERDICTS))
+            print(f"{framework:16} {runtime:6} {trial:9}", *(f"{counts[framework, runtime, trial, word]:5}" for word in VERDICTS))
+        kept, unlike = (counts[framework, runtime, "batch", word] for word in ("batch kept", "batch unlike"))
+        if kept or unlike:
+            print(f"{framework:16} the batch of all outputs is that of the inputs: {kept}, unlike it: {unlike}")
     return int(any(counts[key] for key in counts if key[3] in VERDICTS[3:]))
 
 
