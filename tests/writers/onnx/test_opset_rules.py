@@ -287,6 +287,10 @@ ROWS = [
       for sets, mode in (((19, 15), {"coordinate_transformation_mode": "output_half_pixel"}), ((15, 16), {}))),
     *(Row("GridSample", [IMAGE, GRID], (19, to), {"align_corners": align}, lambda x, g, align=align: sampled(x, g, bool(align)))
       for align in (0, 1) for to in (11, 13, 15, 20)),
+    *(Row("GridSample", [IMAGE, GRID], (19, 11), {"padding_mode": padding, "align_corners": align}, symbolic=True)
+      for padding in ("zeros", "border", "reflection") for align in (0, 1)),
+    Row("GridSample", [np.arange(4099 * 4100, dtype="f4").reshape(1, 1, 4099, 4100), np.float32([[[[0.9999, 0.9999], [1, 1]]]])],
+        (19, 11), {"mode": "nearest", "align_corners": 1}),
     *(Row("GridSample", [IMAGE, GRID], (19, 11), {"mode": mode, "padding_mode": padding, "align_corners": align})
       for mode in ("bilinear", "nearest") for padding in ("zeros", "border", "reflection") for align in (0, 1)),
     Row("GridSample", [IMAGE, GRID], (20, 19), {"mode": "linear"}, lambda x, g: sampled(x, g, False)),
@@ -364,7 +368,7 @@ REFUSED = [
     (Row("RoiAlign", [IMAGE, BOX, K(np.array([0, 1]))], (19, 15)), "half_pixel isn't there"),
     (Row("GridSample", [f(1, 2, 3, 4, 5), f(1, 2, 3, 4, 3)], (20, 19)), "only images"),
     (Row("GridSample", [IMAGE, GRID], (19, 15), {"mode": "bicubic"}), "ONNX has GridSample from set 16 on"),
-    (Row("GridSample", [IMAGE, GRID], (19, 15), symbolic=True), "ONNX has GridSample from set 16 on"),
+    (Row("GridSample", [IMAGE, GRID], (19, 9)), "small axes of known size"),
     (Row("GatherElements", [X4, INDEX], (19, 9), {"axis": 2}, symbolic=True), "small axes of known size"),
     (Row("ScatterElements", [f(3, 5), K(np.array([[1, 4]])), f(1, 2)], (19, 17), {"reduction": "max"}), "reduction max isn't there"),
     (Row("ScatterElements", [f(3, 5), K(np.array([[1, 4]])), f(1, 2)], (19, 15), {"reduction": "add"}), "its attribute reduction = add"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from converters.writers.onnx.opsets.site import Answer, Site, newer, older
+
+Size: TypeAlias = "NDArray[Any] | ir.Value"
 
 
 @older("AveragePool", since=19)
@@ -60,18 +65,19 @@ def grid_sample(g: Site, node: ir.Node) -> Answer:
     """Pixels gathered by their place in the flattened image, and weighed by their distance."""
     mode, padding = g.attribute("mode", "bilinear"), g.attribute("padding_mode", "zeros")
     x, grid = g.x(0), g.cast(g.x(1), g.dtype(g.x(0)))
-    height, width = g.dims(x)[2:]
-    if mode == "bicubic" or height is None or width is None:
-        raise g.refusal("ONNX has GridSample from set 16 on; bicubic and images of unknown size have no other form here")
+    if mode == "bicubic":
+        raise g.refusal("ONNX has GridSample from set 16 on; bicubic has no other form here")
     dtype = g.dtype(x).numpy()
-    size = np.array([width, height], dtype)
+    size = _width_and_height(g, x)
+    last = _worked_out(g, "Sub", size, 1.0)
     at = g.emit("Add", grid, 1.0)
     aligned = bool(g.attribute("align_corners", 0))
-    at = g.emit("Mul", at, (size - 1) / 2) if aligned else g.emit("Sub", g.emit("Mul", at, size / 2), 0.5)
+    half = _worked_out(g, "Mul", last if aligned else size, 0.5)
+    at = g.emit("Mul", at, half) if aligned else g.emit("Sub", g.emit("Mul", at, half), 0.5)
     if padding == "reflection":
-        at = _reflected(g, at, np.zeros(2, dtype) if aligned else np.full(2, -0.5, dtype), size - 1 if aligned else size)
+        at = _reflected(g, at, np.zeros(2, dtype) if aligned else np.full(2, -0.5, dtype), last if aligned else size)
     if padding != "zeros":
-        at = _within(g, at, size)
+        at = _within(g, at, last)
     if mode == "nearest":
         return _pixels(g, g.emit("Round", at), size, padding == "zeros")
     floor = g.emit("Floor", at)
@@ -88,13 +94,30 @@ def grid_sample(g: Site, node: ir.Node) -> Answer:
     return total
 
 
-def _within(g: Site, at: ir.Value, size: np.ndarray) -> ir.Value:
-    return g.emit("Min", g.emit("Max", at, 0.0), size - 1)
+def _width_and_height(g: Site, x: ir.Value) -> Size:
+    """The size of images (N, C, H, W) in their own type: an array where it is known, else computed when the net runs."""
+    height, width = g.dims(x)[2:]
+    if height is not None and width is not None:
+        return np.array([width, height], g.dtype(x).numpy())
+    shape = g.emit("Shape", x)
+    return g.cast(g.emit("Concat", g.part(shape, 3, 4), g.part(shape, 2, 3), axis=0), g.dtype(x))
 
 
-def _reflected(g: Site, at: ir.Value, low: np.ndarray, span: np.ndarray) -> ir.Value:
+_WORKED_OUT = {"Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum}
+
+
+def _worked_out(g: Site, op_type: str, size: Size, number: float) -> Size:
+    """An operator of a size and a number, now or when the net runs."""
+    return g.emit(op_type, size, number) if isinstance(size, ir.Value) else _WORKED_OUT[op_type](size, size.dtype.type(number))
+
+
+def _within(g: Site, at: ir.Value, last: Size) -> ir.Value:
+    return g.emit("Min", g.emit("Max", at, 0.0), last)
+
+
+def _reflected(g: Site, at: ir.Value, low: np.ndarray, span: Size) -> ir.Value:
     """Mirrored at both ends, as often as it takes."""
-    span = np.maximum(span, 1)
+    span = _worked_out(g, "Max", span, 1.0)
     away = g.emit("Abs", g.emit("Sub", at, low))
     turns = g.emit("Floor", g.emit("Div", away, span))
     rest = g.emit("Sub", away, g.emit("Mul", turns, span))
@@ -102,18 +125,19 @@ def _reflected(g: Site, at: ir.Value, low: np.ndarray, span: np.ndarray) -> ir.V
     return g.emit("Add", g.emit("Where", g.emit("Greater", odd, 0.5), g.emit("Sub", span, rest), rest), low)
 
 
-def _pixels(g: Site, at: ir.Value, size: np.ndarray, zeros: bool) -> ir.Value:
+def _pixels(g: Site, at: ir.Value, size: Size, zeros: bool) -> ir.Value:
     """x at whole coordinates (N, h, w, 2): (N, C, h, w), zeros outside."""
     x = g.x()
-    channels = g.dims(x)[1]
-    if channels is None:
-        raise g.refusal("the number of channels isn't known")
-    inside = _within(g, at, size)
-    place = g.reduce("ReduceSum", g.emit("Mul", inside, np.array([1, size[0]], size.dtype)), [3], keepdims=False)
-    index = g.emit("Reshape", g.cast(place, ir.DataType.INT64), [0, 1, -1])
-    index = g.emit("Expand", index, [1, channels, 1])
+    known = g.dims(x)[1]
+    one, channels = g.constant([1], np.int64), g.constant([known], np.int64) if known is not None else g.part(g.emit("Shape", x), 1, 2)
+    inside = _within(g, at, _worked_out(g, "Sub", size, 1.0))
+    width = g.cast(g.part(size, 0, 1), ir.DataType.INT64) if isinstance(size, ir.Value) else g.constant(size[:1], np.int64)
+    row = g.emit("Concat", one, width, axis=0)  # in whole numbers: floats don't count the pixels of a large image
+    place = g.reduce("ReduceSum", g.emit("Mul", g.cast(inside, ir.DataType.INT64), row), [3], keepdims=False)
+    index = g.emit("Reshape", place, [0, 1, -1])
+    index = g.emit("Expand", index, g.emit("Concat", one, channels, one, axis=0))
     found = g.emit("GatherElements", g.emit("Reshape", x, [0, 0, -1]), index, axis=2)
-    shape = g.emit("Concat", [0, channels], g.part(g.emit("Shape", at), 1, 3), axis=0)
+    shape = g.emit("Concat", g.constant([0], np.int64), channels, g.part(g.emit("Shape", at), 1, 3), axis=0)
     pixels = g.emit("Reshape", found, shape)
     if not zeros:
         return pixels
