@@ -59,9 +59,10 @@ class Format:
 
     word: the command's (`lua2torch`), "" for a format of weights alone. noun: what the framework calls a layer. reader, weights:
     "module:function", imported when used; outline: what reads the layers alone. form: what a file of weights is called in reports.
-    registry: "module:name" of the table of layers. options: fields of LoadOptions that mean something to this format alone. needs:
-    packages that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself. prepare:
-    "module:function", what strip-to-weights lets the format do to its weights; weights_options: its options that no other format has.
+    registry: "module:name" of the table of layers. options: fields of LoadOptions that mean something to this format alone. needs: packages
+    that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself. ends_itself: its reader builds
+    only what the outputs asked for need. prepare: "module:function", what strip-to-weights lets the format do to its weights;
+    weights_options: its options that no other format has.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Format:
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = field(default=())
+    ends_itself: bool = False
     prepare: str = ""
     weights_options: tuple[str, ...] = ()
 
@@ -193,6 +195,7 @@ FORMATS = (
         form="TensorFlow checkpoint",
         registry="converters.readers.tensorflow:lowers",
         options=("constants",),
+        ends_itself=True,
         prepare="converters.readers.tensorflow.checkpoints.training:prepare",
         weights_options=("ema", "torch_layout"),
     ),
@@ -255,7 +258,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
         warn(message)
     _check_dtypes(model, options, files[0])
     _check_dynamic(model, options, files[0])
-    if options.outputs and row.name != "tensorflow":  # whose graph ends there from the start
+    if options.outputs and not row.ends_itself:
         from converters.graph.changes.outputs import cut
 
         cut(model, options.outputs)

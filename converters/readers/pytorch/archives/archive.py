@@ -165,35 +165,34 @@ def _read_zip(view: memoryview, budget: Budget, name: str, depth: int) -> Checkp
 def _read_unpacked(folder: Path, budget: Budget) -> Checkpoint:
     """A zip checkpoint that somebody has unpacked."""
     inside = PlainFolder(folder)
-    storages: dict[str, TypedStorage] = {}
     part = "tensors" if any(name.startswith("tensors/") for name in inside.entries) else "data"
-    if "byteorder" in inside.entries and bytes(inside.read("byteorder")) != b"little":
-        raise FormatError("an unpacked checkpoint of another byte order; pack it again: zip -0 -r model.pth FOLDER")
-
-    def persistent(identity: Any) -> TypedStorage:
-        if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-            raise FormatError("an outside object isn't a storage of five fields, the only kind a zip checkpoint has")
-        element, untyped = storage_dtype(identity[1])
-        key, total = str(identity[2]), count(identity[4], "a storage's length")
-        if key not in storages:
-            data = inside.read(f"{part}/{key}")
-            if len(data) != total * element.itemsize:
-                words = f"has {len(data)} bytes; {total} elements of {element.name} have {total * element.itemsize}"
-                raise FormatError(f"{part}/{printable(key)}: {words}")
-            storages[key] = TypedStorage(Storage(data), element, total, untyped=untyped)
-        elif element is not storages[key].element and not untyped and not storages[key].untyped:
-            raise FormatError(f"the storage '{printable(key)}' is used as {storages[key].element.name} and as {element.name}")
-        return storages[key]
-
-    return Checkpoint("folder", Unpickler(inside.read("data.pkl"), tensor_rules(persistent, nested_storage(budget)), budget=budget).load())
+    storages = _storages(inside, "", lambda key: f"{part}/{key}", lambda name: Storage(inside.read(name)))
+    return Checkpoint("folder", _load_index(inside, budget, "data.pkl", storages))
 
 
-def _load_index(archive: ZipArchive, budget: Budget, index: str, storages: Callable[[Any], Any]) -> Any:
+def _load_index(archive: ZipArchive | PlainFolder, budget: Budget, index: str, storages: Callable[[Any], Any]) -> Any:
     return Unpickler(archive.read(index), tensor_rules(storages, nested_storage(budget)), budget=budget).load()
 
 
 def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *, checked: bool) -> Callable[[Any], Any]:
-    """The reader of ('storage', class, key, location, count): one storage for each key, whatever comes later."""
+    """The reader of a zip's storages, whose checksums count where they are `checked`."""
+
+    def opened(name: str) -> Storage:
+        entry = archive.entry(name)
+        if checked and entry.crc == 0 and entry.size and _all_zero(ZipStorage(archive, entry, check=False)):
+            raise FormatError(_DAMAGED)
+        return ZipStorage(archive, entry, check=checked)
+
+    return _storages(archive, root, place, opened)
+
+
+def _storages(
+    archive: ZipArchive | PlainFolder, root: str, place: Callable[[str], str], opened: Callable[[str], Storage]
+) -> Callable[[Any], Any]:
+    """The reader of ('storage', class, key, location, count): one storage for each key, whatever comes later.
+
+    place: the name of a key's file; opened: its bytes.
+    """
     storages: dict[str, TypedStorage] = {}
     order = bytes(archive.read(root + "byteorder")) if root + "byteorder" in archive.entries else b"little"
     if order not in (b"little", b"big"):
@@ -214,14 +213,10 @@ def _zip_storages(archive: ZipArchive, root: str, place: Callable[[str], str], *
             if element is not storages[key].element and not untyped and not storages[key].untyped:
                 raise FormatError(f"the storage '{printable(key)}' is used as {storages[key].element.name} and as {element.name}")
             return storages[key]
-        entry = archive.entry(place(key))
-        if entry.size != total * element.itemsize:
-            raise FormatError(
-                f"{printable(entry.name)}: has {entry.size} bytes; {total} elements of {element.name} have {total * element.itemsize}"
-            )
-        storage: Storage = ZipStorage(archive, entry, check=checked)
-        if checked and entry.crc == 0 and entry.size and _all_zero(ZipStorage(archive, entry, check=False)):
-            raise FormatError(_DAMAGED)
+        storage = opened(place(key))
+        if storage.nbytes != total * element.itemsize:
+            words = f"has {storage.nbytes} bytes; {total} elements of {element.name} have {total * element.itemsize}"
+            raise FormatError(f"{printable(place(key))}: {words}")
         if big and not untyped and element.swapsize > 1:
             storage = SwappedStorage(storage, element.swapsize)
         storages[key] = TypedStorage(storage, element, total, untyped=untyped, big_endian=big and untyped)
