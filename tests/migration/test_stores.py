@@ -131,6 +131,42 @@ def test_from_s3_to_s3(s3):
     assert converters.migrate("s3://old/tree", "s3://new/tree", verify=False).worked == 0
 
 
+KILLED = """
+import os, sys
+import fsspec
+from converters.migration.trees.places import place_at
+
+place = place_at("s3://new/cut")
+parts = []
+
+def count(**_):
+    parts.append(1)
+    if len(parts) == 3:
+        os.kill(os.getpid(), 9)
+
+fsspec.asyn.sync(place.fs.loop, place.fs.set_session)
+place.fs.s3.meta.events.register("before-send.s3.UploadPart", count)
+place.put(sys.argv[1], "z.onnx")
+"""
+
+
+def test_an_upload_that_is_killed_between_its_parts_is_no_file(s3, tmp_path):
+    file = tmp_path / "z.onnx"
+    with open(file, "wb") as made:
+        made.write(b"begun")
+        made.truncate(120_000_000)  # three parts as s3fs cuts them
+    ran = subprocess.run([sys.executable, "-c", KILLED, file], timeout=240, check=False)
+    assert ran.returncode == -9
+    (begun,) = s3.call_s3("list_multipart_uploads", Bucket="new")["Uploads"]
+    assert begun["Key"] == "cut/z.onnx"
+    s3.invalidate_cache()
+    assert not s3.exists("new/cut/z.onnx") and place_at("s3://new/cut").size("z.onnx") is None
+    place_at("s3://new/cut").put(str(file), "z.onnx")
+    s3.invalidate_cache()
+    assert s3.info("new/cut/z.onnx")["size"] == 120_000_000 and s3.cat_file("new/cut/z.onnx", end=5) == b"begun"
+    s3.call_s3("abort_multipart_upload", Bucket="new", Key="cut/z.onnx", UploadId=begun["UploadId"])
+
+
 @slow
 def test_an_upload_that_is_interrupted_leaves_nothing(s3, tmp_path):
     """The run is killed while large results are on their way; a further one finishes."""
