@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -59,6 +60,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tests.conformance import FIXTURES, cases
+from tests.readers.tensorflow import archive as tensorflow
 
 LONGEST = 16_384
 """Bytes of a mutated file."""
@@ -80,9 +82,15 @@ def of_cases(framework: str, *names: str) -> Callable[[], list[bytes]]:
     return lambda: [case.read(name) for case in cases(framework) for name in names if name in case.files]
 
 
+@functools.cache
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for what stands beside mutated files; it goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="converters_fuzz_")
+
+
 def beside(framework: str, case: str, name: str) -> Path:
     """One case's file, beside which another is mutated."""
-    path = Path(tempfile.gettempdir()) / f"converters_fuzz_{os.getpid()}_{name}"
+    path = Path(scratch().name, name)
     if not path.exists():
         path.write_bytes(next(found for found in cases(framework) if found.name == case).read(name))
     return path
@@ -193,9 +201,13 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "checkpoint": lambda: Kind(".pth", checkpoints, weights),
     "pickle": lambda: Kind(".pkl", pickles, read_pickle),
     "tensorflow-graph": lambda: Kind(".pb", of_cases_of_tensorflow("graph.pb"), loaded()),
-    "tensorflow-meta": lambda: Kind(".meta", of_cases_of_tensorflow("model.meta"), loaded()),
-    "tensorflow-saved": lambda: Kind(".pb", of_cases_of_tensorflow("saved_model.pb"), loaded()),
-    "tensorflow-index": lambda: Kind(".index", of_cases_of_tensorflow("model.ckpt.index"), weights),
+    "tensorflow-meta": lambda: Kind(".meta", of_cases_of_tensorflow("model.meta"), within("meta_checkpoint", "model.meta", loads_meta)),
+    "tensorflow-saved": lambda: Kind(
+        ".pb",
+        of_cases_of_tensorflow("saved_model.pb"),
+        within("saved_model_default_outputs", "saved_model/saved_model.pb", lambda path: converters.load(path.parent)),
+    ),
+    "tensorflow-index": lambda: Kind(".index", of_cases_of_tensorflow("model.ckpt.index"), within("v2_basic", "model.ckpt.index", weights)),
     "tensorflow-v1": lambda: Kind(".ckpt", of_cases_of_tensorflow("model.ckpt"), weights),
     "safetensors": lambda: Kind(".safetensors", safetensors_files, weights),
 }
@@ -206,10 +218,25 @@ def of_cases_of_tensorflow(name: str) -> Callable[[], list[bytes]]:
     """Files of this name in TensorFlow's archive, whose cases lie in folders."""
 
     def seeds() -> list[bytes]:
-        with zipfile.ZipFile(FIXTURES / "conformance" / "tensorflow.zip") as archive:
-            return [archive.read(path) for path in archive.namelist() if path.rpartition("/")[2] == name]
+        archive = tensorflow.archive()
+        return [archive.read(path) for path in archive.namelist() if path.rpartition("/")[2] == name]
 
     return seeds
+
+
+def within(name: str, file: str, read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Reads a file in the place of one of a case of TensorFlow's, among that case's others."""
+    place = tensorflow.Case(name).unpack(Path(scratch().name)) / file
+
+    def in_its_place(path: Path) -> Any:
+        place.write_bytes(path.read_bytes())
+        return read(place)
+
+    return in_its_place
+
+
+def loads_meta(path: Path) -> ir.Model:
+    return converters.load(path, path.with_name("model.ckpt"), outputs=tensorflow.Case("meta_checkpoint").about["outputs"])
 
 
 def safetensors_files() -> list[bytes]:
