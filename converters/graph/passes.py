@@ -289,18 +289,47 @@ def separate_products(model: ir.Model) -> None:
             _keep_apart(graph, producer, [user], names)
 
 
+_BEHIND_GEMM = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "Softplus", "Softsign", "ThresholdedRelu", "Affine")
+
+
+def separate_doubles(model: ir.Model) -> None:
+    """Keeps onnxruntime from fusing nodes of doubles into what it has no doubles for.
+
+    Versions 1.16 to 1.20 make a FusedMatMul of a Transpose, or the Cast of one, before a MatMul, and 1.16 a FusedGemm of a Gemm before an
+    activation; they have neither for doubles, and refuse the file.
+    """
+    names = _names(model.graph)
+    for node in list(model.graph.all_nodes()):
+        graph = node.graph
+        if node.domain or not isinstance(graph, ir.Graph) or node.outputs[0].dtype != ir.DataType.DOUBLE:
+            continue
+        if node.op_type == "MatMul":
+            for value in dict.fromkeys(node.inputs):
+                producer = value.producer() if value is not None else None
+                source = producer.inputs[0] if producer is not None and producer.op_type == "Cast" else value
+                first = source.producer() if source is not None else None
+                if producer is not None and first is not None and first.op_type == "Transpose" and producer.graph is graph:
+                    _keep_apart(graph, producer, [node], names)
+        elif node.op_type == "Gemm":
+            users = [user for user, _ in node.outputs[0].uses() if user.op_type in _BEHIND_GEMM and user.graph is graph]
+            if users:
+                _keep_apart(graph, node, users, names)
+
+
 def _names(graph: ir.Graph) -> Names:
     values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
     return Names([*graph.initializers, *(str(value.name) for value in values)])
 
 
 def _keep_apart(graph: ir.Graph, node: ir.Node, users: list[ir.Node], names: Names) -> None:
-    """Puts a Max of one tensor, which no version takes away, between a node and those that read its output first."""
+    """Puts a Max of one tensor, which no version takes away, between a node and those that read its output."""
     name = names.free(f"{node.outputs[0].name}_kept")
     kept = ir.Value(name=name, shape=node.outputs[0].shape, type=node.outputs[0].type)
     graph.insert_after(node, ir.Node("", "Max", [node.outputs[0]], outputs=[kept], name=name, metadata_props=dict(node.metadata_props)))
     for user in users:
-        user.replace_input_with(0, kept)
+        for index, value in enumerate(user.inputs):
+            if value is node.outputs[0]:
+                user.replace_input_with(index, kept)
 
 
 def _constant(name: str, array: NDArray[Any]) -> tuple[ir.Node, ir.Value]:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from converters.errors import ConversionError
 from converters.files import StrPath, check_target, writing
-from converters.graph.passes import explicit_pooling, fold_sizes, remove_dropouts, separate_pads, separate_products, tidy
+from converters.graph.passes import explicit_pooling, fold_sizes, remove_dropouts, separate_doubles, separate_pads, separate_products, tidy
 from converters.graph.provenance import origin_of, origin_text
 from converters.packages import __version__
 from converters.schemas.wire import header
@@ -55,6 +55,7 @@ def write_onnx(
         to_opset(written, opset)
     separate_pads(written)
     separate_products(written)
+    separate_doubles(written)
     tidy(written)
     shell, tensors = _shell(written)
     bodies = [(tensor.name or "", tensor) for tensor in tensors]

@@ -6,18 +6,18 @@ import onnx
 import pytest
 
 from tests.conformance import ARCHIVES
-from tests.operator_sets import IR_VERSIONS, OPSETS, nets, run, write
+from tests.operator_sets import IR_VERSIONS, OPSETS, is_explained, nets, run, write
 
 
 @pytest.mark.parametrize("archive", [*ARCHIVES, "tensorflow"])
 def test_cases_in_other_sets(tmp_path, archive):
-    """Nothing is wrong, and from set 11 on nothing is refused."""
+    """Nothing is wrong, and from set 11 on nothing is refused that ONNX could say."""
     converted = 0
     for case in nets(archive)[:: 8 if archive in ("caffe", "torch7", "mxnet") else 16]:
         folder = tmp_path / case.name
         refused = write(case, folder)
         if refused is not None:
-            assert [opset for opset in refused if opset > 10] == [], (case.name, refused)
+            assert [opset for opset, words in refused.items() if opset > 10 and not is_explained(words)] == [], (case.name, refused)
             converted += 1
         for path in folder.glob("*.onnx"):
             assert run(case, path) == "", path

@@ -141,6 +141,26 @@ def test_batch_norms_behind_products_keep_their_channels(tmp_path, shapes):
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_doubles_are_not_fused(tmp_path):
+    """onnxruntime 1.16 and 1.20 have no fused kernels for doubles and refuse the file: no node that they would fuse reads the other."""
+    random = np.random.default_rng(0)
+    x, weight = random.standard_normal((4, 4)), random.standard_normal((4, 4))
+    g = GraphBuilder("doubles")
+    value = g.input("x", (4, 4), ir.DataType.DOUBLE)
+    square = g.emit("MatMul", value, g.emit("Transpose", value, perm=[1, 0]))
+    narrow = g.emit("Transpose", g.emit("Cast", square, to=int(ir.DataType.FLOAT)), perm=[1, 0])
+    again = g.emit("MatMul", g.emit("Cast", narrow, to=int(ir.DataType.DOUBLE)), value)
+    g.output(g.emit("Relu", g.emit("Gemm", again, g.param("weight", weight), transB=1)), "y")
+    write_onnx(g.finish(), tmp_path / "m.onnx")
+    expected = np.maximum((x @ x.T).astype("f4").T.astype("f8") @ x @ weight.T, 0)
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), expected, rtol=1e-5)
+    nodes = {name: node for node in onnx.load(tmp_path / "m.onnx").graph.node for name in node.output}
+    for node in nodes.values():
+        before = [nodes[name].op_type for name in node.input if name in nodes]
+        assert node.op_type != "MatMul" or {"Transpose", "Cast"}.isdisjoint(before), before
+        assert node.op_type != "Relu" or before == ["Max"]
+
+
 def test_names_that_passes_add_are_free(tmp_path):
     """Blobs may be called what the writer's own values would be."""
     image = np.random.default_rng(0).standard_normal((1, 1, 5, 6)).astype(np.float32)
