@@ -112,7 +112,7 @@ def explicit_pooling(model: ir.Model) -> None:
     divisor: a Pad node before the pool would do in theory, but onnxruntime 1.20 fuses the two and counts the overhang again.
     """
     graph = model.graph
-    names = _names(graph)
+    names = names_of(graph)
     for node in list(graph):
         if node.domain or node.op_type not in ("MaxPool", "AveragePool") or not node.attributes.get_int("ceil_mode"):
             continue
@@ -247,7 +247,7 @@ def separate_pads(model: ir.Model) -> None:
     have no such input, and get a Max of one tensor in between.
     """
     graph = model.graph
-    names = _names(graph)
+    names = names_of(graph)
     opset = graph.opset_imports.get("", 0)
     for node in list(graph):
         x = node.inputs[0] if node.inputs else None
@@ -275,7 +275,7 @@ def separate_products(model: ir.Model) -> None:
     than two axes they make a Gemm, which some of them then refuse.
     """
     graph = model.graph
-    names = _names(graph)
+    names = names_of(graph)
     for node in list(graph):
         if node.domain or node.op_type != "BatchNormalization":
             continue
@@ -298,7 +298,7 @@ def separate_doubles(model: ir.Model) -> None:
     Versions 1.16 to 1.20 make a FusedMatMul of a Transpose, or the Cast of one, before a MatMul, and 1.16 a FusedGemm of a Gemm before an
     activation; they have neither for doubles, and refuse the file.
     """
-    names = _names(model.graph)
+    names = names_of(model.graph)
     for node in list(model.graph.all_nodes()):
         graph = node.graph
         if node.domain or not isinstance(graph, ir.Graph) or node.outputs[0].dtype != ir.DataType.DOUBLE:
@@ -316,7 +316,8 @@ def separate_doubles(model: ir.Model) -> None:
                 _keep_apart(graph, node, users, names)
 
 
-def _names(graph: ir.Graph) -> Names:
+def names_of(graph: ir.Graph) -> Names:
+    """All names that a graph's values have."""
     values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
     return Names([*graph.initializers, *(str(value.name) for value in values)])
 

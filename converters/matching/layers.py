@@ -55,7 +55,7 @@ def find_layers(model: ir.Model) -> list[Layer]:
             open_layer = Layer(path, source_of(node), position, position, given, node.outputs[0])
             layers.append(open_layer)
         open_layer.last, open_layer.answer = position, node.outputs[0]
-        open_layer.transposed |= node.op_type == "MatMul" and 1 in held
+        open_layer.transposed |= node.op_type == "MatMul" and 1 in held and held[1] is node.inputs[1]
         for role, value in roles.items():
             if value.const_value is not None:
                 open_layer.arrays[role] = (str(value.name), np.asarray(value.const_value.numpy()))

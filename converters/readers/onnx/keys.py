@@ -11,6 +11,7 @@ from collections import Counter
 import onnx_ir as ir
 
 from converters.graph.names import Paths, identifier, is_name, paths_above
+from converters.graph.patterns.found import Found as Patterns
 from converters.graph.provenance import ORIGINAL_NAME
 from converters.readers.onnx.operators import OPERATORS
 
@@ -19,11 +20,12 @@ _DEEPEST = 100
 _ROLE_ENDING = re.compile(r"[._/:-]*(weights?|kernel|gamma|scale|slope|w)(:0|_?\d+)?$", re.IGNORECASE)
 
 
-def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset()) -> None:
+def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset(), found: Patterns | None = None) -> None:
     """Gives every initializer a key that a state_dict can have, unlike all others; the original is kept in its metadata.
 
-    keys: names that are such keys already, whatever is in them.
+    keys: names that are such keys already, whatever is in them. found: layers that the graph's operators are parts of.
     """
+    found = Patterns() if found is None else found
     graph = model.graph
     wanted: dict[ir.Value, str] = {}
     paths: set[str] = set()
@@ -31,15 +33,18 @@ def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset()) -> 
     mended = {value: name if name in keys else _mend(name) for name, value in graph.initializers.items()}
     taken = Paths(mended.values())
     for node in graph:
-        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
-            continue
-        roles = OPERATORS[node.op_type].roles
         own = {
             role: value
-            for role, value in zip(roles, node.inputs, strict=False)
-            if role and value is not None and value.name not in keys and graph.initializers.get(str(value.name)) is value
+            for role, value in _learnt(node, found).items()
+            if value.name not in keys and graph.initializers.get(str(value.name)) is value
         }
-        if not own or any(len(value.uses()) != 1 or value in wanted for value in own.values()):
+        if not own or any(value in wanted or not _is_alone(value, own, found) for value in own.values()):
+            continue
+        lost = _beside(own)
+        if lost and not any(taken.has(key) for key in lost.values()):
+            for role, key in lost.items():
+                wanted[own[role]] = key
+                taken.add(key)
             continue
         if all(_says_enough(str(value.name), role) and mended[value] == value.name for role, value in own.items()):
             continue  # as a state_dict has it
@@ -57,6 +62,37 @@ def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset()) -> 
     _apply(model, {value: wanted.get(value, key) for value, key in mended.items()})
 
 
+def _learnt(node: ir.Node, found: Patterns) -> dict[str, ir.Value]:
+    """What a layer has learnt, by torch's names."""
+    if node in found.ends:
+        return found.ends[node].learnt()
+    if node in found.inner or node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+        return {}
+    roles = zip(OPERATORS[node.op_type].roles, node.inputs, strict=False)
+    return {role: value for role, value in roles if role and value is not None}
+
+
+def _is_alone(value: ir.Value, own: dict[str, ir.Value], found: Patterns) -> bool:
+    """Whether a value is used once, or always with the same others, as those of a layer that runs twice are."""
+    users = [found.end(use.node) for use in value.uses()]
+    return len(users) == 1 or all(node in found.ends and _learnt(node, found) == own for node in users)
+
+
+def _beside(own: dict[str, ir.Value]) -> dict[str, str]:
+    """Keys of what has lost its name beside what still has it, by role: `fc.weight` beside `fc.bias`."""
+    named = {
+        role: str(value.name) for role, value in own.items() if str(value.name).endswith(role) and _mend(str(value.name)) == value.name
+    }
+    stems = {name.removesuffix(role) for role, name in named.items()}
+    stem = stems.pop() if len(stems) == 1 else ""
+    if stem[-1:] not in (".", "_") or "." not in stem:
+        return {}
+    lost = {role: str(value.name) for role, value in own.items() if role not in named}
+    if any(_says_enough(name, role) and not name.startswith(f"{stem}{role}_") for role, name in lost.items()):
+        return {}
+    return {role: f"{stem}{role}" for role in lost}
+
+
 def _says_enough(name: str, role: str) -> bool:
     """Whether an initializer's name has a module's path in it, or is a role's at the top (`weight`); numbers say nothing."""
     return name == role or ("." in name and re.fullmatch(r"[\d.]*", name) is None)
@@ -72,8 +108,9 @@ def _path(node: ir.Node, own: dict[str, ir.Value], mended: dict[ir.Value, str]) 
     if re.fullmatch(r"(onnx::)?\w*?_?\d+", name) and node.name:
         parts = [part for part in node.name.split("/") if part]
         if len(parts) > 1 and re.fullmatch(rf"{node.op_type}(_\d+)?", parts[-1]):
-            parts.pop()  # /layer1/conv1/Conv
-        return _mend(".".join(parts)) if parts else _mend(node.name)
+            parts.pop()  # /layer1/layer1.0/conv1/Conv
+        kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
+        return _mend(".".join(kept)) if kept else _mend(node.name)
     return mended[first].replace(".", "_") if re.fullmatch(r"[\d.]*", mended[first]) else mended[first] + "_layer"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +21,11 @@ from converters.files import StrPath, map_file
 from converters.graph.builder import INLINE_LIMIT
 from converters.graph.functions import attach, infer_shapes, rewrite
 from converters.graph.passes import order_initializers, remove_unused, tidy
+from converters.graph.patterns.found import find_patterns
 from converters.graph.provenance import note_source
 from converters.options import LoadOptions
 from converters.readers.onnx.keys import rename_initializers
+from converters.readers.onnx.linear import turn_weights
 from converters.readers.onnx.old import graphs_of, modernise
 from converters.readers.onnx.operators import OPERATORS, Operator
 from converters.readers.onnx.tensors import Folder, attribute_tensors, dense, read_tensor, settle_tensor
@@ -107,9 +110,15 @@ def prepare(model: ir.Model, file: str, keys: frozenset[str] = frozenset()) -> N
     """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
     tidy(model)
     _note_sources(model, file)
+    if keys:
+        _drop_zero_biases(model, keys)
+    else:
+        _give_each_its_own(model)
     _separate_constants(model, keys)
     remove_unused(model)
-    rename_initializers(model, keys)
+    patterns = find_patterns(model, products=True)
+    rename_initializers(model, keys, patterns)
+    turn_weights(model, patterns, keys)
     order_initializers(model)
 
 
@@ -347,6 +356,43 @@ def _note_sources(model: ir.Model, file: str) -> None:
     for number, node in enumerate(model.graph):
         name = node.name or next((str(value.name) for value in node.outputs if value.name), "") or str(number)
         note_source(node, Source(file, "operator", name, node.op_type))
+
+
+def _give_each_its_own(model: ir.Model) -> None:
+    """Weights that stand once because they are equal, as PyTorch's exporter has them, stand at each of their places again.
+
+    It leaves an Identity there, whose output has the name that the weight had.
+    """
+    graph = model.graph
+    for node in list(graph):
+        value = node.inputs[0] if node.op_type == "Identity" and node.domain in ("", "ai.onnx") and node.inputs else None
+        output = node.outputs[0]
+        if value is None or graph.initializers.get(str(value.name)) is not value or value.const_value is None or output.is_graph_output():
+            continue
+        if len(value.uses()) == 1:
+            output.replace_all_uses_with(value)
+            graph.remove(node, safe=True)
+            continue
+        tensor, name = value.const_value, str(output.name)
+        same = ir.LazyTensor(functools.partial(_itself, tensor), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name)
+        own = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=same)
+        output.replace_all_uses_with(own)
+        graph.remove(node, safe=True)
+        graph.register_initializer(own)
+
+
+def _itself(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return tensor
+
+
+def _drop_zero_biases(model: ir.Model, keys: frozenset[str]) -> None:
+    """PyTorch's exporter gives convolutions without a bias one of zeros."""
+    for node in model.graph:
+        bias = node.inputs[2] if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) == 3 else None
+        if bias is not None and bias.name not in keys:
+            known = ir.convenience.get_const_tensor(bias)
+            if known is not None and not known.numpy().any():
+                node.resize_inputs(2)
 
 
 def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:

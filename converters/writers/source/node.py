@@ -22,6 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import printable
+from converters.graph.patterns.algebra import Pattern
 from converters.graph.recurrent.modules import RecurrentModule
 from converters.registry import Registry
 from converters.writers.source.code import Body, Size, number
@@ -79,6 +80,9 @@ class Forward(Protocol):
 
     def recurrent(self, node: ir.Node) -> RecurrentModule | None:
         """The recurrent module that ends in this node, if torch.nn has one."""
+
+    def pattern(self, node: ir.Node) -> Pattern | None:
+        """The layer that ends in this node, if it and those before it are parts of one."""
 
     def written(self, value: ir.Value, text: str) -> None:
         """The value is this already: what computes it in the graph isn't written."""
@@ -286,6 +290,10 @@ class Node:
         """The recurrent module of torch.nn that this node is, if there is one."""
         return self._forward.recurrent(self.ir)
 
+    def pattern(self) -> Pattern | None:
+        """The layer that the node is the last part of, if there is one."""
+        return self._forward.pattern(self.ir)
+
     def module(self, build: str, tensors: Mapping[str, ir.Value]) -> str:
         """The expression of a layer that holds these tensors of the state_dict."""
         layer = self._forward.layer(build, tensors, frozenset())
@@ -359,18 +367,10 @@ class Node:
         """Writes the lines of inner functions, then the call of them; returns the outputs' variables."""
         return self._forward.body.call(before, text, self.outputs)
 
-    def transposes_parameter(self, node: ir.Node) -> bool:
-        """Whether a Transpose turns a matrix of the state_dict round."""
-        value = node.inputs[0]
-        if value is None or not self._forward.is_parameter(value) or value.shape is None:
-            return False
-        order = node.attributes.get("perm")
-        return len(value.shape) == 2 and (order is None or list(order.as_ints()) == [1, 0])
-
     def parameter(self, value: ir.Value | None) -> str:
-        """The expression of a parameter that isn't the node's own input."""
+        """The expression of a value that isn't the node's own input."""
         if value is None:
-            raise UnwritableError("a parameter is missing")
+            raise UnwritableError("an input is missing")
         return self._forward.tensor(value)
 
     def layer(self, build: str, roles: Mapping[str, int | ir.Value | None], buffers: Sequence[str] = ()) -> str | None:

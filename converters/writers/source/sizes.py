@@ -141,6 +141,13 @@ def div(a: Array, b: Array) -> Array:
     return np.asarray(a // b)
 
 
+@folds("Mod")
+def mod(a: Array, b: Array, fmod: int = 0) -> Array:
+    if a.dtype == object or b.dtype == object or (a < 0).any() or (b <= 0).any():
+        raise NotImplementedError
+    return np.asarray(a % b)
+
+
 @folds("Cast")
 def cast(x: Array, to: int = 0, saturate: int = 1) -> Array:
     dtype = ir.DataType(to)

@@ -23,6 +23,8 @@ from converters import packages
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.graph.functions import expand, has_body, rewrite
 from converters.graph.names import mend_names
+from converters.graph.patterns.algebra import Pattern
+from converters.graph.patterns.found import find_patterns
 from converters.graph.provenance import SOURCE, origin_of, path_of, source_of
 from converters.graph.recurrent.modules import RecurrentModule, recurrent_modules
 from converters.writers.source import blocks as repeated
@@ -149,7 +151,8 @@ class Writer:
         found = recurrent_modules(self.model)
         self.initializers = found.initializers
         self._recurrent = found.modules
-        self._inner = {node for module in found.modules.values() for node in module.inner}
+        self._patterns = find_patterns(self.model)
+        self._inner = {node for module in found.modules.values() for node in module.inner} | self._patterns.inner.keys()
         self.modules = Modules(self.initializers)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._constant_lines: list[str] = []
@@ -219,6 +222,10 @@ class Writer:
     def recurrent(self, node: ir.Node) -> RecurrentModule | None:
         """The recurrent module that ends in this node, if torch.nn has one."""
         return self._recurrent.get(node)
+
+    def pattern(self, node: ir.Node) -> Pattern | None:
+        """The layer that ends in this node, if it and those before it are parts of one."""
+        return self._patterns.ends.get(node)
 
     def written(self, value: ir.Value, text: str) -> None:
         """The value is this already: what computes it in the graph isn't written."""

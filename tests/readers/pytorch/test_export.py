@@ -398,3 +398,10 @@ def test_the_list_holds_only_classes_of_torch():
     for name in LAYERS:
         # the last two are of torch's older releases or its insides
         assert hasattr(nn, name) or name in ("NonDynamicallyQuantizableLinear", "RMSNorm", "_LinearWithBias")
+
+
+def test_a_convolution_without_bias_gets_none():
+    """torch.onnx gives it one of zeros, which no state_dict has."""
+    model = export_module(seq(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval(), {"": (1, 3, 8, 8)}, "f.pth")
+    assert [len(node.inputs) for node in model.graph if node.op_type == "Conv"] == [2]
+    assert [key for key in model.graph.initializers if "bias" in key] == ["1.bias"]

@@ -17,7 +17,7 @@ class Normalization(nn.Module):
         self.instance = nn.Module()
         self.instance.weight = nn.Parameter(torch.empty(4))
         self.instance.bias = nn.Parameter(torch.empty(4))
-        self.layer_norm = nn.LayerNorm(6, eps=1e-05)
+        self.layer_norm = nn.LayerNorm(6)
 
     def forward(self, data: torch.Tensor) -> torch.Tensor:
         x = self.bn(data)

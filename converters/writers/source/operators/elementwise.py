@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from converters.writers.source.dtypes import STORED_DTYPES
 from converters.writers.source.node import Node, writes
+from converters.writers.source.together import together
 
 
 def operands(n: Node) -> tuple[str, str]:
@@ -30,7 +31,6 @@ def _binary(op_type: str, sign: str, unsigned: str = "") -> None:
     binary.__doc__ = f"`x {sign} y`, with broadcasting."
 
 
-_binary("Add", "+", "wraps")
 _binary("Sub", "-", "wraps")
 _binary("Equal", "==", "wraps")
 _binary("Less", "<", "fits")
@@ -45,14 +45,20 @@ _binary("BitwiseOr", "|", "wraps")
 _binary("BitwiseXor", "^", "wraps")
 
 
+@writes("Add", unsigned="wraps")
+def add(n: Node) -> str:
+    """`a + b`; nn.Linear or nn.LayerNorm where it is the last of their parts."""
+    if found := n.pattern():
+        return together(n, found)
+    left, right = operands(n)
+    return f"{left} + {right}"
+
+
 @writes("Mul", unsigned="wraps")
 def mul(n: Node) -> str:
-    """`a * b`; F.silu of what is multiplied by its own sigmoid."""
-    for index in (0, 1):
-        gate, x = n.value(index), n.value(1 - index)
-        before = None if gate is None else gate.producer()
-        if before is not None and before.op_type == "Sigmoid" and before.inputs[0] is x and n.is_float(1 - index):
-            return f"F.silu({n[1 - index]})"
+    """`a * b`; F.silu, F.gelu, F.hardswish, F.mish or nn.LayerNorm where it is the last of their parts."""
+    if found := n.pattern():
+        return together(n, found)
     left, right = operands(n)
     return f"{left} * {right}"
 
@@ -97,7 +103,9 @@ _unary("Identity", "{}", unsigned="moves", float8=True, sequences=True)
 
 @writes("Div", unsigned="fits")
 def div(n: Node) -> str:
-    """`x / y`; integers are divided towards zero."""
+    """`x / y`; integers are divided towards zero. F.layer_norm, F.hardswish or F.gelu where it is the last of their parts."""
+    if found := n.pattern():
+        return together(n, found)
     left, right = operands(n)
     if n.is_float():
         return f"{left} / {right}"

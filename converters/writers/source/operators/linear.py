@@ -5,22 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from converters.writers.source.code import number
-from converters.writers.source.node import Node, arguments, writes
+from converters.writers.source.node import Node, writes
+from converters.writers.source.together import linear, together
 
 
 @writes("Gemm")
 def gemm(n: Node) -> str:
     """nn.Linear; else F.linear or `alpha * a @ b + beta * c`."""
     alpha, beta = n.attr("alpha", 1.0), n.attr("beta", 1.0)
-    weight, bias = n.shape(1), n.shape(2) if n.has(2) else None
+    sizes, weight, bias = n.shape(1), n.value(1), n.value(2)
     plain = alpha == 1 and (beta == 1 or not n.has(2)) and not n.attr("transA", 0) and n.attr("transB", 0)
-    if plain and weight is not None and None not in weight and (not n.has(2) or bias == weight[:1]):
-        layer = n.layer(
-            f"nn.Linear({arguments(weight[1], weight[0], bias=None if n.has(2) else False)}", {"weight": 1, "bias": 2 if n.has(2) else None}
-        )
-        if layer:
-            return f"{layer}({n[0]})"
-        return f"F.linear({arguments(n[0], n[1], *([n[2]] if n.has(2) else []))})"
+    if plain and weight is not None and sizes is not None and None not in sizes and (bias is None or n.shape(2) == sizes[:1]):
+        return linear(n, n[0], weight, bias)
     left = f"{n[0]}.t()" if n.attr("transA", 0) else n[0]
     right = f"{n[1]}.t()" if n.attr("transB", 0) else n[1]
     product = f"{left} @ {right}"
@@ -33,13 +29,9 @@ def gemm(n: Node) -> str:
 
 @writes("MatMul")
 def matmul(n: Node) -> str:
-    """`a @ b`; F.linear for a weight that is transposed."""
-    right = n.value(1)
-    before = None if right is None else right.producer()
-    if before is not None and before.op_type == "Transpose" and n.transposes_parameter(before) and (n.rank(0) or 0) >= 2:
-        weight = n.parameter(before.inputs[0])
-        return f"F.linear({n[0]}, {weight})"
-    return f"{n[0]} @ {n[1]}"
+    """`a @ b`; nn.Linear for a weight that is transposed, F.scaled_dot_product_attention where it is the last of its parts."""
+    found = n.pattern()
+    return together(n, found) if found else f"{n[0]} @ {n[1]}"
 
 
 @writes("Einsum")

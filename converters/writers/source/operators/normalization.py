@@ -6,6 +6,7 @@ import numpy as np
 
 from converters.writers.source.code import number
 from converters.writers.source.node import Node, arguments, writes
+from converters.writers.source.together import layer_norm
 
 
 def _eps(n: Node, default: float = 1e-5) -> str:
@@ -53,18 +54,10 @@ def layer_normalization(n: Node) -> list[str]:
     """F.layer_norm over the last axes."""
     rank = n.known_rank()
     axis = int(n.attr("axis", -1)) % rank
-    if not n.wants(1) and not n.wants(2):
-        weight = n.shape(1)
-        shape = n.shape(0)
-        if weight is not None and None not in weight and len(weight) == rank - axis and shape is not None and weight == shape[axis:]:
-            if n.has(2) and n.shape(2) != weight:
-                pass
-            else:
-                build = arguments(weight[0] if len(weight) == 1 else tuple(weight), eps=_eps(n), bias=None if n.has(2) else False)
-                layer = n.layer(f"nn.LayerNorm({build}", {"weight": 1, "bias": 2 if n.has(2) else None})
-                if layer:
-                    return [f"{layer}({n[0]})"]
-                return [f"F.layer_norm({arguments(n[0], tuple(weight), n[1], *([n[2]] if n.has(2) else []), eps=_eps(n))})"]
+    sizes, weight, shape = n.shape(1), n.value(1), n.shape(0) or []
+    is_plain = sizes is not None and None not in sizes and len(sizes) == rank - axis and sizes == shape[axis:]
+    if not n.wants(1) and not n.wants(2) and is_plain and (not n.has(2) or n.shape(2) == sizes):
+        return [layer_norm(n, n[0], [size for size in sizes or () if size is not None], weight, n.value(2), _eps(n))]
     axes = tuple(range(axis, rank))
     mean = n.assign(f"{n[0]}.mean({axes}, keepdim=True)")
     deviation = n.assign(f"1 / (({n[0]} - {mean}).square().mean({axes}, keepdim=True) + {_eps(n)}).sqrt()")
