@@ -60,9 +60,9 @@ class Format:
     word: the command's (`lua2torch`), "" for a format of weights alone. noun: what the framework calls a layer. reader, weights:
     "module:function", imported when used; outline: what reads the layers alone. form: what a file of weights is called in reports.
     registry: "module:name" of the table of layers. options: fields of LoadOptions that mean something to this format alone. needs: packages
-    that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself. ends_itself: its reader builds
-    only what the outputs asked for need. prepare: "module:function", what strip-to-weights lets the format do to its weights;
-    weights_options: its options that no other format has.
+    that its weights can't be read without. kinds: kinds of files that recognition doesn't know by itself. weights_only: kinds that hold no
+    net and may hold weights. ends_itself: its reader builds only what the outputs asked for need. prepare: "module:function", what
+    strip-to-weights lets the format do to its weights; weights_options: its options that no other format has.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Format:
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = field(default=())
+    weights_only: tuple[str, ...] = ()
     ends_itself: bool = False
     prepare: str = ""
     weights_options: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Format:
     @property
     def weights_kinds(self) -> frozenset[str]:
         """The kinds of files that may hold this format's weights."""
-        return frozenset((*self.files[-1].kinds, *self.files[-1].tried)) if self.weights else frozenset()
+        return frozenset((*self.files[-1].kinds, *self.files[-1].tried, *self.weights_only)) if self.weights else frozenset()
 
 
 GRAPH = ("onnx", "onnx_ir", "ml_dtypes", "google.protobuf")
@@ -170,6 +171,7 @@ FORMATS = (
         reader="converters.tracing.export:load",
         weights="converters.readers.pytorch:read_weights",
         options=("code", "factory"),
+        weights_only=("torch-export", "npy", "npz", "msgpack", "gzip"),
     ),
     Format(
         name="tensorflow",
@@ -223,7 +225,8 @@ def format_of(file: RecognizedFile) -> Format | None:
     sure = next((row for row in FORMATS if name in row.known), None)
     if sure is not None or name in ("unknown", "text", "json"):
         return sure
-    return next((row for row in FORMATS if any(name in role.tried for role in row.files)), None)
+    tried = next((row for row in FORMATS if any(name in role.tried for role in row.files)), None)
+    return tried or next((row for row in FORMATS if name in row.weights_only), None)
 
 
 def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: Format | None = None, target: str = "") -> onnx_ir.Model:

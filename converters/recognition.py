@@ -36,6 +36,7 @@ class Kind:
 
 _AGAIN = "the download went wrong; fetch the file again"
 _UNPACK = "unpack it and give the files inside"
+_WEIGHTS = "strip-to-weights and load_weights read it"
 
 _TORCH_MAGIC = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L\n.")
 """torch's magic number in front of a stream, as pickle writes it from protocol 2 on, and before."""
@@ -48,6 +49,7 @@ KINDS = (
     Kind("torch-tar", "a PyTorch checkpoint (tar of 0.1 to 0.3)", starts=(b"sys_info\0", b"pickle\0", b"storages\0", b"tensors\0")),
     Kind("torch-zip", "a PyTorch checkpoint (zip)"),
     Kind("torchscript", "a TorchScript archive"),
+    Kind("torch-export", "a program of torch.export (.pt2)", "strip-to-weights and load_weights read its weights"),
     Kind("safetensors", "safetensors weights"),
     Kind("t7", "a Lua Torch file (binary)"),
     Kind("t7-ascii", "a Lua Torch file (ASCII)"),
@@ -82,9 +84,10 @@ KINDS = (
         starts=(b"lmgg", b"tjgg", b"fmgg", b"algg"),
     ),
     Kind("matlab", "a MATLAB file (MatConvNet, perhaps)", "it isn't read here", starts=(b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")),
-    Kind("npy", "a numpy array (.npy), not a model", "np.load reads it", starts=(b"\x93NUMPY",)),
-    Kind("npz", "an archive of numpy arrays (.npz), not a model", "np.load reads it"),
+    Kind("npy", "a numpy array (.npy), not a model", _WEIGHTS, starts=(b"\x93NUMPY",)),
+    Kind("npz", "an archive of numpy arrays (.npz), not a model", _WEIGHTS),
     Kind("keras-zip", "a Keras model (zip)", "tf2onnx makes ONNX of it, which is read here"),
+    Kind("msgpack", "a msgpack dictionary, as flax writes parameters", _WEIGHTS),
     Kind("zip-of-checkpoint", "a zip archive with a PyTorch checkpoint inside", _UNPACK),
     Kind("zip", "a zip archive that holds no PyTorch checkpoint", _UNPACK),
     Kind("tar", "a tar archive", _UNPACK),
@@ -130,7 +133,7 @@ KINDS = (
         "give the prototxt of the net that it names",
         text=r"^(net|train_net|test_net|base_lr|lr_policy|snapshot_prefix)\s*:",
     ),
-    Kind("shards", "the index of weights that lie in several files (weight_map)", "strip-to-weights and load_weights read it"),
+    Kind("shards", "the index of weights that lie in several files (weight_map)", _WEIGHTS),
     Kind("json", "JSON, but not an MXNet symbol (it has no list of nodes)", text=r"\A\s*[{\[]\s*([\"{\[\]}]|-?\d)"),
     Kind("prototxt", "a Caffe net in text form (prototxt)", text=r"^\s*(layers?\s*:?\s*\{|input\s*:|input_dim\s*:|name\s*:)"),
     Kind("text", "a text file of no kind that is known here"),
@@ -249,6 +252,8 @@ def _by_structure(view: memoryview, head: bytes, text: str | None) -> str | None
         return "darknet-weights"
     if re.match(rb"\x80[\x02-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\n|[]})]q.\(?", head):  # protocols 0 and 1 have no mark of their own
         return "pickle"
+    if text is None and re.match(rb"([\x81-\x8f]|\xde..|\xdf....)[\xa1-\xbf\xd9][\w.]", head, re.DOTALL):
+        return "msgpack"
     if len(view) > 48 and bytes(view[-8:]) == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # the footer of a table of TensorFlow's
         return "tensorflow-checkpoint"
     return _protobuf_kind(view, is_text=text is not None)
@@ -290,6 +295,8 @@ def _zip_kind(view: memoryview) -> str:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
         return "torch-zip"  # broken or cut: the checkpoint reader says how
     names = {path.rpartition("/")[2] for path in paths}
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return "torch-export"
     if ("constants.pkl" in names and "data.pkl" in names) or ("model.json" in names and "version" in names):
         return "torchscript"
     if "data.pkl" in names or "extern_modules" in names:  # extern_modules: a torch.package

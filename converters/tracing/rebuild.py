@@ -17,7 +17,7 @@ import numpy as np
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable
 from converters.readers.pytorch.modules import children, is_module
 from converters.readers.pytorch.pickles.stubs import Global, Items, Stub
-from converters.readers.pytorch.tensors import as_weight
+from converters.readers.pytorch.storages import as_weight
 from converters.tensors.state_dict import WRAPPERS
 from converters.tensors.tensor import RebuiltTensor, Tensor, TorchName
 from converters.tracing.old import LAYERS, class_of, complete, modernise

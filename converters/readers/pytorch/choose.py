@@ -13,7 +13,7 @@ from converters.readers.pytorch.contents import AVERAGE, MAIN, OTHER, Weighing, 
 from converters.readers.pytorch.modules import is_module, key_text, mapping_state, module_state, with_numbers
 from converters.readers.pytorch.pickles.stubs import Items, Stub
 from converters.readers.pytorch.pickles.suspects import suspects
-from converters.readers.pytorch.tensors import as_weight
+from converters.readers.pytorch.storages import as_weight
 from converters.tensors.state_dict import LeftOut, StateDict
 from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
 
@@ -21,6 +21,7 @@ _SHOWN = 20
 _ALL = "*"
 _NAMED = 1000  # entries without tensors that are named as left out
 _FORMS = {"TorchScript": "TorchScript archive", "torch.package": "torch.package archive", "pickle": "plain pickle"}
+_FORMS |= {"torch.export": "program of torch.export", "numpy": "file of numpy arrays", "msgpack": "file of flax parameters"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class _Chooser:
         value = root
         path: tuple[str, ...] = ()
         while not (is_module(value) or as_weight(value) is not None or contents.is_wrapped(value)):
+            if isinstance(value, dict | list | tuple) and contents.is_tree(
+                value, arrays_alone=self.checkpoint.form in ("numpy", "msgpack")
+            ):
+                return self.join(value), path
             own, inside = self._split(value)
             kept = self._kept(own, inside, (*steps, *path))
             if not kept:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from converters.errors import ConversionError, FormatError
+from converters.readers.pytorch.arrays import JAX_ARRAY, ArrayTensor
 from converters.readers.pytorch.modules import children, is_module, own_tensors
 from converters.readers.pytorch.pickles.stubs import Stub
-from converters.readers.pytorch.storages import TypedStorage
-from converters.readers.pytorch.tensors import as_weight
+from converters.readers.pytorch.storages import TypedStorage, as_weight
 from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
 
 DEEP = 64  # levels below which nobody keeps weights
@@ -103,6 +103,35 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from value.items()
     elif isinstance(value, list | tuple):
         yield from enumerate(value)
+
+
+def is_tree(value: Any, *, arrays_alone: bool) -> bool:
+    """Whether a value is arrays alone, in dictionaries in dictionaries, as JAX's libraries keep a net: its parts belong together.
+
+    arrays_alone: the file is numpy's own, whose arrays needn't be JAX's or called as the parameters of JAX's layers are.
+    """
+    pending, seen = [(value, 0)], {id(value)}
+    deep, plain, layers = False, True, True
+    while pending:
+        node, depth = pending.pop()
+        for key, inner in parts(node):
+            if isinstance(key, str) and (rank(key) >= AVERAGE and key not in _PARAMETERS):
+                return False
+            weight = as_weight(inner)
+            if isinstance(weight, ArrayTensor):
+                deep = deep or depth > 0
+                plain = plain and not (isinstance(inner, Stub) and inner.cls == JAX_ARRAY)
+                layers = layers and key in _PARAMETERS
+            elif weight is None and isinstance(inner, dict | list | tuple) and depth < DEEP and id(inner) not in seen:
+                seen.add(id(inner))
+                pending.append((inner, depth + 1))
+            else:
+                return False
+    return deep and (arrays_alone or layers or not plain)
+
+
+_PARAMETERS = frozenset("kernel bias scale embedding embeddings w b offset mean var average hidden counter pos_embedding cls".split())
+"""What flax and haiku call the parameters and statistics of their layers."""
 
 
 class Weighing:

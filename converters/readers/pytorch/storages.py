@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import FormatError, printable
-from converters.readers.pytorch.pickles.stubs import Global
+from converters.readers.pytorch.pickles.stubs import Global, Stub
 from converters.readers.pytorch.sizes import LIMIT, count, counts
 from converters.tensors.dtypes import DTYPES, STORAGES, DType
 from converters.tensors.storage import Storage, SwappedStorage
-from converters.tensors.tensor import Tensor
+from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
+
+
+def as_weight(value: Any) -> Weight | None:
+    """The tensor that a value is or stands for (a Parameter, a Variable), or None."""
+    for _ in range(8):
+        if isinstance(value, Tensor | RebuiltTensor):
+            return value
+        if not isinstance(value, Stub):
+            return None
+        value = value.data
+    return None
 
 
 @dataclass(eq=False)

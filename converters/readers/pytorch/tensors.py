@@ -9,28 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from converters.errors import FormatError, UnsupportedError, printable
-from converters.readers.pytorch.arrays import ARRAY, DTYPE, NUMPY, build_array, from_buffer, new_dtype, reconstruct
+from converters.readers.pytorch.arrays import ARRAY, ARRAY_CALLS, build_array
 from converters.readers.pytorch.pickles.interface import Handler, Machine
 from converters.readers.pytorch.pickles.machine import Rules
 from converters.readers.pytorch.pickles.stubs import Global, Stub
+from converters.readers.pytorch.sharded import SHARDED, build_sharded, distributed, sharded
 from converters.readers.pytorch.sizes import count, counts
-from converters.readers.pytorch.storages import TypedStorage, make_old_tensor, make_tensor
+from converters.readers.pytorch.storages import TypedStorage, as_weight, make_old_tensor, make_tensor
 from converters.tensors.dtypes import ALIASES, DTYPES, DType
-from converters.tensors.storage import ConvertedStorage
+from converters.tensors.storage import ArrayStorage, ConvertedStorage
 from converters.tensors.tensor import Quantizer, RebuiltTensor, Tensor, TorchName, Weight
-
-
-def as_weight(value: Any) -> Weight | None:
-    """The tensor that a value is or stands for (a Parameter, a Variable), or None."""
-    for _ in range(8):
-        if isinstance(value, Tensor | RebuiltTensor):
-            return value
-        if not isinstance(value, Stub):
-            return None
-        value = value.data
-    return None
-
 
 # -- torch._utils
 
@@ -98,11 +89,18 @@ def _rebuild_qtensor(machine: Machine, args: tuple[Any, ...]) -> Any:
             raise FormatError("a quantized tensor whose scale or zero point is no number")
         tensor.quantizer = Quantizer(scheme.name, params[1], params[2])
     else:
-        scales, zeros = as_weight(params[1]), as_weight(params[2])
+        scales, zeros = _numbers(params[1], "float64"), _numbers(params[2], "int64")
         if not isinstance(scales, Tensor) or not isinstance(zeros, Tensor) or scales.quantizer or zeros.quantizer:
             raise FormatError("a quantized tensor whose scales or zero points are no tensors")
         tensor.quantizer = Quantizer(scheme.name, scales, zeros, count(params[3], "a quantized tensor's axis"))
     return tensor
+
+
+def _numbers(value: Any, dtype: str) -> Weight | None:
+    """A tensor; early versions wrote lists of numbers."""
+    if isinstance(value, list) and all(isinstance(number, int | float) and abs(number) < 1e300 for number in value):
+        return Tensor(ArrayStorage(np.asarray(value, dtype)), dtype, (len(value),))
+    return as_weight(value)
 
 
 _SCHEMES = {"per_tensor_affine": 3, "per_tensor_symmetric": 3, "per_channel_affine": 4, "per_channel_symmetric": 4}
@@ -174,48 +172,15 @@ def _rebuild_from_type(machine: Machine, args: tuple[Any, ...]) -> Any:
     """_rebuild_from_type(func, type, args, dict) and _v2: a subclass's tensor, or one with attributes of its own"""
     function, cls, inner, state = _exactly(args, 4)
     if isinstance(cls, Global) and cls.name == "DTensor" and cls.module.startswith("torch.distributed."):
-        return _distributed(cls, inner, state, args)
+        return distributed(cls, inner, state, args)
+    if cls == SHARDED:
+        return sharded(cls, state, args)
     if isinstance(function, Global) and isinstance(inner, tuple) and not function.name.startswith("_rebuild_from_type"):
         made = machine.call(function, inner)
         weight = as_weight(made)
         if weight is not None:
             return weight
     return Stub(cls, args)
-
-
-class ShardTensor(Tensor):
-    """One rank's part of a DTensor that is split along an axis. whole: the shape of all parts together."""
-
-    __slots__ = ("axis", "whole")
-
-    def __init__(self, part: Tensor, whole: tuple[int, ...], axis: int) -> None:
-        super().__init__(part.storage, part.torch_dtype, part.shape, part.stride, part.offset, conj=part.conj, neg=part.neg)
-        self.whole, self.axis = whole, axis
-
-    @property
-    def words(self) -> str:
-        """What it is, as "'fc.weight' is ..." goes on."""
-        return f"one rank's {self.shape[self.axis]} of {self.whole[self.axis]} slices of a DTensor along axis {self.axis}"
-
-
-def _distributed(cls: Global, inner: Any, state: Any, args: tuple[Any, ...]) -> Any:
-    """A DTensor: the tensor itself where one rank has all of it, else a part of it."""
-    states = state if isinstance(state, tuple) else (state,)
-    said = {str(k): v for part in states if isinstance(part, dict) for k, v in part.items()}
-    local, spec = as_weight(said.get("_local_tensor")), said.get("_spec")
-    if not isinstance(local, Tensor) or not isinstance(inner, tuple) or len(inner) < 3:
-        return Stub(cls, args)
-    whole = counts(inner[2], "a DTensor's size")
-    placements = spec.attributes.get("placements") if isinstance(spec, Stub) else None
-    kinds = [p for p in placements if isinstance(p, Stub) and p.cls.name != "Replicate"] if isinstance(placements, tuple) else []
-    if any(kind.cls.name == "Partial" for kind in kinds):
-        raise UnsupportedError("a DTensor is one rank's summand of a sum (Partial), which no file of weights holds whole")
-    if local.shape == whole:
-        return local
-    axis = kinds[0].attributes.get("dim") if len(kinds) == 1 and kinds[0].cls.name == "Shard" else None
-    if not isinstance(axis, int) or not 0 <= axis < len(whole) or len(local.shape) != len(whole):
-        raise UnsupportedError("a DTensor is split in a way that isn't joined here; save the full state_dict with torch")
-    return ShardTensor(local, whole, axis)
 
 
 def _rebuild_from_numpy(machine: Machine, args: tuple[Any, ...]) -> Any:
@@ -385,18 +350,16 @@ def tensor_rules(persistent: Callable[[Any], Any] | None, nested: Callable[[Mach
         Global("torch.serialization", "_get_layout"): _layout,
         Global("torch", "Size"): _size_call,
         Global("torch", "device"): _named("torch", "device"),
-        DTYPE: new_dtype,
+        **ARRAY_CALLS,
         Global("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
         Global("torch.fx.graph_module", "deserialize_graphmodule"): _graph_module,
         Global("torch.fx.graph_module", "reduce_graph_module"): _graph_module,
     }
     for module in ("torch._tensor", "torch.tensor"):
         call[Global(module, "_rebuild_from_type")] = call[Global(module, "_rebuild_from_type_v2")] = _rebuild_from_type
-    for prefix in NUMPY:
-        call[Global(f"{prefix}.multiarray", "_reconstruct")] = reconstruct
-        call[Global(f"{prefix}.numeric", "_frombuffer")] = from_buffer
     call |= {cls: _wrapper(cls) for cls in TENSOR_CLASSES}
     build = dict.fromkeys(TENSOR_CLASSES, _build_wrapper)
     build[ARRAY] = build_array
+    build[SHARDED] = build_sharded
     new = {cls: call[cls] for cls in TENSOR_CLASSES}
     return Rules(call=call, new=new, build=build, build_other=_build_other, persistent=persistent)

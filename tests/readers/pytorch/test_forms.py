@@ -412,7 +412,7 @@ MISTAKEN: dict[str, tuple[bytes, str]] = {
     "xz": (b"\xfd7zXZ\0abc", "unxz"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
     "png": (b"\x89PNG\r\n\x1a\n", "an image"),
-    "npy": (b"\x93NUMPY\x01\x00", "np.load"),
+    "npy": (b"\x93NUMPY\x01\x00", "no array that numpy saved"),
     "json": (b'{"error": 404}', "JSON"),
     "text": (b"import torch\n\nclass Net:\n", "a text file"),
     "zeros": (bytes(4096), "zero bytes"),
@@ -432,10 +432,7 @@ def test_other_files_are_named(name: str, tmp_path: Path) -> None:
         load_weights(path)
 
 
-def test_npz_and_other_zips_are_named(tmp_path: Path) -> None:
-    np.savez(tmp_path / "m.npz", a=np.ones(2))
-    with pytest.raises(FormatError, match="numpy archive"):
-        read_weights(tmp_path / "m.npz")
+def test_other_zips_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(FormatError, match=r"holds readme\.txt"):

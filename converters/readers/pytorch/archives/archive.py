@@ -12,7 +12,11 @@ from typing import Any
 
 from converters.errors import FormatError, about, printable, warn
 from converters.files import StrPath, map_file
+from converters.readers.pytorch.archives.exported import is_exported, read_exported
 from converters.readers.pytorch.archives.folder import PlainFolder, join_ranks, read_distributed
+from converters.readers.pytorch.archives.msgpack import BEGINS, read_msgpack
+from converters.readers.pytorch.archives.npy import NPY, read_npy, read_npz
+from converters.readers.pytorch.archives.packed import GZIP, inflate, listing, only_checkpoint
 from converters.readers.pytorch.archives.stream import MAGIC, nested_storage, read_stream, read_tar, tar_members
 from converters.readers.pytorch.archives.torchscript import read_json_script, script_members
 from converters.readers.pytorch.archives.zip import ZipArchive, ZipStorage
@@ -27,7 +31,6 @@ from converters.tensors.state_dict import ClassSource
 from converters.tensors.storage import Storage, SwappedStorage
 
 _NESTING = 2  # archives in archives
-_NAMES = 8  # of an archive's members, in a message
 _DAMAGED = "its storages were never written (torch's skip_data): there are no weights in it"
 
 
@@ -38,9 +41,9 @@ _SEVERAL = "save each in a file of its own"
 class Checkpoint:
     """A file read: the object it holds, made of plain values, Tensors and Stubs.
 
-    form: "zip", "stream", "tar", "TorchScript", "torch.package" or "pickle". sources: the classes' source text, which old
-    streams embed. called: what the file would have called and we didn't. script: the names of TorchScript's parameters and buffers
-    by class (no buffers: a class of before 1.5, which doesn't list them).
+    form: "zip", "stream", "tar", "TorchScript", "torch.package", "torch.export", "numpy", "msgpack", "folder" or "pickle".
+    sources: the classes' source text, which old streams embed. called: what the file would have called and we didn't.
+    script: the names of TorchScript's parameters and buffers by class (no buffers: a class of before 1.5, which doesn't list them).
     """
 
     form: str
@@ -89,9 +92,24 @@ def _read(view: memoryview, budget: Budget, name: str, depth: int) -> Checkpoint
     head = bytes(view[:512])
     if head.startswith(b"PK"):
         return _read_zip(view, budget, name, depth)
+    if head.startswith(GZIP) and depth < _NESTING:
+        return _read_packed(view, budget, name, depth)
+    if head.startswith(NPY):
+        return Checkpoint("numpy", read_npy(view, budget))
+    if BEGINS.match(head):
+        return Checkpoint("msgpack", read_msgpack(view, budget))
     if head[257:262] == b"ustar" or re.match(rb"(\./)?(sys_info|pickle|storages|tensors)\0", head):
         return _read_tar_file(view, budget, name, depth)
     return _read_pickle(view, budget, name, head)
+
+
+def _read_packed(view: memoryview, budget: Budget, name: str, depth: int) -> Checkpoint:
+    """What gzip has packed. Raises FormatError where that is no checkpoint."""
+    try:
+        return _read(inflate(view), budget, name, depth + 1)
+    except FormatError as problem:
+        problem.hint = problem.hint or "unpack it first (gunzip) and look at what is in it"
+        raise
 
 
 def _read_pickle(view: memoryview, budget: Budget, name: str, head: bytes) -> Checkpoint:
@@ -128,15 +146,11 @@ def _read_tar_file(view: memoryview, budget: Budget, name: str, depth: int) -> C
     if "storages" in members or "tensors" in members or "sys_info" in members:
         legacy = read_tar(members, budget)
         return Checkpoint("tar", legacy.root, legacy.sources)
-    inside = [member for member in members if member.endswith((".pth", ".pt", ".bin", ".pkl", ".ckpt", ".model"))]
-    if len(inside) == 1 and depth < _NESTING and len(members[inside[0]]):
-        return _read(members[inside[0]], budget, name, depth + 1)
-    raise FormatError(f"is a tar archive of {_listing(list(members))}; unpack it and give the checkpoint inside")
-
-
-def _listing(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(printable(name, 60) for name in names[:_NAMES]) + more if names else "nothing"
+    if depth >= _NESTING:
+        raise FormatError(
+            f"is a tar archive of {listing(list(members))} in another archive", hint="unpack it and give the checkpoint inside"
+        )
+    return _read(members[only_checkpoint(members)], budget, name, depth + 1)
 
 
 # -- zip
@@ -233,17 +247,19 @@ def _all_zero(storage: Storage) -> bool:
 def _read_other_zip(archive: ZipArchive, budget: Budget, root: str, name: str, depth: int) -> Checkpoint:
     """A torch.package, or a zip that only looks like a checkpoint."""
     names = list(archive.entries)
+    if is_exported(names, root):
+        return Checkpoint("torch.export", read_exported(archive, root, lambda piece, entry: _read(piece, budget, entry, depth + 1).root))
     if any(entry.startswith(f"{root}.data/") for entry in names):
         indices = [entry for entry in names if entry.endswith(".pkl") and not entry.startswith((f"{root}.data/", f"{root}code/"))]
         if len(indices) != 1:
-            raise FormatError(f"is a torch.package with {len(indices)} pickles ({_listing(indices)}); only a package of one is read")
+            raise FormatError(f"is a torch.package with {len(indices)} pickles ({listing(indices)}); only a package of one is read")
         storages = _zip_storages(archive, root, lambda key: f"{root}.data/{key}.storage", checked=True)
         return Checkpoint("torch.package", _load_index(archive, budget, indices[0], storages))
     if f"{root}model.json" in names:
         return Checkpoint("TorchScript", read_json_script(archive, f"{root}model.json"))
     if names and all(entry.endswith(".npy") for entry in names):
-        raise FormatError("is a numpy archive (.npz), not a PyTorch checkpoint; np.load reads it")
+        return Checkpoint("numpy", read_npz(archive, budget))
     inside = [entry for entry in names if entry.endswith((".pth", ".pt", ".bin", ".ckpt"))]
     if len(inside) == 1 and depth < _NESTING and archive.entry(inside[0]).method == 0 and archive.entry(inside[0]).size:
         return _read(archive.read(inside[0]), budget, name, depth + 1)
-    raise FormatError(f"is a zip archive without one data.pkl, so no PyTorch checkpoint; it holds {_listing(names)}")
+    raise FormatError(f"is a zip archive without one data.pkl, so no PyTorch checkpoint; it holds {listing(names)}")

@@ -14,8 +14,9 @@ from converters.errors import FormatError, UnsupportedError, printable
 from converters.files import map_file
 from converters.readers.pytorch.contents import tensors_inside
 from converters.readers.pytorch.pickles.stubs import Stub
+from converters.readers.pytorch.sharded import ShardTensor
 from converters.readers.pytorch.sizes import counts
-from converters.readers.pytorch.tensors import ShardTensor, as_weight
+from converters.readers.pytorch.storages import as_weight
 from converters.tensors.storage import ArrayStorage
 from converters.tensors.tensor import EXPANDED, Tensor, contiguous_stride
 
@@ -170,6 +171,7 @@ def join_ranks(trees: Sequence[tuple[str, Any]]) -> Any:
             part = tensors.get(path)
             if not isinstance(part, ShardTensor) or (part.whole, part.axis) != (shard.whole, shard.axis):
                 raise FormatError(f"{printable(name)} has no part of '{printable(path.lstrip('.'))}' that goes with the other files'")
+            start = start if part.start is None else part.start
             if part.size:
                 parts.append((tuple(start if axis == shard.axis else 0 for axis in range(len(shard.whole))), part))
             start += part.shape[shard.axis]
