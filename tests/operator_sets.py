@@ -32,8 +32,9 @@ OPSETS = (9, 11, 13, 15, 17, 19, 21)
 IR_VERSIONS = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 19: 9, 21: 10}
 """Of the first ONNX release that has the set: what its runtimes read."""
 RUNTIMES = {"1.16.3": (["onnxruntime==1.16.3", "numpy<2"], 19), "newest": ([], 99)}
-NOT_BEFORE = ("ONNX has it from set 18 on",)
-"""What is said of operators that sets 11 and 13 can't say: the bitwise ones are of set 18, and ONNX has no other on bits before."""
+NOT_BEFORE = ("ONNX has it from set 18 on", "regions of less than one pixel have no other form")
+"""What is said of operators that sets 11 and 13 can't say: BitwiseAnd and its like and Col2Im are of set 18, and ONNX has nothing on bits
+or columns before; RoiAlign made small regions one pixel wide before set 16."""
 
 
 def nets(archive: str) -> list[Case]:

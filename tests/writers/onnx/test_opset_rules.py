@@ -205,6 +205,9 @@ ROWS = [
     Row("ReduceMax", [SMALL, K(np.array([1]))], (19, 11), {}, lambda x: x.max(1, keepdims=True)),
     Row("ReduceMin", [X4 > 0, K(np.array([1]))], (20, 13), {}, lambda x: x.min(1, keepdims=True)),
     Row("ArgMax", [X4], (11, 9), {"axis": -2}, lambda x: x.argmax(-2)[:, :, None]),
+    *(Row("ArgMax", [x], (13, 9), {"axis": 1, "keepdims": keep}, lambda x, keep=keep: np.argmax(x, 1, keepdims=bool(keep)))
+      for x in (X4.astype("f8"), I64, np.zeros((2, 3))) for keep in (0, 1)),
+    Row("ArgMin", [X4.astype("f8")], (13, 9), {"axis": -1}, lambda x: x.argmin(-1)[..., None]),
     Row("ArgMin", [I64], (11, 9), {"axis": -1}, lambda x: x.argmin(-1)[:, None]),
     *(Row(op, [np.round(X4)], (19, to), {"axis": 2, "keepdims": 0, "select_last_index": 1}, lambda x, g=g: 3 - g(x[:, :, ::-1], 2))
       for op, g in (("ArgMax", np.argmax), ("ArgMin", np.argmin)) for to in (9, 11)),
@@ -245,6 +248,8 @@ ROWS = [
           lambda x, s=s, e=e, step=step: x[..., s:e:step]) for s, e, step in ((-1, 0, -1), (0, 5, 2), (4, 1, -2))),
     Row("Slice", [X4, *(K(np.array([n])) for n in (-1, -(2**31), 3, -1))], (19, 9), {}, lambda x: x[..., ::-1]),
     Row("Slice", [X4], (9, 10), {"starts": [1], "ends": [3], "axes": [2]}, lambda x: x[:, :, 1:3]),
+    *(Row("Trilu", [X4, k], (19, to), {"upper": up}, lambda x, k=1, up=up: (np.triu if up else np.tril)(x, k), symbolic=True)
+      for up in (0, 1) for k in (K(np.array(1)), np.array(1)) for to in (11, 13)),
     *(Row("Trilu", [X4, K(np.array(k))], (19, to), {"upper": up}, lambda x, k=k, up=up: (np.triu if up else np.tril)(x, k))
       for k in (0, -1, 2) for up in (0, 1) for to in (9, 13)),
     Row("Range", [K(np.array(1)), K(np.array(8)), K(np.array(3))], (19, 10), {}, lambda: np.arange(1, 8, 3)),
@@ -356,7 +361,7 @@ REFUSED = [
     (Row("Slice", [X4, np.array([0]), K(np.array([1]))], (19, 9)), "its limits are computed"),
     (Row("Slice", [X4, *(K(np.array([n])) for n in (4, 0, 3, -2))], (19, 9), symbolic=True), "an axis whose size isn't known"),
     (Row("Reshape", [X4, np.array([0, 5])], (19, 13), {"allowzero": 1}), "a dimension of 0"),
-    (Row("Trilu", [X4], (19, 13), symbolic=True), "only where the sizes are known"),
+    (Row("Trilu", [X4], (19, 9), symbolic=True), "ONNX has Range from set 11 on"),
     (Row("Range", [np.array(0), np.array(3), np.array(1)], (19, 10)), "only where its limits are constants"),
     (Row("DepthToSpace", [f(1, 8, 2, 3)], (19, 10), {"blocksize": 2, "mode": "CRD"}, symbolic=True), "mode CRD isn't there"),
     (Row("Einsum", [X4, X4], (19, 11), {"equation": "...i,...i->i"}), "this equation has no other form"),

@@ -61,7 +61,22 @@ def axes_from_the_front(g: Site, node: ir.Node) -> Answer:
     return g.again(g.x(), axes=sorted(g.axis(g.x(), axis) for axis in axes))
 
 
-@older("ArgMax", "ArgMin", "Concat", "Gather", "Compress", "Flatten", "Split", "Hardmax", "Softmax", "LogSoftmax", since=11)
+@older("ArgMax", "ArgMin", since=11)
+def best_place_before_11(g: Site, node: ir.Node) -> Answer:
+    """The axis from the front; of doubles and long integers, which old onnxruntimes don't take there, the first place of the best."""
+    x, largest = g.x(), node.op_type == "ArgMax"
+    axis = g.axis(x, g.attribute("axis", 0))
+    size = g.dims(x)[axis]
+    if size is None or g.dtype(x) not in (ir.DataType.DOUBLE, ir.DataType.INT64):
+        return g.again(x, axis=axis)
+    worse = g.emit("Less" if largest else "Greater", x, g.reduce("ReduceMax" if largest else "ReduceMin", x, [axis]))
+    places = np.arange(size).reshape([size if i == axis else 1 for i in range(g.rank(x))])
+    return g.reduce(
+        "ReduceMin", g.emit("Where", worse, g.constant(size, np.int64), places), [axis], keepdims=bool(g.attribute("keepdims", 1))
+    )
+
+
+@older("Concat", "Gather", "Compress", "Flatten", "Split", "Hardmax", "Softmax", "LogSoftmax", since=11)
 def axis_from_the_front(g: Site, node: ir.Node) -> Answer:
     """A negative axis, which set 11 brought."""
     axis = g.attribute("axis")

@@ -192,11 +192,16 @@ def trilu(g: Site, node: ir.Node) -> Answer:
     x = g.x()
     rows, columns = g.dims(x)[-2:]
     k = np.zeros(1, np.int64) if g.input(1) is None else g.number(g.input(1))
-    if rows is None or columns is None or k is None:
-        raise g.refusal("ONNX has Trilu from set 14 on; it has another form only where the sizes are known")
-    whole = np.ones((rows, columns), bool)
-    kept = np.triu(whole, int(k.reshape(()))) if g.attribute("upper", 1) else np.tril(whole, int(k.reshape(())))
-    return g.emit("Where", kept, x, g.constant(0, g.dtype(x).numpy()))
+    zero = g.constant(0, g.dtype(x).numpy())
+    if rows is not None and columns is not None and k is not None:
+        whole = np.ones((rows, columns), bool)
+        return g.emit("Where", (np.triu if g.attribute("upper", 1) else np.tril)(whole, int(k.reshape(()))), x, zero)
+    shape, rank = g.emit("Shape", x), g.rank(x)
+    down, across = (g.emit("Range", 0, g.squeeze(g.part(shape, axis, axis + 1), [0]), 1) for axis in (rank - 2, rank - 1))
+    away = g.emit("Sub", g.unsqueeze(across, [0]), g.unsqueeze(down, [1]))  # how far to the right of the diagonal
+    limit = g.constant(int(k.reshape(())), np.int64) if k is not None else g.x(1)
+    outside = g.emit("Less", away, limit) if g.attribute("upper", 1) else g.emit("Greater", away, limit)
+    return g.emit("Where", outside, zero, x)
 
 
 @older("Range", since=11)
