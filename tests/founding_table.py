@@ -10,8 +10,6 @@ are the largest difference from these, relative to the largest output.
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ import torch
 import converters
 from converters import load
 from tests.readers.pytorch import founding
-from tests.test_zoo import PATTERNS
+from tests.test_zoo import PATTERNS, made
 from tests.test_zoo import rounds as framework_rounds
 
 TABLE = Path(__file__).with_name("founding_table.md")
@@ -111,11 +109,7 @@ def check(name: str, source: str, model: ir.Model, rounds: Rounds, folder: Path,
 
 def zoo_row(framework: str, name: str, folder: Path) -> Row:
     """A net of the zoo against its own framework's outputs."""
-    zoo = Path(os.environ["CONVERTERS_DATA"], "zoo")
-    home = zoo / framework / name
-    if not list(home.glob(PATTERNS[framework][-1])):
-        subprocess.run([sys.executable, zoo / "materialize.py", f"{framework}/{name}", folder], check=True, stdout=subprocess.DEVNULL)
-        home = folder / framework / name
+    home = made(f"{framework}/{name}", folder)
     files = [next(home.glob(pattern)) for pattern in PATTERNS[framework]]
     pairs = framework_rounds(home)
     model = converters.load(*files, inputs={key: array.shape for key, array in pairs[0][0].items()})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -23,6 +26,23 @@ def nets() -> list[Path]:
     """Folders that hold a checkpoint; those that are still to be made are left out."""
     found = sorted(path.parent for path in Path(DATA or os.devnull).glob("zoo/*/*/input.npz"))
     return [folder for folder in found if all(list(folder.glob(p)) for p in PATTERNS.get(folder.parent.name, ("?",)))]
+
+
+def made(name: str, folder: Path) -> Path:
+    """The folder of the net FORMAT/NAME, which materialize.py makes in `folder` where it isn't there yet."""
+    home = Path(DATA or os.devnull, "zoo", name)
+    if home in nets():
+        return home
+    materialize = Path(DATA or os.devnull, "zoo", "materialize.py")
+    subprocess.run([sys.executable, materialize, name, folder], check=True, stdout=subprocess.DEVNULL)
+    return folder / name
+
+
+def model_of(folder: Path, batch: int = 1) -> tuple[ir.Model, list[np.ndarray]]:
+    """The net for images of the size that its folder has, and the first `batch` of these."""
+    given = {name: array[:batch] for name, array in rounds(folder)[0][0].items()}
+    files = [next(folder.glob(pattern)) for pattern in PATTERNS[folder.parent.name]]
+    return converters.load(*files, inputs={name: array.shape for name, array in given.items()}), list(given.values())
 
 
 def rounds(folder: Path) -> list[tuple[dict[str, np.ndarray], Callable[[list[str]], list[np.ndarray]]]]:

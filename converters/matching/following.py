@@ -11,6 +11,7 @@ import difflib
 import inspect
 import itertools
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from converters.runtimes.torch import call, run_values
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 """How far equal values may be apart, relative to the largest; both sides compute in this type."""
+KINDS = (torch.float64, torch.float32)
+"""The types that both sides are tried in."""
 _SAMPLE = 1024
 """About as many numbers are compared before all of them are."""
 SECONDS = 30.0
@@ -49,6 +52,19 @@ def follow(model: ir.Model, module: torch.nn.Module) -> dict[str, Placed]:
     """What each key of the module takes. Raises ConversionError, which names the first layers where the two part."""
     inputs = random_inputs(model, seed=7)
     source = _Source(model, inputs)
+    try:
+        return _follow(source, module)
+    except ConversionError as problem:
+        if source.kind is not torch.float64 or not _OF_TYPES.search(str(problem)):
+            raise
+    return _follow(_Source(model, inputs, (torch.float32,)), module)  # a class that makes numbers of float32 takes no others
+
+
+_OF_TYPES = re.compile(r"your class fails: .*\b(double|float64)\b", re.IGNORECASE)
+
+
+def _follow(source: _Source, module: torch.nn.Module) -> dict[str, Placed]:
+    model, inputs = source.model, source.inputs
     target = copy.deepcopy(module).to(source.kind).eval()
     names = {inner: name for name, inner in target.named_modules()}
     around = Neighbors(model, source.layers, {name: value.shape for name, value in source.values.items()}, module)
@@ -75,12 +91,13 @@ def follow(model: ir.Model, module: torch.nn.Module) -> dict[str, Placed]:
 class _Source:
     """The file's side: its layers, and every value of one run."""
 
-    def __init__(self, model: ir.Model, inputs: Mapping[str, NDArray[Any]]) -> None:
-        self.model = model
+    def __init__(self, model: ir.Model, inputs: Mapping[str, NDArray[Any]], kinds: Sequence[torch.dtype] = KINDS) -> None:
+        self.model, self.inputs = model, inputs
         self.layers = find_layers(model)
-        self.values = run_values(model, inputs)
+        self.values = run_values(model, inputs, kinds=kinds)
         floats = [value.dtype for value in self.values.values() if value.is_floating_point()]
-        self.kind = floats[-1] if floats else torch.float32
+        given = [self.values[name].dtype for name in inputs if self.values[name].is_floating_point()]
+        self.kind = given[0] if given else torch.float64 if torch.float64 in floats else torch.float32
         self._largest: dict[torch.Tensor, float] = {}
 
     def largest(self, value: torch.Tensor) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from converters.migration.report import MigrationReport, first_line
 from converters.migration.rows import DONE, LISTED, WRONG, Row
-from converters.verification.html import Cell, heads, number, page_of, table, text, versions
+from converters.verification.html import Cell, heads, number, page_of, path_text, table, text, versions
 
 MOST_ROWS = 20_000
 """Rows that a browser can still sort; what went wrong comes first, and manifest.parquet has all."""
@@ -59,7 +59,7 @@ def _rows(title: str, name: str, rows: Sequence[Row]) -> list[str]:
         words = [row.source, row.format, row.status, first_line(row.reason), ", ".join(row.layers), ", ".join(_names(row))]
         numbers = [number(row.bytes), number(sum(size for _, size in row.outputs)), number(row.seconds, ".2f")]
         numbers += [number(row.memory / 1e6, ",.0f"), number(row.difference, ".1e")]
-        cells = [*((text(word), "") for word in words), *numbers, (text("; ".join(row.notes)), "")]
+        cells = [*((path_text(word), "") for word in words), *numbers, (text("; ".join(row.notes)), "")]
         lines.append(("off" if row.status in WRONG else "", cells))
     return [f"<h2>{title}</h2>", _cut(len(rows)), _search(name, "the models"), table(name, head, lines)]
 
@@ -71,7 +71,7 @@ def _names(row: Row) -> list[str]:
 def _others(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    lines = [("", [(text(row.source), ""), (text(first_line(row.reason)), ""), number(row.bytes)]) for row in rows[:MOST_ROWS]]
+    lines = [("", [(path_text(row.source), ""), (text(first_line(row.reason)), ""), number(row.bytes)]) for row in rows[:MOST_ROWS]]
     listing = table("others", heads("file, what it is, +bytes"), lines)
     return ["<h2>Other files</h2>", _cut(len(rows)), _search("others", "the files"), listing]
 

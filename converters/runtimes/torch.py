@@ -52,8 +52,13 @@ def call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch
     return list(answer) if isinstance(answer, tuple | list) else [answer]
 
 
-def run_values(model: onnx_ir.Model, inputs: Mapping[str, Array], names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-    """Inner values of the graph by name (all that have a use, by default), in float64 where the graph allows that, else in float32."""
+def run_values(
+    model: onnx_ir.Model, inputs: Mapping[str, Array], names: Sequence[str] | None = None, kinds: Sequence[torch.dtype] = ()
+) -> dict[str, torch.Tensor]:
+    """Inner values of the graph by name (all that have a use, by default), in float64 where the graph allows that, else in float32.
+
+    kinds: the types that are tried instead, the last for any graph.
+    """
     packages.require("torch")
     import torch
 
@@ -64,12 +69,13 @@ def run_values(model: onnx_ir.Model, inputs: Mapping[str, Array], names: Sequenc
         values = [value for node in model.graph if node.op_type != "Constant" for value in node.outputs]
         names = [str(value.name) for value in values if (value.name and value.uses()) or value.is_graph_output()]
     module = to_module(ending_in(model, names))
-    for kind in (torch.float64, torch.float32):
+    kinds = kinds or (torch.float64, torch.float32)
+    for kind in kinds:
         given = {name: tensor_of(array, kind) for name, array in inputs.items()}
         try:
             answers = call(module.to(kind), list(given.values()))
         except (RuntimeError, TypeError):
-            if kind is torch.float32:
+            if kind is kinds[-1]:
                 raise
             continue  # a written constant of float32 met a double
         return given | dict(zip(names, answers, strict=True))

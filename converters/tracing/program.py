@@ -254,7 +254,21 @@ def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], a
     onnxscript.optimizer.fold_constants(
         model, should_fold=lambda node: False if any(v is not None and v.name in held for v in node.inputs) else None
     )
+    _keep_made_weights_constant(model, held)
     return model
+
+
+def _keep_made_weights_constant(model: onnx_ir.Model, held: set[str]) -> None:
+    """torch.onnx gives an instance norm without weights such of ones and zeros: no module has them, so that they are constants."""
+    import onnx_ir
+
+    for node in list(model.graph):
+        for value in node.inputs[1:3] if node.op_type == "InstanceNormalization" else ():
+            made = None if value is None or value.name in held else onnx_ir.convenience.get_const_tensor(value)
+            if made is not None:
+                constant = onnx_ir.Node("", "Constant", [], [onnx_ir.AttrTensor("value", onnx_ir.Tensor(made.numpy()))])
+                model.graph.insert_before(node, constant)
+                node.replace_input_with(node.inputs.index(value), constant.outputs[0])
 
 
 def _rename(model: onnx_ir.Model, module: Flat) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -28,12 +29,20 @@ def text(words: object) -> str:
     return escape(printable(words, 400))
 
 
+def path_text(words: object) -> str:
+    """Text for HTML that may go on in another line behind each part of a path."""
+    return re.sub(r"([/_])(?=\w)", r"\1<wbr>", text(words))
+
+
 def table(name: str, head: Sequence[tuple[str, bool]], rows: Iterable[tuple[str, Sequence[Cell]]]) -> str:
-    """head: each column's word, and whether it holds numbers. rows: a class, and the cells."""
-    heads = "".join(f"<th{' class=n' if number else ''}>{text(word)}</th>" for word, number in head)
+    """head: each column's word, and whether it holds numbers. rows: a class, and the cells. A column that no row fills is left out."""
+    listed = list(rows)
+    filled = [n for n in range(len(head)) if not listed or any(cells[n][0] for _, cells in listed)]
+    heads = "".join(f"<th{' class=n' if number else ''}>{text(word)}</th>" for word, number in (head[n] for n in filled))
     lines = []
-    for kind, cells in rows:
-        inside = "".join(f'<td class=n data-v="{value}">{shown}</td>' if value else f"<td>{shown}</td>" for shown, value in cells)
+    for kind, cells in listed:
+        chosen = [cells[n] for n in filled]
+        inside = "".join(f'<td class=n data-v="{value}">{shown}</td>' if value else f"<td>{shown}</td>" for shown, value in chosen)
         lines.append(f"<tr{f' class={kind}' if kind else ''}>{inside}</tr>")
     return f'<div class=scroll><table id="{name}"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 

@@ -176,6 +176,11 @@ class Node:
         given = self.attr(attribute) if attribute else None
         return None if given is None else np.asarray(given)
 
+    def fixed(self, index: int) -> NDArray[Any] | None:
+        """Input `index` as an array where it is a constant, which no parameter is."""
+        value = self.value(index)
+        return None if value is None or self._forward.is_parameter(value) else self.static(index)
+
     def needed(self, index: int, what: str, attribute: str | None = None) -> NDArray[Any]:
         """As `static`, for what must be known when the source is written."""
         found = self.static(index, attribute)

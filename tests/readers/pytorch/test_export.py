@@ -405,3 +405,17 @@ def test_a_convolution_without_bias_gets_none():
     model = export_module(seq(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval(), {"": (1, 3, 8, 8)}, "f.pth")
     assert [len(node.inputs) for node in model.graph if node.op_type == "Conv"] == [2]
     assert [key for key in model.graph.initializers if "bias" in key] == ["1.bias"]
+
+
+def test_nothing_that_torch_onnx_makes_becomes_a_weight():
+    """An instance norm's ones and zeros: the module has no such parameters, and its layers are what they were."""
+    layers = (nn.Conv2d(3, 4, 3, bias=False), nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, eps=1e-4, affine=True), nn.Conv2d(4, 2, 1))
+    module = settled(seq(*layers, nn.ConvTranspose2d(2, 2, 3, bias=False)))
+    model = export_module(module, {"": (1, 3, 8, 8)}, "net.pth")
+    assert list(model.graph.initializers) == list(module.state_dict())
+    written = converters.to_module(model)
+    kinds = [nn.Conv2d, nn.Identity, nn.InstanceNorm2d, nn.Conv2d, nn.ConvTranspose2d]
+    assert [type(written.get_submodule(str(number))) for number in range(5)] == kinds
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(written(x), module(x), atol=1e-6)

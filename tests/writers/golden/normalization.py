@@ -14,17 +14,14 @@ class Normalization(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(4, eps=0.001)
-        self.instance = nn.Module()
-        self.instance.weight = nn.Parameter(torch.empty(4))
-        self.instance.bias = nn.Parameter(torch.empty(4))
+        self.instance = nn.InstanceNorm2d(4, affine=True)
         self.layer_norm = nn.LayerNorm(6)
 
     def forward(self, data: torch.Tensor) -> torch.Tensor:
         x = self.bn(data)
         # net.prototxt:20 norm (LRN)
         x = F.local_response_norm(x, 5, alpha=0.0001, beta=0.75, k=1.0)
-        # net.prototxt:30 instance (InstanceNormalization)
-        x = F.instance_norm(x, weight=self.instance.weight, bias=self.instance.bias, eps=1e-05)
+        x = self.instance(x)
         x = self.layer_norm(x)
         return x
 

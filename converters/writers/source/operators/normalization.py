@@ -35,8 +35,17 @@ def batch_normalization(n: Node) -> list[str]:
 
 @writes("InstanceNormalization")
 def instance_normalization(n: Node) -> str:
-    """F.instance_norm with the input's own statistics."""
-    return f"F.instance_norm({arguments(n[0], weight=n[1], bias=n[2], eps=_eps(n))})"
+    """nn.InstanceNorm1d, 2d or 3d, else F.instance_norm: with the input's own statistics. Scales of 1 and shifts of 0 are left out."""
+    rank, weight, bias = n.rank(0), n.fixed(1), n.fixed(2)
+    eps = None if _eps(n) == "1e-05" else _eps(n)
+    if weight is not None and bias is not None and (weight == 1).all() and (bias == 0).all():
+        return f"F.instance_norm({arguments(n[0], eps=eps)})"
+    channels = n.shape(1)
+    if rank in (3, 4, 5) and channels and channels[0] is not None and n.shape(2) == channels:
+        build = f"nn.InstanceNorm{rank - 2}d({arguments(channels[0], eps=eps, affine=True)}"
+        if layer := n.layer(build, {"weight": 1, "bias": 2}):
+            return f"{layer}({n[0]})"
+    return f"F.instance_norm({arguments(n[0], weight=n[1], bias=n[2], eps=eps)})"
 
 
 @writes("LRN")
