@@ -17,14 +17,36 @@ LABELS = np.array([[2, 0, 2, 2, 1, 0], [1, 1, 0, 0, 3, 3]])
 STEPS = np.eye(4, dtype=np.float32)[LABELS].transpose(1, 0, 2)  # (T, N, C)
 
 
-def greedy(x, blank=0, merge=True):
+CONT = np.array([[0, 1, 1, 1, 1, 1], [1, 1, 1, 0, 1, 1]], np.float32).T  # (T, N)
+PROB = np.random.default_rng(8).dirichlet([1] * 4, (6, 2)).astype(np.float32)
+
+
+def greedy(x, blank=0, merge=True, cont=None):
     """The best class of each step, without blanks and repetitions."""
     best = x.argmax(2).T
     out = np.full((*best.shape, 1, 1), -1.0)
     for n, row in enumerate(best):
-        kept = [k for t, k in enumerate(row) if k != blank and not (merge and t and row[t - 1] == k)]
+        kept = []
+        for t, k in enumerate(row):
+            if t and cont is not None and cont[t, n] == 0:
+                break
+            if k != blank and not (merge and t and row[t - 1] == k):
+                kept.append(k)
         out[n, : len(kept), 0, 0] = kept
     return out
+
+
+def greedy_with_scores(x, cont):
+    """And minus the sum of the best values of the steps before the sequence ends."""
+    scores = []
+    for n in range(x.shape[1]):
+        total = 0.0
+        for t in range(len(x)):
+            if t and cont[t, n] == 0:
+                break
+            total -= x[t, n].max()
+        scores.append(total)
+    return greedy(x, cont=cont), np.reshape(scores, (-1, 1, 1, 1))
 
 
 def dense(x, *blobs, steps, bottleneck):
@@ -138,6 +160,11 @@ ROWS = [
     LayerCase("CTCGreedyDecoder", "", [STEPS], greedy),
     LayerCase("CTCGreedyDecoder", "ctc_decoder_param { ctc_merge_repeated: false }", [STEPS], lambda x: greedy(x, merge=False)),
     LayerCase("CTCGreedyDecoder", "ctc_decoder_param { blank_index: 3 }", [STEPS], lambda x: greedy(x, 3)),
+    LayerCase("CTCGreedyDecoder", "ctc_decoder_param { blank_index: -1 }", [STEPS], lambda x: greedy(x, 3)),
+    LayerCase(
+        "CTCGreedyDecoder", "", [STEPS, CONT], lambda x, cont: greedy(x, cont=cont), name="CTCGreedyDecoder of sequences", fixed=True
+    ),
+    LayerCase("CTCGreedyDecoder", "", [PROB, CONT], greedy_with_scores, tops=2, name="CTCGreedyDecoder with scores", fixed=True),
     LayerCase("Reverse", "reverse_param { axis: 2 }", [(2, 3, 4)], lambda x: x[:, :, ::-1]),
     LayerCase("VoxelSoftmax", "", [(2, 3, 2, 4, 5)], lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
     LayerCase("NegSquare", "", [(2, 3, 4)], lambda x: -(x**2)),
@@ -250,6 +277,10 @@ def test_a_crop_between_scales_is_refused(tmp_path):
         (one("SpaceToBatchND", more='space_to_batch_nd_param { data_format: "NCHW" }'), "only NHWC"),
         (one("ROIAlign", "data data", more="roi_align_param { pooled_h: 2 pooled_w: 2 }"), "at least four layers"),
         (one("FrcnnProposal"), "configuration file"),
+        (one("Upsample", more="upsample_param { scale_h: 2 scale_w: 3 }"), "scale_h, scale_w go with a second bottom"),
+        (one("Upsample", more="upsample_param { scale: 2 pad_out_h: true }"), "pad_out_h go with a second bottom"),
+        (one("Lstm", more="lstm_param { num_output: 2 batch_size: 1 }"), "batch_size, isn't known"),
+        (one("CTCGreedyDecoder", more=""), "needs a bottom"),
         (one("Yolov3DetectionOutput", more="yolov3_detection_output_param { gaussian_box: true }"), "gaussian_box"),
         (one("Convolution3D"), "needs a bottom"),
         (one("DataAugmentation", more="augmentation_param { augment_during_test: true mirror { prob: 0.5 } }"), "at random"),

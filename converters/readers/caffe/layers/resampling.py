@@ -85,6 +85,9 @@ def upsample(g: GraphBuilder, layer: Layer, x: ir.Value, mask: ir.Value | None =
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
     if mask is not None:
         return _unpool(g, layer, x, mask)
+    stray = [name for name in ("scale_h", "scale_w", "pad_out_h", "pad_out_w", "upsample_h", "upsample_w") if p.HasField(name)]
+    if stray:
+        raise layer.error(f"{', '.join(stray)} go with a second bottom, a mask of places; with one bottom scale alone is known")
     scale = p.scale if p.HasField("scale") else 1
     if scale < 1:
         raise layer.error("scale 0; it is at least 1")

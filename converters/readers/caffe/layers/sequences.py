@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from converters.graph.builder import Extent, GraphBuilder
 from converters.readers.caffe.layer import Layer
-from converters.readers.caffe.layers.axes import canonical_axis
+from converters.readers.caffe.layers.axes import canonical_axis, known
 from converters.readers.caffe.registry import lowers
 
 FAR = 2**31 - 1
@@ -53,6 +53,11 @@ def lstm_of_sequences(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value
     size = p.num_output
     if size < 1:
         raise layer.error("num_output is 0 or missing")
+    if g.rank(x) < 3 or p.batch_size:
+        raise layer.error(
+            "needs a bottom (T, N, ...) and no batch_size, as CTPN and caffe_ocr have it; the release before them, which takes "
+            f"(T * N, ...) and batch_size, isn't known (bottom {g.shape(x)}, batch_size {p.batch_size})"
+        )
     goes_on = cont is not None and not _starts_once(cont)
     if goes_on and g.fixed(x, 1, 2) != (1,):
         raise layer.error(f"its second bottom says where sequences begin, which Caffe reads for one sequence alone, not {g.shape(x)[1]}")
@@ -103,26 +108,47 @@ def _starts_once(cont: ir.Value) -> bool:
 
 
 @lowers("CTCGreedyDecoder")
-def ctc_greedy_decoder(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
-    """The best class of each step, repetitions and blanks left out, -1 behind.
+def ctc_greedy_decoder(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value | None = None) -> list[ir.Value]:
+    """The best class of each step, repetitions and blanks left out, -1 behind; and minus the sum of the best values.
 
-    x: (T, N, C); to (N, T, 1, 1). Source: ChWick's ctc_decoder_layer.cpp.
+    x: (T, N, C), cont: (T, N), whose first 0 behind the first step ends a sequence; to (N, T, 1, 1), and (N, 1, 1, 1).
+    Source: ChWick's ctc_decoder_layer.cpp.
     """
     p = layer.params.ctc_decoder_param
     if g.rank(x) != 3:
         raise layer.error(f"needs a bottom (T, N, C), not {g.shape(x)}")
+    if cont is None and len(layer.tops) > 1:
+        raise layer.error("its second top goes with a second bottom, which says where sequences end")
     best = g.emit("Transpose", g.emit("ArgMax", x, axis=2, keepdims=0), perm=[1, 0])  # (N, T)
-    keep = g.emit("Not", g.emit("Equal", best, np.array(p.blank_index, np.int64)))
+    blank = p.blank_index if p.blank_index >= 0 else g.fixed(x, 2)[0] - 1
+    keep = g.emit("Not", g.emit("Equal", best, np.array(blank, np.int64)))
     if p.ctc_merge_repeated and p.merge_repeated:
         before = g.emit("Slice", g.emit("Pad", best, [0, 1, 0, 0], np.array(-1, np.int64)), [0], [-1], [1])
         keep = g.emit("And", keep, g.emit("Not", g.emit("Equal", best, before)))
+    within = None if cont is None else _within(g, layer, x, cont)
+    keep = keep if within is None else g.emit("And", keep, within)
     kept = g.emit("Cast", keep, to=ir.DataType.FLOAT)
     length = g.emit("Shape", best, start=1, end=2)
     _, order = g.emit_all("TopK", kept, length, outputs=2, axis=1, largest=1, sorted=1)
     packed = g.emit("GatherElements", g.emit("Cast", best, to=ir.DataType.FLOAT), order, axis=1)
     flags = g.emit("GatherElements", kept, order, axis=1)
     found = g.emit("Where", g.emit("Greater", flags, 0.5), packed, -1.0)
-    return g.emit("Unsqueeze", found, [2, 3], shape=[g.shape(x)[1], g.shape(x)[0], 1, 1])
+    decoded = g.emit("Unsqueeze", found, [2, 3], shape=[g.shape(x)[1], g.shape(x)[0], 1, 1])
+    if within is None or len(layer.tops) < 2:
+        return [decoded]
+    highest = g.emit("Where", within, g.emit("Transpose", g.emit("ReduceMax", x, [2], keepdims=0), perm=[1, 0]), 0.0)
+    score = g.emit("Neg", g.emit("ReduceSum", highest, [1], keepdims=1))
+    return [decoded, g.emit("Unsqueeze", score, [2, 3], shape=[g.shape(x)[1], 1, 1, 1])]
+
+
+def _within(g: GraphBuilder, layer: Layer, x: ir.Value, cont: ir.Value) -> ir.Value:
+    """Which steps (N, T) of each sequence come before the first 0 that stands behind its first step."""
+    if known(g.shape(cont)[2:]) != [1] * (g.rank(cont) - 2):
+        raise layer.error(f"its second bottom must be (T, N), not {g.shape(cont)}")
+    flags = g.reshape(cont, [Extent(x, 0), Extent(x, 1)])
+    ends = g.emit("Cast", g.emit("Equal", g.emit("Slice", flags, [1], [FAR], [0]), 0.0), to=ir.DataType.FLOAT)
+    count = g.emit("CumSum", g.emit("Pad", ends, [1, 0, 0, 0]), np.array(0, np.int64))
+    return g.emit("Transpose", g.emit("Equal", count, 0.0), perm=[1, 0])
 
 
 @lowers("DenseBlock")

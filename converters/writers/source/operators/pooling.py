@@ -87,7 +87,7 @@ def average_pool(n: Node) -> str:
     include = bool(n.attr("count_include_pad", 0))
     if not include:
         pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
-    if _is_plain(kernel, pads) and dilations == [1] * dims:
+    if _is_plain(kernel, pads) and dilations == [1] * dims and not _is_below(n, kernel):
         call = arguments(
             n[0],
             pair(kernel),
@@ -98,6 +98,14 @@ def average_pool(n: Node) -> str:
         )
         return f"F.avg_pool{dims}d({call})"
     return f"{n.function('average_pool')}({arguments(n[0], kernel, strides, pads, dilations, ceil_mode, include)})"
+
+
+def _is_below(n: Node, kernel: list[int]) -> bool:
+    """Whether clips are smaller than the kernel, pads aside, which avg_pool3d refuses."""
+    shape = n.shape(0)
+    if len(kernel) != 3 or shape is None:
+        return False
+    return any(isinstance(size, int) and size < k for size, k in zip(shape[2:], kernel, strict=True))
 
 
 @writes("LpPool")

@@ -158,7 +158,7 @@ class Net:
         mean, variance = _statistics(x)
         eps = layer.get("batch_norm_param").get("eps", 1e-5)
         self.weights[layer.get("name")] = [mean * factor, variance * factor, np.array([factor], np.float32)]
-        return formulas.batch_norm(x, mean, variance, eps)
+        return formulas.batch_norm(x, mean.astype(x.dtype), variance.astype(x.dtype), eps)
 
     def _bn(self, layer, x):
         shape = (1, x.shape[1], 1, 1)
@@ -167,7 +167,7 @@ class Net:
             return x * slope + bias
         mean, variance = (v.reshape(shape) for v in _statistics(x))
         self.weights[layer.get("name")] += [mean, variance]
-        return (x - mean) / np.sqrt(variance + layer.get("bn_param").get("eps", 1e-5)) * slope + bias
+        return (x - mean) / np.sqrt(variance.astype(x.dtype) + layer.get("bn_param").get("eps", 1e-5)) * slope + bias
 
     def _scale(self, layer, x, by=None):
         p = layer.get("scale_param")
