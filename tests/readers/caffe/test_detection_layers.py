@@ -335,9 +335,19 @@ def test_the_boxes_of_a_module_of_ssh(least, tmp_path):
     np.testing.assert_allclose(scores.numpy(), best[:, :1], rtol=1e-6)
 
 
-def test_ratios_that_py_faster_rcnn_does_not_read_are_refused(tmp_path):
-    with pytest.raises(converters.ConversionError, match="ratios in its param_str"):
-        load(tmp_path, PROPOSAL.replace("'feat_stride': 16", "{'feat_stride': 16, 'ratios': [1, 2, 4]}"))
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("{'feat_stride': 16, 'ratios': [1, 2, 4]}", "ratios in its param_str"),
+        ("{'feat_stride': 16, 'base_size': 8}", "its param_str says base_size, which the layer doesn't read"),
+        ("{'feat_stride': [16, 8]}", "one whole number"),
+        ("{'feat_stride': 16.5}", "one whole number"),
+        ("'scales': [8]", "doesn't say feat_stride"),
+    ],
+)
+def test_parameters_that_py_faster_rcnn_does_not_read_are_refused(said, words, tmp_path):
+    with pytest.raises(converters.ConversionError, match=words):
+        load(tmp_path, PROPOSAL.replace("'feat_stride': 16", said))
 
 
 TEXT = """

@@ -130,6 +130,7 @@ def restarted(x, cont, w, u, b):
     return np.stack(made)
 
 
+UNKNOWN = ("BoxOutput", "BoxGroupOutput", "ConvLSTM", "MaskPooling", "MultiStageMeanfield", "DetectionOutputExtended")
 BLOCKS = "block_shape: 2 block_shape: 3"
 
 ROWS = [
@@ -277,6 +278,20 @@ def test_a_crop_between_scales_is_refused(tmp_path):
         (one("SpaceToBatchND", more='space_to_batch_nd_param { data_format: "NCHW" }'), "only NHWC"),
         (one("ROIAlign", "data data", more="roi_align_param { pooled_h: 2 pooled_w: 2 }"), "at least four layers"),
         (one("FrcnnProposal"), "configuration file"),
+        *((one(name), f"{name}: what it computes isn't established") for name in UNKNOWN),
+        (one("Dropout", more="dropout_param { sample_weights_test: true }"), "random numbers"),
+        (
+            one("PriorBox", "data data", more="prior_box_param { min_size: 8 denser_prior_boxes: true }"),
+            "denser_prior_boxes: no such field",
+        ),
+        (one("PriorBox", "data data", more="prior_box_param { min_size: 8 step: 4 step_h: 4 }"), "step beside step_h or step_w"),
+        (one("PriorBox", "data data", more="prior_box_param { min_size: 8 img_size: 4 img_w: 4 }"), "img_size beside img_h or img_w"),
+        (one("ROIAlign", "data data", more="roi_align_param { pooled_h: 2 pooled_w: 2 bi_type: 1 }"), "bi_type: no such field"),
+        (one("Proposal", "data data data", more="proposal_param { anchor_scale: 8 max_rois: 5 }"), "anchor_scale: no such field"),
+        (one("PSROIPooling", "data data", more="psroi_pooling_param { output_dim: 3 group_size: 1 }"), "needs spatial_scale"),
+        (one("PSROIAlign", "data data", more="psroi_align_param { spatial_scale: 1 }"), "needs output_dim, group_size"),
+        (one("Insanity", more="insanity_param { lb: -3 ub: 8 }"), "one side of 0"),
+        (one("Downsample", more="downsample_param { top_height: 90 top_width: 90 }"), "makes maps smaller"),
         (one("Upsample", more="upsample_param { scale_h: 2 scale_w: 3 }"), "scale_h, scale_w go with a second bottom"),
         (one("Upsample", more="upsample_param { scale: 2 pad_out_h: true }"), "pad_out_h go with a second bottom"),
         (one("Lstm", more="lstm_param { num_output: 2 batch_size: 1 }"), "batch_size, isn't known"),

@@ -56,6 +56,9 @@ def _table(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value, boxes: S
     if g.rank(x) != 4 or g.rank(image) != 4:
         raise layer.error("needs bottoms (N, C, H, W)")
     height, width = g.fixed(x, 2)
+    for one, others in (("img_size", ("img_h", "img_w")), ("step", ("step_h", "step_w"))):
+        if p.HasField(one) and any(p.HasField(name) for name in others):
+            raise layer.error(f"{one} beside {' or '.join(others)}; Caffe allows one or the other")
     images: list[ir.Value | float]
     if p.HasField("img_size"):
         images = [float(p.img_size)] * 2

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from converters.errors import printable
 from converters.graph.builder import Extent, GraphBuilder
 from converters.graph.detection import boxes as box
 from converters.readers.caffe.layer import Layer
@@ -26,7 +27,7 @@ def proposal_layer(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
     prob: (1, 2 A, h, w), offsets: (1, 4 A, h, w), info: (1, 3) as height, width, scale; to (R, 5), and their scores (R, 1).
     Source: py-faster-rcnn's lib/rpn/proposal_layer.py, generate_anchors.py.
     """
-    stride = int(_parameter(layer, "feat_stride", None)[0])
+    stride = _stride(layer, "scales", "ratios")
     scales = _parameter(layer, "scales", [8.0, 16.0, 32.0])
     if _parameter(layer, "ratios", RATIOS) != RATIOS:
         raise layer.error("ratios in its param_str aren't read by py-faster-rcnn's layer; register a lowering of the fork that reads them")
@@ -50,7 +51,7 @@ def ssh_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Val
     prob: (1, 2 A, h, w), offsets: (1, 4 A, h, w), info: (1, 3) as height, width, scale; to (R, 5), and their scores (R, 1).
     Source: SSH's SSH/layers/proposal_layer.py, configs/default_config.yml.
     """
-    stride = int(_parameter(layer, "feat_stride", None)[0])
+    stride = _stride(layer, "scales", "ratios", "base_size")
     scales, ratios = _parameter(layer, "scales", [8.0, 16.0, 32.0]), _parameter(layer, "ratios", RATIOS)
     base = int(_parameter(layer, "base_size", [16.0])[0])
     most, least = layer.define("N_DETS_PER_MODULE", 1000), layer.define("ANCHOR_MIN_SIZE", 0)
@@ -98,7 +99,7 @@ def text_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
     prob: (1, 20, h, w), offsets: (1, 20, h, w) as shift and growth, info: (1, 2 or more) as height, width; to (R, 4) and (R, 1).
     Source: CTPN's src/layers/text_proposal_layer.py, anchor.py.
     """
-    stride = int(_parameter(layer, "feat_stride", None)[0])
+    stride = _stride(layer)
     heights = np.array([11, 16, 23, 33, 48, 68, 97, 139, 198, 283])
     half = heights // 2  # integers of Python 2, and numpy's truncation to them
     rows = [np.trunc(np.array([7.5 - 8, 7.5 - h, 7.5 + 8, 7.5 + h])) for h in half]
@@ -115,6 +116,18 @@ def text_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
     start = g.emit("Sub", center, g.emit("Mul", grown, 0.5))
     boxes = _held(g, g.emit("Concat", left, start, right, g.emit("Add", start, grown), axis=2), info)
     return [g.emit("Squeeze", boxes, [0]), g.emit("Squeeze", scores, [0])]
+
+
+def _stride(layer: Layer, *others: str) -> int:
+    """The layer's feat_stride. Raises ConversionError where that is no whole number, or for a parameter beside it and `others`."""
+    strange = set(re.findall(r"(\w+)['\"]?\s*:", layer.params.python_param.param_str)) - {"feat_stride", *others}
+    if strange:
+        names = ", ".join(printable(name) for name in sorted(strange))
+        raise layer.error(f"its param_str says {names}, which the layer doesn't read; register a lowering of the fork that reads it")
+    stride = _parameter(layer, "feat_stride", None)
+    if len(stride) != 1 or stride[0] != int(stride[0]) or stride[0] < 1:
+        raise layer.error(f"feat_stride {stride} in its param_str; it is one whole number above 0")
+    return int(stride[0])
 
 
 def _parameter(layer: Layer, name: str, default: list[float] | None) -> list[float]:

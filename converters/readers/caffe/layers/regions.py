@@ -10,6 +10,7 @@ from converters.graph.detection import boxes as box
 from converters.graph.detection import regions
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.registry import lowers
+from converters.schemas import caffe_pb2
 
 
 @lowers("ROIPooling")
@@ -32,7 +33,7 @@ def psroi_pooling(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) ->
     Source: R-FCN's psroi_pooling_layer.cu.
     """
     p = layer.params.psroi_pooling_param
-    _check_channels(g, layer, x, p.output_dim, p.group_size)
+    _check_channels(g, layer, x, p)
     return regions.position_sensitive_means(g, x, _of_images(g, rois), p.output_dim, p.group_size, p.spatial_scale)
 
 
@@ -43,8 +44,12 @@ def _of_images(g: GraphBuilder, rois: ir.Value) -> ir.Value:
     return g.emit("Concat", known, corners, axis=1)
 
 
-def _check_channels(g: GraphBuilder, layer: Layer, x: ir.Value, outputs: int, group: int) -> None:
-    """Raises ConversionError where the channels aren't a bin's own for each output."""
+def _check_channels(g: GraphBuilder, layer: Layer, x: ir.Value, p: caffe_pb2.PSROIPoolingParameter | caffe_pb2.PSROIAlignParameter) -> None:
+    """Raises ConversionError where a number is missing, or the channels aren't a bin's own for each output."""
+    missing = [name for name in ("spatial_scale", "output_dim", "group_size") if not p.HasField(name)]
+    if missing:
+        raise layer.error(f"needs {', '.join(missing)}")
+    outputs, group = p.output_dim, p.group_size
     (channels,) = g.fixed(x, 1, 2)
     if min(outputs, group) < 1 or channels != outputs * group * group:
         raise layer.error(f"{channels} channels aren't output_dim {outputs} times group_size {group} squared")
@@ -57,7 +62,7 @@ def psroi_align(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> i
     Shapes as of PSROIPooling. Source: makefile/frcnn's psroi_align_layer.cu.
     """
     p = layer.params.psroi_align_param
-    _check_channels(g, layer, x, p.output_dim, p.group_size)
+    _check_channels(g, layer, x, p)
     group, count = p.group_size, p.sample_num
     if count < 1:
         raise layer.error(f"sample_num {count}; it is at least 1")
