@@ -83,7 +83,7 @@ def read_symbol(path: StrPath) -> Symbol:
 def _opened(symbol: Symbol) -> Symbol:
     """The graph with what backends fused opened again."""
     nodes, moved = opened(symbol.nodes)
-    if not moved:
+    if not moved and nodes == list(symbol.nodes):
         return symbol
     nodes = [replace(node, inputs=tuple(resolved(entry, moved) for entry in node.inputs)) for node in nodes]
     heads = tuple(resolved(head, moved) for head in symbol.heads)
@@ -219,17 +219,34 @@ FUSED = "_sg_mkldnn_"
 def opened(nodes: Sequence[Node]) -> tuple[list[Node], Mapping[tuple[int, int], tuple[int, int]]]:
     """The nodes, those of fused operators in float behind them, and what takes the place of the fused operators' outputs.
 
-    An operator that was quantized too stays as it is: its numbers are its library's.
+    An operator that was quantized too stays one, since its numbers are its library's: its attributes are joined by those it holds.
     """
     result = list(nodes)
     moved: dict[tuple[int, int], tuple[int, int]] = {}
     at = 0
     while at < len(result):
         node = result[at]
-        if node.op.startswith(FUSED) and node.subgraphs and node.attributes.get("quantized", "false").lower() not in ("true", "1"):
-            _open(node, node.subgraphs[0], result, moved)
+        if node.op.startswith(FUSED) and node.subgraphs:
+            if node.attributes.get("quantized", "false").lower() in ("true", "1"):
+                result[at] = replace(node, attributes=_joined(node, node.subgraphs[0]), subgraphs=())
+            else:
+                _open(node, node.subgraphs[0], result, moved)
         at += 1
     return result, moved
+
+
+def _joined(node: Node, graph: Symbol) -> dict[str, str]:
+    """A fused operator's own attributes and those of what it holds; `steps` says what that is, in order: `Convolution BatchNorm relu`."""
+    found = dict(node.attributes)
+    steps = []
+    for inner in graph.order:
+        if inner.is_variable:
+            continue
+        kind = inner.attributes.get("act_type", "leaky" if inner.op == "LeakyReLU" else "")
+        steps.append(kind if inner.op in ("Activation", "LeakyReLU") else inner.op)
+        if inner.op not in ("Activation", "elemwise_add"):
+            found.update((name, text) for name, text in inner.attributes.items() if name != "act_type")
+    return {**found, "steps": " ".join(steps)}
 
 
 def _open(node: Node, graph: Symbol, result: list[Node], moved: dict[tuple[int, int], tuple[int, int]]) -> None:

@@ -99,7 +99,13 @@ def test_what_a_backend_fused_is_opened(tmp_path):
 
 
 def test_what_was_quantized_too_stays(tmp_path):
-    assert [node.op for node in read(tmp_path, fused(INNER, attrs={"quantized": "true"})).order] == ["null", "_sg_mkldnn_conv"]
+    """One operator, which then has the attributes of those that it holds and says what they are."""
+    convolution = {"op": "Convolution", "name": "conv", "attrs": {"kernel": "(3, 3)"}, "inputs": [[0, 0]]}
+    relu = {"op": "Activation", "name": "relu", "attrs": {"act_type": "relu"}, "inputs": [[1, 0]]}
+    inner = {"nodes": [VARIABLE, convolution, relu], "arg_nodes": [0], "heads": [[2, 0]]}
+    symbol = read(tmp_path, fused(inner, attrs={"quantized": "true"}))
+    assert [node.op for node in symbol.order] == ["null", "_sg_mkldnn_conv"]
+    assert symbol.order[1].attributes == {"quantized": "true", "kernel": "(3, 3)", "steps": "Convolution relu"}
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,6 @@ QUANTIZED = {
     "_contrib_quantized_batch_norm": "its rounding is oneDNN's",
     "_contrib_quantized_rnn": "its rounding is oneDNN's",
     "_contrib_quantize_asym": "its rounding is oneDNN's",
-    "_sg_mkldnn_conv": "it was quantized with the layers around it, and its rounding is oneDNN's",
-    "_sg_mkldnn_fully_connected": "it was quantized with the layers around it, and its rounding is oneDNN's",
     "_sg_mkldnn_selfatt_qk": "it was quantized with the layers around it, and its rounding is oneDNN's",
     "_sg_mkldnn_selfatt_valatt": "it was quantized with the layers around it, and its rounding is oneDNN's",
 }
