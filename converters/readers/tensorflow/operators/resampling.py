@@ -83,6 +83,64 @@ def _known(g: TensorBuilder, x: ir.Value) -> tuple[int, int] | None:
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
+def _open_places(g: TensorBuilder, node: Node, value: ir.Value, wanted: Tensor, axis: int) -> tuple[ir.Value, ir.Value]:
+    """Where each pixel of the result lies along an axis whose length is known when the net runs, by `_places`' rule, nearest's without the
+    half that is taken off; and the number of the last pixel, (1,).
+    """
+    one = np.ones(1, np.float32)
+    size = g.cast(g.emit("Shape", value, start=axis, end=axis + 1), np.float32)
+    count = g.emit("Slice", g.cast(g.plain(wanted), np.int64), [axis - 2], [axis - 1], [0])
+    out, last = g.cast(count, np.float32), g.emit("Sub", size, one)
+    scale = g.emit("Div", size, out)
+    if node.flag("align_corners"):
+        others = g.emit("Sub", out, one)
+        scale = g.emit("Where", g.emit("Greater", others, 0.0), g.emit("Div", last, g.emit("Max", others, one)), scale)
+    start, step = (g.const(np.array(n, np.int64)) for n in (0, 1))
+    i = g.cast(g.emit("Range", start, g.emit("Squeeze", count, [0]), step), np.float32)
+    at = g.emit("Mul", g.emit("Add", i, 0.5) if node.flag("half_pixel_centers") else i, scale)
+    return at, last
+
+
+def _picked(g: TensorBuilder, value: ir.Value, places: ir.Value, last: ir.Value, axis: int) -> ir.Value:
+    """The pixels at whole places along an axis, those outside at the edge."""
+    held = g.emit("Max", g.emit("Min", places, last), np.zeros(1, np.float32))
+    return g.emit("Gather", value, g.cast(held, np.int64), axis=axis)
+
+
+def _open_bicubic(g: TensorBuilder, node: Node, value: ir.Value, wanted: Tensor, axis: int) -> ir.Value:
+    """`_bicubic` along an axis whose length is known when the net runs: four pixels, each times its weights."""
+    half = node.flag("half_pixel_centers")
+    a = -0.5 if half else -0.75
+    at, last = _open_places(g, node, value, wanted, axis)
+    at = g.emit("Sub", at, 0.5) if half else at
+    low = g.emit("Floor", at)
+    x = g.emit("Div", g.emit("Round", g.emit("Mul", g.emit("Sub", at, low), float(_TABLE))), float(_TABLE))
+
+    def polynomial(d: ir.Value, *factors: float) -> ir.Value:
+        total = g.emit("Mul", d, factors[0])
+        for factor in factors[1:-1]:
+            total = g.emit("Mul", g.emit("Add", total, factor), d) if factor else g.emit("Mul", total, d)
+        return g.emit("Add", total, factors[-1])
+
+    near, far = (a + 2, -(a + 3), 0, 1), (a, -5 * a, 8 * a, -4 * a)
+    other = g.emit("Sub", np.ones(1, np.float32), x)
+    weights = [
+        *(polynomial(g.emit("Add", x, 1.0), *far), polynomial(x, *near)),
+        *(polynomial(other, *near), polynomial(g.emit("Add", other, 1.0), *far)),
+    ]
+    columns = [g.emit("Add", low, float(n)) for n in (-1, 0, 1, 2)]
+    if half:  # pixels outside don't count, and the others make up for them
+        inside = [g.emit("And", g.emit("GreaterOrEqual", column, 0.0), g.emit("LessOrEqual", column, last)) for column in columns]
+        weights = [g.emit("Mul", weight, g.cast(there, np.float32)) for weight, there in zip(weights, inside, strict=True)]
+        total = g.emit("Sum", *weights)
+        weights = [g.emit("Div", weight, total) for weight in weights]
+    parts = []
+    for weight, column in zip(weights, columns, strict=True):
+        spread = g.emit("Unsqueeze", weight, [1]) if axis == 2 else weight
+        parts.append(g.emit("Mul", _picked(g, value, column, last, axis), spread))
+    return g.emit("Sum", *parts)
+
+
 @lowers("ResizeNearestNeighbor")
 def resize_nearest(g: TensorBuilder, node: Node, x: Tensor, size: Tensor) -> Tensor:
     """The nearest pixel: floor(i * scale), or its neighbours by the two attributes."""
@@ -90,7 +148,11 @@ def resize_nearest(g: TensorBuilder, node: Node, x: Tensor, size: Tensor) -> Ten
     known = _known(g, value)
     if goal is None or known is None:
         if _mode(node) != "asymmetric":
-            raise g.needs_number("needs the size of the image, which is known only when the net runs")
+            for axis in (2, 3):
+                at, last = _open_places(g, node, value, size, axis)
+                chosen = g.emit("Floor", g.emit("Add", at, 0.5) if node.flag("align_corners") else at)
+                value = _picked(g, value, chosen, last, axis)
+            return g.result(value, IMAGE)
         made = g.emit(
             "Resize",
             value,
@@ -131,7 +193,9 @@ def resize_bicubic(g: TensorBuilder, node: Node, x: Tensor, size: Tensor) -> Ten
     value, goal = g.cast(g.ordered(x, IMAGE), np.float32), _goal(g, node, size)
     known = _known(g, value)
     if goal is None or known is None:
-        raise g.needs_number("needs the sizes of image and result, which are known only when the net runs")
+        for axis in (2, 3):
+            value = _open_bicubic(g, node, value, size, axis)
+        return g.result(value, IMAGE)
     g.check_table(goal[0], known[0])
     g.check_table(goal[1], known[1])
     rows = g.const(_bicubic(node, known[0], goal[0]).astype(np.float32), role="rows")

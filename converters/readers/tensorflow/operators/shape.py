@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from converters.graph.builder import Dim, Extent, Operand
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
@@ -283,13 +284,23 @@ def mirror_pad(g: TensorBuilder, node: Node, x: Tensor, amounts: Tensor) -> Tens
         size = dims[axis]
         if not before and not behind:
             continue
+        at = order.index(axis)
         if not isinstance(size, int):
-            raise g.needs_number("needs the size of what is mirrored")
+            value = _mirrored(g, value, at, int(before), int(behind))
+            continue
         if max(before, behind) > size:
             raise g.error(f"mirrors {max(before, behind)} of {size} elements")
         places = np.concatenate([np.arange(before)[::-1], np.arange(size), np.arange(size - behind, size)[::-1]])
-        value = g.emit("Gather", value, places.astype(np.int64), axis=order.index(axis))
+        value = g.emit("Gather", value, places.astype(np.int64), axis=at)
     return g.result(value, order)
+
+
+def _mirrored(g: TensorBuilder, value: ir.Value, axis: int, before: int, behind: int) -> ir.Value:
+    """A value mirrored with its edges along an axis of a length that is known when the net runs; one that is too short is refused then."""
+    front = [g.emit("Gather", value, np.arange(before)[::-1].astype(np.int64), axis=axis)] if before else []
+    turned = g.emit("Slice", value, [-1], [np.iinfo(np.int64).min], [axis], [-1]) if behind else value
+    back = [g.emit("Gather", turned, np.arange(behind), axis=axis)] if behind else []
+    return g.emit("Concat", *front, value, *back, axis=axis)
 
 
 def padded_by(g: TensorBuilder, x: Tensor, amounts: Tensor, value: Tensor | None, mode: str) -> Tensor:

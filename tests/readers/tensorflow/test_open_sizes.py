@@ -1,0 +1,107 @@
+"""Images whose sizes are known only when the net runs: TensorFlow's own pixels at each of them, in PyTorch and in onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import converters
+from tests.bench import REFUSALS
+from tests.readers.tensorflow import formulas
+from tests.readers.tensorflow.test_lowering import Net, image, nchw
+
+
+def nearest(size: int, out: int, *, align: bool = False, half: bool = False) -> np.ndarray:
+    """Which pixel each of the result is."""
+    scale = (size - 1) / (out - 1) if align and out > 1 else size / out
+    at = np.floor((np.arange(out) + 0.5) * scale) if half else np.floor(np.arange(out) * scale + (0.5 if align else 0))
+    return np.minimum(at, size - 1).astype(int)
+
+
+def cubic_rows(size: int, out: int) -> np.ndarray:
+    """Weights of a bicubic resize with half_pixel_centers, a = -0.5: pixels outside don't count."""
+    a, table = -0.5, np.zeros((out, size))
+    for i in range(out):
+        at = (i + 0.5) * size / out - 0.5
+        low = int(np.floor(at))
+        fraction = np.rint((at - low) * 1024) / 1024
+        for step in range(-1, 3):
+            d = abs(step - fraction)
+            if 0 <= low + step < size:
+                table[i, low + step] += (a + 2) * d**3 - (a + 3) * d**2 + 1 if d <= 1 else a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+    return table / table.sum(1, keepdims=True)
+
+
+def of_rows(x: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+    return np.einsum("rh,nhwc,sw->nrsc", height, x.astype(np.float64), width)
+
+
+def picked(x: np.ndarray, out: tuple[int, int], **mode: bool) -> np.ndarray:
+    rows, columns = (nearest(n, m, **mode) for n, m in zip(x.shape[1:3], out, strict=True))
+    return x[:, rows][:, :, columns]
+
+
+CASES: dict[str, tuple[str, dict[str, bool], Callable[[np.ndarray, tuple[int, int]], np.ndarray]]] = {
+    "nearest": ("ResizeNearestNeighbor", {}, lambda x, out: picked(x, out)),
+    "nearest_corners": ("ResizeNearestNeighbor", {"align_corners": True}, lambda x, out: picked(x, out, align=True)),
+    "nearest_half": ("ResizeNearestNeighbor", {"half_pixel_centers": True}, lambda x, out: picked(x, out, half=True)),
+    "bicubic": ("ResizeBicubic", {}, formulas.bicubic),
+    "bicubic_half": (
+        "ResizeBicubic",
+        {"half_pixel_centers": True},
+        lambda x, out: of_rows(x, *(cubic_rows(n, m) for n, m in zip(x.shape[1:3], out, strict=True))),
+    ),
+}
+
+
+def runs(folder: Path, net: Net, *images: np.ndarray) -> list[list[np.ndarray]]:
+    """For each image what PyTorch and onnxruntime answer, (N, H, W, C)."""
+    model = net.load(folder)
+    module = converters.to_module(model)
+    converters.save(model, folder / "out.onnx")
+    session = onnxruntime.InferenceSession(folder / "out.onnx", providers=["CPUExecutionProvider"])
+    found = []
+    for x in images:
+        given = nchw(x).astype(np.float32)
+        with torch.no_grad():
+            answers = [module(torch.from_numpy(given)).numpy(), session.run(None, {"x": given})[0]]
+        found.append([answer.transpose(0, 2, 3, 1) for answer in answers])
+    return found
+
+
+@pytest.mark.parametrize("twice", [True, False], ids=["twice", "to_5x7"])
+@pytest.mark.parametrize("name", CASES)
+def test_resize(name: str, twice: bool, tmp_path: Path) -> None:
+    """To twice the image's size, and to a given one."""
+    op, attributes, formula = CASES[name]
+    net = Net((None, None, None, 3))
+    size = net.const("size", np.array([5, 7], np.int32))
+    if twice:
+        ends = [net.const(text, np.array([n], np.int32)) for text, n in (("one", 1), ("three", 3), ("step", 1))]
+        net.add("sides", "StridedSlice", net.add("shape", "Shape", "x"), *ends)
+        size = net.add("size2", "Mul", "sides", net.const("two", np.array(2, np.int32)))
+    net.add("y", op, "x", size, **attributes)
+    images = [image(shape=(2, height, width, 3)) for height, width in ((4, 9), (7, 3), (1, 5))]
+    for x, found in zip(images, runs(tmp_path, net, *images), strict=True):
+        wanted = formula(x, (2 * x.shape[1], 2 * x.shape[2]) if twice else (5, 7))
+        for answer in found:
+            np.testing.assert_allclose(answer, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_mirrored_edges(tmp_path: Path) -> None:
+    """A pad longer than the image is refused when the net runs, and never cut short."""
+    pads = [(0, 0), (1, 2), (3, 0), (0, 0)]
+    net = Net((None, None, None, 3))
+    net.add("y", "MirrorPad", "x", net.const("pads", np.array(pads, np.int32)), mode="SYMMETRIC")
+    images = [image(shape=(2, height, width, 3)) for height, width in ((4, 9), (7, 3))]
+    for x, found in zip(images, runs(tmp_path, net, *images), strict=True):
+        for answer in found:
+            np.testing.assert_array_equal(answer, np.pad(x.astype(np.float32), pads, "symmetric"))
+    for shape in ((1, 1, 9, 3), (1, 4, 2, 3)):
+        with pytest.raises(REFUSALS):
+            converters.to_module(net.load(tmp_path))(torch.from_numpy(nchw(image(shape=shape)).astype(np.float32)))
