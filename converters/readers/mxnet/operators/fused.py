@@ -6,6 +6,7 @@ src/operator/subgraph/mkldnn/mkldnn_conv.cc, mkldnn_fc.cc; oneDNN src/cpu/x64/ji
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,52 +64,64 @@ def fused_convolution(
         raise g.error(f"steps '{steps}' with layout {layout} aren't known; convert the float symbol that it was made from")
     if min_calib_range is None or max_calib_range is None:
         raise g.error("it has no calibrated range; convert the float symbol that it was made from")
+    weight.check((num_filter, None, *kernel))
+    if num_group not in (1, num_filter):
+        raise g.error("MXNet's CPU scales the weights of its groups wrongly; convert the float symbol that it was made from")
     normed, summed = words[1:2] == ["BatchNorm"], "elemwise_add" in words
     expected = (not no_bias) + 4 * normed + summed + 2 + 2 * summed
     if len(others) != expected:
         raise g.error(f"has {len(others) + 2} inputs; {expected + 2} are needed")
-    rest = list(others)
-    bias = None if no_bias else _stored(g, rest.pop(0))
-    matrix = _stored(g, weight)
-    if normed:
-        gamma, beta, mean, variance = (_stored(g, rest.pop(0)) for _ in range(4))
-        alpha = ((1 if fix_gamma else gamma) / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
-        matrix = matrix * alpha.reshape(-1, *[1] * (matrix.ndim - 1))
-        bias = beta + alpha * ((0 if bias is None else bias) - mean)
-    addend = rest.pop(0).use() if summed else None
+    count = (not no_bias) + 4 * normed
+    matrix, bias = _folded(g, weight, others[: not no_bias], others[not no_bias : count], eps, fix_gamma)
+    addend, ranges = others[count].use() if summed else None, others[count + summed :]
     kind = kind_of(g, data)
-    given = _scale(g, kind, rest[0], rest[1])
+    given = _scale(g, kind, ranges[0], ranges[1])
     scales = _weight_scales(matrix, bias, given)
     integers = np.clip(np.rint(matrix * scales.reshape(-1, *[1] * (matrix.ndim - 1))), -128, 127).astype(np.int8)
-    weight.check((num_filter, None, *kernel))
-    if num_group not in (1, num_filter):
-        raise g.error("MXNet's CPU scales the weights of its groups wrongly; convert the float symbol that it was made from")
     out = _convolved(g, data, kind, _parameter(g, weight, "weight", integers), kernel, stride, dilate, pad, num_group)
     if bias is not None:
         out = g.emit("Add", out, _shift(g, bias, given, scales, len(kernel)))
-    behind = words[1 + normed :]
-    unsigned = behind[-1:] != [] and behind[-1] in _POSITIVE
-    answer = np.float32(LARGEST["uint8" if unsigned else "int8"] / np.float32(max(abs(min_calib_range), abs(max_calib_range))))
+    target = "uint8" if words[-1] in _POSITIVE else "int8"
+    answer = np.float32(LARGEST[target] / np.float32(max(abs(min_calib_range), abs(max_calib_range))))
     out = g.emit("Mul", out, _factor(g, answer, given, scales, len(kernel)))
-    for word in behind:
+    for word in words[1 + normed :]:
         if word == "elemwise_add" and addend is not None:
-            before = _scale(g, kind_of(g, addend), rest[2], rest[3])
-            share = g.emit("Div", g.const(answer), before) if isinstance(before, ir.Value) else g.const(np.float32(answer / before))
-            # oneDNN multiplies and adds in one step, rounded once: halves of the last digit come out otherwise in two
-            product = g.emit("Mul", g.cast(addend, np.float64), g.cast(share, np.float64))
-            out = g.cast(g.emit("Add", g.cast(out, np.float64), product), np.float32)
+            out = _sum(g, out, addend, _scale(g, kind_of(g, addend), ranges[2], ranges[3]), answer)
         else:
             out = _function(g, word, out, slope, (a_min, a_max), answer)
-    target = "uint8" if unsigned else "int8"
     held = target if addend is None else kind_of(g, addend)
-    q = rounded(g, out, held)
-    if held != target:  # oneDNN writes the sum over its addend, in the addend's type; what stands there is then read as the other
-        g.warn(f"MXNet's CPU cuts these sums to the {held} of what is added and reads them as {target}; so does the converted net")
-        wide = g.cast(q, np.int32)
-        q = g.cast(
-            wide if target == "uint8" else g.emit("Where", g.emit("Greater", wide, 127), g.emit("Sub", wide, 256), wide), np.dtype(target)
-        )
-    return _answer(g, q, min_calib_range, max_calib_range)
+    return _answer(g, _read_as(g, rounded(g, out, held), held, target), min_calib_range, max_calib_range)
+
+
+def _folded(
+    g: OperatorBuilder, weight: Parameter, bias: Sequence[Parameter], norm: Sequence[Parameter], eps: float, fix_gamma: bool
+) -> tuple[Array, Array | None]:
+    """Weight and bias with the batch normalization (gamma, beta, mean, variance) in them."""
+    matrix, shift = _stored(g, weight), _stored(g, bias[0]) if bias else None
+    if not norm:
+        return matrix, shift
+    gamma, beta, mean, variance = (_stored(g, parameter) for parameter in norm)
+    alpha = ((1 if fix_gamma else gamma) / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
+    shift = beta + alpha * ((0 if shift is None else shift) - mean)
+    return matrix * alpha.reshape(-1, *[1] * (matrix.ndim - 1)), shift
+
+
+def _sum(g: OperatorBuilder, out: ir.Value, addend: ir.Value, before: np.float32 | ir.Value, answer: np.float32) -> ir.Value:
+    """What is added, in the scale of the answer. oneDNN multiplies and adds in one step, rounded once: in two, halves differ."""
+    share = g.emit("Div", g.const(answer), before) if isinstance(before, ir.Value) else g.const(np.float32(answer / before))
+    product = g.emit("Mul", g.cast(addend, np.float64), g.cast(share, np.float64))
+    return g.cast(g.emit("Add", g.cast(out, np.float64), product), np.float32)
+
+
+def _read_as(g: OperatorBuilder, q: ir.Value, held: str, target: str) -> ir.Value:
+    """oneDNN writes a sum over its addend, in the addend's type; what stands there is then read as the answer's."""
+    if held == target:
+        return q
+    g.warn(f"MXNet's CPU cuts these sums to the {held} of what is added and reads them as {target}; so does the converted net")
+    wide = g.cast(q, np.int32)
+    if target == "int8":
+        wide = g.emit("Where", g.emit("Greater", wide, 127), g.emit("Sub", wide, 256), wide)
+    return g.cast(wide, np.dtype(target))
 
 
 def _stored(g: OperatorBuilder, parameter: Parameter) -> Array:
