@@ -77,6 +77,7 @@ def test_archives_of_arrays(packed: bool, tmp_path: Path) -> None:
 
 
 NPY = b"\x93NUMPY\x01\x00"
+OBJECTS = "{'descr': '|O', 'fortran_order': False, 'shape': (), }\n"
 
 
 def npy(header: str, data: bytes = b"") -> bytes:
@@ -88,9 +89,12 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "huge": (npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 62}, 16), }}\n", bytes(8)), "has 8 bytes"),
     "records": (npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }\n", bytes(4)), "a type that no weight has"),
     "dates": (npy("{'descr': '<M8[s]', 'fortran_order': False, 'shape': (1,), }\n", bytes(8)), "which no weight has"),
+    "three bytes": (npy("{'descr': '<i3', 'fortran_order': False, 'shape': (2,), }\n", bytes(6)), "which no weight has"),
+    "long doubles": (npy("{'descr': '<f16', 'fortran_order': False, 'shape': (1,), }\n", bytes(16)), "which no weight has"),
+    "no array": (npy(OBJECTS, b"\x80\x02cfoo\nbar\n)\x81]K\x01a\x85b."), "there are no weights in it"),
     "code": (npy("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (), }\n"), "a type that no weight has"),
     "cut": (NPY + b"\xff\xff{'descr'", "cut short"),
-    "objects that aren't there": (npy("{'descr': '|O', 'fortran_order': False, 'shape': (), }\n"), "the pickle ends"),
+    "objects that aren't there": (npy(OBJECTS), "the pickle ends"),
 }
 
 

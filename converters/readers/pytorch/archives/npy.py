@@ -24,7 +24,7 @@ from converters.tensors.storage import Storage
 NPY = b"\x93NUMPY"
 _HEADER_LIMIT = 10_000  # bytes, as numpy has it
 _PREFIX = 12  # bytes of the mark, the version and the header's length, at most
-_CODE = re.compile(r"[<>=|]?[biufc?]\d{0,2}")
+_CODE = re.compile(r"[<>=|]?(\?|b1|[iu][1248]|f[248]|c8|c16)")
 _FIELD = re.compile(r"""['"](descr|fortran_order|shape)['"]: *('[^']*'|"[^"]*"|True|False|\([\d, L]*\)) *,? *""")
 
 
@@ -116,6 +116,6 @@ def _objects(data: memoryview, budget: Budget) -> Any:
     root = machine.load()
     state = getattr(root, "state", None)
     inside = state[-1] if isinstance(state, tuple) and state else None
-    if isinstance(inside, list) and len(inside) == 1 and state is not None and state[-4] == ():
+    if isinstance(inside, list) and len(inside) == 1 and state is not None and state[-4:-3] == ((),):
         return inside[0]
     return inside if isinstance(inside, list) else root
