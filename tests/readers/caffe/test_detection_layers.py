@@ -178,6 +178,22 @@ def test_the_channels_of_the_offsets_tell_whose_prior_boxes_they_are(channels, p
     assert shapes["mbox_prior"] == (1, 2, 16 * boxes * 4)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_offsets_that_are_joined_to_none_tell_it_too(count, tmp_path):
+    """FaceBoxes' boxes, 21 of a cell, where neither offsets nor prior boxes come to a Concat."""
+    text = 'input: "data" input_shape { dim: 1 dim: 3 dim: 32 dim: 32 }'
+    for k in range(count):
+        text += f"""
+            layer {{ name: "map{k}" type: "Pooling" bottom: "data" top: "map{k}" pooling_param {{ kernel_size: 8 stride: 8 }} }}
+            layer {{ name: "c{k}" type: "Convolution" bottom: "map{k}" top: "loc{k}"
+                convolution_param {{ num_output: 84 kernel_size: 1 weight_filler {{ value: 0.1 }} }} }}
+            layer {{ name: "prior{k}" type: "PriorBox" bottom: "map{k}" bottom: "data" top: "prior{k}"
+                prior_box_param {{ min_size: 32 min_size: 64 min_size: 128 }} }}"""
+    model, _ = load(tmp_path, text, fillers=True)
+    shapes = {str(v.name): tuple(v.shape) for v in model.graph.outputs}
+    assert all(shapes[f"prior{k}"] == (1, 2, 16 * 21 * 4) for k in range(count))
+
+
 def test_reduced_prior_boxes_are_half_as_large(tmp_path):
     """chuanqi305's reduce_boxes halves the first box of a cell."""
     model, _ = load(tmp_path, head(12, "min_size: 8 aspect_ratio: 2 reduce_boxes: true"), fillers=True)
@@ -186,6 +202,11 @@ def test_reduced_prior_boxes_are_half_as_large(tmp_path):
     sizes = [[4, 4], [8 * 2**0.5, 8 / 2**0.5], [8 / 2**0.5, 8 * 2**0.5]]
     corners = found[0, 0].reshape(-1, 4)[:3].numpy() * 32
     np.testing.assert_allclose(corners[:, 2:] - corners[:, :2], sizes, rtol=1e-5)
+
+
+def test_prior_boxes_of_textboxes_have_one_size(tmp_path):
+    with pytest.raises(converters.ConversionError, match="have one min_size and max_size"):
+        load(tmp_path, head(16, "min_size: 8 min_size: 16"), fillers=True)
 
 
 def test_prior_boxes_that_fit_no_fork_are_refused(tmp_path):

@@ -156,6 +156,11 @@ def _candidates(net: Net, makers: dict[str, Layer], count: int, joins: Sequence[
         channels = _channels(layer.tops[0], makers)
         if channels is not None:
             lists.append((layer.tops[0], channels))
+    if not joins:  # the maps' offsets stay apart, as the prior boxes do
+        ends = [layer.tops[0] for layer in net.layers if layer.type != "Concat" and len(layer.tops) == 1 and layer.tops[0] not in used]
+        apart = [_channels(top, makers) for top in ends if "loc" in top.lower()]
+        if len(apart) == count and None not in apart:
+            lists.append(("loc", [n for channels in apart if channels is not None for n in channels]))
     named = [channels for top, channels in lists if "loc" in top.lower()]
     return named or [channels for top, channels in lists if top not in used]
 

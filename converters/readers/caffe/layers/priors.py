@@ -35,6 +35,10 @@ def prior_box(g: GraphBuilder, layer: Layer, x: ir.Value, image: ir.Value) -> ir
         )
     if layer.meaning == "TextBoxes" and any(p.HasField(name) for name in ("step", "step_h", "step_w", "offset")):
         raise layer.error("TextBoxes' prior boxes have no step and no offset")
+    if layer.meaning == "TextBoxes" and max(len(p.min_size), len(p.max_size)) > 1:
+        raise layer.error(
+            "the location layers have twice SSD's channels, as TextBoxes' have, whose prior boxes have one min_size and max_size"
+        )
     return _table(g, layer, x, image, boxes_of(layer, layer.meaning), layer.meaning == "TextBoxes" and not p.HasField("clip"))
 
 
