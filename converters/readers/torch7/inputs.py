@@ -160,7 +160,7 @@ def _is_batch_first(made: t7.TorchObject) -> bool:
     if made.typename == "nn.SeqReverseSequence":
         return bool(made.get("dim") == 2.0)
     first = made.get("batchfirst") or made.get("batchFirst")
-    return made.typename == "nn.VanillaRNN" or (lowers.facts(made.typename).time_first and first is True)
+    return made.typename in ("nn.VanillaRNN", "nn.TemporalAdapter") or (lowers.facts(made.typename).time_first and first is True)
 
 
 def _leaves(shapes: Nested[InputShape]) -> Iterator[InputShape]:

@@ -171,6 +171,13 @@ def mapped(x: Tensors, function: Callable[[Reference], Result]) -> Nested[Result
     return made[id(x)]
 
 
+def first_tensor(x: Tensors) -> Reference:
+    """The first tensor of the first entry of the first entry ..., as rnn's recursiveGetFirst finds it."""
+    while not isinstance(x, Reference):
+        x = x[0]
+    return x
+
+
 def values(x: Tensors) -> Values:
     """The table with the values that its tensors hold now."""
     return mapped(x, Reference.get)

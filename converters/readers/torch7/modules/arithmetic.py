@@ -44,8 +44,8 @@ def add(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     bias = module.tensor("bias")
     if module.flag("scalar"):
         return g.emit("Add", x, module.param("bias", bias.reshape(-1)[:1]))
-    shape = g.shape(x)
-    if shape == bias.shape:
+    alone = g.rank(x) == bias.ndim and math.prod(g.fixed(x, 1)) != bias.size  # one sample, no batch
+    if g.shape(x) == bias.shape or (alone and g.fixed(x) == bias.shape):
         return g.emit("Add", x, module.param("bias", bias))
     return g.emit("Add", x, _per_sample(g, module, x, "bias", bias))
 

@@ -35,6 +35,16 @@ def _torch_rnn(net: Net, module: Module, x: Tensors) -> Steps:
     return (yield from _with_views(net, inner, x, given, flat, back))
 
 
+@lowers("nn.TemporalAdapter", on_tensors=True)
+def temporal_adapter(net: Net, module: Module, x: Tensors) -> Steps:
+    """A module of matrices for each step of (N, T, D), whatever sizes its two Views hold. Source: torch-rnn/TemporalAdapter.lua."""
+    given = module.one_reference(x).get()
+    if net.g.rank(given) < 3:
+        raise module.error(f"its input must be (N, T, D), but has shape {net.g.shape(given)}")
+    inner = net.module(module.module("net"), child_path(module.path, "net"))
+    return (yield from _with_views(net, inner, x, given, {id(module.get("view_in"))}, {id(module.get("view_out"))}))
+
+
 def _with_views(net: Net, inner: Module, x: Tensors, given: ir.Value, flat: set[int], back: set[int]) -> Steps:
     """The modules one after the other; those in `flat` make rows of (N, T, ...), those in `back` (N, T, ...) again, as `given` is."""
     g = net.g

@@ -9,7 +9,7 @@ from converters.graph.builder import GraphBuilder
 from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Array, Module, Net, Steps, lowers
 from converters.readers.torch7.modules.indexing import from_one
-from converters.readers.torch7.references import Reference, Tensors, mapped
+from converters.readers.torch7.references import Reference, Tensors, first_tensor, mapped
 from converters.readers.torch7.steps import leaves_in_order
 
 _END = (1 << 63) - 1
@@ -55,7 +55,7 @@ def mask_zero(net: Net, module: Module, x: Tensors) -> Steps:
     g = net.g
     made = module.modules()
     inner = made[0] if made else module.module("module")
-    first = leaves_in_order(x)[0].get()
+    first = first_tensor(x).get()
     rank = g.rank(first)
     batched = True
     stored: ir.Value | None = None
@@ -119,7 +119,7 @@ def reversed_along(g: GraphBuilder, x: ir.Value, axis: int) -> ir.Value:
     return g.emit("Slice", x, [-1], [-_END], [axis], [-1], shape=g.shape(x))
 
 
-@lowers("nn.ReverseSequence", on_tensors=True)
+@lowers("nn.ReverseSequence", on_tensors=True, time_first=True)
 def reverse_sequence(net: Net, module: Module, x: Tensors) -> Tensors:
     """A table, or a tensor's first axis, in reverse order. Source: rnn/ReverseSequence.lua."""
     return Reference(reversed_along(net.g, x.get(), 0)) if isinstance(x, Reference) else list(x)[::-1]

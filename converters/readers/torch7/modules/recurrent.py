@@ -176,10 +176,13 @@ def check_kept(net: Net, module: Module, remembers: bool, *fields: str, evaluate
     """Refuses states that the file holds and the next forward would go on from, unless they are inputs. fields: those that hold them."""
     if net.states_are_inputs:
         return
-    applied = [name for name in ("userPrevOutput", "userPrevCell", "hiddenInput", "cellInput") if _holds(module.get(name))]
+    applied = [name for name in ("userPrevOutput", "userPrevCell", "startState", "hiddenInput", "cellInput") if _holds(module.get(name))]
     if applied:
         raise module.source.error(f"field '{applied[0]}' holds a first state", "take it out, or make states inputs: --states")
-    if remembers and not (evaluated and module.get("train") is not False) and any(_holds(module.get(name)) for name in fields):
+    firsts = [module.get(name) for name in ("h0", "c0") if name in module]
+    forgotten = bool(firsts) and not any(_holds(first) for first in firsts)  # as forget() and resetStates() leave it: zeros come next
+    evaluated = evaluated and module.get("train") is not False
+    if remembers and not forgotten and not evaluated and any(_holds(module.get(name)) for name in fields):
         raise module.source.error(
             f"it was saved with the state of its last forward (field '{fields[0]}'), from which Torch7 would go on",
             "save it after forget(), resetStates() or clearState(), or make states inputs: --states",

@@ -12,8 +12,7 @@ from converters.readers.torch7.module import Module, Net, Steps, lowers
 from converters.readers.torch7.modules.masking import masks_rows, stored_mask, zero_rows
 from converters.readers.torch7.modules.recurrent import check_kept, gru_parts, gru_step, lstm_step, torch_rnn_lstm
 from converters.readers.torch7.modules.sequencer import step_module
-from converters.readers.torch7.references import Reference, Tensors
-from converters.readers.torch7.steps import leaves_in_order
+from converters.readers.torch7.references import Reference, Tensors, first_tensor
 
 
 def _begin(net: Net, module: Module) -> None:
@@ -32,7 +31,7 @@ def _begin(net: Net, module: Module) -> None:
 
 def _zeros_like(net: Net, module: Module, x: Tensors, *sizes: int) -> list[list[Dim]]:
     """Shapes of states for a step's input, a vector or a batch of them."""
-    first = leaves_in_order(x)[0].get()
+    first = first_tensor(x).get()
     rank = net.g.rank(first)
     return [[*net.g.shape(first)[: rank - 1], size] for size in sizes]
 
@@ -41,7 +40,7 @@ def _step(net: Net, module: Module, x: Tensors, sizes: Sequence[int]) -> Steps:
     """modules[1]{x, states ...}, whose outputs are the next states; the first one is the step's."""
     _begin(net, module)
     key = id(module.object)
-    like = leaves_in_order(x)[0].get()
+    like = first_tensor(x).get()
     before = module.table(net.memory.zeros(key, _zeros_like(net, module, x, *sizes), like, module.path))
     after = yield net.call(module, step_module(module), [x, *before], 0)
     states = [after] if isinstance(after, Reference) else module.table(after)
@@ -106,7 +105,7 @@ def recurrence(net: Net, module: Module, x: Tensors) -> Steps:
     """Its module{x, last output}, of zeros at the first step. Source: rnn/Recurrence.lua, rnn/LinearRNN.lua, rnn/LookupRNN.lua."""
     _begin(net, module)
     key = id(module.object)
-    like = leaves_in_order(x)[0].get()
+    like = first_tensor(x).get()
     dims = module.integer("nInputDim", least=0)
     rank = net.g.rank(like)
     if rank not in (dims, dims + 1):

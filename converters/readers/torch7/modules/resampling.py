@@ -30,7 +30,6 @@ def _nearest(g: GraphBuilder, module: Module, batch: ir.Value) -> ir.Value:
 
 def _linear(g: GraphBuilder, module: Module, batch: ir.Value, fields: tuple[str, ...]) -> ir.Value:
     """Interpolation between corners that stay corners. Source: THNN/generic/*UpSampling*linear.c."""
-    axes = list(range(2, g.rank(batch)))
     scale = module.integer("scale_factor", least=1) if "scale_factor" in module else None
     sizes = tuple(size * scale for size in g.fixed(batch, 2)) if scale else tuple(module.integer(field, least=1) for field in fields)
     if max(sizes) > 1 << 20:
@@ -39,11 +38,10 @@ def _linear(g: GraphBuilder, module: Module, batch: ir.Value, fields: tuple[str,
         "Resize",
         batch,
         None,
-        np.array([scale] * len(axes), dtype=np.float32) if scale else None,
-        None if scale else list(sizes),
+        np.array([1, 1] + [scale] * len(sizes), dtype=np.float32) if scale else None,
+        None if scale else g.sizes([*g.extents(batch, 0, 2), *sizes]),
         mode="linear",
         coordinate_transformation_mode="align_corners",
-        axes=axes,
         shape=[*g.shape(batch)[:2], *sizes],
     )
 
@@ -87,18 +85,20 @@ def spatial_re_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Valu
         if field not in module:
             batch = g.pin(batch, 2)
         sizes.append(module.integer(field, least=1) if field in module else int(module.number(ratio) * g.fixed(batch, 2)[axis]))
-    out = _corners(g, module, batch, sizes, [2, 3])
+    out = _corners(g, module, batch, sizes)
     return g.emit("Squeeze", out, [0]) if single else out
 
 
-def _corners(g: GraphBuilder, module: Module, x: ir.Value, sizes: list[int], axes: list[int]) -> ir.Value:
-    """Two axes resized, corners to corners."""
+def _corners(g: GraphBuilder, module: Module, x: ir.Value, sizes: list[int]) -> ir.Value:
+    """(N, C, H, W) resized to these sizes, corners to corners.
+
+    All four are given, for onnxruntime moves a transposition past a Resize with `axes` of its own as if these were the sizes of all.
+    """
     if not all(1 <= size <= 1 << 20 for size in sizes):
         raise module.error(f"its output would have size {tuple(sizes)}")
-    shape = list(g.shape(x))
-    for axis, size in zip(axes, sizes, strict=True):
-        shape[axis] = size
-    return g.emit("Resize", x, None, None, sizes, mode="linear", coordinate_transformation_mode="align_corners", axes=axes, shape=shape)
+    every = g.sizes([*g.extents(x, 0, 2), *sizes])
+    shape = [*g.shape(x)[:2], *sizes]
+    return g.emit("Resize", x, None, None, every, mode="linear", coordinate_transformation_mode="align_corners", shape=shape)
 
 
 def _two_axes(g: GraphBuilder, module: Module, x: ir.Value) -> tuple[int, int]:
@@ -150,7 +150,7 @@ def spatial_re_sampling_ex(g: GraphBuilder, module: Module, x: ir.Value) -> ir.V
         raise module.error(f"it can't make {tuple(sizes)} of {before}: it grows in both directions, or shrinks in both")
     mode = module.text("mode", "simple")
     if mode == "bilinear":
-        return _on_images(g, x, rows, lambda images: _corners(g, module, images, sizes, [2, 3]))
+        return _on_images(g, x, rows, lambda images: _corners(g, module, images, sizes))
     if mode not in ("simple", "average"):
         raise module.error(f"mode {mode!r}; simple, average and bilinear are known")
     x = g.pin(x, rows)
@@ -194,9 +194,10 @@ def spatial_up_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Valu
 
 @lowers("nn.SpatialDownSampling")
 def spatial_down_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
-    """Averages of rH by rW pixels along yDim, xDim; what is left over is dropped. Source: nnx/SpatialDownSampling.lua."""
-    rows, _ = _two_axes(g, module, x)
+    """Averages of rH by rW pixels of (C, H, W); what is left over is dropped. Source: nnx/generic/SpatialDownSampling.c."""
     over = [module.integer("rH", least=1), module.integer("rW", least=1)]
-    if any(size < n for size, n in zip(g.fixed(x, rows, rows + 2), over, strict=True)):
+    if g.rank(x) != 3:
+        raise module.error(f"its input must be (C, H, W), but has shape {g.shape(x)}")
+    if any(size < n for size, n in zip(g.fixed(x, 1), over, strict=True)):
         raise module.error(f"its input of shape {g.shape(x)} is smaller than {over[0]} by {over[1]}")
-    return _on_images(g, x, rows, lambda images: g.emit("AveragePool", images, kernel_shape=over, strides=over))
+    return _on_images(g, x, 1, lambda images: g.emit("AveragePool", images, kernel_shape=over, strides=over))

@@ -14,7 +14,7 @@ from converters.readers.torch7.module import Module, Net, Steps, lowers
 from converters.readers.torch7.modules.recurrent import STARTS_ANEW, check_kept, remembers, run_layers
 from converters.readers.torch7.modules.shape import reshaped_view, slices
 from converters.readers.torch7.modules.steps_as_layers import step_as_layer
-from converters.readers.torch7.references import Reference, Tensors, mapped
+from converters.readers.torch7.references import Reference, Tensors, first_tensor, mapped
 from converters.readers.torch7.steps import copied, leaves_in_order
 
 FIRST_DIFFERS = frozenset(("nn.Recurrent", "nn.RecurrentAttention"))
@@ -213,26 +213,41 @@ def repeater(net: Net, module: Module, x: Tensors) -> Steps:
     """Its module `rho` times for the same input, a table of outputs. Source: rnn/Repeater.lua."""
     made = step_module(module)
     check_forgets(net, module, made)
-    count = module.integer("rho" if "rho" in module else "nStep", least=1)
+    count = next((module.integer(field, least=1) for field in ("rho", "seqlen") if field in module), None)  # rnn 2.1 and 2.7
+    count = module.integer("nStep", least=1) if count is None else count
     return (yield from _over_table(net, module, made, [x] * count, 0, False))
 
 
 @lowers("nn.RecurrentAttention", on_tensors=True)
 def recurrent_attention(net: Net, module: Module, x: Tensors) -> Steps:
-    """nStep times: action(last output), of zeros at first, then rnn{x, action}. Source: rnn/RecurrentAttention.lua."""
+    """nStep times: action(last output), of zeros at first, then rnn{x, action}. A table of nStep outputs; those that one module has
+    made are one tensor, which holds the last of them. Source: rnn/RecurrentAttention.lua.
+    """
     g = net.g
     action, rnn = module.module("action"), module.module("rnn")
     sizes = module.sizes("hiddenSize")
-    first = leaves_in_order(x)[0].get()
+    first = first_tensor(x).get()
     given: Tensors = Reference(g.zeros([g.shape(first)[0], *sizes], first))
+    if module.flag("forwardActions"):
+        raise module.error("with forwardActions its action takes a table at every step but the first, which no module does")
     outputs: list[Tensors] = []
     with net.steps():
         for _ in range(module.integer("nStep", least=1)):
-            where = yield net.call(module, action, given, "action")
-            where = copied(where)
+            where = copied((yield net.call(module, action, given, "action")))
             given = copied((yield net.call(module, rnn, [x, where], "rnn")))
-            outputs.append([given, where] if module.flag("forwardActions") else given)
-    return outputs
+            outputs.append(given)
+    kept = int(_last_inside(net, module, rnn, "rnn").type == "nn.Recurrent")  # whose first step runs another module
+    if len(outputs) > kept + 1:
+        net.g.warn("evaluate() runs one module for all its steps and copies no output: the last one stands for all that the module made")
+    return [*outputs[:kept], *(outputs[-1] for _ in outputs[kept:])]
+
+
+def _last_inside(net: Net, owner: Module, made: t7.TorchObject, name: object) -> Module:
+    """The module that makes the output of a step."""
+    part = net.module(made, child_path(owner.path, name))
+    while part.type in ("nn.Recursor", "nn.Sequential") and (inner := part.modules()):
+        part = net.module(inner[-1], child_path(part.path, len(inner) - 1))
+    return part
 
 
 # -- two directions ----------------------------------------------------------------------------------------------------
@@ -263,8 +278,9 @@ def variable_length(net: Net, module: Module, x: Tensors) -> Steps:
     """
     g = net.g
     inner = step_module(module)
-    if not lowers.facts(inner.typename).time_first:
-        raise module.error(f"it runs a {inner.typename}, which isn't known to run each sequence by itself")
+    for part, _ in _parts(net, module, inner, 0):
+        if part.type not in _SAMPLES and (not lowers.facts(part.type).time_first or "Reverse" in part.type):
+            raise part.error("inside nn.VariableLength it isn't known to run each sequence by itself")
     for made, _ in inner_modules(inner):  # each forward sets masks, which none of a sequence's own steps is in
         if isinstance(made.payload, t7.Table) and made.get("maskzero") is True:
             made.payload["zeroMask"] = False

@@ -22,6 +22,14 @@ CASES = [
         lambda x: x + np.arange(20).reshape(4, 5),
         grows=True,
     ),
+    ModuleCase("Add_vector", module("nn.Add", bias=np.arange(5, dtype="f4")), (5,), lambda x: x + np.arange(5), fixed=True),
+    ModuleCase(
+        "Add_matrix_without_batch",
+        module("nn.Add", bias=np.arange(20, dtype="f4").reshape(4, 5)),
+        (4, 5),
+        lambda x: x + np.arange(20).reshape(4, 5),
+        fixed=True,
+    ),
     ModuleCase("Add_scalar", module("nn.Add", bias=np.float32([2.5]), scalar=True), (3, 4, 5), lambda x: x + 2.5, grows=True),
     ModuleCase("Mul", module("nn.Mul", weight=np.float32([2.5])), (3, 4, 5), lambda x: x * 2.5, grows=True),
     ModuleCase(

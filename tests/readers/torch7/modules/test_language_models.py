@@ -43,6 +43,9 @@ RNN = module(
     weight=FLAT,
 )
 
+FLAT_VIEW, BACK_VIEW = module("nn.View", size=sizes(35, -1), numInputDims=3), module("nn.View", size=sizes(5, 7, -1), numInputDims=2)
+ADAPTED = module("nn.Sequential", FLAT_VIEW, module("nn.Linear", weight=W64, bias=B6), BACK_VIEW, module("nn.Tanh"))
+
 CASES = [
     ModuleCase("FeatExpander", module("nn.FeatExpander", n=3), (2, 4), lambda x: np.repeat(x, 3, 0)),
     *[
@@ -54,6 +57,12 @@ CASES = [
         module("onmt.WordEmbedding", module("nn.LookupTable", weight=W64)),
         np.array([2, 6, 1]),
         lambda x: W64[x.astype(int) - 1],
+    ),
+    ModuleCase(
+        "TemporalAdapter",
+        module("nn.TemporalAdapter", view_in=FLAT_VIEW, view_out=BACK_VIEW, net=ADAPTED),
+        (2, 3, 4),
+        lambda x: np.tanh(x @ W64.T + B6),
     ),
     ModuleCase(
         "BatchBRNNReLU",

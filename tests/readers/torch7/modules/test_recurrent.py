@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -111,14 +112,35 @@ def linear_rnn(x: np.ndarray) -> np.ndarray:
 
 
 def attention(x: np.ndarray) -> list[np.ndarray]:
-    """Three steps: the place of the next glance is made of the last answer, of zeros at first."""
-    h, outputs = np.zeros((len(x), 4)), []
+    """Three steps: the place of the next glance is made of the last answer, of zeros at first. One module runs them all and its output
+    isn't copied: the table holds the last answer three times.
+    """
     out = np.zeros((len(x), 4))
     for _ in range(3):
-        where = out @ FAST[2][:2].T
-        out = h = np.tanh(np.concatenate([x, where, h], 1) @ rand(4, 9, seed=6).T)
-        outputs.append(out)
-    return outputs
+        out = np.tanh(np.concatenate([x, out @ FAST[2][:2].T, out], 1) @ rand(4, 9, seed=6).T)
+    return [out] * 3
+
+
+def attention_of_two(x: np.ndarray) -> list[np.ndarray]:
+    """nn.Recurrent's first step has modules of its own, and so an output of its own."""
+
+    def shown(last: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, last @ FAST[2][:2].T], 1) @ rand(4, 5, seed=6).T
+
+    first = np.tanh(shown(np.zeros((len(x), 4))) + LB)
+    second = np.tanh(shown(first) + first @ LW[:, :4].T)
+    third = np.tanh(shown(second) + second @ LW[:, :4].T)
+    return [first, third, third]
+
+
+def glance_of_two() -> Object:
+    entry = module("nn.Sequential", module("nn.JoinTable", dimension=1, nInputDims=1), linear(rand(4, 5, seed=6)))
+    first = module("nn.Sequential", entry, module("nn.Add", bias=LB), module("nn.Tanh"))
+    pair = module("nn.ParallelTable", entry, linear(LW[:, :4]))
+    later = module("nn.Sequential", pair, module("nn.CAddTable"), module("nn.Tanh"))
+    rnn = module("nn.Recurrent", first, later, initialModule=first, recurrentModule=later)
+    action = module("nn.Recursor", linear(FAST[2][:2]))
+    return module("nn.RecurrentAttention", rnn, action, rnn=rnn, action=action, hiddenSize=[4], nStep=3, forwardActions=False)
 
 
 def glance() -> Object:
@@ -140,6 +162,16 @@ def both_ways(x: np.ndarray) -> np.ndarray:
 
 def step_of(weight: np.ndarray, bias: np.ndarray) -> Object:
     return module("nn.StepLSTM", inputsize=3, hiddensize=4, outputsize=4, weight=weight, bias=bias, maskzero=False, v2=True)
+
+
+NEST = [[np.float32([[1, 2], [0, 0], [0, 3]]), (3, 4)], (3, 2)]
+W4 = rand(8, 16, seed=11) * np.float32(0.5)
+
+
+def without_row_2(x: Any) -> list[np.ndarray]:
+    """The row in which the first tensor of the nest is all zero is zero in all outputs."""
+    (a, b), c = x
+    return [y * a.any(1, keepdims=True) for y in (a, b, c)]
 
 
 CASES = [
@@ -218,6 +250,15 @@ CASES = [
         linear_rnn,
     ),
     ModuleCase("RecurrentAttention", glance(), (2, 3), attention),
+    ModuleCase("RecurrentAttention_of_nn.Recurrent", glance_of_two(), (2, 3), attention_of_two),
+    ModuleCase(
+        "Repeater_of_rnn_2.7",
+        module("nn.Repeater", fast_lstm(*FAST), seqlen=3),
+        (2, 3),
+        lambda x: list(fast_lstm_formula(np.stack([x] * 3), *FAST)),
+    ),
+    ModuleCase("ReverseSequence", module("nn.ReverseSequence"), X, lambda x: x[::-1]),
+    ModuleCase("MaskZero_of_nested_tables", module("nn.MaskZero", module("nn.FlattenTable"), nInputDim=1), NEST, without_row_2),
     ModuleCase("BiSequencer", module("nn.BiSequencer", two_ways(module("nn.CAddTable"))), X, both_ways),
     ModuleCase("SeqBGRU", module("nn.SeqBGRU", two_ways(module("nn.CAddTable"))), X, both_ways),
     ModuleCase(
@@ -234,6 +275,16 @@ CASES = [
         module("nn.VariableLength", module("nn.SeqLSTM", **SEQ_LSTM), lastOnly=False),
         [rand(4, 3), rand(2, 3)],
         lambda x: [lstm_of_one_matrix(one[:, None], W, B)[:, 0] for one in x],
+    ),
+    ModuleCase(
+        "VariableLength_of_two",
+        module(
+            "nn.VariableLength",
+            module("nn.Sequential", module("nn.SeqLSTM", **SEQ_LSTM), module("nn.SeqLSTM", **{**SEQ_LSTM, "inputsize": 4, "weight": W4})),
+            lastOnly=True,
+        ),
+        [rand(4, 3), rand(2, 3)],
+        lambda x: np.stack([lstm_of_one_matrix(lstm_of_one_matrix(one[:, None], W, B), W4, B)[-1, 0] for one in x]),
     ),
 ]
 
@@ -291,6 +342,7 @@ def test_states_of_a_net_without_any(tmp_path: Path) -> None:
 KEPT = {
     "remember": sequencer(fast_lstm(*FAST, step=4), _remember="both"),
     "user": module("nn.SeqLSTM", **SEQ_LSTM, userPrevOutput=rand(2, 4)),
+    "start": sequencer(module("nn.RecLSTM", step_of(W, B), inputsize=3, outputsize=4, startState=[rand(2, 4), rand(2, 4)])),
     "torch_rnn": module("nn.LSTM", weight=W, bias=B, input_dim=3, hidden_dim=4, remember_states=True, cell=rand(5, 2, 4)),
     "cudnn": module("cudnn.RNNTanh", **CUDNN, mode="CUDNN_RNN_TANH", weight=FLAT, hiddenInput=rand(1, 2, 4)),
 }
@@ -310,6 +362,18 @@ def test_kept_states_are_never_taken_for_zeros(name: str, tmp_path: Path) -> Non
 def test_what_a_forward_left_behind_is_no_state(fields: dict[str, object], tmp_path: Path) -> None:
     made = sequencer(fast_lstm(*FAST, step=4, output=rand(2, 4)), **fields)
     check(ModuleCase("stale", made, X, lambda x: fast_lstm_formula(x, *FAST)), tmp_path)
+
+
+@pytest.mark.parametrize("field", ["c0", "h0"])
+def test_a_state_that_was_forgotten_is_none(field: str, tmp_path: Path) -> None:
+    """forget() and resetStates() empty h0 and c0 alone; with one of them left the next forward reads the last one's output."""
+    nothing = np.zeros(0, np.float32)
+    fields = {"weight": W, "bias": B, "input_dim": 3, "hidden_dim": 4, "remember_states": True, "cell": rand(2, 5, 4), "output": rand(2, 5, 4)}
+    made = module("nn.LSTM", **fields, h0=nothing, c0=nothing)
+    check(ModuleCase("reset", made, (2, 5, 3), lambda x: lstm_of_one_matrix(x.swapaxes(0, 1), W, B).swapaxes(0, 1)), tmp_path)
+    made.fields[field] = rand(2, 4)
+    with pytest.raises(converters.ConversionError, match="--states"):
+        convert(tmp_path, made)
 
 
 def test_one_step_alone_says_so(tmp_path: Path) -> None:
@@ -339,6 +403,19 @@ def test_a_mask_that_no_call_has_set(tmp_path: Path) -> None:
     """rnn 2.7 stops there."""
     with pytest.raises(converters.ConversionError, match="setZeroMask"):
         convert(tmp_path, module("nn.SeqLSTM", **{**SEQ_LSTM, "maskzero": True}, v2=True))
+
+
+def test_an_action_that_would_take_a_table(tmp_path: Path) -> None:
+    made = glance()
+    made.fields["forwardActions"] = True
+    with pytest.raises(converters.ConversionError, match="forwardActions"):
+        convert(tmp_path, made)
+
+
+def test_variable_lengths_of_a_module_that_turns_round(tmp_path: Path) -> None:
+    """Real rnn turns the padded sequences round, zeros and all."""
+    with pytest.raises(converters.ConversionError, match="nn.VariableLength"):
+        convert(tmp_path, module("nn.VariableLength", module("nn.SeqReverseSequence", dim=1)))
 
 
 def test_a_first_state_that_the_file_applies_to_a_step(tmp_path: Path) -> None:

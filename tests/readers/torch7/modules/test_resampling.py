@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import converters
 from tests.bench import check
-from tests.readers.torch7.lua import module
+from tests.readers.torch7.lua import dumps, module
 from tests.readers.torch7.module_case import ModuleCase, rand
 
 X = rand(2, 3, 7, 8)
@@ -80,6 +81,19 @@ CASES = [
         lambda x: x[:, :, :4, :6].reshape(len(x), 3, 2, 2, 2, 3).mean((3, 5)),
     ),
     ModuleCase(
+        "SpatialReSamplingEx_bilinear_first_axes",
+        module("nn.SpatialReSamplingEx", owidth=6, oheight=8, yDim=1, xDim=2, mode="bilinear"),
+        (4, 3, 2),
+        lambda x: corners(x.transpose(2, 0, 1)[None], (8, 6))[0].transpose(1, 2, 0),
+        fixed=True,
+    ),
+    ModuleCase(
+        "SpatialDownSampling",
+        module("nn.SpatialDownSampling", rW=3, rH=2),
+        (2, 5, 7),
+        lambda x: x[:, :4, :6].reshape(len(x), 2, 2, 2, 3).mean((2, 4)),
+    ),
+    ModuleCase(
         "SpatialReSamplingEx_simple_up",
         module("nn.SpatialReSamplingEx", owidth=5, oheight=7, yDim=2, xDim=3, mode="simple"),
         (2, 3, 3, 4),
@@ -91,3 +105,11 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_module(case: ModuleCase, tmp_path: Path) -> None:
     check(case, tmp_path)
+
+
+def test_down_sampling_of_a_batch(tmp_path: Path) -> None:
+    """Torch7 takes the rows of a batch for columns."""
+    path = tmp_path / "model.t7"
+    path.write_bytes(dumps(module("nn.SpatialDownSampling", rW=2, rH=2)))
+    with pytest.raises(converters.ConversionError, match=r"must be \(C, H, W\)"):
+        converters.load(path, inputs={"input": (2, 3, 4, 4)})
