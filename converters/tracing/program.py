@@ -348,6 +348,11 @@ def _finish(
     for node in model.graph:
         node.metadata_props.clear()
         node.doc_string = None
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:  # a scan's body brings all constants of its function
+                held = attribute.as_graph().initializers
+                for name in [name for name, value in held.items() if not value.uses() and not value.is_graph_output()]:
+                    held.pop(name)
     model = from_model(model, file, frozenset(keys))
     model.ir_version = IR_VERSION
     return model

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from converters.tracing.recurrent import SPELLINGS
+
 
 class Respelled(TorchFunctionMode):
     """Calls what follows in place of torch's own function of that name, where it can say it."""
@@ -113,6 +115,7 @@ _SPELLINGS: dict[str, Any] = {
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
     "embedding_bag": embedding_bag,
+    **SPELLINGS,
     "avg_pool2d": avg_pool,
     "avg_pool3d": avg_pool,
     "adaptive_avg_pool3d": adaptive_avg,
