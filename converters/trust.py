@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import importlib.util
 import os
 import re
 import runpy
@@ -42,6 +43,11 @@ class Code:
             yield
         finally:
             sys.path[:] = before
+
+    def has(self, name: str) -> bool:
+        """Whether there may be a module for "package.module.Class" or "package.module:function"; nothing is imported."""
+        top = re.split(r"[.:]", name)[0]
+        return self.folder is not None or (top not in ("__main__", "__mp_main__", "") and importlib.util.find_spec(top) is not None)
 
     def find(self, module: str, name: str) -> Any:
         """A class or function of the folder's; one that was pickled from a script (`__main__`) is looked for. Raises ConversionError."""

@@ -90,7 +90,7 @@ def find_labeled(
         data = of_list or model
         return [Labeled(image.path, translated(image.label - first, data, model)) for image in labels]
     found = read_folder(place, classes)
-    names = {Path(image.path).relative_to(place).parts[0] for image in found}
+    names = {entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith(".")}
     if model != "devkit" or not all(_WORDNET.fullmatch(name) for name in names) or any(name in (classes or {}) for name in names):
         return found
     if len(names) != len(DEVKIT_TO_SORTED):

@@ -32,7 +32,8 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
     """The graph of a whole-model file, or of a checkpoint whose model `options.factory` builds.
 
     inputs: shapes by the forward's argument names ("" for the only one). key: where the model, or with a factory its weights, sit in
-    the file. code: the folder of the model's own Python code, which runs only with trust. Raises ConversionError.
+    the file. code: the folder of the model's own Python code, else it is an installed package's; it runs only with trust.
+    Raises ConversionError.
     """
     path = files[0]
     if len(files) != 1:
@@ -45,7 +46,7 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
     packages.check("torch", "onnxscript", extra="torch2onnx")
     from converters.tracing.program import export_module  # which imports torch
 
-    code = Code(folder) if folder is not None and options.trust else None
+    code = Code(folder) if options.trust else None
     with code.importing() if code is not None else contextlib.nullcontext(), about(path):
         if options.factory is not None:
             module = _build(checkpoint, file, options, code)
@@ -71,12 +72,12 @@ def _whole(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
         return rebuild(root)
     shown = ", ".join(printable(name) for name in own[:20])
     source = " (their source is in the file: strip-to-weights --source DIR writes it out)" if checkpoint.sources else ""
-    if code is None:
+    if code is None or not all(code.has(name) for name in own):
         raise UnsupportedError(
             f"the model is made of classes of its own: {shown}; their code has to run to know what they compute{source}. "
             "Read it, then give its folder and say that you trust it: --code DIR --trust"
         )
-    _tell(options, f"{file}: running the code of {code.folder}: importing {shown}; nothing that is pickled in the file itself runs")
+    _tell(options, f"{file}: running the code of {code.shown}: importing {shown}; nothing that is pickled in the file itself runs")
     return rebuild(root, code)
 
 
@@ -98,15 +99,15 @@ def _build(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
     import torch
 
     factory = options.factory or ""
-    if code is None:
+    if code is None or not code.has(factory):
         raise UnsupportedError(
             f"{printable(factory)} has to run to build the model; give its folder and say that you trust it: --code DIR --trust"
         )
     state = select(checkpoint, options.key)
-    _tell(options, f"{file}: running {factory} from {code.folder}; nothing that is pickled in the file itself runs")
+    _tell(options, f"{file}: running {factory} from {code.shown}; nothing that is pickled in the file itself runs")
     module = code.build(factory)
     if not isinstance(module, torch.nn.Module):
-        raise ConversionError(f"{factory} in {code.folder}: gave a {type(module).__name__}, not a torch.nn.Module")
+        raise ConversionError(f"{factory} in {code.shown}: gave a {type(module).__name__}, not a torch.nn.Module")
     weights = {}
     for name, weight in state.tensors.items():
         if isinstance(weight, RebuiltTensor):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,6 +117,51 @@ def test_the_current_folder_is_not_looked_in(code, tmp_path, monkeypatch, capsys
     monkeypatch.syspath_prepend("")
     words = ["lua2torch", LUA, str(tmp_path / "o.pth"), "--input", "1x1x16x16", "--like", "own_net:right", "--trust"]
     assert main(words) == 1 and "can't be imported from the installed packages" in capsys.readouterr().err
+
+
+INSTALLED = """
+import torch
+from torch import nn
+
+
+def small():
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """What a shell has where a package `netshop` is installed, and the current folder holds another of that name."""
+    site, here = tmp_path / "site-packages", tmp_path / "here"
+    for folder in (site / "netshop", here / "netshop"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("" if folder.parent == site else "raise SystemExit('the current folder was looked in')")
+    (site / "netshop" / "nets.py").write_text(INSTALLED)
+    (here / "hereonly.py").write_text(INSTALLED)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    torch.save(net, here / "whole.pth")
+    torch.save(net.state_dict(), here / "weights.pth")
+    root = Path(__file__).parents[2]
+
+    def convert(*words):
+        settings = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{site}"}
+        return subprocess.run([sys.executable, "-m", "converters", *words], cwd=here, env=settings, capture_output=True, text=True)
+
+    return convert, here
+
+
+def test_an_installed_class_is_found_without_code_and_the_current_folder_is_none(environment):
+    convert, here = environment
+    done = convert("torch2onnx", "weights.pth", "a.onnx", "--input", "1x4", "--model", "netshop.nets:small")
+    assert done.returncode == 1 and "--code DIR --trust" in done.stderr, "no code runs untrusted"
+    done = convert("torch2onnx", "weights.pth", "a.onnx", "--input", "1x4", "--model", "netshop.nets:small", "--trust")
+    assert done.returncode == 0 and "the installed packages" in done.stderr and (here / "a.onnx").exists(), done.stderr
+    done = convert("onnx2torch", "a.onnx", "like.pth", "--like", "netshop.nets:small", "--trust", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["matched"] == {"keys": 4, "proven": True}, done.stderr
+    for words in (["torch2onnx", "weights.pth", "b.onnx", "--input", "1x4", "--model"], ["onnx2torch", "a.onnx", "b.pth", "--like"]):
+        done = convert(*words, "hereonly:small", "--trust")
+        assert done.returncode == 1 and not (here / words[2]).exists(), done.stderr
+        assert convert(*words, "hereonly:small", "--trust", "--code", ".").returncode == 0
 
 
 def test_patterns():
