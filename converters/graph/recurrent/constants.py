@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,17 @@ def used_by(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
                 yield from used_by(output)
         else:
             yield use.node, use.idx
+
+
+def weights_alone(graph: ir.Graph, layers: Iterable[ir.Node]) -> set[ir.Node]:
+    """The nodes that make nothing but the weights (inputs 1 to 3) of these recurrent layers."""
+    taken, found = set(layers), set[ir.Node]()
+    for node in reversed(list(graph)) if taken else ():
+        uses = [use for value in node.outputs for use in value.uses()]
+        of_weights = all(use.node in found or (use.node in taken and use.idx in (1, 2, 3)) for use in uses)
+        if uses and of_weights and not any(value.is_graph_output() for value in node.outputs):
+            found.add(node)
+    return found
 
 
 def _array(tensor: ir.TensorProtocol) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import heapq
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from converters.errors import ConversionError, FormatError, Source, UnsupportedE
 from converters.files import StrPath, map_file
 from converters.graph.builder import INLINE_LIMIT
 from converters.graph.functions import attach, infer_shapes, rewrite
-from converters.graph.passes import order_initializers, remove_unused, tidy
+from converters.graph.passes import names_of, order_initializers, remove_unused, tidy
 from converters.graph.patterns.found import find_patterns
 from converters.graph.provenance import note_source
 from converters.options import LoadOptions
@@ -398,11 +399,12 @@ def _drop_zero_biases(model: ir.Model, keys: frozenset[str]) -> None:
 def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:
     """Small integers and scalars are constants; large Constant nodes are initializers. So the state_dict holds what was learnt."""
     graph = model.graph
+    _hoist(graph)
     for node in list(graph):
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes:
             tensor = node.attributes["value"].as_tensor()
             output = node.outputs[0]
-            if tensor.size > INLINE_LIMIT and not output.is_graph_output() and output.name not in graph.initializers:
+            if _is_learnt(output, tensor) and output.name not in graph.initializers:
                 value = ir.Value(
                     name=output.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
                 )
@@ -421,6 +423,40 @@ def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:
     first = next(iter(graph), None)
     if first is not None and constants:
         graph.insert_before(first, constants)
+
+
+def _hoist(graph: ir.Graph) -> None:
+    """Weights inside branches and loops become initializers of the graph around, under names that nothing else has."""
+    names, inside = names_of(graph), list(graph.subgraphs())
+    there = [value.name for node in graph.all_nodes() for value in node.outputs]
+    counts = Counter(
+        [*there, *(name for inner in [graph, *inside] for name in [*inner.initializers, *(value.name for value in inner.inputs)])]
+    )
+    for inner in inside:
+        held = {value: value.const_value for value in inner.initializers.values() if value.const_value is not None}
+        constants = [node for node in inner if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes]
+        held |= {node.outputs[0]: node.attributes["value"].as_tensor() for node in constants}
+        for value, tensor in held.items():
+            if not _is_learnt(value, tensor):
+                continue
+            producer, name = value.producer(), str(value.name) if counts[value.name] == 1 else names.free(str(value.name))
+            hoisted = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value.replace_all_uses_with(hoisted)
+            if producer is None:
+                del inner.initializers[str(value.name)]
+            else:
+                inner.remove(producer, safe=True)
+            graph.register_initializer(hoisted)
+
+
+def _is_learnt(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether a constant inside the graph is a weight: a large one, or one that an operator has learnt."""
+    if value.is_graph_output() or tensor.dtype == ir.DataType.STRING:
+        return False
+    roles = [_operator(use.node).roles[use.idx : use.idx + 1] for use in value.uses()]
+    return tensor.size > INLINE_LIMIT or (
+        tensor.dtype.is_floating_point() and len(tensor.shape) > 0 and any(role not in ((), ("",)) for role in roles)
+    )
 
 
 def _is_setting(value: ir.Value, const: ir.TensorProtocol) -> bool:

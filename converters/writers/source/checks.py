@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.errors import printable
-from converters.writers.source.dtypes import STORED_DTYPES, UnwritableError, torch_dtype
+from converters.writers.source.dtypes import HELD, STORED_DTYPES, UnwritableError, array_of, torch_dtype
 from converters.writers.source.node import Facts
 
 STORED_UNSIGNED = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
@@ -44,8 +44,10 @@ def check_types(node: ir.Node, facts: Facts) -> set[ir.Value]:
         if value.dtype in (None, ir.DataType.UNDEFINED) or (value.dtype in STORED_DTYPES and facts.float8):
             continue
         torch_dtype(value.dtype)
+        if value.dtype in HELD and facts.unsigned != "moves":
+            raise UnwritableError(f"PyTorch doesn't compute with elements of type {value.dtype.name}")
         if value.dtype in STORED_UNSIGNED and facts.unsigned != "moves":
-            if facts.unsigned not in (("wraps",) if value.dtype == ir.DataType.UINT64 else ("wraps", "fits")):
+            if facts.unsigned not in (("wraps", "orders") if value.dtype == ir.DataType.UINT64 else ("wraps", "fits", "orders")):
                 raise UnwritableError(f"PyTorch has no arithmetic for elements of type {value.dtype.name}")
             stored.add(value)
     return {value for value in stored if value in node.inputs}
@@ -55,8 +57,7 @@ def constant_value(node: ir.Node) -> NDArray[Any]:
     """The array of a Constant node. Raises UnwritableError for one of strings, or a sparse one."""
     for name, attribute in node.attributes.items():
         if name == "value":
-            array: NDArray[Any] = attribute.as_tensor().numpy()
-            return array
+            return array_of(attribute.as_tensor())
         if name in ("value_int", "value_ints"):
             return np.array(attribute.value, np.int64)
         if name in ("value_float", "value_floats"):

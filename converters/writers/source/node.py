@@ -36,12 +36,12 @@ class Facts:
     """What is known of an operator beside its source.
 
     unsigned: what it does with uint16, 32 and 64, which PyTorch stores but computes nothing with: "moves" them about; gives in int64
-    bits that are right at any width ("wraps"); gives numbers that are right where int64 holds them, so not of uint64 ("fits"); or,
-    empty, can't be written of them. float8: takes eight-bit floating-point numbers as they are. sequences: takes or gives lists of
-    tensors, or what may be missing (None).
+    bits that are right at any width ("wraps"); gives numbers that are right where int64 holds them, so not of uint64 ("fits"); looks at
+    nothing but which is greater ("orders"); or, empty, can't be written of them. float8: takes eight-bit floating-point numbers as they
+    are. sequences: takes or gives lists of tensors, or what may be missing (None).
     """
 
-    unsigned: Literal["", "moves", "wraps", "fits"] = ""
+    unsigned: Literal["", "moves", "wraps", "fits", "orders"] = ""
     float8: bool = False
     sequences: bool = False
 

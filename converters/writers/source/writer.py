@@ -26,12 +26,13 @@ from converters.graph.names import mend_names
 from converters.graph.patterns.algebra import Pattern
 from converters.graph.patterns.found import find_patterns
 from converters.graph.provenance import SOURCE, origin_of, path_of, source_of
+from converters.graph.recurrent.constants import weights_alone
 from converters.graph.recurrent.modules import RecurrentModule, recurrent_modules
 from converters.writers.source import blocks as repeated
 from converters.writers.source import sequential
 from converters.writers.source.checks import STORED_UNSIGNED, check_attributes, check_types, constant_value
 from converters.writers.source.code import TOKEN, Body, Origin, comment, literal
-from converters.writers.source.dtypes import UnwritableError, torch_dtype
+from converters.writers.source.dtypes import UnwritableError, array_of, held, torch_dtype
 from converters.writers.source.file import RESERVED, ModuleText, all_functions, class_name_of, file_text
 from converters.writers.source.inplace import work_in_place
 from converters.writers.source.modules import Modules
@@ -73,7 +74,9 @@ def source_and_state(model: ir.Model, weights: str = "NAME.pth", *, blocks: bool
     writer = Writer(model, None, weights, blocks=blocks)
     text = writer.text()
     used = {
-        key: value.const_value for key, value in writer.initializers.items() if key in writer.modules.used and value.const_value is not None
+        key: held(value.const_value)
+        for key, value in writer.initializers.items()
+        if key in writer.modules.used and value.const_value is not None
     }
     moved = writer.modules.moved
     names = {moved.get(key, key): key for key in used} if blocks else {}
@@ -107,7 +110,7 @@ def to_module(model: ir.Model) -> torch.nn.Module:
             module: torch.nn.Module = namespace["build"]()
     except (ValueError, RuntimeError, TypeError) as problem:
         raise ConversionError(f"torch refuses one of the layers: {printable(problem, 300)}") from problem
-    weights = {key: to_tensor(value.const_value) for key, value in writer.modules.used.items() if value.const_value is not None}
+    weights = {key: to_tensor(held(value.const_value)) for key, value in writer.modules.used.items() if value.const_value is not None}
     try:
         module.load_state_dict(weights, strict=True)
     except RuntimeError as problem:
@@ -134,6 +137,10 @@ def to_tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
         return torch.from_numpy(array)
 
 
+_SIGN = "-0x8000000000000000"
+"""The bit that makes the order of int64 out of that of uint64."""
+
+
 class Writer:
     """One graph on its way to source; see converters.writers.source.node.Forward for what its nodes may ask."""
 
@@ -152,7 +159,9 @@ class Writer:
         self.initializers = found.initializers
         self._recurrent = found.modules
         self._patterns = find_patterns(self.model)
-        self._inner = {node for module in found.modules.values() for node in module.inner} | self._patterns.inner.keys()
+        layers = {node for module in found.modules.values() for nodes in module.stacks for node in nodes}
+        self._inner = {node for module in found.modules.values() for node in module.inner} | weights_alone(self.model.graph, layers)
+        self._inner |= self._patterns.inner.keys()
         self.modules = Modules(self.initializers)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._constant_lines: list[str] = []
@@ -176,9 +185,9 @@ class Writer:
         if value in self._known:
             return self._known[value]
         if value.const_value is not None and value.is_initializer() and not self.is_parameter(value):  # of a subgraph
-            return value.const_value.numpy()
+            return array_of(value.const_value)
         if self.is_parameter(value) and value.const_value is not None and value not in self.model.graph.inputs:
-            return value.const_value.numpy() if value.const_value.size <= 4096 else None
+            return array_of(value.const_value) if value.const_value.size <= 4096 else None
         return None
 
     def tensor(self, value: ir.Value) -> str:
@@ -188,7 +197,7 @@ class Writer:
         if self.is_parameter(value):
             return self.modules.tensor(str(value.name))
         if value.const_value is not None and value.is_initializer():
-            return self.constant(value.const_value.numpy())
+            return self.constant(array_of(value.const_value))
         if value in self._known:
             known = self._known[value]
             if known.dtype == object:
@@ -349,7 +358,12 @@ class Writer:
     def _widened(self, node: ir.Node, key: str, unsigned: set[ir.Value]) -> list[str]:
         """An operator on unsigned integers that PyTorch only stores: computed in int64, which wraps round at the same places."""
         before = {value: self.tensor(value) for value in unsigned}
-        self._tensors.update((value, f"{text}.long()") for value, text in before.items())
+        turned = {
+            value for value in [*unsigned, *node.outputs] if value.dtype == ir.DataType.UINT64 and writes.facts(key).unsigned == "orders"
+        }
+        self._tensors.update(
+            (value, f"({text}.long() ^ {_SIGN})" if value in turned else f"{text}.long()") for value, text in before.items()
+        )
         try:
             written = writes[key](Node(self, node))
         finally:
@@ -360,7 +374,9 @@ class Writer:
         if isinstance(written, str) and len(node.outputs) > 1:
             parts = self.body.unpack(written, [""] * len(node.outputs))
         return [
-            f"({part}).to({torch_dtype(value.dtype)})" if value.dtype in STORED_UNSIGNED else part
+            f"({f'({part}) ^ {_SIGN}' if value in turned else part}).to({torch_dtype(value.dtype)})"
+            if value.dtype in STORED_UNSIGNED
+            else part
             for value, part in zip(node.outputs, parts, strict=False)
         ]
 

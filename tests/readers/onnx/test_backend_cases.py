@@ -38,6 +38,8 @@ def tensor_of(value):
     if value is None or isinstance(value, list):
         return None if value is None else [tensor_of(part) for part in value]
     array = np.array(array_of(value))
+    if array.dtype.name in SMALL:
+        return torch.from_numpy(array.astype(SMALL[array.dtype.name]))
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     if array.dtype.name in FLOAT8:
@@ -45,6 +47,8 @@ def tensor_of(value):
     return torch.from_numpy(array)
 
 
+# one number an element, in the smallest type that torch computes with
+SMALL = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8, "float4_e2m1fn": np.float32}
 FLOAT8 = {
     "float8_e4m3fn": torch.float8_e4m3fn,
     "float8_e4m3fnuz": torch.float8_e4m3fnuz,
@@ -60,6 +64,7 @@ def compare(got, want, rtol, atol):
             compare(ours, theirs, rtol, atol)
         return
     want = np.asarray(array_of(want))
+    want = want.astype(SMALL.get(want.dtype.name, want.dtype))
     if want.dtype.name in FLOAT8:
         assert (got.dtype, got.shape) == (FLOAT8[want.dtype.name], want.shape)
         np.testing.assert_array_equal(got.float().numpy(), want.astype(np.float32))

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from converters.writers.source.dtypes import STORED_DTYPES
+from converters.writers.source.dtypes import HELD, STORED_DTYPES
 from converters.writers.source.node import Node, writes
 from converters.writers.source.together import together
 
@@ -33,10 +33,10 @@ def _binary(op_type: str, sign: str, unsigned: str = "") -> None:
 
 _binary("Sub", "-", "wraps")
 _binary("Equal", "==", "wraps")
-_binary("Less", "<", "fits")
-_binary("LessOrEqual", "<=", "fits")
-_binary("Greater", ">", "fits")
-_binary("GreaterOrEqual", ">=", "fits")
+_binary("Less", "<", "orders")
+_binary("LessOrEqual", "<=", "orders")
+_binary("Greater", ">", "orders")
+_binary("GreaterOrEqual", ">=", "orders")
 _binary("And", "&")
 _binary("Or", "|")
 _binary("Xor", "^")
@@ -151,13 +151,13 @@ def mean(n: Node) -> str:
     return f"({_fold(n, lambda a, b: f'{a} + {b}')}) / {len(n)}"
 
 
-@writes("Max", unsigned="fits")
+@writes("Max", unsigned="orders")
 def maximum(n: Node) -> str:
     """torch.maximum."""
     return _fold(n, lambda a, b: f"torch.maximum({a}, {b})")
 
 
-@writes("Min", unsigned="fits")
+@writes("Min", unsigned="orders")
 def minimum(n: Node) -> str:
     """torch.minimum."""
     return _fold(n, lambda a, b: f"torch.minimum({a}, {b})")
@@ -179,12 +179,21 @@ def cast(n: Node) -> str:
     return _cast(n, ir.DataType(n.attr("to")))
 
 
+_BITS = {ir.DataType.INT4: 4, ir.DataType.UINT4: 4, ir.DataType.INT2: 2, ir.DataType.UINT2: 2}
+
+
 def _cast(n: Node, dtype: ir.DataType) -> str:
+    if dtype in _BITS:
+        bits, sign = (1 << _BITS[dtype]) - 1, 1 << _BITS[dtype] - 1
+        low = f"{n[0]}.long() & {bits}"
+        return f"({f'({low} ^ {sign}) - {sign}' if dtype.is_signed() else low}).to({n.torch_dtype(dtype)})"
+    if dtype == ir.DataType.FLOAT4E2M1:
+        return f"{n.function('float4')}({n[0]}.float())"
     if dtype in STORED_DTYPES:
-        if dtype == ir.DataType.FLOAT8E4M3FN and not n.attr("saturate", 1):
-            raise n.error("to FLOAT8E4M3FN without saturation; PyTorch always saturates it")
         name, largest = STORED_DTYPES[dtype]
         x = n[0] if n.is_float() else f"{n[0]}.float()"
+        if dtype == ir.DataType.FLOAT8E4M3FN and not n.attr("saturate", 1):  # which PyTorch always saturates
+            return f'{x}.masked_fill({x}.abs() > 464.0, float("nan")).to({name})'
         return f"{x}.clamp(-{largest}, {largest}).to({name})" if n.attr("saturate", 1) else f"{x}.to({name})"
     if n.dtype() in STORED_DTYPES and dtype != ir.DataType.FLOAT:
         return f"{n[0]}.float().to({n.torch_dtype(dtype)})"
@@ -194,6 +203,8 @@ def _cast(n: Node, dtype: ir.DataType) -> str:
 @writes("BitCast", unsigned="moves")
 def bit_cast(n: Node) -> str:
     """x.view(dtype): the same bits as another type."""
+    if {n.dtype(), ir.DataType(n.attr("to"))} & HELD.keys():
+        raise n.error("of elements of less than a byte")
     return f"{n[0]}.view({n.torch_dtype(ir.DataType(n.attr('to')))})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from converters.writers.source.dtypes import STORED_DTYPES
 from converters.writers.source.node import Node, writes
 
 RANGES = {
@@ -11,13 +12,23 @@ RANGES = {
     ir.DataType.INT8: (-128, 127),
     ir.DataType.UINT16: (0, 65535),
     ir.DataType.INT16: (-32768, 32767),
+    ir.DataType.UINT4: (0, 15),
+    ir.DataType.INT4: (-8, 7),
+    ir.DataType.UINT2: (0, 3),
+    ir.DataType.INT2: (-2, 1),
 }
 
 
-@writes("QuantizeLinear", unsigned="moves")
+@writes("QuantizeLinear", unsigned="moves", float8=True)
 def quantize_linear(n: Node) -> str:
-    """round(x / scale) + zero_point, half to even, saturated."""
+    """round(x / scale) + zero_point, half to even, saturated; of floats of eight or four bits the nearest."""
     dtype = n.output_dtype()
+    if dtype in STORED_DTYPES or dtype == ir.DataType.FLOAT4E2M1:
+        if not n.attr("saturate", 1):
+            raise n.error("without saturation")
+        name, largest = STORED_DTYPES.get(dtype, ("", 0.0))
+        scaled = f"{n.function('scaled')}({n[0]}, {n[1]}, {n.get(2)}, {n.attr('axis', 1)}, {n.attr('block_size', 0)})"
+        return f"{scaled}.clamp(-{largest}, {largest}).to({name})" if name else f"{n.function('float4')}({scaled})"
     if dtype not in RANGES:
         raise n.error(f"elements of type {dtype.name}")
     low, high = RANGES[dtype]
@@ -26,7 +37,7 @@ def quantize_linear(n: Node) -> str:
     return f"{n.function('quantize')}({call})"
 
 
-@writes("DequantizeLinear", unsigned="moves")
+@writes("DequantizeLinear", unsigned="moves", float8=True)
 def dequantize_linear(n: Node) -> str:
     """(x - zero_point) * scale."""
     return f"{n.function('dequantize')}({n[0]}, {n[1]}, {n.get(2)}, {n.attr('axis', 1)}, {n.attr('block_size', 0)})"

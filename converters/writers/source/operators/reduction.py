@@ -116,7 +116,7 @@ def _cumulate(n: Node, name: str) -> str:
     return f"{x}.{name}({axis}, {options})"
 
 
-@writes("TopK", unsigned="fits")
+@writes("TopK", unsigned="orders")
 def top_k(n: Node) -> str:
     """x.topk."""
     count = n.scalar(1) if n.has(1) else str(n.attr("k"))

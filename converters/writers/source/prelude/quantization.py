@@ -18,6 +18,19 @@ def spread_scale(scale, x, axis, block):
     return scale.reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
 
 
+def scaled(x, scale, zero, axis, block):
+    """x / scale + zero, not yet rounded."""
+    result = x.float() / spread_scale(scale.float(), x, axis, block)
+    return result if zero is None else result + spread_scale(zero.float(), x, axis, block)
+
+
+def float4(x):
+    """The nearest of four bits' numbers: 0, 0.5, 1, 1.5, 2, 3, 4 and 6, of either sign."""
+    size = x.abs().clamp(max=6.0).nan_to_num(0.0)
+    step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
+    return torch.copysign((size / step).round() * step, x)
+
+
 def quantize(x, scale, zero, axis, block, low, high, dtype):
     result = (x / spread_scale(scale, x, axis, block)).round()
     if zero is not None:
@@ -26,7 +39,7 @@ def quantize(x, scale, zero, axis, block, low, high, dtype):
 
 
 def dequantize(x, scale, zero, axis, block):
-    values = x.to(torch.int64) if not x.is_floating_point() else x
+    values = x.to(torch.int64) if not x.is_floating_point() else x.to(scale.dtype)
     if zero is not None:
         values = values - spread_scale(zero, x, axis, block).to(values.dtype)
     return values.to(scale.dtype) * spread_scale(scale, x, axis, block)
