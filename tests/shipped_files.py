@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 
@@ -84,7 +85,9 @@ def outcome(path: Path) -> str:
             return f"WRONG: {ours.dtype} {ours.shape} for {theirs.dtype} {theirs.shape}"
         span = max(float(np.abs(theirs).max(initial=0)), 1e-3)
         worst = max(worst, float(np.abs(ours.astype(np.float64) - theirs).max(initial=0)) / span)
-    return f"{'right' if worst < 1e-3 else 'WRONG'}, {worst:.1e} apart"
+    is_quantized = any(node.op_type.startswith("DynamicQuantize") for node in onnx.load(path).graph.node)
+    limit, note = (2e-2, " (quantised by its own ranges as it runs)") if is_quantized else (1e-3, "")
+    return f"{'right' if worst < limit else 'WRONG'}, {worst:.1e} apart{note}"
 
 
 def main(arguments: list[str]) -> int:

@@ -163,7 +163,16 @@ def _gemm(inputs: _Inputs, attributes: _Attributes) -> dict[int, Tensor | None]:
     return {} if scale is None else {0: (scale[0], [-1, -1])}
 
 
+def _lstm(inputs: _Inputs, attributes: _Attributes) -> dict[int, Tensor | None]:
+    x, recurrence = _at(inputs, 0), _at(inputs, 2)
+    if x is None or x[1] is None or recurrence is None or recurrence[1] is None or len(x[1]) != 3 or len(recurrence[1]) != 3:
+        return {}
+    directions, size = recurrence[1][:2]
+    return {0: (x[0], [x[1][0], directions, x[1][1], size]), **dict.fromkeys((1, 2), (x[0], [directions, x[1][1], size]))}
+
+
 _RULES: dict[str, _Rule] = {
+    "DynamicQuantizeLSTM": _lstm,
     **dict.fromkeys(["Gelu", "BiasGelu", "FastGelu", "QuickGelu", "Inverse", "Trilu", "BiasSoftmax"], _like()),
     "SimplifiedLayerNormalization": _like(),
     "SkipLayerNormalization": _like(0, 3),

@@ -172,3 +172,29 @@ def test_branches_in_branches(depth):
     text = f"(float[2] x) => (float[2] a) {{ {start} {inner} }}"
     for sign in (1, -1):
         check(lists(text), {"x": sign * np.array([1, 2], np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("directions", "per_gate", "kind"), [(1, False, np.int8), (2, False, np.uint8), (2, True, np.int8)], ids=["one", "two", "per gate"]
+)
+def test_an_lstm_of_quantised_weights(directions, per_gate, kind):
+    """Its inputs and states are quantised at each step by their own range; of several sequences onnxruntime's depend on its threads."""
+    size, width, zero = 4, 5, 128 if kind is np.uint8 else 0
+    scales = (directions, 4 * size) if per_gate else (directions,)
+    feed = {"x": floats(6, 1, width)}
+    constants = {
+        "w": (RNG.integers(-90, 90, (directions, width, 4 * size)) + zero).astype(kind),
+        "r": (RNG.integers(-90, 90, (directions, size, 4 * size)) + zero).astype(kind),
+        "b": floats(directions, 8 * size),
+        "ws": RNG.uniform(0.005, 0.015, scales).astype(np.float32),
+        "wz": np.full(scales, zero, kind),
+        "rs": RNG.uniform(0.005, 0.015, scales).astype(np.float32),
+    }
+    node = ms(
+        "DynamicQuantizeLSTM",
+        ["x", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "wz"],
+        ["y", "h", "c"],
+        hidden_size=size,
+        direction="bidirectional" if directions == 2 else "forward",
+    )
+    assert "requantized" in check(net([node], feed, constants, ["y", "h", "c"]), feed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -86,8 +88,11 @@ def _first_states(n: Node, nodes: tuple[ir.Node, ...], index: int, batch_first: 
 
 def _recurrent(n: Node, kind: str, states: int, functions: int, defaults: tuple[str, ...]) -> str | list[str]:
     module = n.recurrent()
-    if module is not None:
-        return _module(n, module)
+    return _module(n, module) if module is not None else _by_steps(n, kind, states, functions, defaults)
+
+
+def _by_steps(n: Node, kind: str, states: int, functions: int, defaults: tuple[str, ...], more: Sequence[str] = ()) -> list[str]:
+    """A call of a function that goes through the steps one by one. more: options that it has beside ONNX's."""
     hidden = n.attr("hidden_size")
     direction = n.attr("direction", "forward")
     if direction not in ("forward", "reverse", "bidirectional"):
@@ -124,7 +129,7 @@ def _recurrent(n: Node, kind: str, states: int, functions: int, defaults: tuple[
         options.append("input_forget=True")
     if hidden is None and (n.shape(2) or [None])[-1] is None:
         raise n.error("hidden_size is unknown")
-    results = n.unpack(f"{n.function(kind)}({', '.join([n[0], n[1], n[2], *options])})", 1 + states)
+    results = n.unpack(f"{n.function(kind)}({', '.join([n[0], n[1], n[2], *options, *more])})", 1 + states)
     return results[: n.outputs]
 
 
@@ -164,6 +169,15 @@ def _activation(n: Node, name: str, alphas: list[float], betas: list[float]) -> 
 def lstm(n: Node) -> str | list[str]:
     """nn.LSTM; step by step with peepholes, clip or activations of its own."""
     return _recurrent(n, "lstm", 2, 3, ("Sigmoid", "Tanh", "Tanh"))
+
+
+@writes("com.microsoft::DynamicQuantizeLSTM")
+def dynamic_quantize_lstm(n: Node) -> list[str]:
+    """An LSTM of quantised weights, whose inputs and states are quantised by their own range at each step."""
+    weights = [
+        n.assign(f"{n.function('quantized_weight')}({n[index]}, {n[scale]}, {n.get(scale + 1)})") for index, scale in ((1, 8), (2, 10))
+    ]
+    return _by_steps(n.instead(1, weights[0]).instead(2, weights[1]), "lstm", 2, 3, ("Sigmoid", "Tanh", "Tanh"), ["quantized=True"])
 
 
 @writes("GRU")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from converters.writers.source.prelude.quantization import dynamic_quantize
+
 
 def at_compile_time(function):
     """torch.compile calls the function when it traces, and takes what it answers for a constant."""
@@ -88,6 +90,20 @@ def run_recurrent(step, x, states, direction, lengths, batch_first):
     return result, *last
 
 
+def quantized_weight(weight, scale, zero):
+    """(D, in, gates) as floats (D, gates, in); a scale for each direction, or for each gate too."""
+    values = weight.float()
+    if zero is not None:
+        values = values - zero.float().view(len(weight), 1, -1)
+    return (values * scale.view(len(weight), 1, -1)).transpose(1, 2)
+
+
+def requantized(x):
+    """What is left of x in eight bits of its own range."""
+    quantized, scale, zero = dynamic_quantize(x)
+    return (quantized.float() - zero.float()) * scale
+
+
 def recurrent_inputs(x, weight, recurrence, bias, gates, batch_first, states):
     """What the steps start from.
 
@@ -120,11 +136,13 @@ def lstm(
     clip=None,
     batch_first=False,
     input_forget=False,
+    quantized=False,
 ):
     """x: (T, N, in), weight: (D, 4H, in), recurrence: (D, 4H, H).
 
-    Gates: input, output, forget, cell.
+    Gates: input, output, forget, cell. quantized: what is multiplied has eight bits.
     """
+    x = requantized(x) if quantized else x
     shares, behind, states = recurrent_inputs(
         x, weight, recurrence, bias, 4, batch_first, [initial_h, initial_c]
     )
@@ -134,6 +152,8 @@ def lstm(
     def step(number, share, state):
         f, g, h = functions[3 * number : 3 * number + 3]
         hidden, cell = state
+        if quantized:
+            hidden = requantized(hidden)
         i, o, forget, c = (share + hidden @ recurrence[number].t() + behind[number]).chunk(4, 1)
         pi, po, pf = (0, 0, 0) if peephole is None else peephole[number].chunk(3)
         i = f(limit(i + pi * cell))
