@@ -105,3 +105,31 @@ def test_weights_of_bfloat16_are_turned_bit_by_bit():
     model = from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8))
     (stored,) = state_dict(model).values()
     np.testing.assert_array_equal(np.asarray(stored.numpy()).view(np.uint16), bits.T)
+
+
+def test_weights_inside_branches_are_in_the_state_dict():
+    """Each branch has its own `conv.weight`; both are learnt, and none of their numbers stands in the source."""
+
+    def branch(name, seed, constant):
+        array = np.random.default_rng(seed).standard_normal((3, 3, 3, 3)).astype(np.float32)
+        tensor = numpy_helper.from_array(array, "conv.weight")
+        nodes = [helper.make_node("Conv", ["x", "conv.weight"], ["out"], pads=[1] * 4)]
+        if constant:
+            nodes.insert(0, helper.make_node("Constant", [], ["conv.weight"], value=tensor))
+        outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
+        return array, helper.make_graph(nodes, name, [], outputs, [] if constant else [tensor])
+
+    (first, yes), (second, no) = branch("yes", 1, True), branch("no", 2, False)
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["y"], then_branch=yes, else_branch=no),
+    ]
+    model = net(nodes, {"zero": np.float32(0)})
+    stored = [tensor.numpy() for tensor in state_dict(model).values()]
+    assert len(stored) == 2 and all(any(np.array_equal(array, want) for array in stored) for want in (first, second))
+    assert "register_buffer" not in write_source(model)
+    module = to_module(model)
+    for sign, weight in ((1, first), (-1, second)):
+        x = torch.full((2, 3, 8, 8), float(sign))
+        np.testing.assert_allclose(module(x).detach(), torch.conv2d(x, torch.from_numpy(weight), padding=1), rtol=1e-5, atol=1e-5)

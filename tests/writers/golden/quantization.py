@@ -31,7 +31,7 @@ def quantize(x, scale, zero, axis, block, low, high, dtype):
 
 @torch.fx.wrap
 def dequantize(x, scale, zero, axis, block):
-    values = x.to(torch.int64) if not x.is_floating_point() else x
+    values = x.to(torch.int64) if not x.is_floating_point() else x.to(scale.dtype)
     if zero is not None:
         values = values - spread_scale(zero, x, axis, block).to(values.dtype)
     return values.to(scale.dtype) * spread_scale(scale, x, axis, block)
