@@ -59,9 +59,17 @@ class _Chooser:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.weigh = Weighing()
+        self._above: list[Any] = []  # the containers that the walk is in
 
     def choose(self, root: Any, steps: tuple[str, ...]) -> tuple[StateDict, tuple[str, ...]]:
         """The weights inside root, and the path from it to them. steps: the path to root, for messages. Raises ConversionError."""
+        before = len(self._above)
+        try:
+            return self._choose(root, steps)
+        finally:
+            del self._above[before:]
+
+    def _choose(self, root: Any, steps: tuple[str, ...]) -> tuple[StateDict, tuple[str, ...]]:
         value = root
         path: tuple[str, ...] = ()
         while not (is_module(value) or as_weight(value) is not None or contents.is_wrapped(value)):
@@ -69,6 +77,9 @@ class _Chooser:
                 value, arrays_alone=self.checkpoint.form in ("numpy", "msgpack")
             ):
                 return self.join(value), path
+            if any(value is other for other in self._above):
+                raise ConversionError(f"'{printable('.'.join((*steps, *path)))}' contains itself: there is no end to what is in it")
+            self._above.append(value)
             own, inside = self._split(value)
             kept = self._kept(own, inside, (*steps, *path))
             if not kept:

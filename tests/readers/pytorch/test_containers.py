@@ -20,6 +20,7 @@ from torch import nn
 from converters.errors import ConversionError
 from converters.formats import load_weights
 from converters.inspection import inspect
+from converters.options import LoadOptions
 from converters.strip import StripOptions, strip_to_weights
 from tests.conformance import FIXTURES, read_npz
 from tests.readers.pytorch.files import HONEST, dictionary, text, zipped
@@ -335,3 +336,12 @@ def test_a_refusal_names_what_to_do(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", a=np.ones(2))
     with pytest.raises(ConversionError, match="strip-to-weights"):
         __import__("converters").load(tmp_path / "m.npz")
+
+
+def test_a_container_that_contains_itself_has_an_end(tmp_path: Path) -> None:
+    root: dict[str, Any] = {"m": {"w": torch.ones(2)}}
+    root["n"] = root
+    torch.save(root, tmp_path / "m.pth")
+    with pytest.raises(ConversionError, match="several sets of weights"):
+        load_weights(tmp_path / "m.pth")
+    assert list(load_weights(tmp_path / "m.pth", LoadOptions(key="m"))) == ["w"]
