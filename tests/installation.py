@@ -1,6 +1,6 @@
 """What an installation with one extra alone can do, tried in a virtual environment of its own.
 
-python tests/installation.py [base | verify | torch2onnx | images | match | all | sdist] [--python PYTHON]
+python tests/installation.py [base | verify | torch2onnx | images | match | migrate | completion | fast | all | sdist] [--python PYTHON]
 
 Installs the package from this checkout, runs every command that the extra is for with the installed `convert`, and checks that a command
 of another extra answers with one line that names it. `base` also measures the size and puts a user's own package `schemas` beside it;
@@ -50,14 +50,21 @@ IMAGES = (
     "extract-features caffe.onnx digit.pgm --layer ip1 --save features_verified.npz --channels gray --scale 255 --mean 0 --std 240",
 )
 MATCH = (f"strip-to-weights {WHOLE} like_verified.pth --like digits_net:DigitsNet --code {DIGITS}/pytorch --trust",)
+MIGRATE = (f"migrate {DIGITS}/caffe migrated_verified --workers 1 --quiet",)
+COMPLETION = ("completion bash",)
 COMMANDS = {
     "base": BASE,
     "verify": BASE + VERIFY + MATCH,
     "torch2onnx": BASE + VERIFY + MATCH + TRACE,
     "images": BASE + VERIFY + MATCH + IMAGES,
     "match": BASE + VERIFY + MATCH,
-    "all": BASE + VERIFY + MATCH + TRACE + IMAGES,
+    "migrate": BASE + VERIFY + MATCH + MIGRATE,
+    "completion": BASE + COMPLETION,
+    "fast": BASE,
+    "all": BASE + VERIFY + MATCH + TRACE + IMAGES + MIGRATE + COMPLETION,
 }
+OWNERS = {"verify": VERIFY + MATCH, "torch2onnx": TRACE, "images": IMAGES, "migrate": MIGRATE, "completion": COMPLETION}
+"""The extra that a command names where it isn't installed."""
 
 
 def megabytes(folder: Path) -> float:
@@ -101,7 +108,7 @@ def try_extra(extra: str, python: str, folder: Path) -> None:
         done = environment.convert(line, folder)
         assert done.returncode == 0, f"convert {line}\n{done.stderr}"
         print(f"  convert {line.split()[0]} {'--verify' if '--verify' in line else ''}")
-    for owner, lines in (("verify", VERIFY + MATCH), ("torch2onnx", TRACE), ("images", IMAGES)):
+    for owner, lines in OWNERS.items():
         if any(line not in COMMANDS[extra] for line in lines):
             for line in lines:
                 refused = environment.convert(line.replace("verified", "again").replace("traced", "traced_again"), folder)
