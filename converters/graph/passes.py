@@ -289,7 +289,7 @@ def separate_products(model: ir.Model) -> None:
             _keep_apart(graph, producer, [user], names)
 
 
-_BEHIND_GEMM = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "Softplus", "Softsign", "ThresholdedRelu", "Affine")
+_BEHIND_GEMM = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "Softplus", "Softsign", "ThresholdedRelu")
 
 
 def separate_doubles(model: ir.Model) -> None:
