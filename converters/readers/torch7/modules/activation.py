@@ -72,7 +72,7 @@ def elu(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.emit("Elu", x, alpha=module.number("alpha", 1.0))
 
 
-@lowers("nn.PReLU", "cudnn.PReLU")
+@lowers("nn.PReLU", "cudnn.PReLU", "fbnn.LeakyReLU")
 def prelu(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Leaky with learnt slopes: one, or one for each entry of dimension 2 (of 1 where x has one). Source: THNN/generic/PReLU.c."""
     planes = module.integer("nOutputPlane", 0, least=0)
@@ -265,6 +265,20 @@ def cudnn_softmax(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
 def clip(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x limited to minval .. maxval. Source: dpnn/Clip.lua."""
     return g.emit("Clip", x, module.number("minval"), module.number("maxval"))
+
+
+@lowers("nn.SaturatedLU")
+def saturated_lu(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """val where x < threshold, then val2 where that is > threshold2. Source: nnx/SaturatedLU.lua."""
+    low, high = module.number("threshold", -1.0), module.number("threshold2", 1.0)
+    raised = g.emit("Where", g.emit("Less", x, low), value_like(g, x, module.number("val", -1.0)), x)
+    return g.emit("Where", g.emit("Greater", raised, high), value_like(g, x, module.number("val2", 1.0)), raised)
+
+
+@lowers("nn.Minus")
+def minus(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """-x. Source: nnx/Minus.lua."""
+    return g.emit("Neg", x)
 
 
 @lowers("w2nn.InplaceClip01", on_tensors=True)

@@ -15,7 +15,7 @@ from converters.readers.torch7.modules.tables import join
 from converters.readers.torch7.references import Reference, Tensors
 
 
-@lowers("nn.Sequential", on_tensors=True, enters=True)
+@lowers("nn.Sequential", "nn.SequentialSplitBatch", on_tensors=True, enters=True)
 @lowers("nn.LayerNormalization", "nn.Maxout", "nn.SpatialLPPooling", "inn.SpatialSameResponseNormalization", on_tensors=True)
 def sequential(net: Net, module: Module, x: Tensors) -> Steps:
     """Its modules one after the other. Source: nn/Sequential.lua."""
@@ -168,9 +168,13 @@ def _only(module: Module) -> t7.TorchObject:
     "onmt.LSTM",
     "onmt.GRU",
     "onmt.GlobalAttention",
+    "onmt.NoAttention",
     "onmt.MaskedSoftmax",
     "onmt.WordEmbedding",
+    "onmt.FeaturesEmbedding",
     "onmt.Generator",
+    "onmt.FeaturesGenerator",
+    "onmt.Bridge",
     on_tensors=True,
     enters=True,
 )

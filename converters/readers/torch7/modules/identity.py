@@ -39,6 +39,12 @@ def white_noise(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.emit("Add", x, mean) if mean else x
 
 
+@lowers("onmt.VariationalDropout", "fbnn.NestedDropout", "fbnn.IndividualDropout", keeps_channels=True)
+def other_dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """x: masks, and what makes up for them, are of training alone. Source: onmt/modules/VariationalDropout.lua, fbnn/NestedDropout.lua."""
+    return x
+
+
 @lowers("nn.Copy", on_tensors=True, keeps_channels=True)
 def copy(net: Net, module: Module, x: Tensors) -> Tensors:
     """A copy of its input, or the input itself where both types are one: the graph has its own. Source: nn/Copy.lua."""
@@ -85,6 +91,7 @@ def identity_loss(net: Net, module: Module, x: Tensors) -> Tensors:
 
 @lowers("nn.SpatialRegionDropout", "nn.SimpleColorTransform", "nn.PCAColorTransform", on_tensors=True, keeps_channels=True)
 @lowers("nn.CopyGrad", "nn.NormStabilizer", "nn.CategoricalEntropy", on_tensors=True, keeps_channels=True)
+@lowers("nn.RegularizeLayer", "nn.DummyGradOutput", on_tensors=True, keeps_channels=True)
 def training_aid(net: Net, module: Module, x: Tensors) -> Tensors:
     """Its input: what it does, it does in training. Source: dpnn/SpatialRegionDropout.lua, dpnn/CategoricalEntropy.lua."""
     return x

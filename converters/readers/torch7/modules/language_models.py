@@ -148,21 +148,24 @@ def feat_expander(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
 
 @lowers("onmt.JoinReplicateTable", tables=True)
 def join_replicate_table(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
-    """Tensors joined along dimensionJoin, each repeated along dimensionReplicate up to the longest.
-    Source: OpenNMT/onmt/modules/JoinReplicateTable.lua.
+    """Tensors joined along dimensionJoin, each repeated along dimensionReplicate up to the longest. Negative dimensions count from the end,
+    others are shifted behind a batch where nInputDims says so. Source: OpenNMT/onmt/modules/JoinReplicateTable.lua.
     """
     items = module.tensors(x)
-    along, axis = module.integer("dimensionReplicate", least=1) - 1, module.integer("dimensionJoin", least=1) - 1
     rank = g.rank(items[0])
-    if max(along, axis) >= rank or any(g.rank(item) != rank for item in items):
-        raise module.error(f"dimensions {along + 1} and {axis + 1} don't fit inputs of shapes {[g.shape(item) for item in items]}")
-    longest = next((item for item in items if g.shape(item)[along] != 1), items[0])
+    dims = [module.integer(field) for field in ("dimensionReplicate", "dimensionJoin")]
+    shift = int(module.integer("nInputDims", rank) == rank - 1)
+    along, axis = (n + rank if n < 0 else n + shift - 1 for n in dims)
+    if not (0 <= along < rank and 0 <= axis < rank) or any(g.rank(item) != rank for item in items):
+        raise module.error(f"dimensions {dims[0]} and {dims[1]} don't fit inputs of shapes {[g.shape(item) for item in items]}")
+    counts = [g.fixed(item, along, along + 1)[0] for item in items] if along == 0 else [g.shape(item)[along] for item in items]
+    longest = next((n for n, count in enumerate(counts) if count != 1), 0)
     wide = []
-    for item in items:
-        if g.shape(item)[along] == 1 and item is not longest and g.shape(longest)[along] != 1:
-            dims = [g.extents(longest)[n] if n == along else g.extents(item)[n] for n in range(rank)]
-            shape = [g.shape(longest)[n] if n == along else g.shape(item)[n] for n in range(rank)]
-            item = g.emit("Expand", item, g.sizes(dims), shape=shape)
+    for item, count in zip(items, counts, strict=True):
+        if count == 1 and counts[longest] != 1:
+            sizes = [g.extents(items[longest] if n == along else item)[n] for n in range(rank)]
+            shape = [counts[longest] if n == along else g.shape(item)[n] for n in range(rank)]
+            item = g.emit("Expand", item, g.sizes(sizes), shape=shape)
         wide.append(item)
     return g.emit("Concat", *wide, axis=axis) if len(wide) > 1 else wide[0]
 

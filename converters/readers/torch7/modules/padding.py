@@ -46,6 +46,25 @@ def spatial_zero_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Val
     return _pad_space(g, module, x, ("pad_t", "pad_l"), ("pad_b", "pad_r"), "constant", (3, 4))
 
 
+@lowers("nn.SpatialPadding")
+def spatial_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
+    """Cells of `val` around (or negative: crops of) the dimensions y_dim and x_dim, which count a batch. Source: nnx/SpatialPadding.lua."""
+    rank = g.rank(x)
+    axes = [module.integer("y_dim", 2, least=1) - 1, module.integer("x_dim", 3, least=1) - 1]
+    if max(axes) >= rank or axes[0] == axes[1]:
+        raise module.error(f"y_dim {axes[0] + 1} and x_dim {axes[1] + 1} don't fit its input of shape {g.shape(x)}")
+    first, last = [module.integer(field) for field in ("pad_t", "pad_l")], [module.integer(field) for field in ("pad_b", "pad_r")]
+    amounts = [0] * (2 * rank)
+    for axis, before, behind in zip(axes, first, last, strict=True):
+        (size,) = g.fixed(x, axis, axis + 1)
+        if size + min(before, 0) + min(behind, 0) < 1:
+            raise module.error(f"pads {before} and {behind} leave nothing of {size} cells")
+        if min(before, behind) < 0:
+            x = g.emit("Slice", x, [max(0, -before)], [behind if behind < 0 else _END], [axis])
+        amounts[axis], amounts[rank + axis] = max(before, 0), max(behind, 0)
+    return g.emit("Pad", x, amounts, module.number("val", 0.0)) if any(amounts) else x
+
+
 @lowers("nn.SpatialReflectionPadding", keeps_channels=True)
 def spatial_reflection_padding(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """The image mirrored at its edges, which don't repeat. Source: THNN/generic/SpatialReflectionPadding.c."""

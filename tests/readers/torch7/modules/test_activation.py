@@ -37,6 +37,19 @@ CASES = [
     ModuleCase("LeakyReLU", module("nn.LeakyReLU", negval=0.3), (3, 7), lambda x: np.where(x > 0, x, 0.3 * x)),
     ModuleCase("RReLU", module("nn.RReLU", lower=0.1, upper=0.4, train=True), (3, 7), lambda x: np.where(x >= 0, x, 0.25 * x)),
     ModuleCase("ELU", module("nn.ELU", alpha=0.7), (3, 7), lambda x: np.where(x > 0, x, 0.7 * (np.exp(x) - 1))),
+    ModuleCase("Minus", module("nn.Minus"), (3, 7), lambda x: -x),
+    ModuleCase(
+        "SaturatedLU",
+        module("nn.SaturatedLU", threshold=-0.5, val=-2, threshold2=1, val2=3),
+        (3, 7),
+        lambda x: np.where(x > 1, 3, np.where(x < -0.5, -2, x)),
+    ),
+    ModuleCase(
+        "fbnn.LeakyReLU",
+        module("fbnn.LeakyReLU", nOutputPlane=0, weight=np.float32([0.3])),
+        (2, 3, 7),
+        lambda x: np.where(x > 0, x, x * np.float32(0.3)),
+    ),
     ModuleCase(
         "PReLU_one",
         module("nn.PReLU", nOutputPlane=0, weight=np.float32([0.3])),

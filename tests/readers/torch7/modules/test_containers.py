@@ -84,7 +84,17 @@ def linear(weight: np.ndarray) -> Object:
     return module("nn.LinearNoBias", weight=weight)
 
 
+def split_batch(x: np.ndarray) -> np.ndarray:
+    return abs(x) @ LIN[1].T
+
+
 CASES = [
+    ModuleCase(
+        "SequentialSplitBatch",
+        module("nn.SequentialSplitBatch", module("nn.Abs"), linear(LIN[1]), batch_size=2),
+        (3, LIN[1].shape[1]),
+        split_batch,
+    ),
     ModuleCase(
         "Parallel",
         module("nn.Parallel", module("nn.Abs"), module("nn.Square"), inputDimension=2, outputDimension=1),

@@ -37,6 +37,10 @@ CASES = [
     ],
     *[ModuleCase(name, module(f"nn.{name}"), (3, 7), lambda x: x) for name in ("ReinforceBernoulli", "ReinforceCategorical")],
     ModuleCase("ReinforceNormal", module("nn.ReinforceNormal"), [(3, 7), (3, 7)], lambda x: x[0]),
+    *[
+        ModuleCase(name, module(name, p=0.3), (2, 3), lambda x: x)
+        for name in ("onmt.VariationalDropout", "fbnn.NestedDropout", "fbnn.IndividualDropout", "nn.RegularizeLayer", "nn.DummyGradOutput")
+    ],
     ModuleCase("fbnn_Dropout", module("fbnn.Dropout", p=0.3), (2, 3), lambda x: x * 0.7),
 ]
 

@@ -50,8 +50,31 @@ CASES = [
     ModuleCase("FeatExpander", module("nn.FeatExpander", n=3), (2, 4), lambda x: np.repeat(x, 3, 0)),
     *[
         ModuleCase(name, module(name, module("nn.Linear", weight=W64, bias=B6)), (3, 4), lambda x: x @ W64.T + B6)
-        for name in ("onmt.Network", "onmt.Generator")
+        for name in (
+            "onmt.Network",
+            "onmt.Generator",
+            "onmt.NoAttention",
+            "onmt.FeaturesEmbedding",
+            "onmt.FeaturesGenerator",
+            "onmt.Bridge",
+        )
     ],
+    *[
+        ModuleCase(
+            f"JoinReplicateTable_{along}_{join}",
+            module("onmt.JoinReplicateTable", dimensionReplicate=along, dimensionJoin=join, nInputDims=dims),
+            [(2, 1, 3), (2, 4, 2)],
+            lambda x: np.concatenate([x[0].repeat(4, 1), x[1]], 2),
+        )
+        for along, join, dims in ((-2, -1, None), (1, 2, 2), (2, 3, 3))
+    ],
+    ModuleCase(
+        "JoinReplicateTable_rows",
+        module("onmt.JoinReplicateTable", dimensionReplicate=1, dimensionJoin=2),
+        [(1, 3), (4, 2)],
+        lambda x: np.concatenate([x[0].repeat(4, 0), x[1]], 1),
+        fixed=True,
+    ),
     ModuleCase(
         "WordEmbedding",
         module("onmt.WordEmbedding", module("nn.LookupTable", weight=W64)),

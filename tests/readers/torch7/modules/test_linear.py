@@ -117,7 +117,10 @@ CASES = [
     ModuleCase(
         "GramMatrix", module("nn.GramMatrix", normalize=True), (2, 3, 5, 6), lambda x: np.einsum("nchw,ndhw->ncd", x, x) / 90, grows=True
     ),
-    *[ModuleCase(name, module(name, weight=W75), (3, 7), lambda x: x @ W75.T) for name in ("nn.LinearNoBias", "fbnn.LinearNB")],
+    *[
+        ModuleCase(name, module(name, weight=W75), (3, 7), lambda x: x @ W75.T)
+        for name in ("nn.LinearNoBias", "nn.LinearNB", "fbnn.LinearNB", "nn.LinearNoBackprop", "fbnn.NormalizedLinearNoBias")
+    ],
     ModuleCase("ExpandAs", module("nn.ExpandAs"), [(3, 4), (1, 4)], lambda x: [x[0], np.broadcast_to(x[1], x[0].shape)], fixed=True),
 ]
 

@@ -22,6 +22,18 @@ CASES = [
         grows=True,
     ),
     ModuleCase(
+        "SpatialPadding_of_planes",
+        module("nn.SpatialPadding", pad_l=1, pad_r=2, pad_t=0, pad_b=3, y_dim=2, x_dim=3, val=0),
+        (2, 4, 5),
+        lambda x: np.pad(x, [(0, 0), (0, 3), (1, 2)]),
+    ),
+    ModuleCase(
+        "SpatialPadding_of_a_batch",
+        module("nn.SpatialPadding", pad_l=-1, pad_r=2, pad_t=1, pad_b=-2, y_dim=3, x_dim=4, val=7),
+        (2, 3, 5, 6),
+        lambda x: np.pad(x[:, :, :3, 1:], [(0, 0), (0, 0), (1, 0), (0, 2)], constant_values=7),
+    ),
+    ModuleCase(
         "Padding_behind",
         module("nn.Padding", dim=2, pad=2, value=0, index=1),
         (3, 4, 5),
