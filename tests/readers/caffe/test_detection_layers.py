@@ -324,6 +324,19 @@ def test_the_numbers_of_proposals_are_said_and_can_be_given(tmp_path):
     assert rois.shape == (7, 5)
 
 
+def test_proposals_of_two_images_at_once_are_refused_at_run_time(tmp_path):
+    """As in Caffe; also where so few boxes are left that each of their places is an image's."""
+    model, _ = load(tmp_path, PROPOSAL, define={"RPN_POST_NMS_TOP_N": "1", "RPN_PRE_NMS_TOP_N": "1"})
+    rng = np.random.default_rng(3)
+    arrays = [rng.uniform(0, 1, (2, 18, 5, 6)), rng.normal(0, 0.3, (2, 36, 5, 6)), np.array([[80, 96, 1.0]] * 2)]
+    inputs = {name: a.astype(np.float32) for name, a in zip("abc", arrays, strict=True)}
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match="status code returned while running"):
+        session.run(None, inputs)
+    with pytest.raises(RuntimeError), torch.no_grad():
+        converters.to_module(model)(*map(torch.from_numpy, inputs.values()))
+
+
 def test_a_python_layer_is_named_by_module_and_class(tmp_path):
     with pytest.raises(converters.ConversionError, match=r"layer 'it' \(Python:my\.things\.Odd\): no lowering is registered"):
         load(tmp_path, PROPOSAL.replace("rpn.proposal_layer", "my.things").replace('"ProposalLayer"', '"Odd"'))

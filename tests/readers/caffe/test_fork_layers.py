@@ -267,6 +267,39 @@ def test_a_crop_of_the_first_fcn_finds_its_offset_by_geometry(tmp_path):
     assert tuple(model.graph.outputs[0].shape)[1:] == (1, 64, 48)
 
 
+def skip(pools, last):
+    """FCN-16s and 8s: scores of earlier pools, cropped, added to what comes up from below. last: the kernel of the last step up."""
+
+    def layer(name, kind, bottom, more=""):
+        bottoms = " ".join(f'bottom: "{b}"' for b in bottom.split())
+        return f'layers {{ name: "{name}" type: {kind} {bottoms} top: "{name}" {more} }}\n'
+
+    def conv(name, bottom, more):
+        return layer(name, "CONVOLUTION", bottom, f"convolution_param {{ num_output: 1 {more} }}")
+
+    text = 'input: "data" input_dim: 1 input_dim: 1 input_dim: 70 input_dim: 52\n' + conv("c1", "data", "kernel_size: 3 pad: 100")
+    for index in range(5):
+        before = f"p{index}" if index else "c1"
+        text += layer(f"p{index + 1}", "POOLING", before, "pooling_param { pool: MAX kernel_size: 2 stride: 2 }")
+    text += conv("fc6", "p5", "kernel_size: 7")
+    below = "fc6"
+    for pool in pools:
+        text += layer(f"up{pool}", "DECONVOLUTION", below, "convolution_param { num_output: 1 kernel_size: 4 stride: 2 }")
+        text += conv(f"s{pool}", pool, "kernel_size: 1") + layer(f"cut{pool}", "CROP", f"s{pool} up{pool}")
+        text += layer(f"sum{pool}", "ELTWISE", f"up{pool} cut{pool}")
+        below = f"sum{pool}"
+    text += layer("up", "DECONVOLUTION", below, f"convolution_param {{ num_output: 1 kernel_size: {last} stride: {last // 2} }}")
+    return text + layer("cut", "CROP", "up data")
+
+
+@pytest.mark.parametrize(("pools", "last", "offsets"), [(["p4"], 32, [5, 27]), (["p4", "p3"], 16, [5, 9, 31])])
+def test_crops_of_fcn_with_skips_are_those_of_its_later_release(pools, last, offsets, tmp_path):
+    model, _ = load(tmp_path, skip(pools, last), fillers=True)
+    cuts = [node for node in model.graph if node.op_type == "Slice" and node.name.startswith("cut")]
+    assert [list(cut.inputs[1].const_value.numpy()) for cut in cuts] == [[n, n] for n in offsets]
+    assert tuple(model.graph.outputs[0].shape)[1:] == (1, 70, 52)
+
+
 def test_a_crop_between_scales_is_refused(tmp_path):
     with pytest.raises(converters.ConversionError, match=r"layer 'score' \(Crop\): its bottoms lie .* apart at scales"):
         load(tmp_path, fcn(4, 64, 32), fillers=True)

@@ -62,8 +62,8 @@ def ssh_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Val
     boxes, scores = _of_size(g, layer, prob, offsets, info, _anchors(ratios, scales, base, np.rint), stride, least)
     count = box.at_most(g, int(most) if most > 0 else 2**31 - 1, scores, 1)
     values, places = g.emit_all("TopK", scores, count, outputs=2, axis=1, largest=1, sorted=1)
-    large = g.emit("Squeeze", g.emit("Greater", values, LOWEST), [0])
-    found = g.emit("Squeeze", box.rows_at(g, boxes, places), [0])
+    large = _of_one_image(g, g.emit("Greater", values, LOWEST))
+    found = _of_one_image(g, box.rows_at(g, boxes, places))
     column = g.emit("Transpose", values, perm=[1, 0])
     kept = [g.emit("Compress", value, large, axis=0, shape=[None, width]) for value, width in ((found, 4), (column, 1))]
     nothing = g.emit("Sub", np.array([1], np.int64), g.emit("Min", g.emit("Shape", kept[1], start=0, end=1), np.array([1], np.int64)))
@@ -115,7 +115,7 @@ def text_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
     center = g.emit("Add", g.emit("Mul", shift, size), g.emit("Mul", g.emit("Add", top, bottom), 0.5))
     start = g.emit("Sub", center, g.emit("Mul", grown, 0.5))
     boxes = _held(g, g.emit("Concat", left, start, right, g.emit("Add", start, grown), axis=2), info)
-    return [g.emit("Squeeze", boxes, [0]), g.emit("Squeeze", scores, [0])]
+    return [_of_one_image(g, boxes), _of_one_image(g, scores)]
 
 
 def _stride(layer: Layer, *others: str) -> int:
@@ -219,6 +219,11 @@ def _of_size(
     return boxes, g.emit("Where", large, scores, LOWEST)
 
 
+def _of_one_image(g: GraphBuilder, value: ir.Value) -> ir.Value:
+    """(1, B, ...) as (B, ...), which stops where there are more images; PyTorch's squeeze would go on."""
+    return g.reshape(value, g.extents(value, 1))
+
+
 def _large(g: GraphBuilder, boxes: ir.Value, least: ir.Value) -> ir.Value:
     """A mask (1, B) of boxes at least as wide and as high as (1, 2) says."""
     low, high = box.halves(g, boxes)
@@ -236,7 +241,7 @@ def _proposed(g: GraphBuilder, layer: Layer, boxes: ir.Value, scores: ir.Value, 
     ordered = box.rows_at(g, boxes, places)
     grown = g.emit("Add", ordered, g.const(np.array([0, 0, 1, 1], np.float32)))  # areas with + 1
     kept = g.emit("Squeeze", box.part(g, box.chosen(g, grown, values, overlap, after), 2), [1])
-    found = g.emit("Gather", g.emit("Squeeze", ordered, [0]), kept, axis=0)
+    found = g.emit("Gather", _of_one_image(g, ordered), kept, axis=0)
     rois = g.emit("Pad", found, [0, 1, 0, 0])
-    score = g.emit("Unsqueeze", g.emit("Gather", g.emit("Squeeze", values, [0]), kept, axis=0), [1])
+    score = g.emit("Unsqueeze", g.emit("Gather", _of_one_image(g, values), kept, axis=0), [1])
     return [rois, score]
