@@ -67,7 +67,7 @@ class ResNet(nn.Module):
     def __init__(self, counts: Sequence[int], classes: int = 1000, **options: object) -> None:
         super().__init__()
         o = ResNetOptions(**options)
-        self.fc = nn.Linear(o.width * 8 * (1 if o.basic else 4), classes)
+        self.fc = nn.Linear(o.width * 2 ** (len(counts) - 1) * (1 if o.basic else 4), classes)
         stages: list[nn.Module] = []
         inputs = o.width
         for stage, count in enumerate(counts):
@@ -208,7 +208,7 @@ class GoogLeNet(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Layers that are joined to all before; ceil: the first pool rounds up."""
+    """Layers that are joined to all before; ceil: pools round up, as in Caffe."""
 
     def __init__(self, counts: Sequence[int], growth: int = 32, begin: int = 64, *, ceil: bool = False, eps: float = EPS) -> None:
         super().__init__()
@@ -225,7 +225,9 @@ class DenseNet(nn.Module):
             self.blocks.append(layers)
             channels += count * growth
             if block < len(counts) - 1:
-                self.between.append(nn.Sequential(nn.BatchNorm2d(channels, eps), nn.ReLU(), conv(channels, channels // 2), nn.AvgPool2d(2)))
+                self.between.append(
+                    nn.Sequential(nn.BatchNorm2d(channels, eps), nn.ReLU(), conv(channels, channels // 2), nn.AvgPool2d(2, ceil_mode=ceil))
+                )
                 channels //= 2
         self.end, self.fc = nn.BatchNorm2d(channels, eps), nn.Linear(channels, 1000)
 

@@ -96,7 +96,7 @@ def resnet(counts: tuple[int, ...], size: int = 224, *, squeezed: bool = False) 
             net.channels[y] = width * 4
             x = net.relu(y)
     x = net.pool("pool5", x, "AVE")
-    net.layer("Softmax", "prob", net.linear("fc1000", x, 1000, 2048))
+    net.layer("Softmax", "prob", net.linear("fc1000", x, 1000, net.channels[x]))
     return net
 
 
@@ -168,13 +168,17 @@ def vgg16(size: int = 224) -> Prototxt:
     return net
 
 
-NETS: dict[str, Callable[[], Prototxt]] = {
-    "ResNet-50": lambda: resnet((3, 4, 6, 3)),
-    "ResNet-101": lambda: resnet((3, 4, 23, 3)),
-    "ResNet-152": lambda: resnet((3, 8, 36, 3)),
-    "SE-ResNet-50": lambda: resnet((3, 4, 6, 3), squeezed=True),
-    "VGG-16": vgg16,
-    "DenseNet-121": lambda: densenet((6, 12, 24, 16)),
-    "MobileNet": mobilenet,
-    "SqueezeNet 1.1": squeezenet,
-}
+def nets(*, small: bool = False) -> dict[str, Callable[[], Prototxt]]:
+    """The nets by name; small: fewer blocks, smaller images."""
+    size = 64 if small else 224
+    counts, dense = ((1, 1), (2, 3)) if small else ((3, 4, 6, 3), (6, 12, 24, 16))
+    found: dict[str, Callable[[], Prototxt]] = {
+        "ResNet-50": lambda: resnet(counts, size),
+        "SE-ResNet-50": lambda: resnet(counts, size, squeezed=True),
+        "DenseNet-121": lambda: densenet(dense, size),
+        "MobileNet": lambda: mobilenet(size),
+        "SqueezeNet 1.1": lambda: squeezenet(size + 3),
+    }
+    if not small:
+        found |= {"ResNet-101": lambda: resnet((3, 4, 23, 3)), "ResNet-152": lambda: resnet((3, 8, 36, 3)), "VGG-16": vgg16}
+    return found
