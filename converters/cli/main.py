@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import gc
@@ -59,7 +60,7 @@ def _rarely_collected() -> Iterator[None]:
 def _run(words: list[str]) -> int:
     whole = parser()
     try:
-        asked = whole.parse_args(_with_levels(words))
+        asked = _parsed(whole, _with_levels(words))
         asked.parser = whole
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
@@ -71,6 +72,18 @@ def _run(words: list[str]) -> int:
             terminal.doing(words[0])
             status: int = asked.run(asked)
         return status
+
+
+def _parsed(whole: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """What the words ask. Files may stand on both sides of an option: argparse takes those behind it for unknown."""
+    asked, rest = whole.parse_known_args(words)
+    if not rest:
+        return asked
+    commands = next(action.choices for action in whole._actions if isinstance(action, argparse._SubParsersAction))
+    if words[0] not in commands or any(word.startswith("-") for word in rest):
+        whole.error(f"unrecognized arguments: {' '.join(rest)}")
+    found: argparse.Namespace = commands[words[0]].parse_intermixed_args(words[1:])
+    return found
 
 
 def _with_levels(words: Sequence[str]) -> list[str]:

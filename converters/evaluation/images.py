@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from converters.errors import ConversionError
+from converters.errors import ConversionError, FormatError
 from converters.evaluation.orders import DEVKIT_TO_SORTED, translated
 from converters.files import StrPath
 from converters.preprocessing import Preprocess
@@ -82,6 +82,8 @@ def find_labeled(
     Raises ConversionError where the model's order can't be told from the folders that there are.
     """
     model, of_list = orders
+    if not os.path.exists(place):
+        raise ConversionError("there is no such file or folder", path=os.fspath(place))
     if not os.path.isdir(place):
         labels = read_list(place, root)
         low = next((image for image in labels if image.label < first), None)
@@ -106,14 +108,17 @@ def read_list(path: StrPath, root: StrPath | None = None) -> list[Labeled]:
     """
     base = Path(path).parent if root is None else Path(root)
     found = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            name, _, label = line.strip().rpartition(" ")
-            if not name.strip() or not label.isdigit():
-                raise ConversionError("isn't `path label`", path=os.fspath(path), line=number, hint="labels are numbers from 0")
-            found.append(Labeled(str(base / name.strip().lstrip("/")), int(label)))
+    try:
+        lines = Path(path).read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise FormatError(f"can't be read as a list of images ({problem})", path=os.fspath(path)) from problem
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        if not name.strip() or not (label.isascii() and label.isdecimal()):
+            raise ConversionError("isn't `path label`", path=os.fspath(path), line=number, hint="labels are numbers from 0")
+        found.append(Labeled(str(base / name.strip().lstrip("/")), int(label)))
     if not found:
         raise ConversionError("the list holds no images", path=os.fspath(path))
     return found

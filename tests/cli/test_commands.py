@@ -156,3 +156,14 @@ def test_torch_is_not_imported(command, tmp_path):
     target = tmp_path / ("out.pth" if command == "caffe2torch" else "out.onnx")
     code = f"import sys; from converters.cli import main; main({[command, *CAFFE, str(target)]!r}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_files_may_stand_on_both_sides_of_an_option(tmp_path, capsys):
+    weights = str(FIXTURES / "digits" / "pytorch" / "digits.pth.tar")
+    assert cli.main(["strip-to-weights", weights, "--key", "state_dict", str(tmp_path / "a.pth")]) == 0 and (tmp_path / "a.pth").exists()
+    capsys.readouterr()
+    lua = str(FIXTURES / "digits" / "torch7" / "digits.t7")
+    assert cli.main(["inspect", lua, "--input", "1x1x16x16", weights]) == 0
+    said = capsys.readouterr().out
+    assert f"{lua}: a Lua Torch file" in said and f"{weights}: a PyTorch checkpoint" in said
+    assert cli.main(["inspect", lua, "--input", "1x1x16x16", "--bogus", weights]) == 2 and "--bogus" in capsys.readouterr().err

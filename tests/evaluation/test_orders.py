@@ -55,6 +55,11 @@ def test_lists(tmp_path: Path) -> None:
     assert read(orders=("sorted", "devkit"), first=1)[0] == 278
     with pytest.raises(ConversionError, match="is of class 1, but they count from 2"):
         read(first=2)
+    (tmp_path / "val.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConversionError, match="can't be read as a list of images"):
+        read()
+    with pytest.raises(ConversionError, match="absent: there is no such file or folder"):
+        find_labeled(tmp_path / "absent")
 
 
 def test_proposals_name_recipes_that_there_are() -> None:
