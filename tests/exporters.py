@@ -7,7 +7,6 @@ VERSION=PYTHON: interpreters with other onnxruntimes, in which the same files ha
 
 from __future__ import annotations
 
-import collections
 import subprocess
 import sys
 import tempfile
@@ -181,34 +180,37 @@ def run(python: str, paths: list[Path]) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints a line for each net, and the table."""
+    """Prints a line for each net that isn't right and named everywhere, and the table."""
     warnings.simplefilter("ignore")
     versions = {"newest": sys.executable, **dict(argument.split("=", 1) for argument in arguments)}
-    counts: dict[str, collections.Counter[str]] = {exporter: collections.Counter() for exporter in EXPORTERS}
-    written: dict[str, list[Path]] = {exporter: [] for exporter in EXPORTERS}
+    written: dict[str, dict[str, Path]] = {exporter: {} for exporter in EXPORTERS}
+    lost = set()
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, (module, shape)) in enumerate(NETS.items()):
             torch.manual_seed(number)
             settled(module)
-            said = []
             for place, (exporter, export) in enumerate(EXPORTERS.items()):
                 path = Path(folder) / f"{number}_{place}.onnx"
                 try:
                     export(module, torch.randn(shape), path)
                     write_case(module, shape, path)
-                    result = run(sys.executable, [path]).get(str(path), "fails")
-                    result += "" if result != "right" or keeps_names(module, path) else ", names lost"
-                    written[exporter].append(path)
-                except Exception:
-                    result = "no file"
-                counts[exporter][result] += 1
-                said.append(result)
-            print(f"{name}: {' | '.join(said)}", flush=True)
-        columns = ("right", "right, names lost", "wrong", "fails", "no file")
-        print(f"| {len(NETS)} nets | {' | '.join(columns)} | {' | '.join(versions)} |")
+                except Exception as problem:
+                    print(f"{name}: no file of {exporter}: {str(problem).splitlines()[0][:100]}", flush=True)
+                    continue
+                written[exporter][name] = path
+                lost |= set() if keeps_names(module, path) else {path}
+        found = {exporter: {v: run(python, list(paths.values())) for v, python in versions.items()} for exporter, paths in written.items()}
+        print(
+            f"| {len(NETS)} nets | right, names kept | right, names lost | wrong or not loaded | no file | right on {' | on '.join(versions)} |"
+        )
         for exporter, paths in written.items():
-            right = [sum(result == "right" for result in run(python, paths).values()) for python in versions.values()]
-            print(f"| {exporter} | {' | '.join(str(counts[exporter][column]) for column in columns)} | {' | '.join(map(str, right))} |")
+            newest = found[exporter]["newest"]
+            right = [path for path in paths.values() if newest.get(str(path)) == "right"]
+            named = [path for path in right if path not in lost]
+            there = [sum(result == "right" for result in results.values()) for results in found[exporter].values()]
+            row = [len(named), len(right) - len(named), len(paths) - len(right), len(NETS) - len(paths), *there]
+            print(f"| {exporter} | {' | '.join(map(str, row))} |")
+            print(f"  not right: {', '.join(name for name, path in paths.items() if path not in right)}")
 
 
 if __name__ == "__main__":

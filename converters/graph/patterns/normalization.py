@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -42,22 +43,25 @@ def _is_constant(value: ir.Value | None) -> bool:
 
 
 def _affine(parts: Parts, last: ir.Node) -> _Norm | None:
-    for place in (0, 1):
-        product, bias = made_by(last.inputs[1 - place], "Mul"), last.inputs[place]
-        found = None if product is None or not _is_constant(bias) else _weighted(parts, product)
-        if found is not None and product is not None and found.has_shape_of(bias):
-            parts.nodes.add(product)
-            return replace(found, bias=bias)
-    return None
+    found = _with_constant(parts, last, ("Mul",), _weighted)
+    return None if found is None else replace(found[0], bias=found[1])
 
 
 def _weighted(parts: Parts, product: ir.Node) -> _Norm | None:
+    found = _with_constant(parts, product, ("Div", "Mul"), _plain)
+    return None if found is None else replace(found[0], weight=found[1])
+
+
+def _with_constant(
+    parts: Parts, node: ir.Node, op_types: tuple[str, ...], read: Callable[[Parts, ir.Node], _Norm | None]
+) -> tuple[_Norm, ir.Value] | None:
+    """What one input of a node is, as `read` reads it, and the other, a constant of the axes that are normalized."""
     for place in (0, 1):
-        normalized, weight = made_by(product.inputs[1 - place], "Div", "Mul"), product.inputs[place]
-        found = None if normalized is None or not _is_constant(weight) else _plain(parts, normalized)
-        if found is not None and normalized is not None and found.has_shape_of(weight):
-            parts.nodes.add(normalized)
-            return replace(found, weight=weight)
+        before, constant = made_by(node.inputs[1 - place], *op_types), node.inputs[place]
+        found = None if before is None or not _is_constant(constant) else read(parts, before)
+        if found is not None and before is not None and constant is not None and found.has_shape_of(constant):
+            parts.nodes.add(before)
+            return found, constant
     return None
 
 
