@@ -200,9 +200,8 @@ def main(arguments: list[str]) -> None:
                 written[exporter][name] = path
                 lost |= set() if keeps_names(module, path) else {path}
         found = {exporter: {v: run(python, list(paths.values())) for v, python in versions.items()} for exporter, paths in written.items()}
-        print(
-            f"| {len(NETS)} nets | right, names kept | right, names lost | wrong or not loaded | no file | right on {' | on '.join(versions)} |"
-        )
+        columns = ["right, names kept", "right, names lost", "wrong", "no file", *(f"right on {version}" for version in versions)]
+        print(f"| {len(NETS)} nets | {' | '.join(columns)} |")
         for exporter, paths in written.items():
             newest = found[exporter]["newest"]
             right = [path for path in paths.values() if newest.get(str(path)) == "right"]
