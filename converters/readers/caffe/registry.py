@@ -60,6 +60,7 @@ REASONS = {
     "DetectionOutputExtended": "what it computes isn't established",
     "MultiStageMeanfield": "what it computes isn't established",
     "ConvLSTM": "what it computes isn't established",
+    "ROIAlignment": "what it computes isn't established",
     "MaskPooling": "what it computes isn't established",
 }
 """Why layers of these types, which people meet, aren't known."""

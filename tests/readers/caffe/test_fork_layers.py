@@ -130,7 +130,7 @@ def restarted(x, cont, w, u, b):
     return np.stack(made)
 
 
-UNKNOWN = ("BoxOutput", "BoxGroupOutput", "ConvLSTM", "MaskPooling", "MultiStageMeanfield", "DetectionOutputExtended")
+UNKNOWN = ("BoxOutput", "BoxGroupOutput", "ConvLSTM", "MaskPooling", "MultiStageMeanfield", "DetectionOutputExtended", "ROIAlignment")
 BLOCKS = "block_shape: 2 block_shape: 3"
 
 ROWS = [

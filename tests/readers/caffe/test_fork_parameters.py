@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime
 import pytest
-import torch
 
-import converters
 from tests.readers.caffe.whole.net import Net
+from tests.readers.caffe.whole.runtimes import answers
 
 RNG = np.random.default_rng(7)
 FLOW = RNG.choice([0, 1, 2, -1, -0.0, 3, -3, 10, -10, 0.5], (2, 2, 5, 7))
@@ -195,18 +191,7 @@ def test_layers(row, tmp_path):
     text += f'layer {{ name: "it" type: "{kind}" {" ".join(f"""bottom: "{name}" """ for name in inputs)} top: "y" {params} }}\n'
     reference = Net(text, inputs)
     wanted = reference.run()["y"]
-    (tmp_path / "net.prototxt").write_text(text)
-    (tmp_path / "net.caffemodel").write_bytes(reference.caffemodel())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", converters.ConversionWarning)
-        model = converters.load(tmp_path / "net.prototxt", *([tmp_path / "net.caffemodel"] if reference.weights else []))
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [str(value.name) for value in model.graph.inputs]
-    outputs = [str(value.name) for value in model.graph.outputs]
-    found = dict(zip(outputs, session.run(None, {name: inputs[name] for name in names}), strict=True))["y"]
-    with torch.no_grad():
-        answers = converters.to_module(model)(*(torch.from_numpy(inputs[name]) for name in names))
-    answer = dict(zip(outputs, answers if isinstance(answers, tuple) else (answers,), strict=True))["y"]
-    for got in (found, answer.numpy()):
+    for found in answers(tmp_path, text, reference, inputs):
+        got = found["y"]
         assert got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * max(1.0, float(np.nanmax(np.abs(wanted)))))

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime
 import pytest
-import torch
 
-import converters
 from tests.readers.caffe.whole.net import Net
+from tests.readers.caffe.whole.runtimes import answers
 from tests.readers.caffe.whole.text import parse
 
 DEPLOYS = Path(os.environ.get("CONVERTERS_DATA", "absent")) / "deploys"
@@ -163,17 +159,6 @@ def test_whole_nets(name, tmp_path):
     inputs = inputs_of(name, text)
     reference = Net(text, inputs, dtype=np.float64 if name in SMALL else np.float32)
     wanted = reference.run()
-    (tmp_path / "net.prototxt").write_text(text)
-    (tmp_path / "net.caffemodel").write_bytes(reference.caffemodel())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", converters.ConversionWarning)
-        files = (tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
-        model = converters.load(*files, inputs={n: a.shape for n, a in inputs.items()})
-    names = [str(value.name) for value in model.graph.outputs]
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
-    for output, found in zip(names, session.run(None, inputs), strict=True):
-        agree(found, wanted[output])
-    with torch.no_grad():
-        answers = converters.to_module(model)(*(torch.from_numpy(inputs[str(value.name)]) for value in model.graph.inputs))
-    for output, found in zip(names, answers if isinstance(answers, tuple) else (answers,), strict=True):
-        agree(found.numpy(), wanted[output])
+    for found in answers(tmp_path, text, reference, inputs):
+        for output, array in found.items():
+            agree(array, wanted[output])
