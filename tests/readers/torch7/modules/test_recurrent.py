@@ -356,6 +356,35 @@ def test_kept_states_are_never_taken_for_zeros(name: str, tmp_path: Path) -> Non
     assert len(convert(tmp_path, KEPT[name], states=True).graph.inputs) > 1
 
 
+FROM_ZEROS = {
+    "remember": lambda x: fast_lstm_formula(x, *FAST),
+    "user": lambda x: lstm_of_one_matrix(x, W, B),
+    "torch_rnn": lambda x: lstm_of_one_matrix(x.swapaxes(0, 1), W, B).swapaxes(0, 1),
+    "cudnn": lambda x: rnn_of_cudnn(x, FLAT, 4, np.tanh),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_kept_states_run_twice_in_a_row(name: str, tmp_path: Path) -> None:
+    """The second run goes on where the first ended, as the module that remembers does; the file's own state isn't mixed in."""
+    model = convert(tmp_path, KEPT[name], states=True)
+    converters.save(model, tmp_path / "out.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), providers=["CPUExecutionProvider"])
+    net, x = converters.to_module(model), rand(5, 2, 3)
+    wanted = FROM_ZEROS[name](np.concatenate([x, x], 1 if name == "torch_rnn" else 0))
+    states = [value.shape for value in session.get_inputs()[1:]]
+    for run in (
+        lambda *given: session.run(None, dict(zip([i.name for i in session.get_inputs()], given, strict=True))),
+        lambda *given: [y.detach().numpy() for y in net(*map(torch.from_numpy, given))],
+    ):
+        batch = 5 if name == "torch_rnn" else 2
+        zeros = [np.zeros([n if isinstance(n, int) else batch for n in shape], np.float32) for shape in states]
+        first, *state = run(x, *zeros)
+        second, *_ = run(x, *state)
+        whole = np.concatenate([first, second], 1 if name == "torch_rnn" else 0)
+        np.testing.assert_allclose(whole, wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "fields", [{"_remember": "neither"}, {"_remember": "train"}, {"_remember": "both", "train": True}], ids=["neither", "train", "training"]
 )
