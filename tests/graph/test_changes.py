@@ -87,6 +87,17 @@ def test_folded_preprocessing(tmp_path: Path, recipe: str, pads: int, bias: bool
     assert f'"resize_to": {preprocess.resize_to},' in text
 
 
+def test_who_asks_for_the_image_s_size_sees_no_pixels(tmp_path: Path) -> None:
+    """torch's exporter takes the batch from the input itself, which is no second reader of its numbers."""
+    model = small_net(0, True)
+    first = model.graph[0]
+    size = ir.Node("", "Shape", [model.graph.inputs[0]], outputs=[ir.Value(name="size", type=ir.TensorType(ir.DataType.INT64))])
+    model.graph.insert_before(first, size)
+    model.graph.outputs.append(size.outputs[0])
+    said = converters.fold_preprocessing(model, Preprocess.recipe("fb-resnet-224"))
+    assert "is part of the weights of conv1" in said
+
+
 def test_lab_and_strange_inputs_are_refused() -> None:
     with pytest.raises(ConversionError, match="Lab isn't linear"):
         converters.fold_preprocessing(small_net(0, True), Preprocess.recipe("lab-vgg16-224"))

@@ -27,7 +27,7 @@ def fold_input(model: ir.Model, scale: Array, shift: Array, order: Sequence[int]
         raise ConversionError("preprocessing can be folded into nets of one input (N, C, H, W) of floating-point numbers alone")
     if x.shape[1] != len(order):
         raise ConversionError(f"the net takes {x.shape[1]} channels, the preprocessing gives {len(order)}")
-    users = list(x.uses())
+    users = [use for use in x.uses() if use.node.op_type != "Shape"]  # sizes are none of its numbers
     first = users[0].node if users else None
     if len(users) == 1 and first is not None and users[0].idx == 0 and (weight := _own_weight(first, graph)) is not None:
         if not _pads(first):
