@@ -22,7 +22,7 @@ def _begin(net: Net, module: Module) -> None:
     check_kept(net, module, False)
     if not net.in_sequence:
         step = module.get("step")
-        if isinstance(step, float) and step > 1 and module.get("train") is False:
+        if isinstance(step, float) and step > 1:  # training or not: only what runs sequences forgets in evaluate()
             raise module.source.error(
                 f"it was saved at step {step:g}, from whose state Torch7 would go on", "save it after forget(), or --states"
             )

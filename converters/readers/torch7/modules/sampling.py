@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -113,8 +115,8 @@ def box_to_affine(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
 
 @lowers("nn.SpatialGlimpse", tables=True)
 def spatial_glimpse(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
-    """{images, (y, x)}: crops of growing size around a place, zeros outside, each averaged down to height by width, depths before channels.
-    Source: dpnn/SpatialGlimpse.lua.
+    """{images, (y, x)}: crops of growing size around a place, zeros outside, each averaged down to height by width (interpolated, where
+    scale isn't 2), depths before channels. Source: dpnn/SpatialGlimpse.lua.
     """
     images, places = module.tensors(x, 2)
     single = g.rank(images) == 3
@@ -124,18 +126,33 @@ def spatial_glimpse(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
     scale, depth = module.number("scale", 2.0), module.integer("depth", 3, least=1)
     if g.rank(images) != 4 or g.rank(places) != 2 or g.fixed(places, 1) != (2,):
         raise module.error(f"its input must be (N, C, H, W) and (N, 2), but has shapes {g.shape(images)} and {g.shape(places)}")
-    if scale != 2:
-        raise module.error(f"scale is {scale:g}; only one of 2 averages whole pixels")
     channels = g.fixed(images, 1)[0]
     half = g.emit("Mul", g.emit("Add", places, 1.0), 0.5)
-    made = [_glimpse(g, images, half, height * 2**n, width * 2**n, 2**n) for n in range(depth)]
+    made = []
+    tall, wide = height, width
+    for _ in range(depth):
+        if not 1 <= min(tall, wide) <= max(tall, wide) <= 1 << 16:
+            raise module.error(f"scale {scale:g} makes crops of {tall} by {wide}")
+        crop = _glimpse(g, images, half, tall, wide)
+        made.append(_shrunk(g, crop, height, width, average=scale == 2) if made else crop)
+        tall, wide = math.floor(tall * scale), math.floor(wide * scale)
     out = g.emit("Concat", *made, axis=1) if depth > 1 else made[0]
     out = g.reshape(out, [g.shape(images)[0], depth * channels, height, width])
     return g.emit("Squeeze", out, [0]) if single else out
 
 
-def _glimpse(g: GraphBuilder, images: ir.Value, half: ir.Value, height: int, width: int, over: int) -> ir.Value:
-    """One crop of each image, averaged over squares of `over` pixels. half: (N, 2), y and x from 0 to 1."""
+def _shrunk(g: GraphBuilder, crop: ir.Value, height: int, width: int, *, average: bool) -> ir.Value:
+    """(N, C, height n, width n) averaged over squares of n pixels, or any crop interpolated, corners to corners."""
+    if not average:
+        every = g.sizes([*g.extents(crop, 0, 2), height, width])
+        shape = [*g.shape(crop)[:2], height, width]
+        return g.emit("Resize", crop, None, None, every, mode="linear", coordinate_transformation_mode="align_corners", shape=shape)
+    over = [size // count for size, count in zip(g.fixed(crop, 2), (height, width), strict=True)]
+    return g.emit("AveragePool", crop, kernel_shape=over, strides=over)
+
+
+def _glimpse(g: GraphBuilder, images: ir.Value, half: ir.Value, height: int, width: int) -> ir.Value:
+    """One crop of each image. half: (N, 2), y and x from 0 to 1."""
     rows, columns = (height - 1) // 2, (width - 1) // 2
     padded = g.emit("Pad", images, [0, 0, rows, columns, 0, 0, rows, columns], 0.0)
     sizes = [size + 2 * pad for size, pad in zip(g.fixed(g.pin(images, 2), 2), (rows, columns), strict=True)]
@@ -147,8 +164,7 @@ def _glimpse(g: GraphBuilder, images: ir.Value, half: ir.Value, height: int, wid
     y = g.emit("Add", starts[0], np.arange(height, dtype=np.int64)[None])
     cropped = _taken(g, padded, g.emit("Unsqueeze", y, [1, 3]), 2, g.shape(padded)[3])
     x = g.emit("Add", starts[1], np.arange(width, dtype=np.int64)[None])
-    cropped = _taken(g, cropped, g.emit("Unsqueeze", x, [1, 2]), 3, height)
-    return g.emit("AveragePool", cropped, kernel_shape=[over, over], strides=[over, over]) if over > 1 else cropped
+    return _taken(g, cropped, g.emit("Unsqueeze", x, [1, 2]), 3, height)
 
 
 def _taken(g: GraphBuilder, images: ir.Value, indices: ir.Value, axis: int, other: object) -> ir.Value:

@@ -405,6 +405,15 @@ def test_a_state_that_was_forgotten_is_none(field: str, tmp_path: Path) -> None:
         convert(tmp_path, made)
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_a_step_alone_that_was_saved_with_its_state(train: bool, tmp_path: Path) -> None:
+    """evaluate() of a step by itself doesn't forget: the next forward goes on from the one in the file."""
+    path = tmp_path / "model.t7"
+    path.write_bytes(lua.dumps(fast_lstm(*FAST, step=2, train=train)))
+    with pytest.raises(converters.ConversionError, match="at step 2"):
+        converters.load(path, inputs={"input": (2, 3)})
+
+
 def test_one_step_alone_says_so(tmp_path: Path) -> None:
     path = tmp_path / "model.t7"
     path.write_bytes(lua.dumps(fast_lstm(*FAST)))
