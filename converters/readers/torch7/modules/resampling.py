@@ -84,7 +84,10 @@ def spatial_re_sampling(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Valu
     for axis, (field, ratio) in enumerate((("oheight", "rheight"), ("owidth", "rwidth"))):
         if field not in module:
             batch = g.pin(batch, 2)
-        sizes.append(module.integer(field, least=1) if field in module else int(module.number(ratio) * g.fixed(batch, 2)[axis]))
+        wanted = module.number(field) if field in module else module.number(ratio) * g.fixed(batch, 2)[axis]
+        if not 1 <= wanted <= 1 << 20:
+            raise module.error(f"its output would have size {wanted:g} where {field} is due")
+        sizes.append(int(wanted))  # a first forward by ratios has left what isn't a whole number
     out = _corners(g, module, batch, sizes)
     return g.emit("Squeeze", out, [0]) if single else out
 

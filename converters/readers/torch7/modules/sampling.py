@@ -128,7 +128,7 @@ def spatial_glimpse(g: GraphBuilder, module: Module, x: Values) -> ir.Value:
         raise module.error(f"its input must be (N, C, H, W) and (N, 2), but has shapes {g.shape(images)} and {g.shape(places)}")
     channels = g.fixed(images, 1)[0]
     half = g.emit("Mul", g.emit("Add", places, 1.0), 0.5)
-    made = []
+    made: list[ir.Value] = []
     tall, wide = height, width
     for _ in range(depth):
         if not 1 <= min(tall, wide) <= max(tall, wide) <= 1 << 16:

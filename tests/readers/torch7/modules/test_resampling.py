@@ -88,6 +88,12 @@ CASES = [
         fixed=True,
     ),
     ModuleCase(
+        "SpatialReSampling_after_a_forward",
+        module("nn.SpatialReSampling", rwidth=1.5, rheight=0.5, owidth=10.5, oheight=3.5),
+        (2, 3, 7, 6),
+        lambda x: corners(x, (3, 10)),
+    ),
+    ModuleCase(
         "SpatialDownSampling",
         module("nn.SpatialDownSampling", rW=3, rH=2),
         (2, 5, 7),
