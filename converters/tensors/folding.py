@@ -1,6 +1,6 @@
-"""Reparametrised weights made plain: spectral_norm, weight_norm (old hooks and new parametrizations), and the SpectralNorm wrapper.
+"""Reparametrised weights made plain: spectral_norm, weight_norm (old hooks and new parametrizations), the SpectralNorm wrapper, masks.
 
-The weight is the one that eval mode uses. Sources: torch/nn/utils/spectral_norm.py, weight_norm.py, parametrizations.py.
+The weight is the one that eval mode uses. Sources: torch/nn/utils/spectral_norm.py, weight_norm.py, parametrizations.py, prune.py.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def fold(state: StateDict) -> list[str]:
             continue
         if name.endswith("_orig") and name.removesuffix("_orig") + "_u" in tensors:
             _fold_spectral(state, name.removesuffix("_orig"), folded)
+        elif name.endswith("_orig") and name.removesuffix("_orig") + "_mask" in tensors:
+            plain = name.removesuffix("_orig")
+            _replace(state, plain, {name, plain + "_mask"}, name, _masked(tensors[name], tensors[plain + "_mask"], plain), folded)
         elif name.endswith("_g") and name.removesuffix("_g") + "_v" in tensors:
             plain = name.removesuffix("_g")
             _replace(state, plain, {name, plain + "_v"}, plain + "_v", _normed(tensors[name], tensors[plain + "_v"], plain), folded)
@@ -50,6 +53,14 @@ def fold(state: StateDict) -> list[str]:
         elif ".parametrizations." in f".{name}" and name.endswith((".original", ".original0")):
             _fold_parametrization(state, name, folded)
     return folded
+
+
+def _masked(weight: Weight, mask: Weight, name: str) -> Callable[[], Array]:
+    """A pruned weight: what its mask leaves of it."""
+    whole, kept = _dense(weight, name), _dense(mask, name)
+    if whole.shape != kept.shape:
+        raise UnsupportedError(f"{printable(name)}: a weight of {whole.shape} under a mask of {kept.shape}")
+    return lambda: whole.numpy() * kept.numpy().astype(whole.numpy().dtype)
 
 
 def _fold_spectral(state: StateDict, plain: str, folded: list[str]) -> None:

@@ -37,6 +37,9 @@ _NORMS = {
     "torch.nn.utils.weight_norm.WeightNorm": "remove_weight_norm",
 }
 """Hooks of torch's own that compute a weight before each run, and what puts the weight in their place."""
+_PRUNE = "torch.nn.utils.prune"
+_PRUNING = "RandomUnstructured L1Unstructured RandomStructured LnStructured CustomFromMask Identity PruningContainer".split()
+"""Hooks of torch.nn.utils.prune, which all do the same before a run: a mask times a weight."""
 _TABLES = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
 _SKIPPED = frozenset(
     {"_backend", "_is_full_backward_hook", "_flat_weights", "_flat_weight_refs", "_data_ptrs", "_param_buf_size", "_compiled_call_impl"}
@@ -191,12 +194,16 @@ class _Builder:
             complete(module, stub.cls.name, stub.attributes)
 
     def _hook(self, hook: Any, stub: Stub) -> Any:
-        """spectral_norm's and weight_norm's hooks; any other only where its code is trusted."""
+        """spectral_norm's, weight_norm's and prune's hooks; any other only where its code is trusted."""
         if isinstance(hook, Stub) and hook.class_name in _NORMS and isinstance(hook.cls, Global):
             cls = getattr(importlib.import_module(hook.cls.module), hook.cls.name)  # a module of torch's own
             made = cls.__new__(cls)
             made.__dict__.update({str(k): self._value(v, f"{hook.class_name}.{k}", 0) for k, v in hook.attributes.items()})
             return made
+        if isinstance(hook, Stub) and isinstance(hook.cls, Global) and hook.cls.module == _PRUNE and hook.cls.name in _PRUNING:
+            mask = importlib.import_module(_PRUNE).Identity()
+            mask._tensor_name = self._value(hook.attributes.get("_tensor_name"), f"{hook.class_name}._tensor_name", 0)
+            return mask
         if self._code is None:
             what = hook.class_name if isinstance(hook, Stub) else type(hook).__name__
             raise UnsupportedError(
@@ -206,15 +213,17 @@ class _Builder:
         return self._value(hook, f"{stub.class_name}'s hook", 0)
 
     def _settle_norms(self, module: torch.nn.Module) -> None:
-        """Puts the weights that spectral_norm and weight_norm compute in place of what they compute them from."""
+        """Puts the weights that spectral_norm, weight_norm and masks compute in place of what they compute them from."""
         import torch
 
         for hook in list(module._forward_pre_hooks.values()):
-            remove = _NORMS.get(f"{type(hook).__module__}.{type(hook).__qualname__}")
+            is_mask = type(hook).__module__ == _PRUNE
+            remove = "remove" if is_mask else _NORMS.get(f"{type(hook).__module__}.{type(hook).__qualname__}")
             if remove is None:
                 continue
             try:
-                getattr(torch.nn.utils, remove)(module, hook.name)  # type: ignore[attr-defined]
+                place: Any = importlib.import_module(_PRUNE) if is_mask else torch.nn.utils
+                getattr(place, remove)(module, hook._tensor_name if is_mask else hook.name)  # type: ignore[attr-defined]
             except Exception as problem:
                 raise ConversionError(
                     f"{type(module).__name__}: {remove} fails: {type(problem).__name__}: {printable(problem, 200)}"

@@ -14,7 +14,7 @@ from converters.readers.pytorch.sharded import ShardTensor
 from converters.readers.pytorch.storages import TypedStorage, as_weight
 from converters.readers.pytorch.tensors import TENSOR_CLASSES
 from converters.tensors.state_dict import LeftOut, StateDict
-from converters.tensors.tensor import RebuiltTensor, Tensor, Weight
+from converters.tensors.tensor import RebuiltTensor, Weight
 
 _DEPTH = 2000  # modules in modules; torch itself gives up at some hundred
 _MODULES = 200_000  # counted once for each path that leads to them, as state_dict does
@@ -246,9 +246,6 @@ def mapping_state(mapping: Mapping[Any, Any], attributes: Mapping[str, Any] | No
         elif isinstance(value, Stub) and "Uninitialized" in value.class_name:
             raise UnsupportedError(f"'{printable(name)}' was never initialized (a lazy module): the file has no weights for it")
         elif name.endswith("_packed_params") and value is not None:
-            if (linear := _packed_linear(name, value)) is not None and not linear.keys() & state.tensors.keys():
-                state.tensors |= linear
-                continue
             raise UnsupportedError(f"'{printable(name)}' holds quantized weights in a packed form; only torch's own code can unpack them")
         else:
             what = value.class_name if isinstance(value, Stub) else type(value).__name__
@@ -262,18 +259,6 @@ def mapping_state(mapping: Mapping[Any, Any], attributes: Mapping[str, Any] | No
         words = f"{len(strange)} of its keys aren't text ({shown}); they are written as names"
         warn(words)
     return state
-
-
-def _packed_linear(name: str, value: Any) -> dict[str, Weight] | None:
-    """A quantized Linear's (weight, bias), which 1.6 and later keep in one entry, under the names that they have outside of it."""
-    prefix = name.removesuffix("_packed_params").removesuffix("_packed_params.")
-    if not isinstance(value, tuple) or len(value) != 2 or prefix + "_packed_params._packed_params" != name:
-        return None
-    weight, bias = as_weight(value[0]), as_weight(value[1])
-    if not isinstance(weight, Tensor) or weight.quantizer is None or len(weight.shape) != 2 or (bias is None and value[1] is not None):
-        return None
-    found: dict[str, Weight] = {f"{prefix}weight": weight}
-    return found if bias is None else found | {f"{prefix}bias": bias}
 
 
 def key_text(key: Any) -> str:

@@ -419,3 +419,19 @@ def test_every_tensor_is_written_or_named(tmp_path: Path) -> None:
 def test_keys_that_are_no_text_are_said(tmp_path: Path) -> None:
     with pytest.warns(ConversionWarning, match=r"2 of its keys aren't text \(None, 1.5\)"):
         assert list(strip(save({None: torch.ones(1), "w": torch.ones(1), 1.5: torch.ones(1)}, tmp_path / "m.pth"))) == ["None", "w", "1.5"]
+
+
+def test_fold_of_pruned_weights(tmp_path: Path) -> None:
+    from torch.nn.utils import prune
+
+    model = nn.Sequential(nn.Linear(4, 3), nn.Conv1d(2, 2, 3))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    prune.random_unstructured(model[0], "bias", 0.5)
+    got = strip(save(model.state_dict(), tmp_path / "m.pth"), fold=True)
+    for name in ("weight", "bias"):
+        prune.remove(model[0], name)
+    want = model.state_dict()
+    assert set(got) == set(want) and all(torch.equal(got[name], want[name]) for name in want)
+    broken = {"w_orig": torch.ones(2, 3), "w_mask": torch.ones(3)}
+    with pytest.raises(ConversionError, match="under a mask of"):
+        strip(save(broken, tmp_path / "n.pth"), fold=True)

@@ -1,4 +1,4 @@
-"""Arrays that numpy saved: one of them, a dictionary of them (an object array, which is a pickle), or an archive of such files.
+"""Arrays that numpy saved: a dictionary of them (an object array, which is a pickle), or an archive of such files.
 
 Source: numpy/lib/format.py; numpy/lib/_npyio_impl.py, `savez`.
 """
@@ -29,11 +29,12 @@ _FIELD = re.compile(r"""['"](descr|fortran_order|shape)['"]: *('[^']*'|"[^"]*"|T
 
 
 def read_npy(view: memoryview, budget: Budget) -> Any:
-    """What an .npy file holds: an array, or the object that an object array of no dimensions has (a dictionary, mostly)."""
-    start, dtype, shape, fortran = _header(bytes(view[: _HEADER_LIMIT + _PREFIX]))
-    if dtype is None:
-        return _objects(view[start:], budget)
-    return _array(Storage(view[start:]), dtype, shape, fortran)
+    """The object that an .npy file holds: a dictionary of arrays, mostly. Raises FormatError for an array alone, which nothing names."""
+    start, dtype, shape, _fortran = _header(bytes(view[: _HEADER_LIMIT + _PREFIX]))
+    if dtype is not None:
+        words = f"is a numpy array of {shape} {np.dtype(dtype).name} alone, and no weights by name"
+        raise FormatError(words, hint="np.load reads it; a dictionary of arrays that np.save wrote, or an .npz, is read here")
+    return _objects(view[start:], budget)
 
 
 def read_npz(archive: ZipArchive, budget: Budget) -> dict[str, Any]:
