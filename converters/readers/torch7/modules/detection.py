@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.graph.builder import GraphBuilder
+from converters.readers.torch7 import t7
 from converters.readers.torch7.module import Array, Module, Net, Steps, lowers
 from converters.readers.torch7.references import Tensors, Values
 
@@ -113,9 +114,14 @@ def reshape_box_features(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Val
 
 @lowers("nn.BilinearRoiPooling", on_tensors=True)
 def bilinear_roi_pooling(net: Net, module: Module, x: Tensors) -> Steps:
-    """Its net for {features (C, H, W), boxes (B, 4)}; the file holds the image's size.
+    """Its net for {features (C, H, W), boxes (B, 4)} of an image of the size that setImageSize() has given, else of the last forward's.
     Source: densecap/modules/BilinearRoiPooling.lua.
     """
+    boxes = module.get("box_to_affine")
+    if isinstance(boxes, t7.TorchObject) and isinstance(boxes.payload, t7.Table):
+        for field, size in (("H", "image_height"), ("W", "image_width")):
+            if size in module:
+                boxes.payload[field] = module.number(size)
     return (yield net.call(module, module.module("net"), x, "net"))
 
 

@@ -56,6 +56,9 @@ def roi_pooling_v2(x: np.ndarray, rois: np.ndarray, scale: float) -> np.ndarray:
     return out
 
 
+ROI_BOXES = module("nn.BoxToAffine", H=5, W=7)
+"""As a forward on an image of another size has left it."""
+
 CASES = [
     ModuleCase("ApplyBoxTransform", module("nn.ApplyBoxTransform"), [(3, 4), (3, 4)], lambda x: applied(*x)),
     ModuleCase("ApplyBoxTransform_3d", module("nn.ApplyBoxTransform"), [(2, 3, 4), (2, 3, 4)], lambda x: applied(*x)),
@@ -76,6 +79,12 @@ CASES = [
     ModuleCase("ContextRegion", module("nn.ContextRegion", tr=matrix(1.75)), (3, 5), lambda x: context(x, 1.75)),
     ModuleCase("ConvertFrom", module("nn.ConvertFrom"), [(3, 5), (3, 4)], lambda x: converted(*x), low=-1, high=1),
     ModuleCase("BBoxNorm", module("nn.BBoxNorm", mean=MEAN, std=STD), (3, 8), lambda x: x * np.tile(STD, 2) + np.tile(MEAN, 2)),
+    ModuleCase(
+        "BilinearRoiPooling_of_another_image",
+        module("nn.BilinearRoiPooling", net=ROI_BOXES, box_to_affine=ROI_BOXES, image_height=21, image_width=11),
+        rand(3, 4, seed=5),
+        lambda x: np.stack([[[h / 21, 0, (2 * y - 22) / 20], [0, w / 11, (2 * x - 12) / 10]] for x, y, w, h in x.astype("f8")]),
+    ),
     ModuleCase(
         "BilinearRoiPooling",
         module("nn.BilinearRoiPooling", net=module("nn.ParallelTable", module("nn.Identity"), module("nn.Tanh")), height=2, width=2),
