@@ -61,7 +61,8 @@ def affine_grid_generator(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Va
 def _sampled(g: GraphBuilder, images: ir.Value, grids: ir.Value) -> ir.Value:
     """(N, H, W, C) at (N, h, w, 2) places (y, x): bilinear, corners are corners, zeros outside."""
     planes = g.emit("Transpose", images, perm=[0, 3, 1, 2])
-    swapped = g.emit("Gather", grids, np.array([1, 0], np.int64), axis=3)
+    rows, columns = g.emit_all("Split", grids, [1, 1], outputs=2, axis=3)  # of any other number than two it is an error
+    swapped = g.emit("Concat", columns, rows, axis=3)
     return g.emit("Transpose", g.emit("GridSample", planes, swapped, mode="bilinear", align_corners=1), perm=[0, 2, 3, 1])
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import converters
 from tests.bench import check
-from tests.readers.torch7.lua import module
+from tests.readers.torch7.lua import dumps, module
 from tests.readers.torch7.module_case import ModuleCase, rand
 
 PLACES = np.float32([[-1, 1], [0.1, -0.4], [0.9, 0.9]])
@@ -74,3 +76,15 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_module(case: ModuleCase, tmp_path: Path) -> None:
     check(case, tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_a_grid_of_other_than_two_numbers_is_an_error(count: int, tmp_path: Path) -> None:
+    """Torch7 refuses it; a third number isn't left aside."""
+    path = tmp_path / "net.t7"
+    path.write_bytes(dumps(module("nn.BilinearSamplerBHWD")))
+    images, grids = rand(2, 4, 5, 3), rand(2, 3, 3, 2)
+    net = converters.to_module(converters.load(path, inputs={"input_1": images.shape, "input_2": grids.shape}))
+    assert net(torch.from_numpy(images), torch.from_numpy(grids)).shape == (2, 3, 3, 3)
+    with pytest.raises(RuntimeError, match="split"):
+        net(torch.from_numpy(images), torch.from_numpy(rand(2, 3, 3, count)))
