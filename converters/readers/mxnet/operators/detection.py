@@ -192,6 +192,7 @@ def box_nms(
     if topk == 0:
         return [g.identity(data)]
     sizes = [g.size(data, i) for i in range(rank)]
+    data = g.pin(data, rank - 2)
     x = data if rank == 3 else g.reshape_to(data, [times(sizes[:-2]) if rank > 2 else (1, ()), *sizes[-2:]])
     score = column(g, x, score_index)
     valid = g.emit("Greater", score, np.array(valid_thresh, np.float32))

@@ -47,7 +47,9 @@ def crop(g: OperatorBuilder, data: ir.Value, *, x: int, y: int, width: int, heig
     sizes = g.fixed(data, rank - 3, rank - 1)
     if min(x, y) < 0 or min(width, height) < 1 or y + height > sizes[0] or x + width > sizes[1]:
         raise g.error(f"a window of {height} x {width} at ({y}, {x}) doesn't lie in the image of {sizes[0]} x {sizes[1]}")
-    return g.emit("Slice", data, [y, x], [y + height, x + width], [rank - 3, rank - 2])
+    window = g.emit("Slice", data, [y, x], [y + height, x + width], [rank - 3, rank - 2])
+    whole = [*g.shape(data)[: rank - 3], height, width, *g.extents(data, rank - 1)]
+    return g.reshape(window, whole, absolute=True)  # of an image that is too small it is an error
 
 
 def _flipped(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value:
@@ -82,7 +84,7 @@ def resize(g: OperatorBuilder, data: ir.Value, *, size: Ints = (), keep_ratio: b
     kind = g.dtype(data)
     x = g.emit("Unsqueeze", data, [0]) if rank == 3 else data
     if interp == 1 and kind == np.uint8:
-        result = _in_fixed_point(g, _in_fixed_point(g, x, 2, wide), 1, tall)
+        result = _in_fixed_point(g, _in_fixed_point(g, g.pin(x, 1), 2, wide), 1, tall)
         return g.emit("Squeeze", result, [0]) if rank == 3 else result
     x = g.cast(g.emit("Transpose", x, perm=[0, 3, 1, 2]), np.float32)
     x = g.pin(x) if len(size) == 1 and keep_ratio else x
@@ -144,7 +146,8 @@ def im2col(g: OperatorBuilder, data: ir.Value, *, kernel: Ints, stride: Ints = (
     out = [(s + 2 * p - d * (k - 1) - 1) // st + 1 for s, p, d, k, st in zip(sizes, pads, dilations, kernel, strides, strict=True)]
     if min(out) < 1:
         raise g.error(f"kernel {kernel} is larger than the input of shape {g.shape(data)}")
-    x = g.emit("Pad", data, [0, 0, *pads] * 2, np.zeros((), g.dtype(data))) if any(pads) else data
+    x = g.pin(data)
+    x = g.emit("Pad", x, [0, 0, *pads] * 2, np.zeros((), g.dtype(data))) if any(pads) else x
     if kernel[0] * kernel[1] > 4096:
         raise g.error(f"attribute kernel is {kernel}; at most 4096 taps are laid out")
     taps = []

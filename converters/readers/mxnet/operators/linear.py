@@ -317,6 +317,7 @@ def _heads(g: OperatorBuilder, projections: ir.Value, heads: int, parts: int) ->
     if width[1] or heads < 1 or width[0] % (heads * parts):
         raise g.error(f"an input of shape {g.shape(projections)} doesn't divide into {heads} heads of {parts} parts")
     size: Size = (width[0] // (heads * parts), ())
+    projections = g.pin(projections, 2)
     split = g.reshape_to(projections, [length, times([batch, (heads, ())]), (parts, ()), size])
     moved = g.emit("Transpose", split, perm=[2, 1, 0, 3])
     if parts == 1:

@@ -52,7 +52,8 @@ def contracted(g: OperatorBuilder, a: ir.Value, b: ir.Value, of_a: Sequence[int]
     product = g.emit("MatMul", x, y)
     if len(left_a) == 1 and len(left_b) == 1:
         return product
-    return g.reshape_to(product, [*sizes_a, *sizes_b])
+    of_each = [*(g.extents(a)[i] for i in left_a), *(g.extents(b)[j] for j in left_b)]  # as they are then, whatever they are here
+    return g.reshape(product, of_each)
 
 
 def _matrix(g: OperatorBuilder, x: ir.Value, order: list[int], sizes: list[Size], is_matrix: bool) -> ir.Value:
@@ -150,6 +151,7 @@ def polyval(g: OperatorBuilder, p: ir.Value, x: ir.Value) -> ir.Value:
     """A polynomial, whose highest power comes first, at each element. Source: mxnet src/operator/numpy/np_polynomial_op-inl.h."""
     p, x = alike(g, p, x)
     count = g.fixed(p)[0]
+    p = g.pin(p, 0)
     factors = [g.emit("Gather", p, np.array(i, np.int64), axis=0) for i in range(count)]
     result = g.emit("Expand", factors[0], g.emit("Shape", x), shape=g.shape(x))
     for factor in factors[1:]:

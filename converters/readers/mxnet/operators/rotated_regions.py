@@ -62,6 +62,7 @@ def rotated_roi_align(
     if len(pooled_size) != 2 or min(pooled_size) < 1 or g.shape(rois)[-1] != 6:
         raise g.error(f"pooled_size {pooled_size} and regions of shape {g.shape(rois)}; a height and a width, and (R, 6) are needed")
     height, width = image_sizes(g, data)
+    data = g.pin(data, 1)
     g.check_table(*pooled_size, max(sampling_ratio, 1) ** 2)
     image, foreign = images_of(g, data, rois)
     sizes = g.emit("Mul", columns(g, rois, 1, 4), np.array(spatial_scale, np.float32))
@@ -137,6 +138,7 @@ def deformable_psroi_pooling(
     count = g.fixed(data, 1, 2)[0]
     if min(output_dim, group_size, pooled_size, sample_per_part) < 1 or count != output_dim * group_size**2:
         raise g.error(f"{count} channels aren't output_dim {output_dim} times group_size {group_size} squared")
+    data = g.pin(data, 1)
     parts, side = part_size or pooled_size, pooled_size * sample_per_part
     g.check_table(output_dim, side, side)
     image = g.cast(columns(g, rois, 0), np.int64)
@@ -174,6 +176,7 @@ def _moves(g: OperatorBuilder, trans: ir.Value, pooled: int, parts: int, std: fl
     if classes < 1 or output_dim % classes or g.fixed(trans, 2) != (parts, parts):
         raise g.error(f"offsets of shape {g.shape(trans)} don't fit output_dim {output_dim} and part_size {parts}")
     own = np.floor(np.arange(pooled) / pooled * parts).astype(np.int64)
+    trans = g.pin(trans, 1)
     picked = g.emit("Gather", g.emit("Gather", trans, g.const(own), axis=2), g.const(own), axis=3)
     wide = g.reshape(picked, [g.shape(trans)[0], classes, 2, pooled, pooled])
     repeated = np.repeat(np.arange(classes), output_dim // classes)

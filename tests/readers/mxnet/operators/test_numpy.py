@@ -27,6 +27,19 @@ def masked(value):
 
 
 ROWS = [
+    OperatorCase(
+        "_npi_tensordot",
+        lambda x, b: np.tensordot(x, b, ((1,), (0,))),
+        {"a_axes_summed": "(1,)", "b_axes_summed": "(0,)"},
+        stored={"b": (3, 6)},
+    ),
+    OperatorCase(
+        "_npi_tensordot",
+        lambda x, b: np.tensordot(x, b, ((1,), (1,))),
+        {"a_axes_summed": "(1,)", "b_axes_summed": "(1,)"},
+        stored={"b": (2, 3, 4)},
+        name="tensordot of more axes",
+    ),
     OperatorCase("_linalg_potri", lambda a: np.linalg.inv(a @ np.swapaxes(a, 1, 2)), shapes=[FACTOR], tolerance=1e-4),
     OperatorCase("_linalg_trsm", triangular, {"alpha": 2.0}, [FACTOR, RIGHT], tolerance=1e-4),
     OperatorCase("_linalg_trsm", triangular_right, {"rightside": True, "transpose": True}, [FACTOR, RIGHT], tolerance=1e-4),
