@@ -376,6 +376,9 @@ def test_the_boxes_of_a_module_of_ssh(least, tmp_path):
         ("{'feat_stride': 16, 'base_size': 8}", "its param_str says base_size, which the layer doesn't read"),
         ("{'feat_stride': [16, 8]}", "one whole number"),
         ("{'feat_stride': 16.5}", "one whole number"),
+        ("{'feat_stride': 1e999}", "one whole number"),
+        ("{'feat_stride': nan}", "one whole number"),
+        (f"{{'feat_stride': 16, 'scales': [{','.join('8' * 2000)}]}}", "too many boxes"),
         ("'scales': [8]", "doesn't say feat_stride"),
     ],
 )

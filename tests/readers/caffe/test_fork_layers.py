@@ -130,6 +130,7 @@ def restarted(x, cont, w, u, b):
     return np.stack(made)
 
 
+PS = "spatial_scale: 1 output_dim: 3 group_size: 1"
 UNKNOWN = ("BoxOutput", "BoxGroupOutput", "ConvLSTM", "MaskPooling", "MultiStageMeanfield", "DetectionOutputExtended", "ROIAlignment")
 BLOCKS = "block_shape: 2 block_shape: 3"
 
@@ -324,6 +325,15 @@ def test_a_crop_between_scales_is_refused(tmp_path):
         (one("PSROIPooling", "data data", more="psroi_pooling_param { output_dim: 3 group_size: 1 }"), "needs spatial_scale"),
         (one("PSROIAlign", "data data", more="psroi_align_param { spatial_scale: 1 }"), "needs output_dim, group_size"),
         (one("Insanity", more="insanity_param { lb: -3 ub: 8 }"), "one side of 0"),
+        (
+            one("Correlation", "data data", more="correlation_param { kernel_size: 1 pad: 3000 max_displacement: 3000 }"),
+            "too many displace",
+        ),
+        (one("YoloDetectionOutput", more="yolo_detection_output_param { num_box: 2000000000 biases: 1 biases: 2 }"), "two for each box"),
+        (one("PSROIAlign", "data data", more=f"psroi_align_param {{ {PS} sample_num: 9999 }}"), "too many nodes"),
+        (one("ROIAlign", "data data", more="roi_align_param { pooled_h: 999999999 pooled_w: 1 pad_ratio: 0.1 }"), "too many"),
+        (one("DenseBlock", more="denseblock_param { numTransition: 2000000000 growthRate: 2 }"), "at most 1000"),
+        (one("PriorBox", "data data", more=f"prior_box_param {{ {'min_size: 1 aspect_ratio: 2 ' * 5000} }}"), "too many boxes"),
         (one("Downsample", more="downsample_param { top_height: 90 top_width: 90 }"), "makes maps smaller"),
         (one("Upsample", more="upsample_param { scale_h: 2 scale_w: 3 }"), "scale_h, scale_w go with a second bottom"),
         (one("Upsample", more="upsample_param { scale: 2 pad_out_h: true }"), "pad_out_h go with a second bottom"),

@@ -12,6 +12,8 @@ from converters.readers.caffe.layers.filters import filtered
 from converters.readers.caffe.registry import lowers
 
 FAR = 2**31 - 1
+DISPLACEMENT_LIMIT = 500
+"""To each side; published nets have 20 at most."""
 
 
 @lowers("Correlation")
@@ -28,6 +30,8 @@ def correlation(g: GraphBuilder, layer: Layer, a: ir.Value, b: ir.Value) -> ir.V
     sizes = [n + 2 * p.pad - 2 * (reach + kernel // 2) for n in g.fixed(a, 2)]
     if min(sizes) < 1:
         raise layer.error(f"pad {p.pad} and max_displacement {reach} leave nothing of {g.shape(a)}")
+    if reach // step > DISPLACEMENT_LIMIT:
+        raise layer.error(f"max_displacement {reach} by {step} is too many displacements")
     pads = [0, 0, p.pad, p.pad] * 2
     a, b = (g.emit("Pad", value, pads) if p.pad else value for value in (a, b))
     steps = reach // step

@@ -138,6 +138,8 @@ def boxes_of(layer: Layer, meaning: str) -> list[Box]:
         raise layer.error("needs a min_size above 0")
     if largest and (len(largest) != len(smallest) or any(a >= b for a, b in zip(smallest, largest, strict=True))):
         raise layer.error(f"max_size {largest} must be one for each min_size {smallest}, and larger")
+    if (len(smallest) + 1) * (len(p.aspect_ratio) + 1) > 10_000:
+        raise layer.error(f"{len(smallest)} sizes and {len(p.aspect_ratio)} ratios are too many boxes for a cell")
     ratios = [1.0]
     for ratio in p.aspect_ratio:
         if ratio <= 0:

@@ -18,6 +18,7 @@ from converters.readers.caffe.registry import lowers
 LOWEST = np.array(-np.inf, np.float32)
 RATIOS = [0.5, 1.0, 2.0]
 """Heights of anchors over their widths, where nothing else is said."""
+ANCHOR_LIMIT = 4096
 
 
 @lowers("Python:rpn.proposal_layer.ProposalLayer")
@@ -39,7 +40,7 @@ def proposal_layer(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Va
         f"its numbers stand in py-faster-rcnn's configuration, not in the file: RPN_PRE_NMS_TOP_N={before:g} RPN_POST_NMS_TOP_N={after:g} "
         f"RPN_NMS_THRESH={overlap:g} RPN_MIN_SIZE={least:g}; others with --define NAME=NUMBER"
     )
-    anchors = _anchors(RATIOS, scales, 16, np.rint)
+    anchors = _anchors(layer, RATIOS, scales, 16, np.rint)
     boxes, scores = _of_size(g, layer, prob, offsets, info, anchors, stride, least)
     return _proposed(g, layer, boxes, scores, int(before), int(after), overlap)
 
@@ -59,7 +60,7 @@ def ssh_proposals(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Val
         f"its numbers stand in SSH's configuration, not in the file: N_DETS_PER_MODULE={most:g} ANCHOR_MIN_SIZE={least:g}; "
         "others with --define NAME=NUMBER"
     )
-    boxes, scores = _of_size(g, layer, prob, offsets, info, _anchors(ratios, scales, base, np.rint), stride, least)
+    boxes, scores = _of_size(g, layer, prob, offsets, info, _anchors(layer, ratios, scales, base, np.rint), stride, least)
     count = box.at_most(g, int(most) if most > 0 else 2**31 - 1, scores, 1)
     values, places = g.emit_all("TopK", scores, count, outputs=2, axis=1, largest=1, sorted=1)
     large = _of_one_image(g, g.emit("Greater", values, LOWEST))
@@ -83,7 +84,7 @@ def proposal(g: GraphBuilder, layer: Layer, prob: ir.Value, offsets: ir.Value, i
         raise layer.error("needs ratio and scale; other layers of this name (anchor_scale, max_rois) aren't known")
     if g.fixed(info, 1)[0] < 4:
         raise layer.error(f"its third bottom must have 4 values or more (height, width, their scales), not {g.shape(info)}")
-    anchors = _anchors(list(p.ratio), list(p.scale), p.base_size, lambda v: np.floor(v + np.float32(0.5)))
+    anchors = _anchors(layer, list(p.ratio), list(p.scale), p.base_size, lambda v: np.floor(v + np.float32(0.5)))
     boxes, scores = _candidates(g, layer, prob, offsets, info, anchors, p.feat_stride)
     limits = g.emit("Mul", g.emit("Slice", info, [2], [4], [1]), float(p.min_size))  # height, width
     least = g.emit("Gather", limits, [1, 0], axis=1)
@@ -125,7 +126,7 @@ def _stride(layer: Layer, *others: str) -> int:
         names = ", ".join(printable(name) for name in sorted(strange))
         raise layer.error(f"its param_str says {names}, which the layer doesn't read; register a lowering of the fork that reads it")
     stride = _parameter(layer, "feat_stride", None)
-    if len(stride) != 1 or stride[0] != int(stride[0]) or stride[0] < 1:
+    if len(stride) != 1 or not stride[0].is_integer() or stride[0] < 1:
         raise layer.error(f"feat_stride {stride} in its param_str; it is one whole number above 0")
     return int(stride[0])
 
@@ -144,8 +145,12 @@ def _parameter(layer: Layer, name: str, default: list[float] | None) -> list[flo
         raise layer.error(f"{name} in its param_str isn't a number or a list of them") from None
 
 
-def _anchors(ratios: list[float], scales: list[float], base: int, rounded: Callable[[np.floating], np.floating]) -> NDArray[np.float32]:
+def _anchors(
+    layer: Layer, ratios: list[float], scales: list[float], base: int, rounded: Callable[[np.floating], np.floating]
+) -> NDArray[np.float32]:
     """Boxes (ratios x scales, 4) of the first cell."""
+    if len(ratios) * len(scales) > ANCHOR_LIMIT:
+        raise layer.error(f"{len(ratios)} ratios and {len(scales)} scales are too many boxes for a cell")
     f = np.float32
     center = f(0.5) * f(base - 1)
     found = []

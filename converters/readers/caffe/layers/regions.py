@@ -64,8 +64,8 @@ def psroi_align(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> i
     p = layer.params.psroi_align_param
     _check_channels(g, layer, x, p)
     group, count = p.group_size, p.sample_num
-    if count < 1:
-        raise layer.error(f"sample_num {count}; it is at least 1")
+    if not 1 <= count <= 16:
+        raise layer.error(f"sample_num {count}; it is at least 1, and above 16 it takes too many nodes")
     image, corners = g.emit_all("Split", _of_images(g, rois), [1, 4], outputs=2, axis=1)
     start, end = g.emit_all("Split", corners, [2, 2], outputs=2, axis=1)
     start, end = g.emit("Mul", start, p.spatial_scale), g.emit("Mul", g.emit("Add", end, 1.0), p.spatial_scale)
@@ -110,6 +110,8 @@ def roi_align(g: GraphBuilder, layer: Layer, x: ir.Value, rois: ir.Value) -> ir.
     p = layer.params.roi_align_param
     if p.pooled_h < 1 or p.pooled_w < 1:
         raise layer.error("pooled_h and pooled_w must be above 0")
+    if max(p.pooled_h, p.pooled_w) > 10_000:
+        raise layer.error(f"{p.pooled_h} x {p.pooled_w} bins are too many")
     if layer.meaning != "cascade-rcnn":
         raise layer.error(
             "forks gave this name to at least four layers, and nothing here tells which one it is; only cascade-rcnn's is known "

@@ -159,8 +159,8 @@ def dense_block(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """
     p = layer.params.denseblock_param
     steps, growth, wide = p.numTransition, p.growthRate, 4 * p.growthRate
-    if steps < 1 or growth < 1:
-        raise layer.error(f"numTransition {steps} and growthRate {growth}; both are at least 1")
+    if not 1 <= steps <= 1000 or growth < 1:
+        raise layer.error(f"numTransition {steps} and growthRate {growth}; both are at least 1, steps at most 1000")
     if (p.filter_H, p.filter_W, p.pad_h, p.pad_w, p.conv_verticalStride, p.conv_horizentalStride) != (3, 3, 1, 1, 1, 1):
         raise layer.error("only kernels of 3 x 3 with pad 1 and stride 1 are known")
     layer.weights.expect((10 if p.use_BC else 5) * steps + 1)

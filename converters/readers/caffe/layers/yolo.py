@@ -70,8 +70,9 @@ def yolov3_detection_output(g: GraphBuilder, layer: Layer, x: ir.Value, *more: i
 
 def _anchors(layer: Layer, biases: list[float], chosen: Sequence[int]) -> np.ndarray:
     """Width and height of each anchor. Raises ConversionError where biases has too few."""
-    if 2 * max(chosen, default=-1) + 1 >= len(biases) or not len(chosen):
-        raise layer.error(f"has {len(biases)} biases, two for each box; box {max(chosen, default=-1)} has none")
+    last = chosen.stop - 1 if isinstance(chosen, range) else max(chosen, default=-1)
+    if 2 * last + 1 >= len(biases) or not len(chosen):
+        raise layer.error(f"has {len(biases)} biases, two for each box; box {last} has none")
     return np.array([biases[2 * n : 2 * n + 2] for n in chosen], np.float64)
 
 
