@@ -23,8 +23,8 @@ from converters.readers.torch7.module import OVERWRITES_REPLICATED, Call, Module
 from converters.readers.torch7.references import Nested, Reference, Tensors, Values, leaves, references, values
 from converters.readers.torch7.steps import Loop, Memory, Shape, leaves_in_order
 
-MAX_RUNS = 50_000
-"""Modules that run in one model, each as often as it is reached: a deep residual net has a thousand, an unrolled one some ten."""
+MAX_AGAIN = 50_000
+"""How often modules of one model run that have run before: an unrolled net has some thousands. A file bounds those that run once."""
 MAX_OUTPUTS = 10_000
 
 
@@ -41,7 +41,8 @@ class Walk:
         self._modules: dict[int, Module] = {}
         self._outputs: dict[int, Reference] = {}
         self._running: set[int] = set()
-        self._runs = 0
+        self._ran: set[int] = set()
+        self._again = 0
         self._root: t7.TorchObject | None = None
         self.memory = self._outermost = Memory(self._first_state)
 
@@ -146,12 +147,13 @@ class Walk:
     def _begin(self, call: Call) -> tuple[Module, Tensors | Steps]:
         """A module and its output, or the steps of a container to it."""
         made = call.made
+        self._again += id(made) in self._ran
+        self._ran.add(id(made))
         module = self.module(made, call.path)
         if made.typename not in lowers:
             raise _unknown(self._root or made, self.file, module)
-        self._runs += 1
-        if self._runs > MAX_RUNS:
-            raise module.error(f"more than {MAX_RUNS} modules would run (a module that holds another twice runs it twice)")
+        if self._again > MAX_AGAIN:
+            raise module.error(f"modules would run more than {MAX_AGAIN} times again (a module that holds another twice runs it twice)")
         if id(made) in self._running:
             raise module.error("it contains itself")
         if isinstance(module.get("updateOutput"), t7.Function) and made.typename != "nn.Copy":

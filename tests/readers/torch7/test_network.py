@@ -222,11 +222,11 @@ def test_a_module_in_itself(tmp_path: Path) -> None:
 
 
 def test_modules_that_multiply_end_in_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lowering, "MAX_RUNS", 2000)
+    monkeypatch.setattr(lowering, "MAX_AGAIN", 2000)
     twice = module("nn.Identity")
     for _ in range(40):
         twice = module("nn.Sequential", twice, twice)
-    with pytest.raises(ConversionError, match="more than 2000 modules would run"):
+    with pytest.raises(ConversionError, match="modules would run more than 2000 times again"):
         load([write(tmp_path, twice)], LoadOptions(inputs={"input": (2, 4)}))
     pair = module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity"))
     for tail, message in ((module("nn.Identity"), "more than 10000 tensors"), (module("nn.FlattenTable"), "more than 100000 tensors")):
