@@ -80,7 +80,7 @@ def _add(commands: Any, row: Format, kind: str) -> None:
     if "code" in row.options and kind == "onnx":
         command.add_argument("--output-names", metavar="A,B", help="what the outputs are called, in order; else what the model calls them")
     if "code" in row.options:
-        command.add_argument("--code", metavar="DIR", help="folder of the model's own Python code, unless it is installed")
+        command.add_argument("--code", metavar="DIR", help="folder of the model's own Python code, where it has classes of its own")
         command.add_argument(
             "--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR or installed"
         )

@@ -63,7 +63,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
     """How a model is read and run."""
     add_input(command, "shape of the model's input")
     command.add_argument("--key", help="where the model sits in a checkpoint")
-    command.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code, unless it is installed")
+    command.add_argument("--code", metavar="DIR", help="folder of a PyTorch model's own code")
     command.add_argument(
         "--model", metavar="MODULE:FACTORY", help="for a checkpoint of weights: what builds the model, in --code DIR or installed"
     )

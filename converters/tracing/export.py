@@ -32,7 +32,7 @@ def load(files: Sequence[StrPath], options: LoadOptions) -> onnx_ir.Model:
     """The graph of a whole-model file, or of a checkpoint whose model `options.factory` builds.
 
     inputs: shapes by the forward's argument names ("" for the only one). key: where the model, or with a factory its weights, sit in
-    the file. code: the folder of the model's own Python code, else it is an installed package's; it runs only with trust.
+    the file. code: the folder of the model's own Python code, for a factory else an installed package's; it runs only with trust.
     Raises ConversionError.
     """
     path = files[0]
@@ -72,7 +72,7 @@ def _whole(checkpoint: Checkpoint, file: str, options: LoadOptions, code: Code |
         return rebuild(root)
     shown = ", ".join(printable(name) for name in own[:20])
     source = " (their source is in the file: strip-to-weights --source DIR writes it out)" if checkpoint.sources else ""
-    if code is None or not all(code.has(name) for name in own):
+    if code is None or code.folder is None:  # a file's own words choose no package to run
         raise UnsupportedError(
             f"the model is made of classes of its own: {shown}; their code has to run to know what they compute{source}. "
             "Read it, then give its folder and say that you trust it: --code DIR --trust"
