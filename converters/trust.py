@@ -10,8 +10,9 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from converters.errors import ConversionError, FormatError, UnsupportedError, printable
@@ -19,6 +20,17 @@ from converters.files import StrPath
 
 _run: set[tuple[str, int, int]] = set()
 """Plugins that have run in this process, by path, size and time: their lowerings are registered already."""
+
+
+_CLASSES = frozenset("argparse collections datetime decimal enum fractions itertools numbers operator pathlib random re uuid".split())
+_FUNCTIONS = frozenset("math operator _operator".split())
+_BUILTINS = "abs bool bytearray bytes complex dict float frozenset int len list max min object range round set slice str sum tuple".split()
+_CALLED = frozenset(["builtins.getattr", "logging.getLogger", "re._compile"])
+_NAMED = _CALLED | {"functools.partial", "types.SimpleNamespace", "types.MappingProxyType", *(f"builtins.{name}" for name in _BUILTINS)}
+"""What a pickle may name of Python's own library, classes and functions of these modules besides: nothing of it runs what it is given."""
+_MAKERS = "numpy.random._pickle"
+_HOLDERS = ("_VariableFunctionsClass", "TensorBase", "Tensor")
+"""Classes of torch's that hold its functions."""
 
 
 class Code:
@@ -63,6 +75,41 @@ class Code:
             raise ConversionError(f"{shown} can't be imported from {self.shown}: {reason}") from problem
         return value
 
+    def named(self, module: str, name: str) -> Any:
+        """A class or function that a pickle names: the folder's own, an installed package's, or a harmless one of Python's library.
+
+        A pickle that named another (os.system, eval) would have its code run by the net. Raises ConversionError.
+        """
+        value = self.find(module, name)
+        origin = _origin(value)
+        top = origin.partition(".")[0]
+        is_harmless = top in (_CLASSES if isinstance(value, type) else _FUNCTIONS) or origin in _NAMED
+        if isinstance(value, ModuleType) or (top in sys.stdlib_module_names and not is_harmless and not self._is_own(value)):
+            raise UnsupportedError(f"the file names {printable(f'{module}.{name}')}, which no net has need of and isn't given to it")
+        return value
+
+    def make(self, function: Callable[..., Any], given: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        """What a pickle has made by a class (which isn't initialized) or by one of the folder's own functions. Raises UnsupportedError."""
+        if isinstance(function, type):
+            return function.__new__(function, *given, **named)
+        origin = _origin(function)
+        if origin == "builtins.getattr":  # a method of a module, or torch.relu
+            holder, name = given if len(given) == 2 else (None, "__")
+            may = hasattr(holder, "named_modules") or getattr(holder, "__name__", "") in _HOLDERS
+            may = may and isinstance(name, str) and not name.startswith("__")
+        else:
+            may = self._is_own(function) or origin in _CALLED or origin.startswith(_MAKERS)
+        if not may:
+            raise UnsupportedError(
+                f"the file would have {printable(origin)} called, which isn't of {self.shown}", hint="build the net: --model MODULE:FACTORY"
+            )
+        return function(*given, **named)
+
+    def _is_own(self, value: Any) -> bool:
+        """Whether a class or function is of a file in the folder."""
+        file = getattr(sys.modules.get(str(getattr(value, "__module__", ""))), "__file__", None)
+        return self.folder is not None and file is not None and Path(file).resolve().is_relative_to(self.folder.resolve())
+
     def build(self, factory: str) -> Any:
         """What "module:function" answers. Raises ConversionError."""
         match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)", factory)
@@ -88,6 +135,13 @@ class Code:
             there = f"several define it: {', '.join(found)}" if found else "none there defines it"
             raise ConversionError(f"class {printable(name)} was saved from a script, and of the files in {self.folder} {there}")
         return found[0]
+
+
+def _origin(value: Any) -> str:
+    """Where a class or function is defined, whatever it was named by."""
+    where = getattr(value, "__self__", value) if getattr(value, "__module__", None) is None else value
+    where = where if isinstance(where, type) or hasattr(where, "__module__") else type(where)
+    return f"{getattr(where, '__module__', '')}.{getattr(value, '__qualname__', '')}"
 
 
 def build_like(factory: str, code: StrPath | None, *, trust: bool, notify: Callable[[str], None] | None = None) -> Any:

@@ -278,18 +278,18 @@ class _Builder:
             return getattr(torch.nn.functional, value.name)
         if self._code is None:
             raise UnsupportedError(f"{printable(what)} is {printable(value)}, which isn't a plain value")
-        return self._code.find(value.module, value.name)
+        return self._code.named(value.module, value.name)
 
     def _object(self, stub: Stub, what: str, depth: int) -> Any:
         if self._code is None or not isinstance(stub.cls, Global):
             raise UnsupportedError(f"{printable(what)} is a {printable(stub.class_name)}, which isn't a plain value")
         if id(stub) in self._objects:
             return self._objects[id(stub)]
-        cls = self._code.find(stub.cls.module, _PYTHON_2.get(stub.cls.name, stub.cls.name))
+        cls = self._code.named(stub.cls.module, _PYTHON_2.get(stub.cls.name, stub.cls.name))
         given = [self._value(a, what, depth + 1) for a in stub.args]
         named = {k: self._value(v, what, depth + 1) for k, v in (stub.kwargs or {}).items()}
         try:
-            made = cls.__new__(cls, *given, **named) if isinstance(cls, type) else cls(*given, **named)
+            made = self._code.make(cls, given, named)
             self._objects[id(stub)] = made
             self._give_state(made, stub, what, depth + 1)
         except ConversionError:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import functools
+import importlib
+import logging
+import os
 import pickle
+import re
+import sys
 import textwrap
+import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,6 +28,7 @@ from converters.options import LoadOptions
 from converters.tracing.export import load
 from converters.tracing.program import export_module
 from converters.tracing.rebuild import LAYERS
+from converters.trust import Code
 
 torch.manual_seed(0)
 
@@ -212,9 +223,6 @@ def own_code(tmp_path, monkeypatch):
     name = f"nets_{tmp_path.name.replace('-', '_')}"
     (folder / f"{name}.py").write_text(textwrap.dedent(CODE).replace("CANARY", repr(str(canary))))
     monkeypatch.syspath_prepend(str(folder))
-    import importlib
-    import sys
-
     module = importlib.import_module(name)
     built = module.small().eval()
     torch.save(built, tmp_path / "whole.pth")
@@ -247,6 +255,73 @@ def test_with_trust_the_message_names_what_runs(own_code, file):
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(converters.to_module(model)(x), built(x))
+
+
+class Calls:
+    """An object that a pickle makes by calling something."""
+
+    def __init__(self, function, *given):
+        self.call = function, given
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "function",
+    [os.system, os.popen, eval, exec, getattr, functools.partial],
+    ids=lambda f: f.__name__,
+)
+def test_with_trust_a_pickle_still_runs_nothing_of_its_own(own_code, function):
+    """The folder's code is trusted, and not what the file would have called with it."""
+    root, folder, canary, _, built = own_code
+    command = f"open({str(canary)!r}, 'w')"
+    given = {
+        "system": [f"touch {canary}"],
+        "popen": [f"touch {canary}"],
+        "getattr": [built, "__class__"],
+        "partial": [os.system, f"touch {canary}"],
+    }.get(function.__name__, [command])
+    with code_at(built):
+        built.note = Calls(function, *given)
+        torch.save(built, root / "hostile.pth")
+    canary.unlink(missing_ok=True)
+    with pytest.raises(UnsupportedError, match=r"the file (names|would have)"):
+        export(root / "hostile.pth", inputs={"x": (1, 3, 8, 8)}, code=folder, trust=True)
+    assert canary.read_bytes() == b""  # which the folder's code itself leaves
+    del built.note
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("types", "FunctionType"), ("subprocess", "Popen"), ("torch", "os"), ("torch", "os.system"), ("ctypes", "CDLL")]
+)
+def test_names_that_no_pickle_is_given(module, name):
+    with pytest.raises(UnsupportedError, match="which no net has need of"):
+        Code(None).named(module, name)
+
+
+def test_with_trust_harmless_objects_are_given_back(own_code):
+    root, folder, _, _, built = own_code
+    with code_at(built):
+        built.log, built.pattern, built.options = logging.getLogger("net"), re.compile("a+"), argparse.Namespace(width=4)
+        built.act, built.half, built.path, built.again = torch.relu, functools.partial(round, ndigits=1), Path("a"), built.forward
+        torch.save(built, root / "rich.pth")
+    model = export(root / "rich.pth", inputs={"x": (1, 3, 8, 8)}, code=folder, trust=True)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(converters.to_module(model)(x), built(x))
+
+
+@contextlib.contextmanager
+def code_at(built):
+    """Lets what is pickled find the model's class, for the block."""
+    name = type(built).__module__
+    sys.modules[name] = made = types.ModuleType(name)
+    made.Net = type(built)
+    try:
+        yield
+    finally:
+        sys.modules.pop(name)
 
 
 def test_weights_that_do_not_fit_are_refused(own_code):
