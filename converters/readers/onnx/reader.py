@@ -399,12 +399,12 @@ def _drop_zero_biases(model: ir.Model, keys: frozenset[str]) -> None:
 def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:
     """Small integers and scalars are constants; large Constant nodes are initializers. So the state_dict holds what was learnt."""
     graph = model.graph
-    _hoist(graph)
+    _hoist(graph, keys)
     for node in list(graph):
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes:
             tensor = node.attributes["value"].as_tensor()
             output = node.outputs[0]
-            if _is_learnt(output, tensor) and output.name not in graph.initializers:
+            if _is_learnt(output, tensor, keys) and output.name not in graph.initializers:
                 value = ir.Value(
                     name=output.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
                 )
@@ -425,7 +425,7 @@ def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:
         graph.insert_before(first, constants)
 
 
-def _hoist(graph: ir.Graph) -> None:
+def _hoist(graph: ir.Graph, keys: frozenset[str]) -> None:
     """Weights inside branches and loops become initializers of the graph around, under names that nothing else has."""
     names, inside = names_of(graph), list(graph.subgraphs())
     there = [value.name for node in graph.all_nodes() for value in node.outputs]
@@ -437,7 +437,7 @@ def _hoist(graph: ir.Graph) -> None:
         constants = [node for node in inner if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes]
         held |= {node.outputs[0]: node.attributes["value"].as_tensor() for node in constants}
         for value, tensor in held.items():
-            if not _is_learnt(value, tensor):
+            if not _is_learnt(value, tensor, keys):
                 continue
             producer, name = value.producer(), str(value.name) if counts[value.name] == 1 else names.free(str(value.name))
             hoisted = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
@@ -449,9 +449,14 @@ def _hoist(graph: ir.Graph) -> None:
             graph.register_initializer(hoisted)
 
 
-def _is_learnt(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
-    """Whether a constant inside the graph is a weight: a large one, or one that an operator has learnt."""
+def _is_learnt(value: ir.Value, tensor: ir.TensorProtocol, keys: frozenset[str]) -> bool:
+    """Whether a constant inside the graph is a weight: a large one, or one that an operator has learnt.
+
+    keys: of the module that was exported, if one was: an instance norm's ones and zeros beside them are the exporter's own.
+    """
     if value.is_graph_output() or tensor.dtype == ir.DataType.STRING:
+        return False
+    if keys and all(use.node.op_type == "InstanceNormalization" for use in value.uses()):
         return False
     roles = [_operator(use.node).roles[use.idx : use.idx + 1] for use in value.uses()]
     return tensor.size > INLINE_LIMIT or (
