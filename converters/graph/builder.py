@@ -130,6 +130,7 @@ class GraphBuilder:
         """Where nodes go: the root, or the body of a loop that is being made."""
         self._outer: list[tuple[ir.Graph, dict[tuple[str, tuple[int, ...], bytes], ir.Value]]] = []
         self._names = Names()
+        self._roles: dict[str, int] = {}  # the number behind a parameter's role that was free last
         self._bound: dict[str, ir.Value] = {}
         self._aliases: dict[str, ir.Value] = {}
         self._source: Source | None = None
@@ -238,11 +239,12 @@ class GraphBuilder:
     def free_role(self, role: str, path: str | None = None) -> str:
         """The role, or with a number behind it where the module (path: the one in force) has such a parameter already."""
         where = self._path if path is None else path
-        free, count = role, 0
-        while (f"{where}.{free}" if where else free) in self._names:
+        start = f"{where}.{role}" if where else role
+        count = self._roles.get(start, 0)
+        while (f"{start}_{count}" if count else start) in self._names:
             count += 1
-            free = f"{role}_{count}"
-        return free
+        self._roles[start] = count
+        return f"{role}_{count}" if count else role
 
     def const(self, array: Any, dtype: Any = None, *, role: str = "constant") -> ir.Value:
         """A constant: a Constant node where it is small, else a buffer `path.role` of the module in force."""

@@ -145,6 +145,7 @@ class Plan:
         self.in_graphs = {self.symbol.nodes[number].name for node in self.live if node.subgraphs for number, _ in node.inputs}
         """Variables that graphs in nodes use."""
         self.users = self._users()
+        self._owners = {(number, user.index) for number, uses in self.users.items() for user, slot in uses if slot.role is Parameter}
         self.notes: list[str] = []
         """What the user should know of how this was found out."""
         self.stored = self._stored()
@@ -372,7 +373,7 @@ class Plan:
         if name not in self.stored and not (self.shapes_only and name not in self.shapes):
             return False
         numbers = [number for number, _ in node.inputs if self.symbol.nodes[number].name == name]
-        return any(user is node and slot.role is Parameter for number in numbers for user, slot in self.users.get(number, ()))
+        return any((number, node.index) in self._owners for number in numbers)
 
 
 def _checked(name: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -32,13 +32,14 @@ def rename_initializers(model: ir.Model, keys: frozenset[str] = frozenset(), fou
     counts: Counter[str] = Counter()
     mended = {value: name if name in keys else _mend(name) for name, value in graph.initializers.items()}
     taken = Paths(mended.values())
+    alone: dict[ir.Value, bool] = {}
     for node in graph:
         own = {
             role: value
             for role, value in _learnt(node, found).items()
             if value.name not in keys and graph.initializers.get(str(value.name)) is value
         }
-        if not own or any(value in wanted or not _is_alone(value, own, found) for value in own.values()):
+        if not own or any(value in wanted or not _is_alone(value, own, found, alone) for value in own.values()):
             continue
         lost = _beside(own)
         if lost and not any(taken.has(key) for key in lost.values()):
@@ -72,10 +73,12 @@ def _learnt(node: ir.Node, found: Patterns) -> dict[str, ir.Value]:
     return {role: value for role, value in roles if role and value is not None}
 
 
-def _is_alone(value: ir.Value, own: dict[str, ir.Value], found: Patterns) -> bool:
-    """Whether a value is used once, or always with the same others, as those of a layer that runs twice are."""
-    users = [found.end(use.node) for use in value.uses()]
-    return len(users) == 1 or all(node in found.ends and _learnt(node, found) == own for node in users)
+def _is_alone(value: ir.Value, own: dict[str, ir.Value], found: Patterns, known: dict[ir.Value, bool]) -> bool:
+    """Whether a value is used once, or always with the same others, as those of a layer that runs twice are. known: answers so far."""
+    if value not in known:
+        users = [found.end(use.node) for use in value.uses()]
+        known[value] = len(users) == 1 or all(node in found.ends and _learnt(node, found) == own for node in users)
+    return known[value]
 
 
 def _beside(own: dict[str, ir.Value]) -> dict[str, str]:

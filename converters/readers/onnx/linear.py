@@ -21,10 +21,14 @@ def turn_weights(model: ir.Model, found: Found, keys: frozenset[str]) -> None:
     """
     graph = model.graph
     names = names_of(graph)
+    tried: set[ir.Value] = set()
     for node in list(graph):
         pattern = found.ends.get(node)
         if pattern is not None and pattern.kind == "product":
             weight, bias = pattern.inputs["weight"], pattern.inputs.get("bias")
+            if weight in tried:
+                continue
+            tried.add(weight)
             stem = str(weight.name).removesuffix("weight")
             same = [found.ends.get(found.end(use.node)) for use in weight.uses()]
             is_layer = stem != weight.name and (bias is None or bias.name == f"{stem}bias")
