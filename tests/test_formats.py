@@ -54,7 +54,7 @@ MISTAKEN = {
     "unzstd": b"\x28\xb5\x2f\xfd" + bytes(20),
     "7z archive": b"7z\xbc\xaf\x27\x1c" + bytes(20),
     "RAR archive": b"Rar!\x1a\x07\0" + bytes(20),
-    "np.load": b"\x93NUMPY\x01\0" + bytes(20),
+    "numpy array": b"\x93NUMPY\x01\0\x38\0{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}\n" + bytes(8),
     "mean.binaryproto": b"\x08\x01\x10\x03\x18\x02\x20\x02" + field(5, bytes(48)),
     "solverstate": b"\x08\xe8\x07" + field(2, b"net.caffemodel") + field(3, b"\x3a\x02\x0a\0\x2a\0"),
     "zero bytes": bytes(4096),
@@ -98,7 +98,7 @@ def test_inspect_and_the_library_name_it_too(what, tmp_path, capsys):
     path = tmp_path / "model.bin"
     path.write_bytes(MISTAKEN[what])
     status, said = run(capsys, "inspect", path)
-    assert status == 0 and what in said
+    assert status == int(what == "numpy array") and what in said  # of numpy's files some hold weights: this one is read in vain
     for call in (converters.load, converters.load_weights):
         with pytest.raises(converters.FormatError) as caught:
             call(path)
