@@ -128,7 +128,7 @@ def test_nothing_else_is_left_in_the_target(done):
 
 
 def test_the_page_has_every_model_and_no_script_from_elsewhere(done):
-    page = (done / "report.html").read_text()
+    page = (done / "report.html").read_text().replace("<wbr>", "")  # where a long path may go on in another line
     assert "Layers that hold models back" in page
     assert "<td>caffe: Nobody</td>" in page
     assert "src=" not in page and "http" not in page

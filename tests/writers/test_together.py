@@ -159,7 +159,7 @@ def test_layer_norm():
     ("body", "written"),
     [
         (NORM + "n = Div(d, r) y = Mul(n, norm.weight)", "nn.LayerNorm(8, bias=False)"),
-        (NORM + "y = Div(d, r)", "F.layer_norm(x, (8,))"),
+        (NORM + "y = Div(d, r)", "F.layer_norm(x, x.shape[-1:])"),
         (NORM + "i = Reciprocal(r) n = Mul(d, i) w = Mul(norm.weight, n) y = Add(norm.bias, w)", "nn.LayerNorm(8)"),
         (
             NORM.replace("s = Pow(d, two)", "d2 = Sub(x, m) s = Mul(d2, d2)") + AFFINE,

@@ -458,9 +458,18 @@ def _is_learnt(value: ir.Value, tensor: ir.TensorProtocol, keys: frozenset[str])
         return False
     if keys and all(use.node.op_type == "InstanceNormalization" for use in value.uses()):
         return False
+    if tensor.size > INLINE_LIMIT:
+        return True
     roles = [_operator(use.node).roles[use.idx : use.idx + 1] for use in value.uses()]
-    return tensor.size > INLINE_LIMIT or (
-        tensor.dtype.is_floating_point() and len(tensor.shape) > 0 and any(role not in ((), ("",)) for role in roles)
+    is_of_a_layer = tensor.dtype.is_floating_point() and len(tensor.shape) > 0 and any(role not in ((), ("",)) for role in roles)
+    return is_of_a_layer and not _is_neutral(value, tensor)
+
+
+def _is_neutral(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether a constant is the ones or zeros that a batch normalization without a weight and a bias is given."""
+    uses = value.uses()
+    return all(use.node.op_type == "BatchNormalization" and use.idx in (1, 2) for use in uses) and all(
+        bool((tensor.numpy() == 2 - use.idx).all()) for use in uses
     )
 
 

@@ -45,7 +45,10 @@ def layer_norm(n: Node, x: str, shape: Sequence[int], weight: ir.Value | None, b
     given = None if eps == "1e-05" else eps
     build = arguments(shape[0] if len(shape) == 1 else tuple(shape), eps=given, bias=None if bias is not None else False)
     layer = None if weight is None else n.layer(f"nn.LayerNorm({build}", {"weight": weight, "bias": bias})
-    return f"{layer}({x})" if layer else f"F.layer_norm({arguments(x, tuple(shape), *_held(n, weight, bias), eps=given)})"
+    if layer:
+        return f"{layer}({x})"
+    sizes = tuple(shape) if weight is not None else f"{x}.shape[-{len(shape)}:]"  # without a weight any size will do
+    return f"F.layer_norm({arguments(x, sizes, *_held(n, weight, bias), eps=given)})"
 
 
 def _held(n: Node, *values: ir.Value | None) -> list[str]:

@@ -206,11 +206,6 @@ def test_transformers_with_masks():
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_what_the_exporter_gets_wrong_is_refused():
-    with pytest.raises(ConversionError):
-        export_module(nn.LSTM(4, 6, proj_size=3), {"input": (5, 2, 4)}, "model.pth")
-
-
 def test_inputs_that_share_a_batch_share_its_name():
     model, _, _ = check(Ids(), {"ids": (2, 5), "weight": (2, 5, 1)})
     assert [value.shape[0].value for value in model.graph.inputs] == ["N", "N"]

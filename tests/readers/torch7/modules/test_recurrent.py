@@ -364,7 +364,7 @@ FROM_ZEROS = {
 }
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", FROM_ZEROS)
 def test_kept_states_run_twice_in_a_row(name: str, tmp_path: Path) -> None:
     """The second run goes on where the first ended, as the module that remembers does; the file's own state isn't mixed in."""
     model = convert(tmp_path, KEPT[name], states=True)
