@@ -28,7 +28,8 @@ _BUILTINS = "abs bool bytearray bytes complex dict float frozenset int len list 
 _CALLED = frozenset(["builtins.getattr", "logging.getLogger", "re._compile"])
 _NAMED = _CALLED | {"functools.partial", "types.SimpleNamespace", "types.MappingProxyType", *(f"builtins.{name}" for name in _BUILTINS)}
 """What a pickle may name of Python's own library, classes and functions of these modules besides: nothing of it runs what it is given."""
-_MAKERS = "numpy.random._pickle"
+_MAKERS = re.compile(r"numpy\._?core\.(multiarray\.(scalar|_reconstruct)|numeric\._frombuffer)|numpy\.random\._pickle\.\w+")
+"""What numpy's own pickles call."""
 _HOLDERS = ("_VariableFunctionsClass", "TensorBase", "Tensor")
 """Classes of torch's that hold its functions."""
 
@@ -98,7 +99,7 @@ class Code:
             may = hasattr(holder, "named_modules") or getattr(holder, "__name__", "") in _HOLDERS
             may = may and isinstance(name, str) and not name.startswith("__")
         else:
-            may = self._is_own(function) or origin in _CALLED or origin.startswith(_MAKERS)
+            may = self._is_own(function) or origin in _CALLED or _MAKERS.fullmatch(origin) is not None
         if not may:
             raise UnsupportedError(
                 f"the file would have {printable(origin)} called, which isn't of {self.shown}", hint="build the net: --model MODULE:FACTORY"

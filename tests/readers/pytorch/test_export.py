@@ -305,6 +305,7 @@ def test_with_trust_harmless_objects_are_given_back(own_code):
     with code_at(built):
         built.log, built.pattern, built.options = logging.getLogger("net"), re.compile("a+"), argparse.Namespace(width=4)
         built.act, built.half, built.path, built.again = torch.relu, functools.partial(round, ndigits=1), Path("a"), built.forward
+        built.scalar, built.array, built.chance = np.float32(2), np.ones(2), np.random.RandomState(0)
         torch.save(built, root / "rich.pth")
     model = export(root / "rich.pth", inputs={"x": (1, 3, 8, 8)}, code=folder, trust=True)
     x = torch.randn(2, 3, 8, 8)
