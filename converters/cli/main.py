@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 import sys
 import warnings
@@ -70,8 +71,25 @@ def _run(words: list[str]) -> int:
         warnings.showwarning = _show_warning
         with terminal.working():
             terminal.doing(words[0])
+            _import_numpy()
             status: int = asked.run(asked)
         return status
+
+
+def _import_numpy() -> None:
+    """Imports numpy with one thread of OpenBLAS: starting a thread for each core costs a short command a third of its CPU time.
+
+    What a command multiplies with numpy is small. What comes after it in this process, and its children, are asked nothing: torch brings an
+    OpenBLAS of its own on some machines. Without numpy, the command that needs it says so.
+    """
+    if "OPENBLAS_NUM_THREADS" in os.environ or "numpy" in sys.modules:
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("numpy")
+    finally:
+        del os.environ["OPENBLAS_NUM_THREADS"]
 
 
 def _parsed(whole: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:

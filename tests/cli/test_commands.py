@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,3 +169,19 @@ def test_files_may_stand_on_both_sides_of_an_option(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{lua}: a Lua Torch file" in said and f"{weights}: a PyTorch checkpoint" in said
     assert cli.main(["inspect", lua, "--input", "1x1x16x16", "--bogus", weights]) == 2 and "--bogus" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system doesn't list a process's threads")
+@pytest.mark.parametrize("asked", [None, "2"])
+def test_a_short_command_starts_no_threads_and_leaves_the_setting_to_what_comes_after(asked, tmp_path):
+    code = (
+        "import os, sys; from converters.cli import main; "
+        f"assert main({['caffe2onnx', *CAFFE, str(tmp_path / 'out.onnx')]!r}) == 0; "
+        "print(len(os.listdir('/proc/self/task')), os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"} | (
+        {} if asked is None else {"OPENBLAS_NUM_THREADS": asked}
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=kept)
+    threads, left = done.stdout.split()[-2:]
+    assert left == str(asked) and (asked or threads == "1")

@@ -427,7 +427,10 @@ def _separate_constants(model: ir.Model, keys: frozenset[str]) -> None:
 
 def _hoist(graph: ir.Graph, keys: frozenset[str]) -> None:
     """Weights inside branches and loops become initializers of the graph around, under names that nothing else has."""
-    names, inside = names_of(graph), list(graph.subgraphs())
+    inside = list(graph.subgraphs())
+    if not inside:
+        return
+    names = names_of(graph)
     there = [value.name for node in graph.all_nodes() for value in node.outputs]
     counts = Counter(
         [*there, *(name for inner in [graph, *inside] for name in [*inner.initializers, *(value.name for value in inner.inputs)])]
