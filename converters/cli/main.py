@@ -49,7 +49,7 @@ def _rarely_collected() -> Iterator[None]:
     Nor does it go through them once more when the process ends.
     """
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     try:
