@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     terminal.prepare()
-    with answered(as_json=as_json) as seen, _rarely_collected():
+    with answered(as_json=as_json) as seen, _rarely_collected(words[0] if words else ""):
         try:
             status = _run(words)
             terminal.flush()
@@ -42,14 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 1
 
 
+_RUNS = frozenset(("classify", "extract-features", "evaluate", "benchmark", "migrate", "torch2onnx"))
+"""Commands that run models for long: a cycle that holds a tensor is to be found soon."""
+
+
 @contextlib.contextmanager
-def _rarely_collected() -> Iterator[None]:
+def _rarely_collected(command: str) -> Iterator[None]:
     """Lets the collector look for cycles less often: a graph of ten thousand layers is a million objects, of which none is garbage.
 
     Nor does it go through them once more when the process ends.
     """
     before = gc.get_threshold()
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(50_000 if command in _RUNS else 1_000_000, 20, 100)
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     try:

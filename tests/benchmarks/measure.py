@@ -33,9 +33,9 @@ class Measured:
 
 
 def load() -> float:
-    """Processes that want to run, for each processor, over the last minute; 0 where the system doesn't say."""
+    """Processes that want to run besides what is measured, for each processor, over the last minute; 0 where the system doesn't say."""
     try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1)
+        return max(os.getloadavg()[0] - 1, 0) / (os.cpu_count() or 1)
     except OSError:
         return 0.0
 
