@@ -1,7 +1,7 @@
 """Start-up, growth, memory and speed of every command, each row with its goal and whether that is met.
 
     python -m tests.benchmarks                        everything; its inputs are made for the run
-    python -m tests.benchmarks --only growth          one part: start-up, large, peers, growth
+    python -m tests.benchmarks --only growth          one part: start-up, large, peers, modules, growth
     python -m tests.benchmarks --zoo FOLDER           besides: every net below a folder
     python -m tests.benchmarks --json FILE --page FILE.md
 

@@ -1,15 +1,17 @@
-"""The parts of the benchmark: start-up, large files beside `cp`, and what people used before."""
+"""The parts of the benchmark: start-up, large files beside `cp`, what people used before, and what is written beside torchvision's."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks import inputs
-from tests.benchmarks.measure import copied, run
+from tests.benchmarks.measure import Measured, copied, load, run
+from tests.benchmarks.modules import NETS, WITHIN
 from tests.benchmarks.rows import Row
 from tests.conformance import FIXTURES
 
@@ -121,7 +123,22 @@ def zoo(nets: Path, folder: Path, repeats: int) -> Iterator[Row]:
             print(f"{files[0]}: {(problem.stderr or '').strip()[-200:]}", file=sys.stderr)
 
 
-PARTS: dict[str, Callable[[Path, int, int], Iterator[Row]]] = {"start-up": start_up, "large": large, "peers": peers}
+def modules(folder: Path, megabytes: int, repeats: int) -> Iterator[Row]:
+    """Written modules and ONNX files beside torchvision's classes and torch.onnx.export, where torchvision is installed."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    for name in NETS:
+        before = load()
+        words = [sys.executable, "-m", "tests.benchmarks.modules", name, "1", "32"]
+        said = subprocess.run(words, check=True, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2]).stdout
+        for line in said.splitlines():
+            found = json.loads(line)
+            theirs, ours = (Measured(found[key], found[key], 0, 0, before) for key in ("theirs", "ours"))
+            yield Row("Written modules", f"{found['name']}: the original", theirs)
+            yield Row("Written modules", f"{found['name']}: written", ours, WITHIN * theirs.cpu, f"{WITHIN} of theirs")
+
+
+PARTS: dict[str, Callable[[Path, int, int], Iterator[Row]]] = {"start-up": start_up, "large": large, "peers": peers, "modules": modules}
 
 
 def _made(folder: Path, expression: str) -> list[str]:

@@ -34,11 +34,11 @@ class Row:
 
     def cells(self) -> list[str]:
         ratio = "" if self.copy is None else f"{self.measured.cpu / max(self.copy.cpu, 1e-3):.1f}"
-        allowed = "" if self.goal is None else f"{self.goal:.2f}" + (f" ({self.said})" if self.said else "")
+        allowed = "" if self.goal is None else _seconds(self.goal) + (f" ({self.said})" if self.said else "")
         memory = "" if self.memory is None else f" (of {self.memory:.0f})"
         busy = "" if self.measured.is_trusted else f"busy, {self.measured.load:.1f}"
         return [
-            self.name, f"{self.measured.cpu:.2f}", f"{self.measured.wall:.2f}", f"{self.measured.anonymous:.0f}{memory}",
+            self.name, _seconds(self.measured.cpu), _seconds(self.measured.wall), f"{self.measured.anonymous:.0f}{memory}",
             f"{self.measured.mapped:.0f}", ratio, allowed, self.verdict, busy,
         ]  # fmt: skip
 
@@ -50,6 +50,10 @@ class Row:
     def facts(self) -> dict[str, Any]:
         found: dict[str, Any] = {"part": self.part, "name": self.name, **vars(self.measured), "goal": self.goal, "verdict": self.verdict}
         return found if self.copy is None else {**found, "cp": vars(self.copy)}
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
 _HEADS = ["", "CPU s", "wall s", "MB", "mapped MB", "x cp", "goal", "verdict", "machine"]
