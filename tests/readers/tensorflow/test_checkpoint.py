@@ -12,7 +12,7 @@ from converters.schemas.wire import varints
 import converters
 from converters.cli import main
 from converters.errors import FormatError
-from converters.readers.tensorflow.checkpoints.crc32c import by_numpy, crc32c, masked
+from converters.readers.tensorflow.checkpoints.crc32c import POLYNOMIAL, TERMS, by_numpy, crc32c, masked
 from converters.readers.tensorflow.checkpoints.slices import slice_key
 from converters.readers.tensorflow.checkpoints.snappy import unpack
 from tests.bench import stream
@@ -37,13 +37,21 @@ def bit_by_bit(data: bytes) -> int:
     ],
 )
 def test_checksums_are_those_of_the_rfc(data, checksum):
-    assert crc32c(memoryview(data)) == checksum
+    assert by_numpy(memoryview(data)) == crc32c(memoryview(data)) == checksum
 
 
-@pytest.mark.parametrize("size", [0, 1, 16383, 16384, 16385, 40001, 100003])
-def test_long_data_is_summed_in_pieces(size):
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 255, 257, 1023, 1029, 11370, 11371, 20001, 90960, 90961, 125547, 250007])
+def test_checksums_of_every_length_are_those_of_single_bits(size):
     data = stream("crc").bytes(size)
     assert by_numpy(memoryview(data)) == crc32c(memoryview(data)) == bit_by_bit(data)
+
+
+def test_the_terms_that_data_is_divided_by_are_a_multiple_of_the_polynomial():
+    divisor = 1 << 32 | int(f"{POLYNOMIAL:032b}"[::-1], 2)
+    rest = 1 | sum(1 << power for power in TERMS)
+    while rest.bit_length() > 32:
+        rest ^= divisor << rest.bit_length() - 33
+    assert rest == 0
 
 
 def test_snappy_copies_may_overlap():

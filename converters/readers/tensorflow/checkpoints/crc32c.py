@@ -1,7 +1,8 @@
 """CRC-32C (Castagnoli), as TensorFlow writes it beside every block and tensor: by google-crc32c where that is installed, else in numpy.
 
-Long data is cut into pieces of one length whose checksums are worked out side by side, and joined as polynomials are: the checksum of
-a joined to b is that of a moved by b's length, plus that of b. Source: RFC 3720, appendix B.4; TensorFlow's core/lib/hash/crc32c.h.
+Bytes are a polynomial over GF(2), and their checksum its remainder by the CRC's own. By a multiple of that one they leave the same
+checksum; one of four terms whose powers are whole bytes divides by nothing but shifts and exclusive ors, and x^a + x^b + x^c + 1 to the
+power of 2^n is x^(a 2^n) + x^(b 2^n) + x^(c 2^n) + 1. Source: RFC 3720, appendix B.4; TensorFlow's core/lib/hash/crc32c.h.
 """
 
 from __future__ import annotations
@@ -13,35 +14,29 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_POLYNOMIAL = 0x82F63B78
-_PIECES = 1 << 11
-"""Pieces that are worked out side by side: few enough to stay in a processor's cache."""
-_SHORT = 1 << 14
-"""Bytes below which the pieces would be too short to be worth it."""
+POLYNOMIAL = 0x82F63B78
+"""Its terms below x^32, that of x^31 in the lowest bit."""
+TERMS = (5685, 1362, 426)
+"""a, b and c: x^a + x^b + x^c + 1 is a multiple of the polynomial."""
+_UNITS = (8, 1)
+"""Bytes that one power of x stands for: in the 64th power of that multiple, then in its 8th."""
+_PREFIX = b"\x54\x64\x1f\x64"
+"""Bytes in front of the data that take the register from 0 to ones, where CRC-32C begins."""
+_STEPS = 2
+"""Steps of a division whose quotient is kept, beside what is needed of it: few enough to stay in a processor's cache."""
 
+_SHORT = 1 << 8
+"""Bytes that are summed one by one."""
 _COPIED = 1 << 20
 """Bytes that are copied at a time for a package that takes no view."""
 
+Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint32]
-
-
-@cache
-def _table(bits: int) -> Words:
-    """What a register becomes when its lowest `bits` bits are shifted out, for each value of them."""
-    entries = np.arange(1 << bits, dtype=np.uint32)
-    for _ in range(bits):
-        entries = np.where(entries & 1, entries >> 1 ^ np.uint32(_POLYNOMIAL), entries >> 1)
-    return entries
-
-
-@cache
-def _bytewise() -> list[int]:
-    return [int(entry) for entry in _table(8)]
 
 
 def crc32c(data: memoryview) -> int:
     """The CRC-32C of some bytes."""
-    if len(data) >= _SHORT and (extend := _by_instructions()) is not None:
+    if len(data) > _SHORT and (extend := _by_instructions()) is not None:
         checksum = 0
         for start in range(0, len(data), _COPIED):
             checksum = extend(checksum, bytes(data[start : start + _COPIED]))
@@ -62,19 +57,11 @@ def _by_instructions() -> Callable[[int, bytes], int] | None:
 
 def by_numpy(data: memoryview) -> int:
     """As `crc32c`, with numpy alone."""
-    register = 0xFFFFFFFF
-    done = 0
-    if len(data) >= _SHORT:
-        length = len(data) // _PIECES & ~1
-        if not length:
-            length = 2
-        pieces = len(data) // length
-        done = pieces * length
-        register = _move(register, done) ^ _joined(_registers(data[:done], pieces, length), length)
-    table = _bytewise()
-    for byte in bytes(data[done:]):
-        register = table[(register ^ byte) & 0xFF] ^ register >> 8
-    return register ^ 0xFFFFFFFF
+    rest, prefix = np.frombuffer(data, np.uint8), _PREFIX
+    for unit in _UNITS:
+        if len(rest) > 2 * TERMS[0] * unit:
+            rest, prefix = _remainder(rest, unit, prefix), b""
+    return _register(prefix + rest.tobytes()) ^ 0xFFFFFFFF
 
 
 def masked(checksum: int) -> int:
@@ -82,53 +69,66 @@ def masked(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _registers(data: memoryview, pieces: int, length: int) -> Words:
-    """The register after each piece, begun with 0; two bytes a step."""
-    words = np.frombuffer(data, "<u2").reshape(pieces, length // 2)
-    table = _table(16).astype(np.intp)  # numpy looks up 20 times as fast by an index of its own type
-    result: Words = np.empty(pieces, np.uint32)
-    for start in range(0, pieces, _PIECES):
-        rows = words[start : start + _PIECES]
-        register = np.zeros(len(rows), np.intp)
-        for step in range(0, rows.shape[1], 64):  # turned in blocks: a column at a time would fetch each cache line 32 times
-            for column in rows[:, step : step + 64].T.astype(np.intp, order="C"):
-                np.bitwise_xor(column, register, out=column)
-                np.bitwise_and(column, 0xFFFF, out=column)
-                np.right_shift(register, 16, out=register)
-                np.bitwise_xor(register, table[column], out=register)
-        result[start : start + _PIECES] = register
-    return result
+def _remainder(data: Bytes, unit: int, prefix: bytes) -> Bytes:
+    """As many bytes as the divisor is long, of the same checksum as the prefix and the data, which are longer."""
+    near, middle, far = ((TERMS[0] - power) * unit for power in (*TERMS[1:], 0))
+    quotient = np.zeros(far + _STEPS * near, np.uint8)
+    quotient[far - len(prefix) : far] = np.frombuffer(prefix, np.uint8)
+    at, end = far, len(data) - far
+    for start in range(0, end, near):
+        if at + near > len(quotient):
+            quotient[:far] = quotient[at - far : at]
+            at = far
+        size = min(near, end - start)
+        step = quotient[at : at + size]
+        np.bitwise_xor(data[start : start + size], quotient[at - near : at - near + size], out=step)
+        np.bitwise_xor(step, quotient[at - middle : at - middle + size], out=step)
+        np.bitwise_xor(step, quotient[at - far : at - far + size], out=step)
+        at += size
+    rest = data[end:].copy()
+    for distance in (near, middle, far):
+        rest[:distance] ^= quotient[at - distance : at]
+    return rest
 
 
-def _joined(registers: Words, length: int) -> int:
-    """The register of all pieces, one behind the other."""
-    while len(registers) > 1:
-        if len(registers) % 2:  # a piece of nothing but zeros in front changes nothing
-            registers = np.concatenate([np.zeros(1, np.uint32), registers])
-        registers = _apply(_powers(length), registers[0::2]) ^ registers[1::2]
-        length *= 2
-    return int(registers[0])
-
-
-def _move(register: int, length: int) -> int:
-    return int(_apply(_powers(length), np.array([register], np.uint32))[0])
+def _register(data: bytes) -> int:
+    """The register behind some bytes, begun with 0: the first half is moved onto the second until few are left."""
+    if len(data) > _SHORT:
+        words: Words = np.zeros(1 << ((len(data) - 1) // 4).bit_length(), "<u4")
+        words.view(np.uint8)[-len(data) :] = np.frombuffer(data, np.uint8)  # zeros in front change nothing
+        while len(words) > 32:
+            half = len(words) // 2
+            words = _moved(words[:half], 4 * half) ^ words[half:]
+        data = words.astype("<u4").tobytes()
+    register, table = 0, _bytewise()
+    for byte in data:
+        register = table[(register ^ byte) & 0xFF] ^ register >> 8
+    return register
 
 
 @cache
-def _powers(length: int) -> tuple[int, ...]:
-    """What each bit of a register becomes behind `length` zero bytes."""
-    if length == 0:
-        return tuple(1 << bit for bit in range(32))
-    if length % 2:
-        before = np.array(_powers(length - 1), np.uint32)
-        return tuple(int(value) for value in _table(8)[before & np.uint32(0xFF)] ^ before >> np.uint32(8))
-    half = _powers(length // 2)
-    return tuple(int(value) for value in _apply(half, np.array(half, np.uint32)))
+def _bytewise() -> tuple[int, ...]:
+    """What a register becomes when its lowest byte is shifted out, for each value of it."""
+    entries = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        entries = np.where(entries & 1, entries >> 1 ^ np.uint32(POLYNOMIAL), entries >> 1)
+    return tuple(entries.tolist())
 
 
-def _apply(columns: tuple[int, ...], registers: Words) -> Words:
-    """A linear map of registers, given by what each bit becomes."""
-    result = np.zeros_like(registers)
-    for bit, column in enumerate(columns):
-        result ^= np.where(registers >> np.uint32(bit) & np.uint32(1), np.uint32(column), np.uint32(0))
+def _moved(registers: Words, length: int) -> Words:
+    """What registers become behind `length` zero bytes, a power of two."""
+    tables = _shifts(length)
+    result: Words = tables[3][registers >> np.uint32(24)]
+    for place in range(3):
+        result ^= tables[place][registers >> np.uint32(8 * place) & np.uint32(0xFF)]
     return result
+
+
+@cache
+def _shifts(length: int) -> Words:
+    """What each byte of a register becomes, by its place, behind `length` zero bytes: (4, 256)."""
+    table = np.arange(256, dtype=np.uint32) << np.arange(0, 32, 8, dtype=np.uint32)[:, None]
+    if length > 1:
+        return _moved(_moved(table, length // 2), length // 2)
+    shifted: Words = np.array(_bytewise(), np.uint32)[table & np.uint32(0xFF)] ^ table >> np.uint32(8)
+    return shifted
