@@ -82,6 +82,7 @@ def load(
     key: str | None = None,
     dynamic: Mapping[tuple[str, int], str] | None = None,
     outputs: Sequence[str] = (),
+    output_names: Sequence[str] = (),
     constants: Mapping[str, object] | None = None,
     code: StrPath | None = None,
     factory: str | None = None,
@@ -98,9 +99,10 @@ def load(
     whole-model `.pth`; TensorFlow `graph.pb`, a SavedModel's folder, or `graph.pbtxt` or `model.meta`, and a checkpoint's prefix.
     inputs: shapes by input name, or (shape, dtype), where the file doesn't have them; the first axis stays symbolic ("N") unless the
     net fixes it. key: where the model sits in a checkpoint ("model", "protos.rnn"). dynamic: labels of axes that stay open besides the
-    first, {("data", 2): "height"}. outputs: inner values that the graph ends in, instead of its own outputs. constants: inputs of a
-    TensorFlow graph that are numbers from now on, {"is_training": False}. code: the folder of a PyTorch model's own classes; factory:
-    "module:function" in it, which builds the model for a checkpoint of weights. plugin: a Python file that registers lowerings. trust:
+    first, {("data", 2): "height"}. outputs: inner values that the graph ends in, instead of its own outputs. output_names: what the
+    outputs of a PyTorch model are called, in order. constants: inputs of a TensorFlow graph that are numbers from now on,
+    {"is_training": False}. code: the folder of a PyTorch model's own classes; factory: "module:function" in it, which builds the model for
+    a checkpoint of weights. plugin: a Python file that registers lowerings. trust:
     let these, and TorchScript programs, run; without it nothing does. fillers: parameters of a Caffe net that no file has get what
     their fillers say. dtype: "float64" keeps the doubles of a Lua Torch model, which otherwise become float32. states: first states of a
     recurrent Lua Torch model become inputs, the last ones outputs. define: what stands for `$NAME$` in a Caffe template, and numbers
@@ -114,6 +116,7 @@ def load(
         key=key,
         dynamic=dynamic or {},
         outputs=tuple(outputs),
+        output_names=tuple(output_names),
         constants=constants or {},
         code=code,
         factory=factory,
@@ -220,8 +223,8 @@ def verify(
     original's own answers, by name. tolerance: the largest difference allowed, relative to the largest number. trust: let the .py beside
     a .pth run. Raises ConversionError.
     """
-    import os
-
+    if expect is not None and feed is None and inputs is None:
+        raise ConversionError("nothing says which inputs the expected answers belong to", hint="give feed or inputs with expect")
     if not isinstance(model, str | os.PathLike | Sequence):
         from converters.verification.compare import verify as run_both
         from converters.verification.trials import read_arrays
@@ -236,10 +239,12 @@ def verify(
 
     sides = [[side] if isinstance(side, str | os.PathLike) else list(side) for side in (model, other) if side is not None]
     if len(sides) == 1 and expect is None:
-        return verify(load(*sides[0], key=key, inputs=shapes), opset=opset, inputs=inputs, seed=seed, tolerance=tolerance, level=level)
+        loaded = load(*sides[0], key=key, inputs=shapes, trust=trust)
+        return verify(loaded, opset=opset, inputs=inputs, feed=feed, seed=seed, tolerance=tolerance, level=level)
     options = LoadOptions(key=key, inputs=shapes or {}, trust=trust)
     second = sides[1] if len(sides) == 2 else None
-    return compare_artefacts(sides[0], second, options=options, level=level, seed=seed, tolerance=tolerance, feed=feed, expect=expect)
+    settings: dict[str, Any] = {"level": level, "seed": seed, "tolerance": tolerance, "expect": expect}
+    return compare_artefacts(sides[0], second, options=options, feed=inputs if feed is None else feed, **settings)
 
 
 def load_weights(path: StrPath, key: str | None = None) -> Mapping[str, Weight]:
@@ -269,6 +274,7 @@ def strip_to_weights(
     force: bool = False,
     ema: bool = False,
     torch_layout: bool = False,
+    rename: Sequence[tuple[str, str]] = (),
 ) -> StripReport:
     """Writes the exact weights of any supported file, without running it, and reports what it found; report.path is the target.
 
@@ -277,14 +283,14 @@ def strip_to_weights(
     gamma, beta and moving_mean become weight, bias and running_mean. dtype: "float16", "bfloat16", "float32" or "float64" for floating
     tensors. fold: spectral_norm, weight_norm and parametrizations become plain weights. contiguous: every tensor row-major in a storage
     of its own. source_dir: a folder for the class source that old files embed. Of a TensorFlow checkpoint, from which an optimizer's
-    memory is left out: ema takes each variable's moving average for it, torch_layout turns weights as torch has them.
-    Raises ConversionError.
+    memory is left out: ema takes each variable's moving average for it, torch_layout turns weights as torch has them. rename: old names and
+    new ones, whole ones or modules; * stands for anything. Raises ConversionError.
     """
     from converters.strip import StripOptions
     from converters.strip import strip_to_weights as strip
 
     options = StripOptions(
-        key, unwrap, strip_prefix, torch_names, dtype, fold, contiguous, source_dir, force, ema=ema, torch_layout=torch_layout
+        key, unwrap, strip_prefix, torch_names, dtype, fold, contiguous, source_dir, force, rename, ema=ema, torch_layout=torch_layout
     )
     return strip(source, target, options)
 

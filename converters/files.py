@@ -176,7 +176,7 @@ class _Output:
 
     def _open(self) -> BinaryIO:
         folder = self.place.parent
-        if hasattr(os, "O_TMPFILE"):
+        if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):  # by which it gets its name
             try:
                 return open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
             except OSError as problem:  # a file system that has no files without names

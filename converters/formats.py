@@ -170,7 +170,7 @@ FORMATS = (
         ),
         reader="converters.tracing.export:load",
         weights="converters.readers.pytorch:read_weights",
-        options=("code", "factory"),
+        options=("code", "factory", "output_names"),
         weights_only=("torch-export", "npy", "npz", "msgpack", "gzip"),
     ),
     Format(

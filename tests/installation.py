@@ -23,6 +23,7 @@ DIGITS = ROOT / "fixtures" / "digits"
 CAFFE = f"{DIGITS}/caffe/deploy.prototxt {DIGITS}/caffe/digits.caffemodel"
 LUA = f"{DIGITS}/torch7/digits.t7"
 MXNET = f"{DIGITS}/mxnet/digits-symbol.json {DIGITS}/mxnet/digits-0010.params"
+TENSORFLOW = f"{DIGITS}/tensorflow/digits.ckpt.meta {DIGITS}/tensorflow/digits.ckpt"
 WHOLE = f"{DIGITS}/pytorch/digits_whole.pth"
 
 BASE = (
@@ -32,9 +33,12 @@ BASE = (
     f"lua2onnx {LUA} lua.onnx --input 2x1x16x16",
     f"mxnet2torch {MXNET} mxnet.pth --input data=1x1x16x16",
     f"mxnet2onnx {MXNET} mxnet.onnx --input data=1x1x16x16",
+    f"tf2torch {DIGITS}/tensorflow/digits.pb tf.pth",
+    f"tf2onnx {TENSORFLOW} tf.onnx --output Logits/BiasAdd",
     "onnx2torch caffe.onnx back.pth",
     f"strip-to-weights {WHOLE} weights.pth",
     f"strip-to-weights {WHOLE} weights.safetensors",
+    f"strip-to-weights {TENSORFLOW.split()[1]} tf_weights.pth",
     f"inspect {WHOLE} {LUA} {DIGITS}/mxnet/digits-0010.params {CAFFE.split()[1]}",
     "verify weights.pth weights.safetensors",
     "verify caffe.onnx caffe.onnx",
@@ -43,10 +47,13 @@ VERIFY = (
     f"caffe2torch {CAFFE} caffe_verified.pth --verify",
     f"lua2onnx {LUA} lua_verified.onnx --input 2x1x16x16 --verify",
     f"mxnet2torch {MXNET} mxnet_verified.pth --input data=1x1x16x16 --verify",
+    f"tf2onnx {TENSORFLOW} tf_verified.onnx --output Logits/BiasAdd --verify",
+    "benchmark caffe.onnx --runs 1 --warmup 0",
 )
 TRACE = (f"torch2onnx {WHOLE} traced.onnx --input 1x1x16x16 --code {DIGITS}/pytorch --trust",)
 IMAGES = (
     "classify caffe.onnx digit.pgm --channels gray --scale 255 --mean 0 --std 240 --top 2",
+    "evaluate caffe.onnx val --channels gray --scale 255 --mean 0 --std 240",
     "extract-features caffe.onnx digit.pgm --layer ip1 --save features_verified.npz --channels gray --scale 255 --mean 0 --std 240",
 )
 MATCH = (f"strip-to-weights {WHOLE} like_verified.pth --like digits_net:DigitsNet --code {DIGITS}/pytorch --trust",)
@@ -103,7 +110,9 @@ def try_extra(extra: str, python: str, folder: Path) -> None:
         assert (
             environment.python("import importlib.util as u; print(u.find_spec('torch'), u.find_spec('onnxruntime'))", folder) == "None None"
         )
-    (folder / "digit.pgm").write_bytes(b"P5 16 16 255\n" + bytes(range(256)))
+    (folder / "val" / "0").mkdir(parents=True)
+    for image in ("digit.pgm", "val/0/digit.pgm"):
+        (folder / image).write_bytes(b"P5 16 16 255\n" + bytes(range(256)))
     for line in COMMANDS[extra]:
         done = environment.convert(line, folder)
         assert done.returncode == 0, f"convert {line}\n{done.stderr}"

@@ -69,11 +69,15 @@ def write(path, data: bytes = b"new", *, force: bool = False) -> None:
         file.write(data)
 
 
-@pytest.fixture(params=["unnamed", "named"])
+@pytest.fixture(params=["unnamed", "named", "without /proc"])
 def kind_of_temporary(request, monkeypatch):
-    """Both ways of writing: files without a name, and under a temporary one where the system has no such files."""
+    """The ways of writing: files without a name, and under a temporary one where the system has no such files, or can't name them later."""
     if request.param == "named":
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    if request.param == "without /proc":
+        is_folder, link = os.path.isdir, os.link
+        monkeypatch.setattr(os.path, "isdir", lambda path: not str(path).startswith("/proc/") and is_folder(path))
+        monkeypatch.setattr(os, "link", lambda source, *rest, **how: link(str(source).replace("/proc/", "/nowhere/"), *rest, **how))
     return request.param
 
 

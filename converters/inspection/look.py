@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import re
@@ -144,8 +143,9 @@ def _shapes(row: Format, file: RecognizedFile, options: LoadOptions, outline: Ou
             found.notes.append(f"shapes and FLOPs of files above {QUICK >> 20} MB are worked out where --input gives a shape")
         return None
     try:
-        shapes = importlib.import_module("converters.inspection.shapes")
-        shaped: Shaped = shapes.work_out(row, file, options)
+        from converters.inspection.shapes import work_out
+
+        shaped = work_out(row, file, options)
     except MissingPackageError as problem:
         found.notes.append(f"no shapes: {problem}")
     except (ConversionError, ImportError) as problem:

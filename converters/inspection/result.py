@@ -13,6 +13,8 @@ from converters.graph.outline import Dims
 from converters.tensors.state_dict import LeftOut, grouped
 
 NARROWEST = 60
+WHOLE = 100_000
+"""Columns where nobody says how many there are: what is piped on or kept in a file is searched for whole names."""
 _LISTED = 12
 
 
@@ -170,7 +172,7 @@ def text(found: Inspection, *, tensors: bool = False, width: int | None = None) 
 
 def lines(found: Inspection, *, tensors: bool = False, width: int | None = None) -> list[tuple[str, str]]:
     """The lines, each with what it is: "title", "head" of a table, "wrong", or "" for all others."""
-    width = max(NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
+    width = max(NARROWEST, width or shutil.get_terminal_size((WHOLE, 24)).columns)
     hint = f" ({found.hint})" if found.hint else ""
     made = [("title", f"{printable(found.path, 400)}: {found.kind}, {found.nbytes:,} bytes{hint}")]
     made += [("", line) for line in _facts(found)]

@@ -67,11 +67,10 @@ def other_runs(target: Place, own: str = "") -> dict[str, dict[str, Any]]:
 
 def _is_alive(head: Mapping[str, Any]) -> bool:
     """Whether the process of a journal of this machine is still there."""
-    try:
-        os.kill(int(head["pid"]), 0)
-    except (OSError, KeyError, ValueError):
-        return False
-    return True
+    import psutil  # os.kill(pid, 0) is Ctrl-C on Windows
+
+    pid = head.get("pid")
+    return isinstance(pid, int) and 0 < pid < 1 << 31 and psutil.pid_exists(pid)
 
 
 class Journal:

@@ -77,14 +77,15 @@ def compare_artefacts(
     level: Level = "full",
     seed: int = 0,
     tolerance: float = TOLERANCE,
-    feed: StrPath | None = None,
+    feed: StrPath | Mapping[str, Array] | None = None,
     expect: StrPath | None = None,
     page: StrPath | None = None,
     force: bool = False,
 ) -> Report:
     """Runs both on the same inputs, and compares the weights that both hold under one name; weights alone where one can't run.
 
-    second: None where the first is held against `expect`, the original's own answers to `feed` (.npz, .t7: arrays by name). options:
+    second: None where the first is held against `expect`, the original's own answers to `feed` (.npz, .t7: arrays by name; of `feed` the
+    arrays themselves too). options:
     shapes, key, and trust, without which no .py runs. Inputs and outputs are paired by name, else in order, which the Report says.
     page: where the report is written as a page. Raises ConversionError.
     """
@@ -111,7 +112,7 @@ def _compare(
     level: Level,
     seed: int,
     tolerance: float,
-    feed: StrPath | None,
+    feed: StrPath | Mapping[str, Array] | None,
     expect: StrPath | None,
 ) -> tuple[Report, list[Artefact], dict[str, Array]]:
     """The Report, both sides, and the inputs on which they were furthest apart (none where weights alone were compared)."""
@@ -126,7 +127,7 @@ def _compare(
         if second is None or feed is not None:
             raise ConversionError(f"{next(side.name for side in sides if side.run is None)} holds weights alone, which answer nothing")
         return compare_weights(sides[0].weights, sides[1].weights, tolerance=tolerance, notes=notes), sides, {}
-    inputs = None if feed is None else read_arrays(feed)
+    inputs = feed if feed is None or isinstance(feed, Mapping) else read_arrays(feed)
     wanted = None if expect is None else read_arrays(expect)
     trials, worst = _run(sides, inputs, wanted, level, seed, notes)
     report = Report(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import converters
 from converters import cli
@@ -165,6 +166,17 @@ def test_the_table_fits_the_terminal(width):
     assert max(map(len, lines[start:])) <= max(width, NARROWEST)
     heads = [line.index("parameters") + len("parameters") for line in lines if "parameters" in line.split()]
     assert heads and len(lines[start + 1]) == heads[-1], "numbers are right-aligned under their head"
+
+
+def test_what_is_piped_on_has_whole_names(tmp_path, capsys, monkeypatch):
+    name = f"{'branch' * 13}.weight"
+    torch.save({name: torch.ones(2)}, tmp_path / "net.pth")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert cli.main(["inspect", str(tmp_path / "net.pth"), "--tensors"]) == 0
+    assert name in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "72")
+    assert cli.main(["inspect", str(tmp_path / "net.pth"), "--tensors"]) == 0
+    assert name not in capsys.readouterr().out
 
 
 def test_no_graph_is_made_of_a_large_file(monkeypatch):

@@ -184,6 +184,8 @@ def test_rename_from_the_command(tmp_path):
     assert main(["strip-to-weights", LUA, str(tmp_path / "w.safetensors"), "--rename", "4.0=block", "--rename", "0=stem"]) == 0
     keys = list(converters.load_weights(tmp_path / "w.safetensors"))
     assert "stem.weight" in keys and "block.0.weight" in keys and "9.weight" in keys
+    report = converters.strip_to_weights(LUA, tmp_path / "again.safetensors", rename=[("4.0", "block"), ("0", "stem")])
+    assert list(converters.load_weights(report.path)) == keys
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 import converters
 from converters.errors import ConversionError
-from converters.migration.manifest import read_manifest
+from converters.migration.manifest import _is_alive, read_manifest
 from converters.migration.trees.places import Bucket, Entry, place_at
 from tests.migration.test_discovery import net, weights, write
 from tests.migration.test_run import slow
@@ -38,6 +38,21 @@ def expected_files(models: int = 3) -> set[str]:
 
 def below(fs, root: str) -> dict[str, bytes]:
     return {path[len(root) :].lstrip("/"): fs.cat_file(path) for path in fs.find(root)}
+
+
+def test_which_runs_are_at_work(monkeypatch):
+    """A process that may not be signalled is one of another user's; nothing that a journal says is signalled by mistake."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert _is_alive({"pid": os.getpid()}) and not _is_alive({"pid": ended.pid})
+    assert not any(_is_alive({"pid": pid}) for pid in (0, -1, 1 << 40, "1", None)) and not _is_alive({})
+
+    def forbidden(pid: int, number: int) -> None:
+        assert number == 0
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbidden)
+    assert _is_alive({"pid": os.getpid()})
 
 
 def test_in_memory_and_on_from_there(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import converters
@@ -111,6 +112,22 @@ def test_the_original_s_own_answers(made, tmp_path, capsys):
         == 0
     )
     assert "inputs are paired in order: data = image" in capsys.readouterr().out
+
+
+def test_the_library_runs_on_the_inputs_that_it_is_given(made, tmp_path):
+    """Arrays or a file, of a loaded model, of the files of one and of two."""
+    x = np.zeros((5, 1, 16, 16), np.float32)
+    np.savez(tmp_path / "in.npz", data=x)
+    net, onnx_file = converters.load(*CAFFE), made / "net.onnx"
+    for sides in ((net,), (onnx_file,), (CAFFE, onnx_file)):
+        for given in ({"inputs": {"data": x}}, {"feed": tmp_path / "in.npz"}):
+            report = converters.verify(*sides, **given)
+            assert report.ok and [trial.name for trial in report.trials] == ["the inputs given"]
+    np.savez(tmp_path / "out.npz", prob=converters.to_module(net)(torch.from_numpy(x)).detach().numpy())
+    assert converters.verify(onnx_file, inputs={"data": x}, expect=tmp_path / "out.npz").ok
+    for sides in ((net,), (onnx_file,)):
+        with pytest.raises(converters.ConversionError, match="which inputs the expected answers belong to; give feed or inputs"):
+            converters.verify(*sides, expect=tmp_path / "out.npz")
 
 
 def test_the_written_source_itself_is_run(tmp_path, monkeypatch, capsys):

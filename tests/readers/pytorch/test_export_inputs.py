@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import converters
 from converters.errors import ConversionError
 from converters.tracing.program import export_module
 
@@ -128,6 +129,15 @@ def test_outputs_have_the_names_of_their_keys_or_those_that_are_given():
     assert [value.name for value in model.graph.outputs] == ["a", "b", "c"]
     with pytest.raises(ConversionError, match="2 names are given for 3 outputs"):
         export_module(Named(), {"x": (2, 3)}, "model.pth", output_names=["a", "b"])
+
+
+def test_names_of_outputs_are_given_to_the_library_and_refused_for_other_formats(tmp_path):
+    torch.save(nn.ReLU(), tmp_path / "relu.pth")
+    model = converters.load(tmp_path / "relu.pth", inputs={"": (1, 4)}, output_names=["y"])
+    assert [value.name for value in model.graph.outputs] == ["y"]
+    converters.save(model, tmp_path / "relu.onnx")
+    with pytest.raises(ConversionError, match="'output_names' is for PyTorch models"):
+        converters.load(tmp_path / "relu.onnx", output_names=["z"])
 
 
 FAR = {
