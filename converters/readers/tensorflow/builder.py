@@ -27,7 +27,7 @@ class TensorBuilder(GraphBuilder):
         self, name: str, *, closed: SymbolicDimensionError | None = None, dynamic: Mapping[tuple[str, int], str] | None = None
     ) -> None:
         super().__init__(name, symbolic_batch=True, closed=closed, dynamic=dynamic)
-        self._used: dict[tuple[object, ...], ir.Value] = {}
+        self._used: dict[tuple[object, ...], list[tuple[Array, ir.Value]]] = {}
         self.nodes: Mapping[str, Node] = {}
         self.readers: Mapping[str, Sequence[Node]] = {}
         """Who reads a node."""
@@ -96,7 +96,7 @@ class TensorBuilder(GraphBuilder):
             return self._stored(x, np.transpose(x.array, order))
         if x.sizes is not None:
             return self._sizes(x)
-        x = self.unrowed(x) if keep_blocks else self.unblocked(self.unrowed(x))
+        x = self.unrowed(x) if keep_blocks else self.settled(x)
         assert x.value is not None
         if x.order == order:
             return x.value
@@ -110,14 +110,24 @@ class TensorBuilder(GraphBuilder):
         """A constant that takes part in the arithmetic: named after its variable where it is one."""
         if not x.origin:
             return self.const(array)
-        key = (x.origin, array.shape, array.strides, array.dtype.str)
-        if key not in self._used:
-            path, role = self.place(x.origin)
-            learnt = array.dtype.kind == "f" and array.ndim > 0
-            if not learnt or array.size <= 1:
-                return self.const(array)
-            self._used[key] = self.param(self.free_role(role, path), np.ascontiguousarray(array), path=path, original=x.origin)
-        return self._used[key]
+        learnt = array.dtype.kind == "f" and array.ndim > 0
+        if not learnt or array.size <= 1:
+            return self.const(array)
+        path, role = self.place(x.origin)
+        return self._shared((x.origin,), array, role, path, original=x.origin)
+
+    def _shared(
+        self, key: tuple[object, ...], array: Array, role: str, path: str, *, original: str | None, buffer: bool = False
+    ) -> ir.Value:
+        """A parameter, one for all who need the same numbers of a variable; parts of it and what follows from it are others."""
+        known = self._used.setdefault((*key, array.shape, array.dtype.str), [])
+        for numbers, value in known:
+            if np.array_equal(numbers, array):
+                return value
+        numbers = np.ascontiguousarray(array)
+        value = self.param(self.free_role(role, path), numbers, path=path, original=original, buffer=buffer)
+        known.append((numbers, value))
+        return value
 
     def _sizes(self, x: Tensor) -> ir.Value:
         assert x.sizes is not None
@@ -132,9 +142,13 @@ class TensorBuilder(GraphBuilder):
         """The tensor as a value, however its axes lie, and their order."""
         if x.value is None:
             return self.plain(x), identity(x.rank)
-        x = self.unblocked(self.unrowed(x))
+        x = self.settled(x)
         assert x.value is not None
         return x.value, x.order
+
+    def settled(self, x: Tensor) -> Tensor:
+        """The tensor with TensorFlow's own sizes and elements, in whatever order of axes."""
+        return self.unblocked(self.unrowed(x))
 
     def unrowed(self, x: Tensor) -> Tensor:
         """A flattened image in TensorFlow's order of elements."""
@@ -186,14 +200,8 @@ class TensorBuilder(GraphBuilder):
         array: the numbers as the layer needs them.
         """
         self._check_repeated(array)
-        key = (x.origin or id(x.array), role, array.shape, array.strides, array.dtype.str)
-        if key not in self._used:
-            path = self.place(x.origin)[0] if x.origin else self.path
-            path = path or self.path
-            self._used[key] = self.param(
-                self.free_role(role, path), np.ascontiguousarray(array), path=path, original=x.origin or None, buffer=buffer
-            )
-        return self._used[key]
+        path = (self.place(x.origin)[0] if x.origin else "") or self.path
+        return self._shared((x.origin or id(x.array), role), array, role, path, original=x.origin or None, buffer=buffer)
 
     def sole_reader(self, node: Node) -> Node | None:
         """The one node that reads this one's numbers, once, where nobody else sees them; asking for their sizes doesn't count."""
@@ -290,7 +298,7 @@ class TensorBuilder(GraphBuilder):
 
     def same_order(self, tensors: Sequence[Tensor]) -> tuple[list[ir.Value], tuple[int, ...]]:
         """Values of one rank in one order: that of the first that isn't TensorFlow's own."""
-        tensors = [self.unrowed(x) for x in tensors]
+        tensors = [self.settled(x) for x in tensors]
         rank = tensors[0].rank
         order = next((x.order for x in tensors if x.value is not None and x.order != identity(rank)), identity(rank))
         return [self.ordered(x, order) for x in tensors], order

@@ -39,6 +39,12 @@ class Net:
         return converters.load(folder / "graph.pb", outputs=[output], **options)
 
 
+def batch_of(net: Net) -> str:
+    """Adds the number of images as a number, `batch`."""
+    bounds = [net.const(f"bound{number}", np.array([number])) for number in (0, 1)]
+    return net.add("batch", "StridedSlice", net.add("shape", "Shape", "x"), *bounds, bounds[1], shrink_axis_mask=1)
+
+
 def answer(model: ir.Model, *inputs: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return converters.to_module(model)(*(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs)).numpy()
@@ -342,6 +348,117 @@ def test_space_to_batch_alone_takes_the_image_apart(tmp_path):
     x = image(shape=(2, 4, 6, 3))
     wanted = np.concatenate([x[:, i::2, j::2] for i in range(2) for j in range(2)])
     np.testing.assert_array_equal(answer(net.load(tmp_path), nchw(x)), nchw(wanted))
+
+
+SEEN = {  # what looks at the pieces of an image: their sizes, or axes that the pieces have
+    "shape": (lambda net: net.add("y", "Shape", "apart"), lambda p: np.array(p.shape)),
+    "size": (lambda net: net.add("y", "Size", "apart"), lambda p: np.array(p.size)),
+    "reshape": (lambda net: net.add("y", "Reshape", "apart", net.const("to", np.array([-1, 6, 3]))), lambda p: p.reshape(-1, 6, 3)),
+    "transpose": (lambda net: net.add("y", "Transpose", "apart", net.const("perm", np.array([0, 2, 1, 3]))), lambda p: p.swapaxes(1, 2)),
+    "gather": (
+        lambda net: net.add("y", "GatherV2", "apart", net.const("at", np.array([1, 0])), net.const("axis", np.array(1))),
+        lambda p: p[:, [1, 0]],
+    ),
+    "split": (lambda net: net.add("y", "Split", net.const("axis", np.array(2)), "apart", num_split=3), lambda p: p[:, :, :1]),
+    "splitv": (
+        lambda net: net.add("y", "SplitV", "apart", net.const("sizes", np.array([2, 1])), net.const("axis", np.array(2)), num_split=2),
+        lambda p: p[:, :, :2],
+    ),
+    "unpack": (lambda net: net.add("y", "Unpack", "apart", axis=1, num=2), lambda p: p[:, 0]),
+    "mirror": (
+        lambda net: net.add("y", "MirrorPad", "apart", net.const("by", np.array([[0, 0], [1, 1], [0, 2], [0, 0]])), mode="SYMMETRIC"),
+        lambda p: np.pad(p, [(0, 0), (1, 1), (0, 2), (0, 0)], "symmetric"),
+    ),
+    "patches": (
+        lambda net: net.add(
+            "y", "ExtractImagePatches", "apart", ksizes=[1, 2, 1, 1], strides=[1, 1, 1, 1], rates=[1, 1, 1, 1], padding="VALID"
+        ),
+        lambda p: np.concatenate([p[:, :1], p[:, 1:]], 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_the_pieces_of_an_image_are_seen_as_such(tmp_path, seen):
+    net, (look, formula) = Net((2, 4, 6, 3)), SEEN[seen]
+    net.add("apart", "SpaceToBatchND", "x", net.const("rates", np.array([2, 2])), net.const("pads", np.array([[0, 0], [0, 0]])))
+    look(net)
+    if seen in ("shape", "size"):  # numbers alone would depend on no input
+        net.add("counted", "Cast", "y", DstT=FLOAT)
+        net.add("z", "Mul", "counted", net.add("total", "Sum", "x", net.const("axes", np.arange(4))))
+    x = image(shape=(2, 4, 6, 3))
+    wanted = formula(np.concatenate([x[:, i::2, j::2] for i in range(2) for j in range(2)]))
+    if seen in ("shape", "size"):
+        np.testing.assert_allclose(answer(net.load(tmp_path, "z"), nchw(x)), wanted * x.sum(), rtol=1e-4)
+    else:
+        np.testing.assert_array_equal(answer(net.load(tmp_path), nchw(x)), nchw(wanted) if wanted.ndim == 4 else wanted)
+
+
+@pytest.mark.parametrize("doubled", [False, True])
+def test_parts_of_a_variable_and_what_follows_from_it_are_numbers_of_their_own(tmp_path, doubled):
+    net, kernel = Net((None, 3)), image("kernel", (3, 8))
+    net.const("cell/kernel", kernel)
+    if doubled:
+        net.add("second", "Mul", "cell/kernel", net.const("two", np.float32(2)))
+        first, second = kernel, 2 * kernel
+        net.add("first", "Identity", "cell/kernel")
+    else:
+        points = {
+            name: net.const(name, np.array(at))
+            for name, at in {"a0": [0, 0], "a1": [3, 4], "b0": [0, 4], "b1": [3, 8], "by": [1, 1]}.items()
+        }
+        net.add("first", "StridedSlice", "cell/kernel", points["a0"], points["a1"], points["by"])
+        net.add("second", "StridedSlice", "cell/kernel", points["b0"], points["b1"], points["by"])
+        first, second = kernel[:, :4], kernel[:, 4:]
+    net.add("y", "Sub", net.add("a", "MatMul", "x", "first"), net.add("b", "MatMul", "x", "second"))
+    x = image(shape=(2, 3))
+    np.testing.assert_allclose(answer(net.load(tmp_path), x), x @ first - x @ second, rtol=1e-4, atol=1e-5)
+
+
+def test_a_variable_that_two_layers_use_is_stored_once(tmp_path):
+    net = Net((None, 3))
+    net.const("dense/kernel", image("kernel", (3, 3)))
+    net.add("y", "MatMul", net.add("a", "MatMul", "x", "dense/kernel"), "dense/kernel")
+    assert list(net.load(tmp_path).graph.initializers) == ["dense.weight"]
+
+
+@pytest.mark.parametrize(("number", "part"), [(1, "mean"), (2, "variance"), (3, "mean"), (4, "variance")])
+def test_a_batch_norm_of_inference_gives_the_statistics_that_it_was_given(tmp_path, number, part):
+    net = Net()
+    parts = {name: image(name, (3,)) ** 2 + 0.5 for name in ("gamma", "beta", "mean", "variance")}
+    net.add("norm", "FusedBatchNormV3", "x", *(net.const(f"n/{name}", array) for name, array in parts.items()), is_training=False)
+    net.add("y", "Mul", f"norm:{number}", net.add("total", "Sum", "x", net.const("axes", np.arange(4))))
+    x = image()
+    np.testing.assert_allclose(answer(net.load(tmp_path), nchw(x)), parts[part] * x.sum(), rtol=1e-4)
+
+
+def test_sizes_become_numbers_of_the_type_that_they_are_cast_to(tmp_path):
+    net = Net((None, None, None, 3))
+    net.add("sizes", "Cast", net.add("shape", "Shape", "x"), DstT=FLOAT)
+    net.add("y", "Mul", "sizes", net.add("total", "Sum", "x", net.const("axes", np.arange(4))))
+    x = image()
+    np.testing.assert_allclose(answer(net.load(tmp_path), nchw(x)), np.array(x.shape) * x.sum(), rtol=1e-4)
+
+
+def test_a_row_of_coordinates_is_repeated_for_every_image(tmp_path):
+    net, row, weights = Net((None, 2, 4, 3)), np.linspace(-1, 1, 4).astype(np.float32), image("w", (1, 1, 4, 2))
+    batch_of(net)
+    net.add("times", "Pack", "batch", net.const("two", np.int32(2)), net.const("one", np.int32(1)), "one", N=4, axis=0)
+    net.add("rows", "Tile", net.const("row", row.reshape(1, 1, 4, 1)), "times")
+    net.add("joined", "ConcatV2", "x", "rows", net.const("axis", np.int32(3)))
+    net.add("y", "Conv2D", "joined", net.const("c/weights", weights), strides=[1, 1, 1, 1], padding="VALID")
+    x = image(shape=(3, 2, 4, 3))
+    joined = np.concatenate([x, np.broadcast_to(row.reshape(1, 1, 4, 1), (3, 2, 4, 1))], 3)
+    np.testing.assert_allclose(answer(net.load(tmp_path), nchw(x)), nchw(formulas.conv(joined, weights)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_that_keeps_the_batch_takes_every_batch(tmp_path):
+    net = Net((None, 5, 6, 3))
+    batch_of(net)
+    net.add("size", "Pack", "batch", net.const("h", np.int32(2)), net.const("w", np.int32(3)), net.const("c", np.int32(3)), N=4, axis=0)
+    net.add("y", "Slice", "x", net.const("begin", np.array([0, 1, 2, 0])), "size")
+    x = image(shape=(4, 5, 6, 3))
+    np.testing.assert_array_equal(answer(net.load(tmp_path), nchw(x)), nchw(x[:, 1:3, 2:5]))
 
 
 def test_a_flattened_image_needs_no_transpose(tmp_path):

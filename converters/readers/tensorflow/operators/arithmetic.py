@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -223,13 +224,16 @@ def clip_by_value(g: TensorBuilder, node: Node, x: Tensor, low: Tensor, high: Te
 
 
 def _cast_array(node: Node, x: Array) -> Array:
-    return x if x.dtype == object else x.astype(numpy_type(node.type_number("DstT"), "it"))
+    if x.dtype == object:
+        raise TypeError("sizes keep their type until the operator is lowered")
+    return x.astype(numpy_type(node.type_number("DstT"), "it"))
 
 
 @lowers("Cast", fold=lambda g, node, x: _cast_array(node, x), structural=True)
 def cast(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """Another type; floats become integers by cutting towards 0."""
-    return _cast(g, x, numpy_type(node.type_number("DstT"), "its output"))
+    dtype = numpy_type(node.type_number("DstT"), "its output")
+    return replace(x, dtype=dtype) if x.sizes is not None and dtype.kind in "iu" else _cast(g, x, dtype)
 
 
 def _cast(g: TensorBuilder, x: Tensor, dtype: np.dtype[Any]) -> Tensor:

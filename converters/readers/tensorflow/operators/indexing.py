@@ -8,7 +8,7 @@ import numpy as np
 
 from converters.readers.tensorflow.operators.shape import padded_by, reshaped
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
-from converters.readers.tensorflow.values import Array, constant, identity, moved
+from converters.readers.tensorflow.values import Array, Length, constant, identity, moved
 from converters.readers.tensorflow.windows import paddings, spatial
 
 _END = np.iinfo(np.int64).max
@@ -86,7 +86,7 @@ def strided_slice(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, end: T
 @lowers("Slice")
 def slice_(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
     """A part of x by begin and size of each axis; a size of -1 is all that is left."""
-    starts, counts = g.integers(begin, "begin"), g.integers(size, "size")
+    starts, counts = g.integers(begin, "begin"), _counts(g, x, size)
     if x.array is not None:
         index = tuple(slice(b, None if n == -1 else b + n) for b, n in zip(starts, counts, strict=True))
         return constant(x.array[index], x.origin)
@@ -96,6 +96,17 @@ def slice_(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, size: Tensor)
     stops = [_END if n == -1 else b + n for b, n in zip(starts, counts, strict=True)]
     made = g.emit("Slice", value, [starts[axis] for axis in order], [stops[axis] for axis in order], list(range(x.rank)))
     return g.result(made, order)
+
+
+def _counts(g: TensorBuilder, x: Tensor, size: Tensor) -> list[int]:
+    """The sizes of a part; the length that x itself has along an axis is all of it."""
+    entries = g.size_entries(size, "size")
+    if entries is None or size.array is not None or x.value is None:
+        return g.integers(size, "size")
+    whole = [entry.extent if isinstance(entry, Length) else entry for entry in g.lengths(x)]
+    counts = [-1 if n == length else n for n, length in zip(entries, whole, strict=True)]
+    found = [n for n in counts if isinstance(n, int)]
+    return found if len(found) == len(counts) else g.integers(size, "size")
 
 
 def _taken(x: Array, at: Array, *axis: Array) -> Array:
@@ -113,7 +124,7 @@ def gather(g: TensorBuilder, node: Node, x: Tensor, indices: Tensor, *axis: Tens
     """The entries at some places of an axis (the first, unless stated)."""
     if node.integer("batch_dims", 0):
         raise g.error(f"batch_dims {node.integer('batch_dims', 0)}, which isn't known here")
-    x = g.unrowed(x)
+    x = g.settled(x)
     chosen = g.axis_of(int(g.array(axis[0], "axis").reshape(())), x.rank) if axis else 0
     places = g.plain(indices)
     if indices.rank <= 1 and x.value is not None:
@@ -160,6 +171,7 @@ def extract_patches(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     kernel, strides, rates = (spatial(g, node, name, x.rank) for name in ("ksizes", "strides", "rates"))
     if x.rank != 4:
         raise g.error(f"takes images of 4 axes, but its input has {x.rank}")
+    x = g.settled(x)
     _, height, width, _ = g.dims(x)
     if not isinstance(height, int) or not isinstance(width, int):
         raise g.needs_number("needs the size of the image")

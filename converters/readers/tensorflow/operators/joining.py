@@ -38,6 +38,7 @@ def _joined(g: TensorBuilder, parts: tuple[Tensor, ...], axis: Tensor) -> Tensor
 def split(g: TensorBuilder, node: Node, axis: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     """Equal parts along an axis, which is the first input."""
     count = node.integer("num_split", 1)
+    x = g.settled(x)
     chosen = g.axis_of(int(g.array(axis, "axis").reshape(())), x.rank)
     size = g.dims(x)[chosen]
     if not isinstance(size, int) or count < 1 or size % count:
@@ -48,6 +49,7 @@ def split(g: TensorBuilder, node: Node, axis: Tensor, x: Tensor) -> tuple[Tensor
 @lowers("SplitV")
 def split_v(g: TensorBuilder, node: Node, x: Tensor, sizes: Tensor, axis: Tensor) -> tuple[Tensor, ...]:
     """Parts of stated sizes along an axis, -1 for what is left."""
+    x = g.settled(x)
     chosen = g.axis_of(int(g.array(axis, "axis").reshape(())), x.rank)
     listed, size = g.integers(sizes, "sizes"), g.dims(x)[chosen]
     if listed.count(-1) == 1 and isinstance(size, int):
@@ -78,6 +80,7 @@ def pack(g: TensorBuilder, node: Node, *parts: Tensor) -> Tensor:
 @lowers("Unpack", fold=lambda g, node, x: tuple(np.moveaxis(x, node.integer("axis", 0), 0)), structural=True)
 def unpack(g: TensorBuilder, node: Node, x: Tensor) -> tuple[Tensor, ...]:
     """The tensors along an axis, which goes."""
+    x = g.settled(x)
     axis = g.axis_of(node.integer("axis", 0), x.rank)
     size = g.dims(x)[axis]
     if not isinstance(size, int) or size > 4096:
@@ -104,7 +107,9 @@ def tile(g: TensorBuilder, node: Node, x: Tensor, counts: Tensor) -> Tensor:
         return g.result(g.emit("Tile", g.plain(x), g.cast(g.plain(counts), np.int64)))
     if len(entries) != x.rank:
         raise g.error(f"repeats {len(entries)} axes of {x.rank}")
-    return g.result(g.emit("Tile", value, g.sizes([entries[axis] for axis in order])), order)
+    times, shape = [entries[axis] for axis in order], g.shape(value)
+    known = [n * t if isinstance(n, int) and isinstance(t, int) else n if t == 1 else None for n, t in zip(shape, times, strict=True)]
+    return g.result(g.emit("Tile", value, g.sizes(times), shape=known), order)
 
 
 @lowers("BroadcastTo")

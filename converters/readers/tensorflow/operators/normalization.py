@@ -9,8 +9,6 @@ from converters.readers.tensorflow.graph import Port
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
 from converters.readers.tensorflow.values import IMAGE, VOLUME, constant, identity
 
-_GIVES = 6
-
 
 @lowers("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 def fused_batch_norm(
@@ -20,10 +18,11 @@ def fused_batch_norm(
 
     A training graph's, which takes the batch's own statistics, is refused, but where the file says which moving averages it keeps.
     """
-    if node.flag("is_training", True):
+    training = node.flag("is_training", True)
+    if training:
         mean, variance = _moving(g, node)
     y = batch_norm(g, x, scale, offset, mean, variance, node.real("epsilon", 1e-4), node.text("data_format", "NHWC"))
-    return (y, *([y] * (_GIVES - 1)))
+    return (y,) if training else (y, mean, variance, mean, variance)
 
 
 @lowers("BatchNormWithGlobalNormalization")

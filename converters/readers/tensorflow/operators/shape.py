@@ -37,8 +37,7 @@ def reshape(g: TensorBuilder, node: Node, x: Tensor, shape: Tensor) -> Tensor:
 
 def reshaped(g: TensorBuilder, x: Tensor, dims: Sequence[int | Extent | None]) -> Tensor:
     """x in a shape of TensorFlow's order; None: what is left."""
-    if x.rows is not None or x.value is None:
-        x = g.result(g.plain(x))
+    x = g.settled(x) if x.rows is None and x.value is not None else g.result(g.plain(x))
     assert x.value is not None
     before, after = _tokens(g, x), _wanted(g, x, dims)
     groups = _groups(before, after) if None not in after else None
@@ -159,8 +158,7 @@ def _words(entries: Sequence[int | Extent]) -> str:
 @lowers("Transpose", fold=lambda g, node, x, *perm: np.transpose(x, [int(n) for n in perm[0]] if perm else None), structural=True)
 def transpose(g: TensorBuilder, node: Node, x: Tensor, perm: Tensor) -> Tensor:
     """The axes in another order, which is only noted: the value stays as it lies."""
-    if x.rows is not None or x.value is None:
-        x = g.result(g.plain(x))
+    x = g.settled(x) if x.rows is None and x.value is not None else g.result(g.plain(x))
     listed = g.integers(perm, "perm")
     if sorted(listed) != list(range(x.rank)):
         raise g.error(f"its perm is {listed}, but the input has {x.rank} axes")
@@ -175,9 +173,7 @@ def shape(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
 
 
 def _shape(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
-    if x.rows is not None:
-        x = g.result(g.plain(x))
-    return sizes(g.lengths(x), numpy_type(node.type_number("out_type", 3), "its output"))
+    return sizes(g.lengths(g.settled(x)), numpy_type(node.type_number("out_type", 3), "its output"))
 
 
 @lowers("ShapeN")
@@ -189,6 +185,7 @@ def shape_n(g: TensorBuilder, node: Node, *tensors: Tensor) -> tuple[Tensor, ...
 @lowers("Size")
 def size(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """How many elements there are."""
+    x = g.settled(x)
     dims = g.dims(x)
     if all(isinstance(n, int) for n in dims):
         return sizes(
@@ -223,7 +220,7 @@ def squeeze(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
         return x
     blocks = _blocks_without(x, axes)
     if blocks is None:
-        x = g.unblocked(g.unrowed(x))
+        x = g.settled(x)
     value, order = (x.value, x.order) if x.value is not None else g.lying(x)
     made = g.emit("Squeeze", value, sorted(order.index(axis) for axis in axes))
     return g.result(made, moved(order, axes), blocks=blocks)
@@ -243,7 +240,7 @@ def expand_dims(g: TensorBuilder, node: Node, x: Tensor, axis: Tensor) -> Tensor
     if x.blocks is not None and 0 < new < x.rank:
         blocks: tuple[int, ...] | None = (*x.blocks[: new - 1], 1, *x.blocks[new - 1 :])
     else:
-        x, blocks = g.unblocked(g.unrowed(x)), None
+        x, blocks = g.settled(x), None
     value, order = (x.value, x.order) if x.value is not None else g.lying(x)
     shifted = [old + (old >= new) for old in order]
     place = order.index(new - 1) + 1 if new else 0
@@ -278,6 +275,7 @@ def mirror_pad(g: TensorBuilder, node: Node, x: Tensor, amounts: Tensor) -> Tens
     if mode != "SYMMETRIC":
         raise g.error(f"its mode is '{mode}'; it is REFLECT or SYMMETRIC")
     pairs = g.array(amounts, "paddings").reshape(-1, 2)
+    x = g.settled(x)
     value, order = g.lying(x)
     dims = g.dims(x)
     for axis, (before, behind) in enumerate(pairs):
