@@ -25,6 +25,9 @@ from converters.readers.tensorflow.variables import VARIABLES, Variables
 
 _LOOPS = frozenset({"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "While", "StatelessWhile"})
 
+_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "SymbolicGradient", "RemoteCall"})
+"""Operators whose work is a function in the graph's library, as TensorFlow 2 saves its models."""
+
 Work = Generator[Port, Flow, "list[Flow] | Dead | Missing"]
 """Asks for ports, gets what flows out of them, and answers what each of its own gives; or what all of them do."""
 
@@ -190,6 +193,12 @@ class _Walk:
             return (yield from self._merge(node))
         if node.op in _LOOPS:
             return Missing(node.source.error("a loop, which has no form here", hint="end before it: --output"))
+        if node.op in _CALLS:
+            problem = node.source.error(
+                "calls a function of the graph's library, as TensorFlow 2 saves its models, which has no form here",
+                hint="freeze the model (convert_variables_to_constants_v2) and give the graph that this makes",
+            )
+            return Missing(problem)
         if node.op in VARIABLES:
             return Missing(node.source.error("a reference to a variable")) if node.op == "VarHandleOp" else [self._variable(node)]
         if node.op in ("ReadVariableOp", "Const"):

@@ -187,6 +187,21 @@ def test_strip_gives_torchs_layout_and_names(checkpoint):
         np.testing.assert_array_equal(found["sep.weight"][channel, 0], NET["sep/depthwise_weights"][:, :, channel // 2, channel % 2])
 
 
+def test_variables_of_tensorflow_2_are_named_by_their_path_and_told_from_the_optimizers(tmp_path):
+    end, dense = "/.ATTRIBUTES/VARIABLE_VALUE", NET["fc/weights"]
+    arrays = {
+        "layer-0/kernel": dense,
+        "layer-0/bias": np.ones(4),
+        "layer-0/kernel/.OPTIMIZER_SLOT/optimizer/m": dense,
+        "optimizer/iter": np.ones(()),
+    }
+    write(tmp_path / "ckpt-1", {name + end: array for name, array in {**arrays, "save_counter": np.ones(())}.items()})
+    report = converters.strip_to_weights(tmp_path / "ckpt-1", tmp_path / "out.safetensors", torch_layout=True, torch_names=True)
+    weights = converters.load_weights(report.path)
+    assert set(weights) == {"layer-0.weight", "layer-0.bias"}
+    np.testing.assert_array_equal(weights["layer-0.weight"].numpy(), dense.T)
+
+
 def test_strips_options_for_tensorflow_are_refused_elsewhere(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     with pytest.raises(converters.ConversionError, match="for TensorFlow checkpoints"):

@@ -492,6 +492,14 @@ def test_a_loop_is_refused(tmp_path):
         net.load(tmp_path)
 
 
+def test_a_call_of_a_function_is_refused_by_what_it_is(tmp_path):
+    net = Net()
+    net.add("kernel", "VarHandleOp", dtype=FLOAT, shape=(3, 3))
+    net.add("y", "StatefulPartitionedCall", "x", "kernel")
+    with pytest.raises(converters.ConversionError, match="calls a function of the graph's library"):
+        net.load(tmp_path)
+
+
 def test_a_graph_deeper_than_pythons_stack(tmp_path):
     net, last = Net((None, 3)), "x"
     for i in range(3000):

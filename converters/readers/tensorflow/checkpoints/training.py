@@ -15,6 +15,9 @@ AVERAGE = "ExponentialMovingAverage"
 _SLOT = re.compile(
     r"(Momentum|Adam|Adagrad|Ftrl|RMSProp|Adadelta|AdamW|AdaMax|Nesterov|LARSOptimizer|GradientDescent|RMSprop)(_\d+)?|biased|local_step"
 )
+_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""What TensorFlow 2 writes behind the path of a variable among a program's objects."""
+_OBJECT_SLOT = re.compile(r"(^|/)(\.OPTIMIZER_SLOT|optimizer|_optimizer|keras_api|save_counter)(/|$)")
 _COUNTERS = frozenset({"global_step", "beta1_power", "beta2_power", "local_step", "save_counter"})
 _KERNELS = frozenset({"weights", "kernel", "pointwise_weights", "pointwise_kernel", "filter"})
 _DEPTHWISE = frozenset({"depthwise_weights", "depthwise_kernel"})
@@ -48,8 +51,8 @@ def net_alone(state: StateDict, *, ema: bool) -> None:
     chosen = {name.rpartition("/")[0]: state.tensors[name] for name in averages} if ema else {}
     kept = {}
     for name, tensor in state.tensors.items():
-        last = name.rpartition("/")[2]
-        is_slot = bool(_SLOT.fullmatch(last)) and "/" in name
+        last = _last(name)
+        is_slot = bool(_OBJECT_SLOT.search(name)) if name.endswith(_OBJECT) else bool(_SLOT.fullmatch(last)) and "/" in name
         if is_slot or last in _COUNTERS or last == AVERAGE:
             if last != AVERAGE or not ema:
                 state.left_out.append(LeftOut(name, "optimizer" if is_slot else "tensor", tensor.torch_dtype, tuple(tensor.shape)))
@@ -61,10 +64,15 @@ def net_alone(state: StateDict, *, ema: bool) -> None:
     state.tensors = kept
 
 
+def _last(name: str) -> str:
+    """What a variable is within its scope: weights, bias."""
+    return name.removesuffix(_OBJECT).rpartition("/")[2]
+
+
 def torch_layout(state: StateDict) -> None:
     """Weights as torch has them: convolutions (out, in, h, w), depthwise ones (channels, 1, h, w), dense ones (out, in); views."""
     for name, tensor in state.tensors.items():
-        last = name.rpartition("/")[2]
+        last = _last(name)
         if isinstance(tensor, Tensor) and tensor.ndim >= 2 and last in _KERNELS | _DEPTHWISE:
             state.tensors[name] = _depthwise(tensor) if last in _DEPTHWISE and tensor.ndim == 4 else _turned(tensor)
 
@@ -83,7 +91,7 @@ def torch_names(state: StateDict) -> None:
     """Names as torch has them: dots between scopes, weight, bias, running_mean, running_var. Two that would be one keep their own words."""
     names = {}
     for name in state.tensors:
-        scope, _, last = name.rpartition("/")
+        scope, _, last = name.removesuffix(_OBJECT).rpartition("/")
         names[name] = ".".join([*filter(None, scope.split("/")), _WORDS.get(last, last)])
     counts: dict[str, int] = {}
     for new in names.values():
