@@ -71,7 +71,8 @@ def require(*packages: str, extra: str | None = None) -> None:
 
 def explain(problem: ImportError) -> MissingPackageError | None:
     """The error that `check` would have raised, for an import that failed because one of these packages isn't installed."""
-    name = next((known for known in (*EXTRAS, *BASE) if f"{problem.name}.".startswith(f"{known}.")), None)
+    missing = f"{problem.name}."  # of `google.protobuf` it may be `google` alone
+    name = next((known for known in (*EXTRAS, *BASE) if missing.startswith(f"{known}.") or f"{known}.".startswith(missing)), None)
     return None if name is None or _installed(name) else _missing([name], EXTRAS.get(name))
 
 

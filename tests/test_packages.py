@@ -15,6 +15,7 @@ DIGITS = FIXTURES / "digits"
 CAFFE = [str(DIGITS / "caffe/deploy.prototxt"), str(DIGITS / "caffe/digits.caffemodel")]
 LUA = [str(DIGITS / "torch7/digits.t7")]
 PTH = [str(DIGITS / "pytorch/digits_whole.pth")]
+CHECKPOINT = [str(DIGITS / "tensorflow/digits.ckpt")]
 PARAMS = [str(DIGITS / "mxnet/digits-0010.params")]
 BEYOND_NUMPY = "onnx onnx_ir ml_dtypes h5py google.protobuf torch onnxruntime torchfile onnxscript safetensors PIL dask"
 BEYOND_BASE = "torch onnxruntime torchfile onnxscript safetensors PIL dask"
@@ -41,6 +42,8 @@ def run(missing: str, words: list[str], folder) -> subprocess.CompletedProcess[s
         (BEYOND_NUMPY, ["inspect", *PTH]),
         (BEYOND_NUMPY, ["inspect", *LUA]),
         (BEYOND_NUMPY, ["inspect", *PARAMS]),
+        (BEYOND_NUMPY, ["inspect", *CHECKPOINT]),
+        (BEYOND_NUMPY, ["strip-to-weights", *CHECKPOINT, "out.pth"]),
         (BEYOND_NUMPY, ["verify", *LUA, *LUA]),
         (BEYOND_BASE, ["caffe2torch", *CAFFE, "out.pth"]),
         (BEYOND_BASE, ["caffe2onnx", *CAFFE, "out.onnx"]),
@@ -67,6 +70,7 @@ def test_the_rest_is_not_needed(missing, words, tmp_path):
         ("torch onnxscript", ["torch2onnx", *PTH, "out.onnx", "--input", "1x1x16x16"], "torch and onnxscript aren't {}[torch2onnx]\""),
         ("onnxscript", ["torch2onnx", *PTH, "out.onnx", "--input", "1x1x16x16"], "onnxscript isn't installed, {}[torch2onnx]\""),
         ("google.protobuf", ["inspect", CAFFE[1]], "protobuf isn't installed, {}"),
+        ("google google.protobuf", ["inspect", str(DIGITS / "tensorflow/digits.pb")], "protobuf isn't installed, {}"),
         ("h5py", ["inspect", str(DIGITS / "caffe/digits.caffemodel.h5")], "h5py isn't installed, {}"),
         ("onnx onnx_ir", ["lua2onnx", *LUA, "out.onnx", "--input", "2x1x16x16"], "onnx and onnx-ir aren't installed, {}"),
     ],

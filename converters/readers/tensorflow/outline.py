@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from converters.errors import FormatError
 from converters.files import StrPath
 from converters.graph.outline import Outline, Port, Row
 from converters.options import DEFAULTS, LoadOptions
-from converters.readers.tensorflow.graph import Node, read_graph
-from converters.readers.tensorflow.tensors import numpy_type
 from converters.recognition import identify
+
+if TYPE_CHECKING:
+    from converters.readers.tensorflow.graph import Node
 
 _HOOK = "@lowers(TYPE), from converters.readers.tensorflow import lowers, in a file that --plugin FILE.py --trust names"
 _GRAPHS = ("tensorflow-graph", "tensorflow-text", "tensorflow-meta", "tensorflow-savedmodel")
@@ -24,6 +27,8 @@ def outline(path: StrPath, options: LoadOptions = DEFAULTS) -> Outline:
     kind = identify(path).name
     if kind not in _GRAPHS:
         return Outline()
+    from converters.readers.tensorflow.graph import read_graph  # protobuf, which a checkpoint doesn't need
+
     graph = read_graph(path, kind)
     found = Outline(hook=_HOOK, graph=True)
     of_inputs = graph.of_inputs()
@@ -44,6 +49,8 @@ def outline(path: StrPath, options: LoadOptions = DEFAULTS) -> Outline:
 
 
 def _port(node: Node) -> Port:
+    from converters.readers.tensorflow.tensors import numpy_type
+
     try:
         dtype = str(numpy_type(node.type_number("dtype", 1), "this input"))
     except FormatError:  # strings
