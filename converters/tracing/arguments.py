@@ -125,11 +125,17 @@ def type_choices(arguments: Sequence[Argument], usual: torch.dtype) -> Iterator[
             yield [torch.int64 if number in chosen else dtype for number, dtype in enumerate(said)]
 
 
-def sample(shape: Sequence[int], dtype: torch.dtype, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
-    """Random numbers of an input: normal ones, or 0 and 1, which are indices of any table."""
+def sample(shape: Sequence[int], dtype: torch.dtype, seed: int = 0, scale: float = 1.0, longest: int = 0) -> torch.Tensor:
+    """Random numbers of an input: normal ones, or 0 and 1, which are indices of any table.
+
+    longest: above 0, integers of one axis are lengths of sequences, the longest first.
+    """
     import torch
 
     generator = np.random.default_rng(seed)
+    if longest and len(shape) == 1 and not dtype.is_floating_point:
+        lengths = np.sort(generator.integers(1, longest + 1, tuple(shape)))[::-1]
+        return torch.from_numpy(lengths.copy()).to(dtype)
     if not dtype.is_floating_point:
         return torch.from_numpy(generator.integers(0, 2, tuple(shape))).to(dtype)
     return torch.from_numpy((scale * generator.standard_normal(tuple(shape))).astype(np.float32)).to(dtype)

@@ -18,6 +18,8 @@ from converters.runtimes.compare import TOLERANCE
 from converters.tracing.arguments import Argument, Signature, flat, sample, type_choices
 from converters.tracing.checks import COARSE, FAR, Runner, compare, line_of, runners_of
 from converters.tracing.flat import Flat
+from converters.tracing.refusals import refusal
+from converters.tracing.standins import with_standins
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -58,7 +60,7 @@ class _Export:
     ) -> None:
         import torch
 
-        self.module = _without_random_slopes(module.eval())
+        self.module = with_standins(module.eval())
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
         self.file, self.dynamic = file, dynamic
@@ -67,6 +69,7 @@ class _Export:
         held = [*self.module.parameters(), *self.module.buffers()]
         self.usual = next((p.dtype for p in held if p.is_floating_point()), torch.float32)
         self.types: list[torch.dtype] = []
+        self.longest = 0  # above 0: integers of one axis are lengths, from 1 to this
 
     def model(self, output_names: Sequence[str]) -> onnx_ir.Model:
         """The graph with an open batch, else with the batch that was given."""
@@ -97,12 +100,16 @@ class _Export:
         first: ConversionError | None = None
         for types in type_choices(self.arguments, self.usual):
             self.types = types
-            try:
-                return self._run(shapes)
-            except ConversionError as trouble:
-                first = first or trouble
-                if not re.search(r"indices|Long|Int|integ|index", str(trouble)):
+            for self.longest in (0, min((shape[1] for shape in shapes if len(shape) > 1), default=1)):
+                try:
+                    return self._run(shapes)
+                except ConversionError as trouble:
+                    first = first or trouble
+                    last = str(trouble)
+                if not re.search(r"[Ll]ength", last):
                     break
+            if not re.search(r"indices|Long|Int|integ|index|[Ll]ength", last):
+                break
         assert first is not None
         raise first
 
@@ -121,7 +128,8 @@ class _Export:
         return [(name, value) for name, value in flat(answer) if isinstance(value, torch.Tensor)]
 
     def _samples(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0) -> list[torch.Tensor]:
-        return [sample(shape, dtype, seed + n, scale) for n, (shape, dtype) in enumerate(zip(shapes, self.types, strict=True))]
+        given = enumerate(zip(shapes, self.types, strict=True))
+        return [sample(shape, dtype, seed + n, scale, self.longest) for n, (shape, dtype) in given]
 
     def _program(self, shapes: Sequence[Sequence[int]], symbolic: bool) -> onnx_ir.Model:
         """torch.onnx's program of the module."""
@@ -143,8 +151,7 @@ class _Export:
         except ConversionError:
             raise
         except Exception as problem:  # torch.export fails in ways of its own
-            cause = problem.__cause__ or problem
-            raise ConversionError(f"torch.export can't follow the model: {printable(line_of(cause), 400)}") from problem
+            raise refusal(problem) from problem
         finally:
             quiet.setLevel(before)
 
@@ -205,20 +212,6 @@ def _copy(module: Any) -> Any:
         return module
 
 
-def _without_random_slopes(module: torch.nn.Module) -> torch.nn.Module:
-    """nn.RReLU, which torch.onnx doesn't know, is in eval mode a leaky one with the mean slope."""
-    import torch
-    from torch import nn
-
-    if isinstance(module, torch.jit.ScriptModule):
-        return module
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.RReLU:
-                parent._modules[name] = nn.LeakyReLU((child.lower + child.upper) / 2)
-    return nn.LeakyReLU((module.lower + module.upper) / 2) if type(module) is nn.RReLU else module
-
-
 def _open_axes(names: list[str], dynamic: Mapping[tuple[str, int], str], symbolic: bool) -> list[set[int]]:
     """The axes of each input that stay open: the first, where it can, and those that were asked for."""
     asked = [{axis for name, axis in dynamic if name == given or (not name and len(names) == 1)} for given in names]
@@ -230,10 +223,11 @@ def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], a
     import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
     import torch
 
-    from converters.tracing.spelling import Respelled
+    from converters.tracing.spellings.packing import Packing
+    from converters.tracing.spellings.respelled import Respelled
 
     shapes: Any = tuple(dict.fromkeys(sorted(open_axes), torch.export.Dim.DYNAMIC) for open_axes in axes)
-    with Respelled():
+    with Packing() as packing, Respelled(packing.spellings):
         program = torch.onnx.export(
             module,
             tuple(arrays),

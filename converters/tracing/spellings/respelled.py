@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from converters.tracing.recurrent import SPELLINGS
+from converters.tracing.spellings import algebra, ordering, recurrent
 
 
 class Respelled(TorchFunctionMode):
     """Calls what follows in place of torch's own function of that name, where it can say it."""
 
+    def __init__(self, more: Mapping[str, Any]) -> None:
+        """more: functions by name, besides those of this package."""
+        super().__init__()
+        self._spellings = {**_SPELLINGS, **more}
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
-        other = _SPELLINGS.get(getattr(function, "__name__", ""))
+        other = self._spellings.get(getattr(function, "__name__", ""))
         if other is not None:
             with torch._C.DisableTorchFunction():
                 result = other(*args, **given)
@@ -109,13 +115,26 @@ def _adaptive(x: torch.Tensor, output_size: Any, reduce: Any) -> Any:
     return x
 
 
+def amax(x: torch.Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+    """Of all numbers, where no axis is given."""
+    return NotImplemented if dim not in ((), [], None) else x.amax(list(range(x.dim())), keepdim)
+
+
+def amin(x: torch.Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+    return NotImplemented if dim not in ((), [], None) else x.amin(list(range(x.dim())), keepdim)
+
+
 _SPELLINGS: dict[str, Any] = {
+    "amax": amax,
+    "amin": amin,
     "logsigmoid": log_sigmoid,
     "log_sigmoid": log_sigmoid,
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
     "embedding_bag": embedding_bag,
-    **SPELLINGS,
+    **recurrent.SPELLINGS,
+    **ordering.SPELLINGS,
+    **algebra.SPELLINGS,
     "avg_pool2d": avg_pool,
     "avg_pool3d": avg_pool,
     "adaptive_avg_pool3d": adaptive_avg,

@@ -1,0 +1,112 @@
+"""Medians, places in a sorted row and running products, which torch.onnx doesn't know, in words that it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The last of the k smallest."""
+    if x.dim() == 0:
+        return NotImplemented
+    values, indices = x.topk(k, dim, largest=False)
+    value, index = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
+    return torch.return_types.kthvalue((value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim)))
+
+
+def median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower of the two in the middle; of all numbers where no axis is given."""
+    if x.dim() == 0:
+        return NotImplemented
+    if dim is None:
+        x = x.reshape(-1)
+    size = x.shape[0 if dim is None else dim]
+    if not isinstance(size, int):  # the middle of an open axis
+        values, indices = x.sort(-1 if dim is None else dim)
+        middle = torch.scalar_tensor((size - 1) // 2, dtype=torch.int64).reshape(1)
+        found = torch.return_types.median(tuple(part.index_select(0 if dim is None else dim, middle) for part in (values, indices)))
+        return found[0].squeeze(0) if dim is None else found if keepdim else type(found)(tuple(part.squeeze(dim) for part in found))
+    result = kthvalue(x, (size + 1) // 2, 0 if dim is None else dim, keepdim)
+    return result[0] if dim is None else torch.return_types.median(tuple(result))
+
+
+def nanmedian(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The median of what is a number: the others are sorted behind all."""
+    if x.dim() == 0 or not x.is_floating_point():
+        return NotImplemented
+    rows, axis = (x.reshape(-1), 0) if dim is None else (x, dim)
+    values, indices = torch.where(rows.isnan(), float("inf"), rows).sort(axis)
+    count = rows.isnan().logical_not().sum(axis, keepdim=True)
+    middle = ((count - 1).clamp(min=0) / 2).floor().long()
+    value, index = values.gather(axis, middle), indices.gather(axis, middle)
+    value = torch.where(count > 0, value, float("nan"))
+    if dim is None:
+        return value.squeeze(0)
+    return torch.return_types.nanmedian((value, index) if keepdim else (value.squeeze(axis), index.squeeze(axis)))
+
+
+def mode(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+    """The number that is there most often, the smallest of several, and the last place where it stands."""
+    if x.dim() == 0:
+        return NotImplemented
+    rows = x.movedim(dim, -1).sort(-1)[0]
+    counts = (rows.unsqueeze(-1) == rows.unsqueeze(-2)).sum(-1)
+    value = rows.gather(-1, counts.argmax(-1, keepdim=True))
+    places = torch.arange(1, x.shape[dim] + 1)
+    index = ((x.movedim(dim, -1) == value) * places).argmax(-1, keepdim=True)
+    value, index = value.movedim(-1, dim), index.movedim(-1, dim)
+    return torch.return_types.mode((value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim)))
+
+
+def searchsorted(sorted_sequence: torch.Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+                 sorter: torch.Tensor | None = None) -> Any:  # fmt: skip
+    """How many stand before each number: a row for all, or one for each row of numbers."""
+    row = sorted_sequence if sorter is None else sorted_sequence.gather(-1, sorter)
+    values = input if isinstance(input, torch.Tensor) else torch.scalar_tensor(input, dtype=row.dtype)
+    row = row if row.dim() == 1 else row.unsqueeze(-2)
+    behind = row > values.unsqueeze(-1) if right or side == "right" else row >= values.unsqueeze(-1)
+    count = behind.logical_not().sum(-1)  # no number is behind all
+    return count.int() if out_int32 else count
+
+
+def bucketize(input: Any, boundaries: torch.Tensor, *, out_int32: bool = False, right: bool = False) -> Any:
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+def cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    """By steps that double: each number times the one 1, 2, 4 ... before it."""
+    x = x if dtype is None else x.to(dtype)
+    size = x.shape[dim] if x.dim() else None
+    if not isinstance(size, int) or x.dtype == torch.bool:
+        return NotImplemented
+    x = x if x.is_floating_point() else x.long()
+    step = 1
+    while step < size:
+        head, rest = x.narrow(dim, 0, step), x.narrow(dim, step, size - step) * x.narrow(dim, 0, size - step)
+        x, step = torch.cat([head, rest], dim), step * 2
+    return x
+
+
+def histc(x: torch.Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Any:
+    """How many numbers are in each of the equal steps from min to max; the last takes its end too."""
+    if min == max:
+        return NotImplemented
+    flat = x.reshape(-1, 1)
+    place = ((flat - min) * (bins / (max - min))).floor().clamp(max=bins - 1)
+    inside = (flat >= min) & (flat <= max)
+    return ((place == torch.arange(bins, dtype=x.dtype)) & inside).sum(0).to(x.dtype)
+
+
+SPELLINGS: dict[str, Any] = {
+    "kthvalue": kthvalue,
+    "median": median,
+    "nanmedian": nanmedian,
+    "mode": mode,
+    "searchsorted": searchsorted,
+    "bucketize": bucketize,
+    "cumprod": cumprod,
+    "histc": histc,
+}
+"""What stands for torch's functions of these names while a module is exported."""
