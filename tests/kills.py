@@ -1,6 +1,6 @@
 """Stops commands at random moments, by every signal: nothing half written is left, no pair of an old and a new file goes unnoticed.
 
-    python -m tests.kills [--rounds 100] [--only lua2torch]
+    python -m tests.kills [--rounds 100] [--only lua2torch] [--signal SIGHUP]
 
 Each round writes over files that are there already (`--force`), and is stopped at a moment within the time that the command takes. The
 commands run in a process that was forked from this one, so that starting Python takes none of that time. After each round: no temporary
@@ -34,6 +34,11 @@ DIGITS = FIXTURES / "digits"
 CAFFE = [str(DIGITS / "caffe" / "deploy.prototxt"), str(DIGITS / "caffe" / "digits.caffemodel")]
 LUA = [str(DIGITS / "torch7" / "digits.t7")]
 MXNET = [str(DIGITS / "mxnet" / "digits-symbol.json"), str(DIGITS / "mxnet" / "digits-0010.params")]
+TENSORFLOW = [str(DIGITS / "tensorflow" / "digits.pb")]
+ONNX = ["../digits.onnx"]
+"""Written from Caffe's net before the first round."""
+TORCH = [str(DIGITS / "pytorch" / "digits_whole.pth")]
+CODE = ["--code", str(DIGITS / "pytorch"), "--trust"]
 SHAPE = ["--input", "1x1x16x16"]
 COMMANDS: dict[str, tuple[list[str], str]] = {
     "caffe2torch": ([*CAFFE, "out.pth"], "torch"),
@@ -42,7 +47,11 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "lua2onnx": ([*LUA, "out.onnx", *SHAPE], "onnx"),
     "mxnet2torch": ([*MXNET, "out.pth", *SHAPE], "torch"),
     "mxnet2onnx": ([*MXNET, "out.onnx", *SHAPE], "onnx"),
-    "strip-to-weights": ([str(DIGITS / "pytorch" / "digits_whole.pth"), "out.safetensors"], "weights"),
+    "tf2torch": ([*TENSORFLOW, "out.pth"], "torch"),
+    "tf2onnx": ([*TENSORFLOW, "out.onnx"], "onnx"),
+    "onnx2torch": ([*ONNX, "out.pth"], "torch"),
+    "torch2onnx": ([*TORCH, "out.onnx", *SHAPE, *CODE], "onnx"),
+    "strip-to-weights": ([*TORCH, "out.safetensors"], "weights"),
 }
 SIGNALS = ("SIGKILL", "SIGINT", "SIGTERM", "SIGHUP")
 
@@ -113,10 +122,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--only", default="", help="commands whose name holds this")
+    parser.add_argument("--signal", choices=SIGNALS, action="append", help="not all of them; repeat it for more")
     asked = parser.parse_args()
     dice, total = random.Random(1), Counter[str]()
-    assert converters.load(*CAFFE)  # imports what the commands need
     with tempfile.TemporaryDirectory() as temporary:
+        converters.save(converters.load(*CAFFE), Path(temporary, Path(*ONNX).name))  # imports what most commands need, too
         for name, (arguments, kind) in COMMANDS.items():
             if asked.only not in name:
                 continue
@@ -125,7 +135,7 @@ def main() -> int:
             start = time.monotonic()
             os.waitpid(run([name, *arguments], folder), 0)
             duration = time.monotonic() - start
-            for word in SIGNALS:
+            for word in asked.signal or SIGNALS:
                 counts = Counter[str]()
                 for _ in range(asked.rounds):
                     with restored(folder):

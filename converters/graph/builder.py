@@ -380,9 +380,9 @@ class GraphBuilder:
             y = self.emit(op_type, y, number) if number != nothing else y
         return y
 
-    def pin(self, x: ir.Value, start: int = 2) -> ir.Value:
-        """x, whose axes from `start` on must be as long as they are here when the net runs: runtimes refuse others. Costs a copy."""
-        for axis, size in enumerate(self.fixed(x, start), start):
+    def pin(self, x: ir.Value, start: int = 2, stop: int | None = None) -> ir.Value:
+        """x, whose axes start..stop must be as long as they are here when the net runs: runtimes refuse others. Costs a copy."""
+        for axis, size in enumerate(self.fixed(x, start, stop), start):
             x = self.emit("Split", x, [size], axis=axis)
         return x
 

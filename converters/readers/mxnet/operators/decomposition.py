@@ -39,7 +39,7 @@ def _unit(size: int, at: int, column: bool) -> np.ndarray:
 
 def cholesky(g: OperatorBuilder, A: ir.Value) -> ir.Value:
     """The lower factor L of L L^T, zeros above."""
-    size, x = _side(g, A), g.cast(A, np.float64)
+    size, x = _side(g, A), g.cast(g.pin(A, g.rank(A) - 2), np.float64)
     columns = []
     rest = x
     for k in range(size):
@@ -56,7 +56,8 @@ def cholesky(g: OperatorBuilder, A: ir.Value) -> ir.Value:
 def eliminated(g: OperatorBuilder, A: ir.Value, B: ir.Value) -> ir.Value:
     """X of A X = B, by Gauss and Jordan with the largest pivots."""
     size = _side(g, A)
-    whole = g.emit("Concat", g.cast(A, np.float64), g.cast(B, np.float64), axis=g.rank(A) - 1)
+    square = g.pin(A, g.rank(A) - 2)
+    whole = g.emit("Concat", g.cast(square, np.float64), g.cast(B, np.float64), axis=g.rank(A) - 1)
     rank = g.rank(whole)
     for k in range(size):
         column = _part(g, whole, -1, k)

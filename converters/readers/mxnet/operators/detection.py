@@ -206,6 +206,8 @@ def box_nms(
     ranks = g.emit("Where", active, g.const(np.arange(count, 0, -1, dtype=np.float32)[None], role="ranks"), np.zeros((), np.float32))
     boxes = columns(g, ordered, coord_start, 4)
     corners = boxes if in_format == "corner" else _corners(g, boxes)
+    low, high = columns(g, corners, 0, 2), columns(g, corners, 2, 2)
+    corners = g.emit("Concat", low, g.emit("Max", low, high), axis=2)  # a box that ends before it begins is empty; ONNX turns it round
     if id_index >= 0 and not force_suppress:
         corners = _apart(g, corners, g.emit("Floor", columns(g, ordered, id_index)))
     mask = survivors(g, corners, g.emit("Unsqueeze", ranks, [1]), overlap_thresh, count)
@@ -259,6 +261,7 @@ def box_iou(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, format: Literal
     Source: mxnet src/operator/contrib/bounding_box-inl.h.
     """
     a, b = (v if format == "corner" else _corners(g, v) for v in (lhs, rhs))
+    a, b = (g.pin(v, g.rank(v) - 1) for v in (a, b))
     outer, inner = [g.size(a, i) for i in range(g.rank(a) - 1)], [g.size(b, i) for i in range(g.rank(b) - 1)]
     a = g.emit("Unsqueeze", g.reshape_to(a, [times(outer), (4, ())]), [1])
     b = g.emit("Unsqueeze", g.reshape_to(b, [times(inner), (4, ())]), [0])

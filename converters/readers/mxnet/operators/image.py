@@ -132,6 +132,7 @@ def col2im(
     g.check_table(*output_size)
     columns, taps = g.fixed(data, 1, 2)[0], kernel[0] * kernel[1]
     shape = [g.shape(data)[0], columns // taps, *output_size]
+    data = g.pin(data) if isinstance(g.shape(data)[2], int) else data
     return g.emit("Col2Im", data, list(output_size), list(kernel), strides=strides, dilations=dilations, pads=[*pads, *pads], shape=shape)
 
 

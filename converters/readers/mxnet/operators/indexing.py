@@ -26,9 +26,8 @@ def indices_within(g: OperatorBuilder, indices: ir.Value, size: ir.Value | int, 
 
 
 def _length(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value | int:
-    """The size of an axis: a number, or the batch that the net is run with."""
-    size = g.shape(data)[axis]
-    return size if isinstance(size, int) else g.length(data, axis)
+    """The size of an axis: a number where the data are stored, else what it is when the net runs."""
+    return g.fixed(data, axis, axis + 1)[0] if data.is_initializer() else g.length(data, axis)
 
 
 @lowers("take", "_npi_take")
@@ -97,8 +96,7 @@ def pick(
 @lowers("batch_take")
 def batch_take(g: OperatorBuilder, a: ir.Value, indices: Index) -> ir.Value:
     """One element per row of a matrix. Source: mxnet src/operator/tensor/indexing_op.h."""
-    size = g.fixed(a, 1, 2)[0]
-    chosen = g.emit("Unsqueeze", indices_within(g, indices, size, "clip"), [1])
+    chosen = g.emit("Unsqueeze", indices_within(g, indices, _length(g, a, 1), "clip"), [1])
     return g.emit("Squeeze", g.emit("GatherElements", a, chosen, axis=1), [1])
 
 

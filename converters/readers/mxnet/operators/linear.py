@@ -286,7 +286,7 @@ def _spread(g: OperatorBuilder, A: ir.Value, size: int, positions: np.ndarray) -
     source = np.full(size * size, len(positions), np.int64)
     source[positions] = np.arange(len(positions))
     rank = g.rank(A)
-    padded = g.emit("Pad", A, [0] * (2 * rank - 1) + [1], np.zeros((), g.dtype(A)))
+    padded = g.emit("Pad", g.pin(A, rank - 1), [0] * (2 * rank - 1) + [1], np.zeros((), g.dtype(A)))
     sizes = [g.size(A, i) for i in range(rank)]
     picked = g.emit("Gather", padded, g.const(source, role="positions"), axis=rank - 1)
     return g.reshape_to(picked, [*sizes[:-1], (size, ()), (size, ())])
@@ -308,7 +308,8 @@ def khatri_rao(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
 @lowers("_contrib_div_sqrt_dim")
 def div_sqrt_dim(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """x / sqrt(size of the last axis). Source: mxnet src/operator/contrib/transformer.cc."""
-    return g.emit("Div", data, math.sqrt(g.fixed(data, g.rank(data) - 1)[0]))
+    length = g.cast(g.length(data, g.rank(data) - 1), np.float32)
+    return g.emit("Div", data, g.cast(g.emit("Sqrt", length), g.dtype(data)))
 
 
 def _heads(g: OperatorBuilder, projections: ir.Value, heads: int, parts: int) -> list[ir.Value]:

@@ -63,12 +63,7 @@ def _softmax(
         return g.emit(op_type, x, axis=axis)
     if length is None:
         raise g.error("the input 'length' is missing, and use_length is set")
-    size = g.size(x, axis)
-    if size[1]:
-        positions = g.along(g.positions(x, axis), axis, g.rank(x))
-    else:
-        g.check_table(size[0])
-        positions = g.const(np.arange(size[0], dtype=np.int64).reshape([-1] + [1] * (g.rank(x) - 1 - axis)), role="positions")
+    positions = g.along(g.positions(x, axis), axis, g.rank(x))
     inside = g.emit("Less", positions, g.emit("Unsqueeze", g.cast(length, np.int64), [axis]))
     lowest = np.full((), -np.inf, g.dtype(x))
     masked = g.emit(op_type, g.emit("Where", inside, x, lowest), axis=axis)

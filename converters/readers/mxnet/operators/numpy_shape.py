@@ -14,7 +14,7 @@ from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import truth
 from converters.readers.mxnet.operators.joining import diagonal, read_backwards
 from converters.readers.mxnet.operators.numpy_arithmetic import common_type
-from converters.readers.mxnet.operators.shape import END, Entry, entries_of, reshaped, split_entry
+from converters.readers.mxnet.operators.shape import END, Entry, dropped, entries_of, merged, reshaped, split_entry
 from converters.readers.mxnet.operators.slicing import parts_of_axis
 from converters.readers.mxnet.signature import lowers
 from converters.readers.mxnet.sizes import times
@@ -72,7 +72,7 @@ def _read_codes(g: OperatorBuilder, before: Sequence[Entry], codes: Ints) -> lis
             result += before[at:]
             at = len(before) - 1
         elif code == -5:
-            result.append(Entry(times(entry.size for entry in before[at : at + 2]), None))
+            result.append(merged(before[at : at + 2]))
             at += 1
         elif code == -6:
             if left < 1 or i + 2 >= len(codes):
@@ -123,7 +123,7 @@ def squeeze(g: OperatorBuilder, a: ir.Value, *, axis: Ints | None = None) -> ir.
     axes = [i for i, d in enumerate(dims) if d == 1] if axis is None else sorted({g.axis(a, i) for i in axis})
     if any(isinstance(dims[i], int) and dims[i] != 1 for i in axes):
         raise g.error(f"axes {axes} of an input of shape {g.shape(a)} can't be dropped: they aren't of size 1")
-    return g.emit("Squeeze", a, axes) if axes else g.identity(a)
+    return dropped(g, a, axes)
 
 
 @lowers("_np_roll")

@@ -21,10 +21,20 @@ END = 2**63 - 1
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a new shape: its size, and how it is written: a number, the length of an axis, or None for what is left."""
+    """An entry of a new shape: its size, and how it is written: a number, the length of an axis, or None for what is left.
+
+    axes: those that it joins, in order.
+    """
 
     size: Size
     dim: Dim | Extent
+    axes: tuple[int, ...] = ()
+
+
+def merged(parts: Sequence[Entry]) -> Entry:
+    """Neighboring axes as one."""
+    axes = sorted(part.dim.axis for part in parts if isinstance(part.dim, Extent))
+    return Entry(times(part.size for part in parts), None, tuple(axes))
 
 
 def read_codes(g: OperatorBuilder, before: Sequence[Entry], codes: Ints) -> list[Entry]:
@@ -39,7 +49,7 @@ def read_codes(g: OperatorBuilder, before: Sequence[Entry], codes: Ints) -> list
             used = 1 if code == 0 else 2
             if at + used > len(before):
                 raise g.error(f"attribute shape is {codes}, but the input has only {len(before)} axes")
-            result.append(before[at] if code == 0 else Entry(times(entry.size for entry in before[at : at + 2]), None))
+            result.append(before[at] if code == 0 else merged(before[at : at + 2]))
         elif code == -1:
             if open_at is not None:
                 raise g.error(f"attribute shape is {codes}; only one size can be inferred (-1)")
@@ -85,12 +95,21 @@ def entries_of(g: OperatorBuilder, value: ir.Value) -> list[Entry]:
 
 
 def reshaped(g: OperatorBuilder, data: ir.Value, entries: Sequence[Entry]) -> ir.Value:
-    """The data in a shape of entries; of several that are left open one stays so."""
+    """The data in a shape of entries; of several that are left open one stays so.
+
+    The others are multiples of one axis: the axes that they join with it must keep their lengths, which a runtime sees to.
+    """
     dims = [entry.dim for entry in entries]
-    for position, entry in enumerate(entries):
+    if dims == [None, None] and any(entry.axes for entry in entries):
+        rows = len(entries[0].axes) or g.rank(data) - len(entries[1].axes)
+        return still_open(g, g.emit("Flatten", data, axis=rows, shape=[as_dim(entry.size) for entry in entries]), data)
+    x = data
+    for position, entry in sorted(enumerate(entries), key=lambda item: not item[1].axes):
         if dims[position] is None and dims.count(None) > 1:
             dims[position] = g.multiple(data, entry.size)
-    return g.reshape(data, dims, absolute=True)
+            for axis in entry.axes:
+                x = g.pin(x, axis, axis + 1) if isinstance(g.shape(data)[axis], int) else x
+    return g.reshape(x, [replace(d, value=x) if isinstance(d, Extent) and d.value is data else d for d in dims], absolute=True)
 
 
 @lowers("Reshape", "reshape")
@@ -191,12 +210,16 @@ def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> 
                 raise g.error(f"axis {a} has size {dims[a]} and can't be dropped")
     if len(axes) == len(dims):
         axes = axes[1:]
+    return still_open(g, dropped(g, data, axes, first=2), data)
+
+
+def dropped(g: OperatorBuilder, data: ir.Value, axes: Sequence[int], first: int = 0) -> ir.Value:
+    """The data without these axes; those from `first` on are refused where they are longer when the net runs."""
     producer = data.producer()
     if producer is None or producer.op_type in ("Conv", "MaxPool", "AveragePool"):
-        for a in (a for a in axes if a > 1):  # PyTorch leaves an axis of another length as it is
+        for a in (a for a in axes if a >= first):  # PyTorch leaves an axis of another length as it is
             data = g.emit("Split", data, [1], axis=a)
-    result = g.emit("Squeeze", data, axes) if axes else g.identity(data)
-    return still_open(g, result, data)
+    return g.emit("Squeeze", data, axes) if axes else g.identity(data)
 
 
 @lowers("transpose")

@@ -212,7 +212,11 @@ def _assign(g: OperatorBuilder, data: ir.Value, part: ir.Value, begin: IntsOrNon
     if not axes:
         return g.emit("Expand", part, g.emit("Shape", data), shape=g.shape(data))
     steps = step or (None,) * len(begin)
-    places = [_chosen(g, data, a, begin[a], end[a], steps[a]) for a in axes]
+    places = []
+    for a in axes:
+        row, always = _chosen(g, data, a, begin[a], end[a], steps[a])
+        places.append(row)
+        data = data if always else g.pin(data, a, a + 1)
     g.check_table(*(len(row) for row in places), len(axes))
     if not all(len(row) for row in places):
         raise g.error(f"the slice of an input of shape {g.shape(data)} is empty")
@@ -226,8 +230,9 @@ def _assign(g: OperatorBuilder, data: ir.Value, part: ir.Value, begin: IntsOrNon
     return g.emit("Transpose", changed, perm=[order.index(axis) for axis in range(rank)], shape=g.shape(data))
 
 
-def _chosen(g: OperatorBuilder, data: ir.Value, axis: int, begin: int | None, end: int | None, step: int | None) -> np.ndarray:
-    """Which positions of an axis a slice takes; those counted from the front are the same at any length."""
-    from_front = (begin or 0) >= 0 and (step or 1) > 0 and bool(g.size(data, axis)[1])
-    size = end if from_front and end is not None and end >= 0 else g.fixed(data, axis, axis + 1)[0]
-    return np.arange(size)[slice(begin, end, step)]
+def _chosen(g: OperatorBuilder, data: ir.Value, axis: int, begin: int | None, end: int | None, step: int | None) -> tuple[np.ndarray, bool]:
+    """Which positions of an axis a slice takes, and whether they are the same at any length, as those counted from the front are."""
+    size = g.size(data, axis)
+    from_front = (begin or 0) >= 0 and (step or 1) > 0 and end is not None and end >= 0 and (bool(size[1]) or end <= size[0])
+    length = end if from_front and end is not None else g.fixed(data, axis, axis + 1)[0]
+    return np.arange(length)[slice(begin, end, step)], from_front

@@ -7,6 +7,7 @@ from tests.bench import check
 from tests.readers.mxnet.operator_case import OperatorCase
 
 ROWS = [
+    OperatorCase("_contrib_div_sqrt_dim", lambda x: x / np.sqrt(x.shape[-1])),
     OperatorCase("amp_multicast", lambda a, b: (a, b), {"num_outputs": 2}, [(2, 3), (2, 4)], outputs=2),
     OperatorCase("_mod_scalar", lambda x: np.mod(x, -1.5), {"scalar": -1.5}),
     OperatorCase("_hypot", np.hypot, shapes=[(2, 3), (2, 3)]),

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+import converters
 from tests.bench import check
 from tests.readers.mxnet.operator_case import OperatorCase
 
@@ -29,3 +31,12 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_row(tmp_path, row):
     check(row, tmp_path)
+
+
+def test_a_softmax_of_so_many_takes_any_length(tmp_path):
+    """Converted at one step, run at four."""
+    net = converters.to_module(OperatorCase("softmax", None, {"axis": 1, "use_length": True}, [(2, 1), (2,)]).load(tmp_path))
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0]] * 2)
+    expected = torch.zeros(2, 4)
+    expected[0, :3], expected[1, :1] = torch.softmax(x[0, :3], 0), 1
+    torch.testing.assert_close(net(x, torch.tensor([3.0, 1.0])), expected)

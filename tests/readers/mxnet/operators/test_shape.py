@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+import converters
 from tests.bench import check
 from tests.readers.mxnet.operator_case import OperatorCase
 
@@ -45,3 +47,42 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_row(tmp_path, row):
     check(row, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "codes, reverse, shape",
+    [
+        ((-3, -3), False, (12, 20)),
+        ((-3, -1), False, (12, 20)),
+        ((-1, -3), True, (12, 20)),
+        ((-3, -3), True, (12, 20)),
+        ((-3, -2), False, (12, 5, 4)),
+        ((0, -3, -2), False, (2, 30, 4)),
+        ((0, -3, 0), False, (2, 30, 4)),
+    ],
+)
+def test_joined_axes_have_the_lengths_that_come(codes, reverse, shape, tmp_path):
+    """Converted for three channels, run with six."""
+    attributes = {"shape": codes, "reverse": reverse}
+    net = converters.to_module(OperatorCase("Reshape", None, attributes, [(2, 3, 5, 4)]).load(tmp_path))
+    x = torch.arange(240.0).reshape(2, 6, 5, 4)
+    assert torch.equal(net(x), x.reshape(shape))
+
+
+def test_a_joined_axis_that_is_counted_keeps_its_length(tmp_path):
+    """Of two joins one is counted; another number of channels is an error, not another batch."""
+    net = converters.to_module(OperatorCase("Reshape", None, {"shape": (-3, -3, 0)}, [(2, 3, 5, 4, 2)]).load(tmp_path))
+    assert net(torch.zeros(7, 3, 5, 4, 2)).shape == (21, 20, 2)
+    with pytest.raises(RuntimeError, match="split"):
+        net(torch.zeros(2, 6, 5, 4, 2))
+
+
+@pytest.mark.parametrize("codes", [(-3, -3), (-3, -2), (0, -3, -2)])
+def test_a_joined_axis_of_one_is_no_other_batch(codes, tmp_path):
+    """Converted for one channel, run with six."""
+    net = converters.to_module(OperatorCase("Reshape", None, {"shape": codes}, [(2, 1, 5, 4)]).load(tmp_path))
+    try:
+        shape = net(torch.zeros(2, 6, 5, 4)).shape
+    except RuntimeError:
+        return
+    assert shape == {(-3, -3): (12, 20), (-3, -2): (12, 5, 4), (0, -3, -2): (2, 30, 4)}[codes]
