@@ -27,6 +27,13 @@ def run_onnx(path: StrPath, arrays: Mapping[str, Array], *, optimize: bool = Fal
     return _run(session, path, feed)
 
 
+def run_each(path: StrPath, tried: Sequence[Mapping[str, Array]]) -> list[list[Array]]:
+    """As `run_onnx`, of several inputs one after the other: the file is opened once, and closed in the end."""
+    session = _session(path, optimize=False)
+    names = [given.name for given in session.get_inputs()]
+    return [_run(session, path, {name: arrays[name] for name in names}) for arrays in tried]
+
+
 def _typed(array: Array, kind: str, path: StrPath) -> Array:
     """kind: onnxruntime's word, "tensor(float16)"."""
     if array.dtype.kind != "f":
@@ -65,6 +72,8 @@ def _session(path: StrPath, *, optimize: bool, threads: int | None = None, provi
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of the weights, for a run or two
+        options.enable_cpu_mem_arena = False
     if threads is not None:
         options.intra_op_num_threads = threads
     chosen = f"{provider}ExecutionProvider"

@@ -110,12 +110,22 @@ def load_written(weights: Path, source: Path) -> torch.nn.Module:
 
 def build_source(text: str, weights: StrPath) -> torch.nn.Module:
     """The module that a written file's build() makes with the weights at that path. Only for text of this package's own."""
+    packages.require("torch")
+    import torch
+
+    from converters.writers.source.writer import uninitialized
+
     file = f"<written {id(text):x}>"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)  # torch.jit.script reads it
     namespace: dict[str, Any] = {"__name__": "converters.written"}
     exec(compile(text, file, "exec"), namespace)  # noqa: S102  our own text, in which nothing of a file is code
     try:
-        module: torch.nn.Module = namespace["build"](os.fspath(weights))
+        with uninitialized():
+            module: torch.nn.Module = namespace["build"]()
+        stored = torch.load(os.fspath(weights), weights_only=True, mmap=True)
+        made = module.state_dict()
+        alike = all(tensor.dtype == made[key].dtype for key, tensor in stored.items() if key in made)
+        module.load_state_dict(stored, assign=alike)  # the mapped file itself, where nothing is converted
     except (RuntimeError, ValueError, TypeError, OSError) as problem:
         raise ConversionError(f"the written source doesn't load the written weights: {printable(problem, 300)}") from problem
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,9 +15,9 @@ from converters import packages
 from converters.errors import ConversionError, printable
 from converters.files import StrPath, apart
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
-from converters.runtimes.onnxruntime import run_onnx
+from converters.runtimes.onnxruntime import run_each, run_onnx
 from converters.runtimes.torch import build_source, call, in_type_of, numbers, run_torch
-from converters.verification.limits import check_limits
+from converters.verification.limits import check_limits, weight_bytes
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_differences
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
@@ -61,16 +62,20 @@ def verify(
         tried = [("the inputs given", by_names(inputs, [str(value.name) for value in given], "input", notes))]
     else:
         tried = list(inputs_to_try(model, level, seed))
-    run = torch or (lambda arrays: run_torch(model, arrays))
+    run = torch or _own_module(model)
     with tempfile.TemporaryDirectory() as folder:
         if onnx_path is None:
             onnx_path = Path(folder, "model.onnx")
-            write_onnx(model, onnx_path, opset=opset)
+            write_onnx(model, onnx_path, opset=opset, limit=_MAPPED)
         trials: list[Trial] = []
+        # one engine after the other: each has the weights once
+        theirs = run_each(onnx_path, [arrays for _, arrays in tried])
         optimizer: list[Difference] = []
-        for name, arrays in tried:
-            answers = run_onnx(onnx_path, arrays)
-            optimizer = optimizer or _optimized(names, onnx_path, arrays, answers)
+        if level == "full" or weight_bytes(model) <= _MAPPED:
+            optimizer = _optimized(names, onnx_path, tried[0][1], theirs[0])
+        else:
+            notes.append("onnxruntime's optimizer, which copies the weights, wasn't tried on a net of this size: `full` does")
+        for (name, arrays), answers in zip(tried, theirs, strict=True):
             ours = run(arrays)
             trials.append(Trial(name, compare_outputs(names, ours, answers, large="large" in name), slack_of(name)))
             if expect is not None:
@@ -185,24 +190,40 @@ def _narrow_onnx(path: Path) -> Runner:
     return run
 
 
+def _own_module(model: onnx_ir.Model) -> Runner:
+    """Runs the module that the model's source makes, which is made when it is first run."""
+    from converters.writers.source.writer import to_module
+
+    return _module_runner(lambda: to_module(model))
+
+
 def _written_module(model: onnx_ir.Model, written: list[Path]) -> Runner:
     """Runs what was written: the source builds itself and loads the weights; weights alone are loaded into the model's own source."""
-    packages.require("torch")
-    import torch
 
-    if len(written) == 2:
-        module = build_source(written[1].read_text("utf-8"), written[0])
-    else:
+    def build() -> torch.nn.Module:
+        if len(written) == 2:
+            return build_source(written[1].read_text("utf-8"), written[0])
         from converters.formats import load_weights
         from converters.writers.source.writer import to_module
 
         module = to_module(model)
         weights = {name: _tensor(np.array(weight)) for name, weight in load_weights(written[0]).items()}
         module.load_state_dict(weights, strict=True)
+        return module
+
+    return _module_runner(build)
+
+
+def _module_runner(build: Callable[[], torch.nn.Module]) -> Runner:
+    """Runs a module on arrays; it is built for the first of them, when the other engine has ended, and kept."""
+    packages.require("torch")
+    import torch
+
+    built = functools.cache(build)
 
     def run(arrays: Mapping[str, Array]) -> list[Array]:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()]
-        return [numbers(answer) for answer in call(module, [in_type_of(module, tensor) for tensor in tensors])]
+        return [numbers(answer) for answer in call(built(), [in_type_of(built(), tensor) for tensor in tensors])]
 
     return run
 
@@ -214,6 +235,10 @@ def _tensor(array: Array) -> torch.Tensor:
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+_MAPPED = 128 << 20
+"""Bytes of weights above which they aren't copied: those of a file that is written for the purpose lie beside it, to be mapped."""
 
 
 def _optimized(names: list[str], path: StrPath, arrays: Mapping[str, Array], answers: list[Array]) -> list[Difference]:

@@ -30,7 +30,7 @@ def check_limits(model: onnx_ir.Model, batches: Sequence[int] = (2, 1), shapes: 
 
     shapes: of the inputs, where they are known. Raises ConversionError where it doesn't at any: a small file can ask for any amount.
     """
-    weights = _weights(model)
+    weights = weight_bytes(model)
     limit = (BASE_LIMIT if weights >= MANY_WEIGHTS else BASE_LIMIT // 2) + WEIGHT_FACTOR * weights
     advice = "give a smaller input, or leave --verify out"
     for batch in batches:
@@ -72,10 +72,11 @@ def _scratch(node: onnx_ir.Node) -> int:
 
 def has_many_weights(model: onnx_ir.Model) -> bool:
     """Whether a model is as large as those that are in use; what is smaller has to be quick."""
-    return _weights(model) >= MANY_WEIGHTS
+    return weight_bytes(model) >= MANY_WEIGHTS
 
 
-def _weights(model: onnx_ir.Model) -> int:
+def weight_bytes(model: onnx_ir.Model) -> int:
+    """Bytes of the model's weights."""
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
 

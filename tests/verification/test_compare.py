@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 import converters
 from converters.cli import main
 from converters.graph.builder import GraphBuilder
+from converters.runtimes.onnxruntime import run_each
+from converters.verification import compare
 from converters.verification.compare import write_verified
 from converters.writers.onnx import writer
 
@@ -95,3 +97,39 @@ def test_the_command_says_what_the_optimizer_changes(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["optimizer"].startswith("onnxruntime's changes the answers by at most") and told["verified"]["largest_difference"] < 1e-4
     assert onnx.load(tmp_path / "out.onnx").opset_import[0].version == 11
+
+
+def large():
+    g = GraphBuilder("large", symbolic_batch=True)
+    weight = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
+    g.output(g.emit("MatMul", g.input("x", (1, 16)), g.param("fc.weight", weight)), "y")
+    return g.finish()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system doesn't list what a process maps")
+def test_a_written_module_runs_on_the_file_itself(tmp_path):
+    """Neither the random numbers of constructors nor a copy of the weights take memory."""
+    from converters.runtimes.torch import build_source
+
+    converters.save(large(), tmp_path / "net.pth")
+    module = build_source((tmp_path / "net.py").read_text(), tmp_path / "net.pth")
+    (weight,) = module.parameters()
+    mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("net.pth")]
+    ranges = [[int(end, 16) for end in words[0].split("-")] for words in mapped]
+    assert any(start <= weight.data_ptr() < end for start, end in ranges)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_weights_that_are_many_are_mapped_and_spare_the_optimizer(monkeypatch, limit, level):
+    monkeypatch.setattr(compare, "_MAPPED", limit)
+    beside = []
+
+    def seen(path, tried):
+        beside.extend(path.parent.glob("*.data"))
+        return run_each(path, tried)
+
+    monkeypatch.setattr(compare, "run_each", seen)
+    report = converters.verify(large(), level=level)
+    assert report.ok and bool(beside) == (not limit)
+    assert bool(report.optimizer) == (limit > 0 or level == "full") and bool(report.notes) != bool(report.optimizer)

@@ -33,8 +33,8 @@ def test_what_is_too_much_is_refused_by_the_layer_that_asks_for_it(monkeypatch):
     def never(*_, **__):
         raise AssertionError("nothing may run")
 
-    monkeypatch.setattr("converters.verification.compare.run_onnx", never)
-    monkeypatch.setattr("converters.verification.compare.run_torch", never)
+    monkeypatch.setattr("converters.verification.compare.run_each", never)
+    monkeypatch.setattr("converters.verification.compare.call", never)
     with pytest.raises(ConversionError, match=r"verifying would take 40.0 GB .* \(.*Tile.* alone 20.0 GB\)"):
         converters.verify(chain(1000, 5_000_000))
 
@@ -63,7 +63,7 @@ def test_what_takes_long_is_refused_before_it_runs(monkeypatch):
     def never(*_, **__):
         raise AssertionError("nothing may run")
 
-    monkeypatch.setattr("converters.verification.compare.run_onnx", never)
+    monkeypatch.setattr("converters.verification.compare.run_each", never)
     for name, model in SLOW.items():
         with pytest.raises(ConversionError, match=r"verifying would take too long for a model of this size.*leave --verify out"):
             converters.verify(model())

@@ -41,6 +41,7 @@ from converters.writers.source.sizes import fold
 
 if TYPE_CHECKING:
     import torch
+    from torch.overrides import TorchFunctionMode
 
 __all__ = ["state_dict", "to_module", "write_source"]
 
@@ -89,16 +90,6 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     The module owns its weights (a mapped file is only read). Raises UnsupportedError as `write_source` does.
     """
     packages.require("torch")
-    from torch.overrides import TorchFunctionMode
-
-    class Uninitialized(TorchFunctionMode):
-        """Skips the random numbers of constructors: all weights are loaded right after."""
-
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if getattr(function, "__name__", "") in ("uniform_", "normal_", "trunc_normal_"):
-                return args[0] if args else kwargs["tensor"]
-            return function(*args, **(kwargs or {}))
-
     writer = Writer(model)
     text = writer.text()
     file = f"<model {id(model):x}>"
@@ -106,7 +97,7 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     namespace: dict[str, Any] = {"__name__": "converters.written"}
     exec(compile(text, file, "exec"), namespace)  # noqa: S102  our own text, in which nothing of the file is code
     try:
-        with Uninitialized():
+        with uninitialized():
             module: torch.nn.Module = namespace["build"]()
     except (ValueError, RuntimeError, TypeError) as problem:
         raise ConversionError(f"torch refuses one of the layers: {printable(problem, 300)}") from problem
@@ -116,6 +107,20 @@ def to_module(model: ir.Model) -> torch.nn.Module:
     except RuntimeError as problem:
         raise ConversionError(f"the weights don't fit their layers: {printable(' '.join(str(problem).split()), 300)}") from problem
     return module.eval()
+
+
+def uninitialized() -> TorchFunctionMode:
+    """Skips the random numbers of constructors, where all weights are loaded right after."""
+    from torch.overrides import TorchFunctionMode
+
+    class Uninitialized(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            random = getattr(function, "__name__", "") in ("uniform_", "normal_", "trunc_normal_")
+            if random or getattr(function, "__module__", "") == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **(kwargs or {}))
+
+    return Uninitialized()
 
 
 def known_operators() -> frozenset[str]:
