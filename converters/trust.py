@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import collections
 import contextlib
+import enum
+import functools
 import importlib
 import importlib.util
 import os
@@ -22,16 +25,31 @@ _run: set[tuple[str, int, int]] = set()
 """Plugins that have run in this process, by path, size and time: their lowerings are registered already."""
 
 
-_CLASSES = frozenset("argparse collections datetime decimal enum fractions itertools numbers operator pathlib random re uuid".split())
+_CLASSES = frozenset("collections datetime decimal enum fractions numbers pathlib random typing uuid".split())
 _FUNCTIONS = frozenset("math operator _operator".split())
 _BUILTINS = "abs bool bytearray bytes complex dict float frozenset int len list max min object range round set slice str sum tuple".split()
+_ITERATORS = "chain combinations count cycle islice permutations product repeat zip_longest".split()
 _CALLED = frozenset(["builtins.getattr", "logging.getLogger", "re._compile"])
-_NAMED = _CALLED | {"functools.partial", "types.SimpleNamespace", "types.MappingProxyType", *(f"builtins.{name}" for name in _BUILTINS)}
+_NAMED = frozenset(
+    "argparse.Namespace builtins.mappingproxy contextlib.nullcontext dataclasses._MISSING_TYPE functools.partial inspect._empty "
+    "_io.BytesIO _io.StringIO operator.itemgetter re.Pattern re.RegexFlag time.struct_time types.SimpleNamespace".split()
+) | {*_CALLED, *(f"builtins.{name}" for name in _BUILTINS), *(f"itertools.{name}" for name in _ITERATORS)}
 """What a pickle may name of Python's own library, classes and functions of these modules besides: nothing of it runs what it is given."""
+_IMPORTED = _CLASSES | _FUNCTIONS | {"io", "types", *(name.partition(".")[0] for name in _NAMED)}
+"""Modules of Python's own library that are imported where a pickle names them: others do things as they are imported."""
 _MAKERS = re.compile(r"numpy\._?core\.(multiarray\.(scalar|_reconstruct)|numeric\._frombuffer)|numpy\.random\._pickle\.\w+")
 """What numpy's own pickles call."""
+_TORCH = re.compile(
+    r"torch\.(_VariableFunctionsClass\.(?!from_file)\w+|_C\._(nn|fft|special|linalg)\.\w+|(nn\.)?functional\.[\w.<>]+|"
+    r"|Size|device|finfo|iinfo|Tensor|_C\.Generator|nn\.parameter\.\w+|distributions\.[\w.]+)"
+)
+"""Functions of torch that compute, and classes that hold: no others of it are given (torch.load, torch.hub.load, torch.from_file)."""
+_CONFIGURATIONS = frozenset("addict easydict ml_collections munch omegaconf yacs".split())
+"""Packages of dictionaries that nets keep their settings in."""
 _HOLDERS = ("_VariableFunctionsClass", "TensorBase", "Tensor")
 """Classes of torch's that hold its functions."""
+_PLAIN = (tuple, list, dict, set, frozenset, str, bytes, int, float, enum.Enum)
+"""What a class may be a kind of to be made of what the file says; other classes are made of nothing, and get their state."""
 
 
 class Code:
@@ -41,6 +59,7 @@ class Code:
         """folder: None for installed packages alone; the current folder is none of them."""
         self.folder = folder
         self.shown = "the installed packages" if folder is None else str(folder)
+        self._packages: set[str] = set()  # installed ones that the file's modules are of
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
@@ -76,35 +95,77 @@ class Code:
             raise ConversionError(f"{shown} can't be imported from {self.shown}: {reason}") from problem
         return value
 
+    def module_class(self, module: str, name: str) -> Any:
+        """A class that a pickle has for one of its modules. Raises ConversionError."""
+        self._check_import(module, name)
+        found = self.find(module, name)
+        if not _is_module(found):
+            raise ConversionError(f"{printable(f'{module}.{name}')} is no torch.nn.Module in the code that was given")
+        self._packages.add(str(found.__module__).partition(".")[0])
+        return found
+
     def named(self, module: str, name: str) -> Any:
-        """A class or function that a pickle names: the folder's own, an installed package's, or a harmless one of Python's library.
+        """A class or function that a pickle names: of the folder's own, of the packages that its modules are of, or a harmless one.
 
         A pickle that named another (os.system, eval) would have its code run by the net. Raises ConversionError.
         """
+        self._check_import(module, name)
         value = self.find(module, name)
+        if not (self._is_harmless(value) or _origin(value).partition(".")[0] in self._packages - {"torch", "numpy"}):
+            raise _needless(module, name)
+        return value
+
+    def _check_import(self, module: str, name: str) -> None:
+        """Raises UnsupportedError where a mere import would do something."""
+        top, *inside = module.split(".")
+        is_held = self.folder is not None and any((self.folder / file).exists() for file in (top, f"{top}.py"))
+        if not is_held and ((top in sys.stdlib_module_names and top not in _IMPORTED) or "__main__" in inside):
+            raise _needless(module, name)
+
+    def _is_harmless(self, value: Any) -> bool:
+        """Whether it may be called with whatever a file says: the folder's own, a module's class, mathematics, or what only holds."""
+        if isinstance(value, ModuleType) or self._is_own(value):
+            return not isinstance(value, ModuleType)
         origin = _origin(value)
         top = origin.partition(".")[0]
-        is_harmless = top in (_CLASSES if isinstance(value, type) else _FUNCTIONS) or origin in _NAMED
-        if isinstance(value, ModuleType) or (top in sys.stdlib_module_names and not is_harmless and not self._is_own(value)):
-            raise UnsupportedError(f"the file names {printable(f'{module}.{name}')}, which no net has need of and isn't given to it")
-        return value
+        if top in sys.stdlib_module_names:
+            if isinstance(value, type) or type(value).__module__ == "typing":
+                return top in _CLASSES or origin in _NAMED
+            return origin in _NAMED or (top in _FUNCTIONS and origin != "_operator.call")
+        if top == "numpy":
+            return type(value).__name__ == "ufunc" or _is_of_numpy(value) or _MAKERS.fullmatch(origin) is not None
+        return _is_module(value) or _TORCH.fullmatch(origin) is not None or (top in _CONFIGURATIONS and isinstance(value, type))
 
     def make(self, function: Callable[..., Any], given: Sequence[Any], named: Mapping[str, Any]) -> Any:
         """What a pickle has made by a class (which isn't initialized) or by one of the folder's own functions. Raises UnsupportedError."""
-        if isinstance(function, type):
-            return function.__new__(function, *given, **named)
         origin = _origin(function)
-        if origin == "builtins.getattr":  # a method of a module, or torch.relu
+        top = origin.partition(".")[0]
+        if isinstance(function, type):
+            may = not (given or named) or issubclass(function, _PLAIN) or top in ("torch", "numpy") or self._is_harmless(function)
+        elif origin == "builtins.getattr":  # a method of a module, or torch.relu
             holder, name = given if len(given) == 2 else (None, "__")
             may = hasattr(holder, "named_modules") or getattr(holder, "__name__", "") in _HOLDERS
-            may = may and isinstance(name, str) and not name.startswith("__")
+            may = may and isinstance(name, str) and not name.startswith("__") and name != "from_file"
+        elif _MAKERS.fullmatch(origin):
+            may = all(_origin(part).startswith("numpy.") for part in given if callable(part))
         else:
-            may = self._is_own(function) or origin in _CALLED or _MAKERS.fullmatch(origin) is not None
+            may = self._is_own(function) or origin in _CALLED
         if not may:
             raise UnsupportedError(
                 f"the file would have {printable(origin)} called, which isn't of {self.shown}", hint="build the net: --model MODULE:FACTORY"
             )
-        return function(*given, **named)
+        return function.__new__(function, *given, **named) if isinstance(function, type) else function(*given, **named)
+
+    def check(self, made: Any) -> None:
+        """Raises UnsupportedError for a partial or a defaultdict that would call another's function as the file says."""
+        calls = {functools.partial: "func", collections.defaultdict: "default_factory"}
+        for cls, name in calls.items():
+            held = getattr(made, name) if isinstance(made, cls) else None
+            if held is not None and (not self._is_harmless(held) or _origin(held) in _CALLED):
+                raise UnsupportedError(
+                    f"the file would have {printable(_origin(held))} called, which isn't of {self.shown}",
+                    hint="build the net: --model MODULE:FACTORY",
+                )
 
     def _is_own(self, value: Any) -> bool:
         """Whether a class or function is of a file in the folder."""
@@ -136,6 +197,27 @@ class Code:
             there = f"several define it: {', '.join(found)}" if found else "none there defines it"
             raise ConversionError(f"class {printable(name)} was saved from a script, and of the files in {self.folder} {there}")
         return found[0]
+
+
+def _needless(module: str, name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"the file names {printable(f'{module}.{name}')}, which no net has need of and isn't given to it",
+        hint="build the net: --model MODULE:FACTORY",
+    )
+
+
+def _is_module(value: Any) -> bool:
+    """Whether it is a class of torch.nn.Module's, told without torch."""
+    return isinstance(value, type) and hasattr(value, "named_modules") and hasattr(value, "register_buffer")
+
+
+def _is_of_numpy(value: Any) -> bool:
+    """Whether it is a class of numbers, arrays or random numbers: others (numpy.memmap, numpy.DataSource) write and remove files."""
+    import numpy as np
+
+    if not isinstance(value, type):
+        return False
+    return value is np.ndarray or issubclass(value, np.generic | np.dtype) or value.__module__.startswith("numpy.random")
 
 
 def _origin(value: Any) -> str:

@@ -135,10 +135,7 @@ class _Builder:
             return found
         if self._code is None or not isinstance(stub.cls, Global):
             raise UnsupportedError(f"{printable(stub.class_name)} was pickled in a form of its own, which isn't rebuilt")
-        cls = self._code.find(stub.cls.module, stub.cls.name)
-        if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
-            raise ConversionError(f"{printable(stub.class_name)} is no torch.nn.Module in the code that was given")
-        return cls
+        return self._code.module_class(stub.cls.module, stub.cls.name)
 
     def _inner(self, stub: Stub) -> Stub:
         """What a DataParallel wraps."""
@@ -292,6 +289,7 @@ class _Builder:
             made = self._code.make(cls, given, named)
             self._objects[id(stub)] = made
             self._give_state(made, stub, what, depth + 1)
+            self._code.check(made)
         except ConversionError:
             raise
         except Exception as problem:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
+import dataclasses
 import functools
 import importlib
+import io
 import logging
 import os
 import pickle
@@ -300,11 +303,96 @@ def test_names_that_no_pickle_is_given(module, name):
         Code(None).named(module, name)
 
 
+HOSTILE = {
+    "a function of a package": ("torch.hub", "load"),
+    "a loader": ("torch", "load"),
+    "a program": ("torch.jit", "load"),
+    "a compiler": ("torch.utils.cpp_extension", "load"),
+    "a library": ("torch.ops", "load_library"),
+    "a file that grows": ("torch", "from_file"),
+    "arrays' loader": ("numpy", "load"),
+    "arrays in files": ("numpy", "memmap"),
+    "a folder that is removed": ("numpy.lib.npyio", "DataSource"),
+    "another package": ("numpy", "savetxt"),
+    "pip": ("pip._internal", "main"),
+    "a package's program": ("pip.__main__", "sys"),
+    "a module that does things": ("antigravity", "webbrowser"),
+    "importlib": ("importlib", "import_module"),
+    "dots": ("torch.nn.functional", "importlib.import_module"),
+    "code": ("types", "CodeType"),
+    "builtins": ("builtins", "eval"),
+    "compile": ("builtins", "compile"),
+    "methods by name": ("operator", "methodcaller"),
+    "attributes by name": ("operator", "attrgetter"),
+    "calls": ("operator", "call"),
+    "calls of a row": ("itertools", "starmap"),
+    "an open file": ("argparse", "FileType"),
+    "a folder for a while": ("tempfile", "TemporaryDirectory"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_no_pickle_is_given(what):
+    code = Code(None)
+    code._packages.add("torch")
+    with pytest.raises(UnsupportedError, match="which no net has need of"):
+        code.named(*HOSTILE[what])
+
+
+def test_importing_is_refused_before_it_happens():
+    sys.modules.pop("antigravity", None)
+    with pytest.raises(UnsupportedError, match="which no net has need of"):
+        Code(None).module_class("antigravity", "fly")
+    assert "antigravity" not in sys.modules
+
+
+class Plain:
+    """A class of the tests' own package, which no module of a file is of."""
+
+    def __new__(cls, *given):
+        raise AssertionError("made")
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "words"),
+    [
+        (Plain, ("a",), "have .*Plain called"),
+        (np.random.RandomState.__reduce__(np.random.RandomState())[0], ("MT19937", os.system), "have numpy.random._pickle"),
+        (getattr, (torch._C._VariableFunctions, "from_file"), "have builtins.getattr"),
+        (torch.nn.functional.relu, (1,), "have torch.nn.functional.relu"),
+    ],
+    ids=["class", "numpy", "getattr", "mathematics"],
+)
+def test_what_a_pickle_may_not_have_called(function, given, words):
+    with pytest.raises(UnsupportedError, match=words):
+        Code(None).make(function, given, {})
+
+
+@pytest.mark.parametrize(
+    "made", [functools.partial(torch.load, "a"), collections.defaultdict(os.getcwd), functools.partial(getattr, nn.ReLU(), "forward")]
+)
+def test_what_is_held_to_be_called_later(made):
+    with pytest.raises(UnsupportedError, match=r"would have .* called"):
+        Code(None).check(made)
+
+
+def test_functions_of_the_packages_that_modules_are_of():
+    """What moves with a model: its package's own functions, and layers that are made later."""
+    code = Code(None)
+    with pytest.raises(UnsupportedError, match="which no net has need of"):
+        code.named("tests.readers.pytorch.test_export_places", "same")
+    code.module_class("tests.readers.pytorch.test_export_places", "Called")
+    assert code.named("tests.readers.pytorch.test_export_places", "same") is not None
+    code.check(functools.partial(nn.LayerNorm, eps=1e-6))
+    code.check(collections.defaultdict(list))
+
+
 def test_with_trust_harmless_objects_are_given_back(own_code):
     root, folder, _, _, built = own_code
     with code_at(built):
         built.log, built.pattern, built.options = logging.getLogger("net"), re.compile("a+"), argparse.Namespace(width=4)
         built.act, built.half, built.path, built.again = torch.relu, functools.partial(round, ndigits=1), Path("a"), built.forward
+        built.bytes, built.kinds, built.absent = io.BytesIO(), collections.defaultdict(list), dataclasses.MISSING
         built.scalar, built.array, built.chance = np.float32(2), np.ones(2), np.random.RandomState(0)
         torch.save(built, root / "rich.pth")
     model = export(root / "rich.pth", inputs={"x": (1, 3, 8, 8)}, code=folder, trust=True)
