@@ -162,12 +162,16 @@ def _convert(asked: argparse.Namespace) -> int:
     if placing.is_asked(asked):
         placing.save(asked, model, target, placed)
     report = None if placing.is_asked(asked) else _save(asked, model, target)
+    from converters.graph.costs import stored
+
+    parameters, buffers = stored(model)
     facts: dict[str, Any] = {
         "written": [str(path) for path in _written(target, asked)],
         "format": row.name,
         "inputs": {str(v.name): _shape(v) for v in model.graph.inputs},
         "outputs": {str(v.name): _shape(v) for v in model.graph.outputs},
-        "parameters": sum(v.const_value.size for v in model.graph.initializers.values() if v.const_value is not None),
+        "parameters": parameters,
+        "buffers": buffers,
         "nodes": len(model.graph),
         "seconds": round(time.perf_counter() - begun, 2),
     }

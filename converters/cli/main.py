@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from converters import packages
@@ -98,14 +98,28 @@ def _import_numpy() -> None:
 
 def _parsed(whole: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """What the words ask. Files may stand on both sides of an option: argparse takes those behind it for unknown."""
+    commands = next(action.choices for action in whole._actions if isinstance(action, argparse._SubParsersAction))
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        raise UsageError(f"convert: there is no command {_or_like(words[0], commands)}; convert --help lists them")
     asked, rest = whole.parse_known_args(words)
     if not rest:
         return asked
-    commands = next(action.choices for action in whole._actions if isinstance(action, argparse._SubParsersAction))
-    if words[0] not in commands or any(word.startswith("-") for word in rest):
+    if words[0] not in commands:
         whole.error(f"unrecognized arguments: {' '.join(rest)}")
+    wrong = next((word for word in rest if word.startswith("-")), None)
+    if wrong is not None:
+        option = _or_like(wrong.partition("=")[0], commands[words[0]]._option_string_actions)
+        raise UsageError(f"convert {words[0]}: there is no option {option}; convert {words[0]} --help lists them")
     found: argparse.Namespace = commands[words[0]].parse_intermixed_args(words[1:])
     return found
+
+
+def _or_like(word: str, known: Iterable[str]) -> str:
+    """A word that is misspelt, and the one that was meant."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), 1)
+    return printable(word, 100) + (f", but there is {near[0]}" if near else "")
 
 
 def _with_levels(words: Sequence[str]) -> list[str]:

@@ -116,6 +116,14 @@ def costs(model: ir.Model, inputs: Mapping[str, Sequence[int]] | None = None) ->
     return Costs(shapes, list(layers.values()))
 
 
+def stored(model: ir.Model) -> tuple[int, int]:
+    """How many numbers of a graph are learnt, and how many others it keeps; no shape is looked at."""
+    total, seen = LayerCost("", ""), set[str]()
+    for node in model.graph:
+        _count_tensors(node, total, model.graph, seen)
+    return total.parameters, total.buffers
+
+
 def _with_sizes(model: ir.Model, given: Mapping[str, Sequence[int]]) -> ir.Model:
     """The model with its shapes worked out anew, for inputs of these sizes."""
     values = {str(value.name): value for value in model.graph.inputs}

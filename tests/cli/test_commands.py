@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import converters
 from converters import cli
 from tests.conformance import FIXTURES
 
@@ -43,6 +44,14 @@ def test_source_that_python_could_not_import_gets_another_name(convert, tmp_path
     assert status == 0 and "le_net_v2.py" in out
     assert err.strip() == "note: the source is le_net_v2.py: Python can't import le-net.v2.py, or would find it instead of another"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["le-net.v2.pth", "le_net_v2.py"]
+
+
+def test_parameters_are_what_is_learnt(convert, tmp_path):
+    """As inspect counts them; means and variances are no parameters."""
+    _, out, _ = convert("caffe2torch", *CAFFE, tmp_path / "net.pth", "--json")
+    module = converters.to_module(converters.load(*CAFFE))
+    assert json.loads(out)["parameters"] == sum(value.numel() for value in module.parameters())
+    assert json.loads(out)["buffers"] == sum(value.numel() for value in module.buffers() if value.is_floating_point())
 
 
 def test_json(convert, tmp_path):
@@ -157,6 +166,28 @@ def test_torch_is_not_imported(command, tmp_path):
     target = tmp_path / ("out.pth" if command == "caffe2torch" else "out.onnx")
     code = f"import sys; from converters.cli import main; main({[command, *CAFFE, str(target)]!r}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cafe2torch", *CAFFE, "net.pth"], "convert: there is no command cafe2torch, but there is caffe2torch; convert --help lists them"),
+        (["net.t7", "net.onnx"], "convert: there is no command net.t7; convert --help lists them"),
+        (
+            ["caffe2torch", *CAFFE, "net.pth", "--imput=1x1x16x16"],
+            "convert caffe2torch: there is no option --imput, but there is --input; convert caffe2torch --help lists them",
+        ),
+        (["caffe2torch", *CAFFE, "-x", "net.pth"], "convert caffe2torch: there is no option -x; convert caffe2torch --help lists them"),
+        (
+            ["inspect", CAFFE[1], "--tensor"],
+            "convert inspect: there is no option --tensor, but there is --tensors; convert inspect --help lists them",
+        ),
+    ],
+)
+def test_what_is_misspelt_is_named_with_the_nearest(convert, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert convert(*words) == (2, "", f"{said}\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_may_stand_on_both_sides_of_an_option(tmp_path, capsys):

@@ -41,7 +41,7 @@ print("READERS", *sorted({parts[2] for parts in ours if parts[1] == "readers" an
         (["mxnet2torch", *MXNET, "out.pth", "--input", "1x1x16x16"], GRAPH, CONVERSION, "mxnet"),
         (["tf2torch", str(DIGITS / "tensorflow/digits.pb"), "out.pth"], GRAPH, [*CONVERSION, "schemas"], "tensorflow"),
         (["strip-to-weights", str(DIGITS / "pytorch/digits_whole.pth"), "out.safetensors"], {"numpy"}, STRIP, "pytorch"),
-        (["strip-to-weights", str(DIGITS / "tensorflow/digits.ckpt"), "out.pth"], {"numpy"}, STRIP, "tensorflow"),
+        (["strip-to-weights", str(DIGITS / "tensorflow/digits.ckpt"), "out.pth"], {"numpy", "google_crc32c"}, STRIP, "tensorflow"),
         (["inspect", str(DIGITS / "mxnet/digits-0010.params")], {"numpy"}, [*WEIGHTS, "inspection"], "mxnet"),
         (["inspect", str(DIGITS / "pytorch/digits_whole.pth")], {"numpy"}, [*WEIGHTS, "inspection"], "pytorch"),
         (["formats", "caffe"], GRAPH, [*WEIGHTS, "registry", "schemas"], "caffe"),

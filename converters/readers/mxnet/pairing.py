@@ -62,8 +62,8 @@ def by_structure(variables: Sequence[Node], params: Params) -> dict[str, str]:
     shapes = {node.name: _stated_shape(node) for node in variables}
     sized = all(shape is not None for shape in shapes.values())
     stored = {name: record.shape for name, record in params.records.items()}
-    mine = _in_order_of_making(_groups([node.name for node in variables], "_"))
-    theirs = _without_copies(_groups(list(stored), "."), params)
+    mine = _in_order_of_making(_groups([node.name for node in variables]))
+    theirs = _without_copies(_groups(list(stored)), params)
     for loose in (False, True):
         ours, held = _by_signature(mine, shapes, sized, loose), _by_signature(theirs, stored, sized, loose)
         if {key: len(groups) for key, groups in ours.items()} == {key: len(groups) for key, groups in held.items()}:
@@ -92,7 +92,7 @@ def _stated_shape(node: Node) -> tuple[int, ...] | None:
     return shape if shape and min(shape) > 0 else None
 
 
-def _groups(names: Sequence[str], joint: str) -> list[_Group]:
+def _groups(names: Sequence[str]) -> list[_Group]:
     """Names in groups, in order of their first member. A name that ends in no kind's word is alone, of the kind "?"."""
     groups: dict[str, _Group] = {}
     for name in names:
