@@ -105,3 +105,78 @@ def test_mirrored_edges(tmp_path: Path) -> None:
     for shape in ((1, 1, 9, 3), (1, 4, 2, 3)):
         with pytest.raises(REFUSALS):
             converters.to_module(net.load(tmp_path))(torch.from_numpy(nchw(image(shape=shape)).astype(np.float32)))
+
+
+def side(net: Net, axis: int) -> str:
+    """Adds the length of an image's axis, a number."""
+    ends = [net.const(f"from{axis}", np.array([axis], np.int32)), net.const(f"to{axis}", np.array([axis + 1], np.int32))]
+    if "shape" not in {n.name for n in net.graph.node}:
+        net.add("shape", "Shape", "x")
+    return net.add(f"side{axis}", "StridedSlice", "shape", *ends, net.const(f"by{axis}", np.array([1], np.int32)), shrink_axis_mask=1)
+
+
+def vector(net: Net, name: str, *parts: int | str) -> str:
+    """Adds a list of numbers, some of which are nodes'."""
+    nodes = [part if isinstance(part, str) else net.const(f"{name}{i}", np.int32(part)) for i, part in enumerate(parts)]
+    return net.add(name, "Pack", *nodes, N=len(nodes), axis=0)
+
+
+def half(net: Net, number: str) -> str:
+    return net.add(f"half_{number}", "FloorDiv", number, net.const(f"two_{number}", np.int32(2)))
+
+
+def strided(net: Net) -> None:
+    """From the middle row on, and all columns but the last."""
+    last = net.add("last", "Sub", side(net, 2), net.const("uno", np.int32(1)))
+    ends = vector(net, "begin", 0, half(net, side(net, 1)), 0), vector(net, "end", 0, 0, last)
+    net.add("y", "StridedSlice", "x", *ends, net.const("step", np.array([1, 1, 1], np.int32)), begin_mask=1, end_mask=3)
+
+
+def computed(net: Net) -> None:
+    """As many rows as half the image has, but for those that a negative number counts from the end."""
+    less = net.add("less", "Neg", half(net, side(net, 1)))
+    ends = vector(net, "begin", 0, 0), vector(net, "end", 0, less)
+    net.add("y", "StridedSlice", "x", *ends, net.const("step", np.array([1, 1], np.int32)), begin_mask=3, end_mask=1)
+
+
+def cropped(net: Net) -> None:
+    """The middle of an image, as large as half of it, offsets and sizes computed of its shape."""
+    height, width = (side(net, axis) for axis in (1, 2))
+    rows, columns = half(net, height), half(net, width)
+    offsets = [half(net, net.add(f"left{axis}", "Sub", one, other)) for axis, (one, other) in enumerate(((height, rows), (width, columns)))]
+    net.add("y", "Slice", "x", vector(net, "begin", 0, *offsets, 0), vector(net, "size", -1, rows, columns, -1))
+
+
+def filled(net: Net) -> None:
+    """Zeros behind the rows and columns up to a multiple of 4."""
+    rows = []
+    for axis in (1, 2):
+        minus = net.add(f"minus{axis}", "Neg", side(net, axis))
+        rows.append(vector(net, f"row{axis}", 0, net.add(f"rest{axis}", "FloorMod", minus, net.const(f"four{axis}", np.int32(4)))))
+    none = [net.const(f"none{n}", np.array([0, 0], np.int32)) for n in range(2)]
+    net.add("y", "Pad", "x", net.add("pads", "Pack", none[0], *rows, none[1], N=4, axis=0))
+
+
+def middle(x: np.ndarray) -> np.ndarray:
+    rows, columns = (n // 2 for n in x.shape[1:3])
+    top, left = ((n - n // 2) // 2 for n in x.shape[1:3])
+    return x[:, top : top + rows, left : left + columns]
+
+
+PARTS: dict[str, tuple[Callable[[Net], None], Callable[[np.ndarray], np.ndarray]]] = {
+    "strided": (strided, lambda x: x[:, x.shape[1] // 2 :, :-1]),
+    "computed": (computed, lambda x: x[:, : -(x.shape[1] // 2)]),
+    "cropped": (cropped, middle),
+    "filled": (filled, lambda x: np.pad(x, [(0, 0), (0, -x.shape[1] % 4), (0, -x.shape[2] % 4), (0, 0)])),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_bounds_and_paddings_that_are_computed_of_the_size(name: str, tmp_path: Path) -> None:
+    write, formula = PARTS[name]
+    net = Net((None, None, None, 3))
+    write(net)
+    images = [image(shape=(2, height, width, 3)) for height, width in ((4, 9), (7, 6), (5, 13))]
+    for x, found in zip(images, runs(tmp_path, net, *images), strict=True):
+        for answer in found:
+            np.testing.assert_array_equal(answer, formula(x.astype(np.float32)))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from converters.graph.builder import Extent
+from converters.readers.tensorflow.bounds import Bound, bounds, operand, plus
 from converters.readers.tensorflow.operators.shape import padded_by, reshaped
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
-from converters.readers.tensorflow.values import Array, Length, constant, identity, moved
+from converters.readers.tensorflow.values import Array, Length, identity, moved
 from converters.readers.tensorflow.windows import paddings, spatial
 
 _END = np.iinfo(np.int64).max
 
 
-def _index(g: TensorBuilder, node: Node, rank: int, begin: list[int], end: list[int], strides: list[int]) -> list[Any]:
-    """The entries as Python would write them: slices, integers, None for a new axis; an ellipsis is spelled out."""
+def _index(g: TensorBuilder, node: Node, rank: int, begin: Sequence[Bound], end: Sequence[Bound], strides: Sequence[int]) -> list[Any]:
+    """The entries as Python would write them: slices, bounds, None for a new axis; an ellipsis is spelled out."""
 
     def bit(name: str, i: int) -> bool:
         return bool(node.integer(name, 0) >> i & 1)
@@ -47,10 +51,9 @@ def _sliced(g: TensorBuilder, node: Node, x: Array, begin: Array, end: Array, st
 @lowers("StridedSlice", fold=_sliced, structural=True)
 def strided_slice(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, end: Tensor, strides: Tensor) -> Tensor:
     """x[begin:end:stride, ...] as Python slices, with its new axes, left-out axes and ellipsis in bit masks."""
-    lists = [g.integers(part, "bounds") for part in (begin, end, strides)]
-    index = _index(g, node, x.rank, *lists)
+    index = _index(g, node, x.rank, bounds(g, begin, "begin"), bounds(g, end, "end"), g.integers(strides, "strides"))
     value, order = g.lying(x)
-    places: list[tuple[int, int, int, int]] = []
+    places: list[tuple[int, Bound, Bound, int]] = []
     shrunk, new = [], []
     axis = position = 0
     for entry in index:
@@ -68,12 +71,11 @@ def strided_slice(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, end: T
                 places.append((order.index(axis), start, stop, step))
             position += 1
         else:
-            places.append((order.index(axis), entry, entry + 1 if entry != -1 else _END, 1))
+            last = isinstance(entry, int) and entry == -1
+            places.append((order.index(axis), entry, _END if last else plus(g, entry, 1), 1))
             shrunk.append(axis)
         axis += 1
-    if places:
-        axes, starts, stops, steps = (list(column) for column in zip(*places, strict=True))
-        value = g.emit("Slice", value, starts, stops, axes, steps)
+    value = _between(g, value, places)
     if shrunk:
         value = g.emit("Squeeze", value, sorted(order.index(axis) for axis in shrunk))
         order = moved(order, shrunk)
@@ -83,30 +85,39 @@ def strided_slice(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, end: T
     return g.result(value, order)
 
 
-@lowers("Slice")
+def _between(g: TensorBuilder, value: ir.Value, places: Sequence[tuple[int, Bound, Bound, int]]) -> ir.Value:
+    """What lies between two bounds of some axes, (axis, start, stop, step): first by numbers, then by what is known when the net runs."""
+    fixed = [place for place in places if isinstance(place[1], int) and isinstance(place[2], int)]
+    for chosen in (fixed, [place for place in places if place not in fixed]):
+        if not chosen:
+            continue
+        axes, starts, stops, steps = (list(column) for column in zip(*chosen, strict=True))
+        shape = None if chosen is fixed else [None if axis in axes else size for axis, size in enumerate(g.shape(value))]
+        value = g.emit("Slice", value, operand(g, starts), operand(g, stops), axes, steps, shape=shape)
+    return value
+
+
+def _part(g: TensorBuilder, node: Node, x: Array, begin: Array, size: Array) -> Array:
+    pairs = zip(begin.reshape(-1), size.reshape(-1), strict=True)
+    return np.asarray(x[tuple(slice(int(b), None if n == -1 else int(b) + int(n)) for b, n in pairs)])
+
+
+@lowers("Slice", fold=_part, structural=True)
 def slice_(g: TensorBuilder, node: Node, x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
     """A part of x by begin and size of each axis; a size of -1 is all that is left."""
-    starts, counts = g.integers(begin, "begin"), _counts(g, x, size)
-    if x.array is not None:
-        index = tuple(slice(b, None if n == -1 else b + n) for b, n in zip(starts, counts, strict=True))
-        return constant(x.array[index], x.origin)
+    starts, counts = bounds(g, begin, "begin"), bounds(g, size, "size")
+    x = g.settled(x)
     value, order = g.lying(x)
-    if len(starts) != x.rank or len(counts) != x.rank or min(starts, default=0) < 0:
+    if len(starts) != x.rank or len(counts) != x.rank or any(isinstance(start, int) and start < 0 for start in starts):
         raise g.error(f"cuts at {starts} with sizes {counts}, but the input has {x.rank} axes")
-    stops = [_END if n == -1 else b + n for b, n in zip(starts, counts, strict=True)]
-    made = g.emit("Slice", value, [starts[axis] for axis in order], [stops[axis] for axis in order], list(range(x.rank)))
-    return g.result(made, order)
-
-
-def _counts(g: TensorBuilder, x: Tensor, size: Tensor) -> list[int]:
-    """The sizes of a part; the length that x itself has along an axis is all of it."""
-    entries = g.size_entries(size, "size")
-    if entries is None or size.array is not None or x.value is None:
-        return g.integers(size, "size")
     whole = [entry.extent if isinstance(entry, Length) else entry for entry in g.lengths(x)]
-    counts = [-1 if n == length else n for n, length in zip(entries, whole, strict=True)]
-    found = [n for n in counts if isinstance(n, int)]
-    return found if len(found) == len(counts) else g.integers(size, "size")
+    places: list[tuple[int, Bound, Bound, int]] = []
+    for axis, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        rest = isinstance(count, int) and count == -1
+        if isinstance(start, int) and not start and (rest or (isinstance(count, Extent) and count == whole[axis])):
+            continue
+        places.append((order.index(axis), start, _END if rest else plus(g, start, count), 1))
+    return g.result(_between(g, value, places), order)
 
 
 def _taken(x: Array, at: Array, *axis: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.graph.builder import Dim, Extent, Operand
+from converters.readers.tensorflow.bounds import Bound, bounds, operand
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
 from converters.readers.tensorflow.tensors import numpy_type
 from converters.readers.tensorflow.values import IMAGE, Array, identity, moved, sizes
@@ -257,13 +258,13 @@ def _padded(g: TensorBuilder, x: Array, amounts: Array, value: Array | None = No
 @lowers("Pad", fold=lambda g, node, x, amounts: _padded(g, x, amounts))
 def pad(g: TensorBuilder, node: Node, x: Tensor, amounts: Tensor) -> Tensor:
     """Zeros before and behind each axis."""
-    return padded_by(g, x, amounts, None, "constant")
+    return padded_by(g, x, amounts, None, "constant", node=node)
 
 
 @lowers("PadV2", fold=lambda g, node, x, amounts, value: _padded(g, x, amounts, value))
 def pad_v2(g: TensorBuilder, node: Node, x: Tensor, amounts: Tensor, value: Tensor) -> Tensor:
     """A number before and behind each axis."""
-    return padded_by(g, x, amounts, value, "constant")
+    return padded_by(g, x, amounts, value, "constant", node=node)
 
 
 @lowers("MirrorPad")
@@ -301,19 +302,38 @@ def _mirrored(g: TensorBuilder, value: ir.Value, axis: int, before: int, behind:
     return g.emit("Concat", *front, value, *back, axis=axis)
 
 
-def padded_by(g: TensorBuilder, x: Tensor, amounts: Tensor, value: Tensor | None, mode: str) -> Tensor:
+def padded_by(g: TensorBuilder, x: Tensor, amounts: Tensor, value: Tensor | None, mode: str, *, node: Node | None = None) -> Tensor:
     """ONNX's Pad with amounts (axes, 2) of TensorFlow's order."""
     y, order = g.lying(x)
+    rows = _rows(g, node, x.rank) if node is not None and amounts.array is None and mode == "constant" else None
+    if rows is not None:
+        places = [rows[axis][0] for axis in order] + [rows[axis][1] for axis in order]
+        kept = [size if rows[axis] == [0, 0] else None for axis, size in zip(order, g.shape(y), strict=True)]
+        return g.result(g.emit("Pad", y, operand(g, places), _fill(g, x, value), shape=kept), order)
     pairs = g.array(amounts, "paddings").reshape(-1, 2)
     if len(pairs) != x.rank or (pairs.size and pairs.min() < 0):
         raise g.error(f"its paddings are {pairs.tolist()}, for an input of {x.rank} axes")
     if not pairs.any():
         return x
     listed = [int(pairs[axis][0]) for axis in order] + [int(pairs[axis][1]) for axis in order]
-    fill: Operand = None
-    if value is not None:
-        fill = np.asarray(value.array.reshape(()), x.dtype) if value.array is not None else g.emit("Reshape", g.plain(value), [])
-    return g.result(g.emit("Pad", y, listed, fill, mode=mode if mode != "constant" else None), order)
+    return g.result(g.emit("Pad", y, listed, _fill(g, x, value), mode=mode if mode != "constant" else None), order)
+
+
+def _fill(g: TensorBuilder, x: Tensor, value: Tensor | None) -> Operand:
+    """The number that is padded with, zeros where it is None."""
+    if value is None:
+        return None
+    return np.asarray(value.array.reshape(()), x.dtype) if value.array is not None else g.emit("Reshape", g.plain(value), [])
+
+
+def _rows(g: TensorBuilder, node: Node, rank: int) -> list[list[Bound]] | None:
+    """Before and behind each axis, where amounts that are known when the net runs are packed together axis by axis."""
+    packed = g.nodes.get(node.inputs[1][0])
+    if packed is None or packed.op != "Pack" or packed.integer("axis", 0) or len(packed.inputs) != rank:
+        return None
+    rows = [flow for flow in map(g.flows.get, packed.inputs) if isinstance(flow, Tensor) and flow.rank == 1]
+    listed = [bounds(g, row, "paddings") for row in rows]
+    return listed if len(listed) == rank and all(len(row) == 2 for row in listed) else None
 
 
 @lowers("DepthToSpace")
