@@ -194,6 +194,7 @@ def _stands_for(path: StrPath) -> StrPath:
     if not os.path.exists(given):
         if os.path.isfile(f"{given}.index"):
             return f"{given}.index"
+        given = re.sub(r"-\?{5}-of-\d{5}$", "", given)  # as TensorFlow itself calls an old checkpoint in several files
         return next(iter(sorted(glob.glob(f"{glob.escape(given)}-00000-of-?????"))), path)
     return path
 

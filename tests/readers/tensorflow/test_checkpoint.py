@@ -152,6 +152,24 @@ def test_the_folder_stands_for_the_checkpoint_that_its_text_names(checkpoint):
     assert set(converters.load_weights(checkpoint.parent)) == set(NET | TRAINING)
 
 
+def old(name: str, array: np.ndarray) -> bytes:
+    """A checkpoint of version 1 with one float32 variable of one axis."""
+    whole = field(1, b"")
+    listed = field(1, name.encode()) + field(2, field(2, b"\x08" + number(len(array)))) + b"\x18\x01" + field(4, whole)
+    data = field(1, name.encode()) + field(2, whole) + field(3, field(5, array.astype("<f4").tobytes()))
+    return table({b"": field(1, field(1, listed)), b"\0" + name.encode(): field(2, data)})
+
+
+@pytest.mark.parametrize("form", ["model.ckpt", "model.ckpt-?????-of-00002", "model.ckpt-00001-of-00002", "checkpoint", "."])
+def test_an_old_checkpoint_in_several_files_goes_by_any_name(tmp_path, form):
+    arrays = {"a": np.arange(3.0), "b": np.arange(4.0)}
+    for place, (name, array) in enumerate(arrays.items()):
+        (tmp_path / f"model.ckpt-{place:05d}-of-00002").write_bytes(old(name, array))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/home/somebody/model.ckpt-?????-of-00002"\n')
+    weights = converters.load_weights(tmp_path / form)
+    assert {name: tensor.numpy().tolist() for name, tensor in weights.items()} == {"a": [0, 1, 2], "b": [0, 1, 2, 3]}
+
+
 def test_a_flipped_bit_is_found_when_its_numbers_are_looked_at(checkpoint):
     data = checkpoint.with_name("model.ckpt.data-00000-of-00001")
     raw = bytearray(data.read_bytes())

@@ -61,7 +61,7 @@ def _named_by(given: str, view: memoryview) -> str:
     named = re.search(r'^\s*model_checkpoint_path\s*:\s*"([^"\n]+)"', text, re.MULTILINE)
     if named is None:
         raise FormatError("this checkpoint file names no checkpoint", path=given)
-    base = re.split(r"[/\\]", named[1])[-1]
+    base = re.sub(r"-\?{5}-of-\d{5}$", "", re.split(r"[/\\]", named[1])[-1])  # an old checkpoint in several files
     prefix = os.path.join(os.path.dirname(given), base)
     for place in (f"{prefix}.index", prefix):
         if base not in ("", ".", "..") and os.path.isfile(place):
