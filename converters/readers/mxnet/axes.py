@@ -29,7 +29,7 @@ def open_axes(symbol: Symbol) -> dict[str, Axes]:
             _want(wanted, node, position, axes)
         if node.op == "_foreach":
             _foreach(wanted, node)
-        if node.op in _SEQUENCES and node.attributes.get("use_sequence_length", "False") in ("True", "1", "true"):
+        if node.op in _SEQUENCES and (node.op != "SequenceMask" or node.attributes.get("use_sequence_length") in ("True", "1", "true")):
             first, second = (BATCH, TIME) if node.attributes.get("axis", "0") == "1" else (TIME, BATCH)
             _want(wanted, node, 0, {0: first, 1: second})
         axes = wanted.get((node.index, 0), {})

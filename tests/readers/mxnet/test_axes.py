@@ -36,6 +36,12 @@ def test_a_transpose_tells_that_the_batch_comes_first(tmp_path):
     assert found["data"] == ["N", "T", 3]
 
 
+@pytest.mark.parametrize("op", ["SequenceLast", "SequenceReverse"])
+def test_a_sequence_without_lengths_has_its_time_first_too(tmp_path, op):
+    nodes = [node("null", "data"), node(op, "cut", [(0, 0)])]
+    assert shapes(tmp_path, nodes, [(1, 0)], {"data": (5, 2, 3)})["data"] == ["T", "N", 3]
+
+
 def test_a_net_that_counts_its_steps_fixes_time_alone_and_says_so(tmp_path):
     nodes = [*recurrent([]), node("SliceChannel", "steps", [(3, 0)], axis=0, num_outputs=5)]
     with pytest.warns(ConversionWarning, match=r"operator 'steps' .*takes T of the given size alone"):
@@ -77,3 +83,11 @@ def test_a_head_that_needs_labels_is_left_out_with_a_warning(tmp_path):
 def test_a_label_whose_shape_is_given_is_an_input(tmp_path):
     found = shapes(tmp_path, LABELED, [(2, 0), (4, 0)], {"data": (2, 3), "my_label": (2, 3)})
     assert list(found) == ["data", "my_label", "kept_output", "loss_output"]
+
+
+def test_a_background_that_mxnet_ignores_is_said(tmp_path):
+    nodes = [node("null", name) for name in ("scores", "offsets", "anchors")]
+    nodes.append(node("_contrib_MultiBoxDetection", "boxes", [(0, 0), (1, 0), (2, 0)], background_id=2))
+    with pytest.warns(ConversionWarning, match="operator 'boxes' .*background_id 2: class 0 is the background"):
+        found = shapes(tmp_path, nodes, [(3, 0)], {"scores": (2, 4, 5), "offsets": (2, 20), "anchors": (1, 5, 4)})
+    assert found["boxes_output"] == ["N", 5, 6]

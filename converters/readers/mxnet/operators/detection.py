@@ -119,7 +119,7 @@ def multibox_detection(
     classes, count = g.fixed(cls_prob, 1, 3)
     g.check_table(count)
     if background_id != 0:
-        raise g.error(f"background_id {background_id} is ignored by MXNet, which takes class 0; use 0")
+        g.warn(f"MXNet ignores background_id {background_id}: class 0 is the background, here too")
     if classes < 2 or len(variances) != 4:
         raise g.error(f"{classes} classes and variances {variances} make no detections")
     foreground = g.emit("Slice", cls_prob, [1], [classes], [1])

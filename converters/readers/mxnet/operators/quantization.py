@@ -5,6 +5,7 @@ Sources: mxnet src/operator/quantization/*.cc, mkldnn/*.cc.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,12 @@ LARGEST = {"int8": 127.5, "uint8": 255.5, "int32": 2147483647.0}
 WHOLE = {"int8": 127.0, "uint8": 255.0}
 """The same in quantize, requantize and the ranges of products."""
 Range = tuple[ir.Value, ir.Value]
+Answer = dict[str, ir.Value]
+"""By what MXNet calls them: the integers, and the ends of their range."""
+
+
+def _ranged(q: ir.Value, low: ir.Value, high: ir.Value) -> Answer:
+    return {"output": q, "min_output": low, "max_output": high}
 
 
 def magnitude(g: OperatorBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
@@ -34,12 +41,6 @@ def kind_of(g: OperatorBuilder, value: ir.Value) -> str:
     if name not in LARGEST:
         raise g.error(f"an input of type {name}; int8, uint8 or int32 is needed")
     return name
-
-
-def _alike(g: OperatorBuilder, a: ir.Value, b: ir.Value) -> str:
-    if kind_of(g, a) != "int8" or kind_of(g, b) != "int8":
-        raise g.error(f"inputs of types {kind_of(g, a)} and {kind_of(g, b)}; both must be int8 (MXNet's CPU answers nonsense for others)")
-    return "int8"
 
 
 def rounded(g: OperatorBuilder, value: ir.Value, kind: str) -> ir.Value:
@@ -141,13 +142,12 @@ def requantize(
     floats = g.emit("Mul", g.cast(data, np.float32), g.emit("Div", magnitude(g, min_range, max_range), LARGEST["int32"]))
     given = _calibrated(g, floats, min_calib_range, max_calib_range)
     limit = magnitude(g, *given)
-    return _answer(g, rounded(g, _scaled(g, floats, WHOLE[kind], limit), kind), kind, limit, given)
+    q = rounded(g, _scaled(g, floats, WHOLE[kind], limit), kind)
+    return _answer(g, q, kind, limit, (_number(g, 0.0), limit))
 
 
 @lowers("_contrib_quantized_fully_connected")
-def quantized_fully_connected(
-    g: OperatorBuilder, *inputs: Exact, num_hidden: int, no_bias: bool = False, flatten: bool = True
-) -> list[ir.Value]:
+def quantized_fully_connected(g: OperatorBuilder, *inputs: Exact, num_hidden: int, no_bias: bool = False, flatten: bool = True) -> Answer:
     """Sums of products as int32, the bias rescaled and cut to an integer. Inputs: data, weight and bias, then the range of each.
 
     Source: mxnet src/operator/quantization/quantized_fully_connected.cc.
@@ -167,12 +167,15 @@ def quantized_fully_connected(
         total = g.emit("Add", total, g.cast(g.emit("Mul", g.cast(inputs[2], np.float32), scale), np.int32))
     limit = g.emit("Mul", g.emit("Div", limits[0], WHOLE[kind]), g.emit("Div", limits[1], WHOLE["int8"]))
     limit = g.emit("Mul", limit, LARGEST["int32"])
-    return [total, g.emit("Neg", limit), limit]
+    return _ranged(total, g.emit("Neg", limit), limit)
 
 
-def _halves(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, ranges: tuple[ir.Value, ...]) -> tuple[ir.Value, ...]:
-    """Two int8 inputs as floating point numbers, and the magnitudes of their ranges."""
-    _alike(g, lhs, rhs)
+def _halves(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, ranges: tuple[ir.Value, ...], kinds: tuple[str, ...]) -> tuple[ir.Value, ...]:
+    """Two inputs of one kind as floating point numbers, and the magnitudes of their ranges."""
+    given = [kind_of(g, value) for value in (lhs, rhs)]
+    if given[0] != given[1] or given[0] not in kinds:
+        wanted = " or both ".join(kinds)
+        raise g.error(f"inputs of types {given[0]} and {given[1]}; both must be {wanted} (MXNet's CPU answers nonsense for others)")
     return g.cast(lhs, np.float32), g.cast(rhs, np.float32), magnitude(g, *ranges[:2]), magnitude(g, *ranges[2:])
 
 
@@ -188,21 +191,23 @@ def quantized_elemwise_add(
     *,
     min_calib_range: float | None = None,
     max_calib_range: float | None = None,
-) -> list[ir.Value]:
-    """Sums of int8, rescaled and rounded once; without a calibrated range as int32.
+) -> Answer:
+    """Sums of int8, or of uint8, rescaled and rounded once; without a calibrated range as int32.
 
     Source: mxnet src/operator/quantization/mkldnn/mkldnn_quantized_elemwise_add.cc.
     """
-    a, b, first, second = _halves(g, lhs, rhs, (lhs_min, lhs_max, rhs_min, rhs_max))
+    a, b, first, second = _halves(g, lhs, rhs, (lhs_min, lhs_max, rhs_min, rhs_max), ("int8", "uint8"))
+    kind = kind_of(g, lhs)
     if min_calib_range is None or max_calib_range is None:
         limit = g.emit("Add", first, second)
         wide = [g.cast(value, np.float64) for value in (a, b, first, second, limit)]
         total = g.emit("Add", g.emit("Mul", wide[0], wide[2]), g.emit("Mul", wide[1], wide[3]))
-        q = g.cast(g.emit("Round", g.emit("Mul", total, g.emit("Div", LARGEST["int32"] / LARGEST["int8"] * np.ones(1), wide[4]))), np.int32)
-        return [q, g.emit("Neg", limit), limit]
-    limit = magnitude(g, _number(g, min_calib_range), _number(g, max_calib_range))
+        q = g.cast(g.emit("Round", g.emit("Mul", total, g.emit("Div", LARGEST["int32"] / LARGEST[kind] * np.ones(1), wide[4]))), np.int32)
+        return _ranged(q, g.emit("Neg", limit), limit)
+    low, high = _number(g, min_calib_range), _number(g, max_calib_range)
+    limit = magnitude(g, low, high)
     total = g.emit("Add", g.emit("Mul", a, g.emit("Div", first, limit)), g.emit("Mul", b, g.emit("Div", second, limit)))
-    return [rounded(g, total, "int8"), g.emit("Neg", limit), g.identity(limit)]
+    return _ranged(rounded(g, total, kind), low, high)
 
 
 @lowers("_contrib_quantized_elemwise_mul")
@@ -218,29 +223,30 @@ def quantized_elemwise_mul(
     min_calib_range: float | None = None,
     max_calib_range: float | None = None,
     enable_float_output: bool = False,
-) -> ir.Value | list[ir.Value]:
+) -> ir.Value | Answer:
     """Products of int8: as int32, as floating point numbers, or rescaled to int8, cut to an integer that wraps.
 
     Source: mxnet src/operator/quantization/quantized_elemwise_mul.cc.
     """
-    a, b, first, second = _halves(g, lhs, rhs, (lhs_min, lhs_max, rhs_min, rhs_max))
+    a, b, first, second = _halves(g, lhs, rhs, (lhs_min, lhs_max, rhs_min, rhs_max), ("int8",))
     if enable_float_output:
         return g.emit("Mul", g.emit("Mul", a, b), g.emit("Div", g.emit("Mul", first, second), LARGEST["int8"] ** 2))
     if min_calib_range is None or max_calib_range is None:
         limit = g.emit("Mul", g.emit("Mul", g.emit("Div", first, 127.0), g.emit("Div", second, 127.0)), LARGEST["int32"])
-        return [g.emit("Mul", g.cast(lhs, np.int32), g.cast(rhs, np.int32)), g.emit("Neg", limit), limit]
-    limit = magnitude(g, _number(g, min_calib_range), _number(g, max_calib_range))
+        return _ranged(g.emit("Mul", g.cast(lhs, np.int32), g.cast(rhs, np.int32)), g.emit("Neg", limit), limit)
+    low, high = _number(g, min_calib_range), _number(g, max_calib_range)
+    limit = magnitude(g, low, high)
     # in MXNet's own order: what is cut off depends on the last digit
     scale, *parts = (g.emit("Div", g.const(np.array(LARGEST["int8"], np.float32)), value) for value in (limit, first, second))
     for part in parts:
         scale = g.emit("Div", scale, part)
     whole = g.cast(g.emit("Mul", g.emit("Mul", a, b), scale), np.int32)
     wrapped = g.emit("Sub", g.emit("Mod", g.emit("Add", whole, 128), 256), 128)
-    return [g.cast(wrapped, np.int8), g.emit("Neg", limit), g.identity(limit)]
+    return _ranged(g.cast(wrapped, np.int8), low, high)
 
 
 @lowers("_contrib_quantized_concat")
-def quantized_concat(g: OperatorBuilder, *data: Exact, dim: int = 1) -> list[ir.Value]:
+def quantized_concat(g: OperatorBuilder, *data: Exact, dim: int = 1) -> Answer:
     """Inputs joined in the union of their ranges, each rescaled and rounded. Inputs: all data, then the range of each.
 
     Source: mxnet src/operator/quantization/quantized_concat.cc.
@@ -259,26 +265,27 @@ def quantized_concat(g: OperatorBuilder, *data: Exact, dim: int = 1) -> list[ir.
         factor = g.emit("Mul", g.emit("Div", magnitude(g, smallest, largest), limit), LARGEST[kind] / LARGEST[own])
         rescaled.append(rounded(g, g.emit("Mul", g.cast(part, np.float32), factor), kind))
     joined = g.emit("Concat", *rescaled, axis=g.axis(parts[0], dim, attribute="dim")) if count > 1 else rescaled[0]
-    return [joined, g.identity(low), g.identity(high)]
+    return _ranged(joined, g.identity(low), g.identity(high))
 
 
 @lowers("_contrib_quantized_act")
-def quantized_act(g: OperatorBuilder, data: ir.Value, min_data: Exact, max_data: Exact, *, act_type: str) -> list[ir.Value]:
+def quantized_act(g: OperatorBuilder, data: ir.Value, min_data: Exact, max_data: Exact, *, act_type: str) -> Answer:
     """Negative integers as 0, in the same range; other functions are refused.
 
     Source: mxnet src/operator/quantization/quantized_activation.cc.
     """
     if act_type != "relu":
         raise g.error(f"act_type '{act_type}' isn't known in 8 bits; relu is")
-    held = g.emit("Max", data, 0) if kind_of(g, data) != "uint8" else g.identity(data)
-    return [held, g.identity(min_data), g.identity(max_data)]
+    if kind_of(g, data) != "int8":
+        raise g.error(f"an input of type {kind_of(g, data)}; int8 is needed (MXNet's CPU reads uint8's answer as int8)")
+    return _ranged(g.emit("Max", data, 0), g.identity(min_data), g.identity(max_data))
 
 
 @lowers("_contrib_quantized_flatten")
-def quantized_flatten(g: OperatorBuilder, data: ir.Value, min_data: Exact, max_data: Exact) -> list[ir.Value]:
+def quantized_flatten(g: OperatorBuilder, data: ir.Value, min_data: Exact, max_data: Exact) -> Answer:
     """(N, ...) to (N, rest), in the same range. Source: mxnet src/operator/quantization/quantized_flatten-inl.h."""
     flat = g.identity(data) if g.rank(data) == 2 else g.reshape(data, [g.shape(data)[0], None])
-    return [flat, g.identity(min_data), g.identity(max_data)]
+    return _ranged(flat, g.identity(min_data), g.identity(max_data))
 
 
 @lowers("_contrib_quantized_pooling", ignores="cudnn_off")
@@ -295,30 +302,33 @@ def quantized_pooling(
     stride: Ints = (),
     pad: Ints = (),
     count_include_pad: bool | None = None,
-) -> list[ir.Value]:
+) -> Answer:
     """Largest integers of windows, or their means rounded to even, in the same range.
 
     Source: mxnet src/operator/quantization/quantized_pooling.cc.
     """
     kind = kind_of(g, data)
+    # oneDNN divides by the whole window where it counts pads, behind the image's end too
+    whole = pool_type == "avg" and not global_pool and pooling_convention == "full" and count_include_pad is not False
     found = pooled(
         g,
         g.cast(data, np.float32),
         kernel=kernel,
-        pool_type=pool_type,
+        pool_type="sum" if whole else pool_type,
         global_pool=global_pool,
         pooling_convention=pooling_convention,
         stride=stride,
         pad=pad,
         count_include_pad=count_include_pad,
     )
-    return [rounded(g, found, kind), g.identity(min_data), g.identity(max_data)]
+    found = g.emit("Div", found, float(math.prod(kernel))) if whole else found
+    return _ranged(rounded(g, found, kind), g.identity(min_data), g.identity(max_data))
 
 
 @lowers("_contrib_quantized_embedding", ignores="dtype sparse_grad")
 def quantized_embedding(
     g: OperatorBuilder, data: ir.Value, weight: Exact, min_weight: Exact, max_weight: Exact, *, input_dim: int, output_dim: int
-) -> list[ir.Value]:
+) -> Answer:
     """Rows of an int8 weight by index, in its range. Source: mxnet src/operator/quantization/quantized_indexing_op.cc."""
     held = g.emit("Clip", g.cast(data, np.int64), np.array(0, np.int64), np.array(input_dim - 1, np.int64))
-    return [g.emit("Gather", weight, held, axis=0), g.identity(min_weight), g.identity(max_weight)]
+    return _ranged(g.emit("Gather", weight, held, axis=0), g.identity(min_weight), g.identity(max_weight))
