@@ -96,3 +96,25 @@ def test_slopes_of_one_axis_are_one_per_channel_or_refused():
     np.testing.assert_allclose(to_module(model)(torch.from_numpy(x)).detach().numpy(), wanted, rtol=1e-6)
     with pytest.raises(ConversionError, match="don't broadcast"):
         to_module(from_proto(net([node], {"x": ["N", 4, 4, 5]}, [("slope", slope)])))
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "words"),
+    [
+        ([0], [1, 3, 4], "x.reshape(x.shape[1:])"),
+        ([1], ["N", "C", 4], "x.reshape(x.shape[0], x.shape[2])"),
+        ([1], ["N", 1, 4], "x.squeeze(1)"),
+    ],
+    ids=["batch", "open", "known"],
+)
+def test_an_axis_of_another_size_is_not_left_where_it_is(axes, shape, words):
+    """torch's squeeze leaves an axis that isn't 1; ONNX stops, and so does what is written, where an input may bring one."""
+    proto = net([helper.make_node("Squeeze", ["x", "axes"], ["y"])], {"x": shape}, [("axes", np.array(axes))])
+    whole = [size if isinstance(size, int) else 1 for size in shape]
+    source, module = check(proto, {"x": floats(*whole)})
+    assert words in source
+    torch.jit.script(module)
+    if "squeeze" not in words:
+        whole[axes[0]] = 2
+        with pytest.raises(RuntimeError, match="shape"):
+            module(torch.zeros(whole))

@@ -151,12 +151,18 @@ def slices(n: Node) -> str:
 
 @writes("Squeeze", unsigned="moves")
 def squeeze(n: Node) -> str:
-    """x.squeeze."""
+    """x.squeeze; x.reshape where another batch or an open axis may not be 1, which torch's squeeze would leave as it is."""
     if n.has(1) and n.static(1) is None:
         return f"{n[0]}.squeeze({n.function('integers')}({n[1]}))"
-    axes = n.axes()
+    axes, shape = n.axes(), n.shape(0)
     if axes is None:
         return f"{n[0]}.squeeze()"
+    where = None if shape is None else sorted(axis % len(shape) for axis in axes)
+    if shape is not None and where and (0 in where or any(shape[axis] != 1 for axis in where)):
+        if where == list(range(len(where))):
+            return f"{n[0]}.reshape({n[0]}.shape[{len(where)}:])"
+        kept = [f"{n[0]}.shape[{axis}]" for axis in range(len(shape)) if axis not in where]
+        return f"{n[0]}.reshape({', '.join(kept)})"
     return f"{n[0]}.squeeze({axes[0] if len(axes) == 1 else tuple(axes)})"
 
 
