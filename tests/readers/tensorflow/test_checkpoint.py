@@ -121,6 +121,7 @@ NET = {
     "conv/weights": stream("w").normal(size=(3, 2, 4, 5)).astype(np.float32),
     "conv/biases": np.arange(5, dtype=np.float32),
     "sep/depthwise_weights": stream("d").normal(size=(3, 3, 5, 2)).astype(np.float32),
+    "seq/depthwise_kernel": stream("s").normal(size=(3, 5, 2)).astype(np.float32),
     "bn/BatchNorm/gamma": np.ones(5, np.float32),
     "bn/BatchNorm/moving_mean": np.full(5, 2, np.float32),
     "fc/weights": stream("f").normal(size=(6, 4)).astype(np.float32),
@@ -198,11 +199,20 @@ def test_strip_takes_moving_averages_when_asked(checkpoint):
 def test_strip_gives_torchs_layout_and_names(checkpoint):
     report = converters.strip_to_weights(checkpoint, checkpoint.with_name("out.safetensors"), torch_layout=True, torch_names=True)
     found = {name: np.asarray(tensor.numpy()) for name, tensor in converters.load_weights(report.path).items()}
-    assert set(found) == {"conv.weight", "conv.bias", "sep.weight", "bn.BatchNorm.weight", "bn.BatchNorm.running_mean", "fc.weight"}
+    assert set(found) == {
+        "conv.weight",
+        "conv.bias",
+        "sep.weight",
+        "seq.weight",
+        "bn.BatchNorm.weight",
+        "bn.BatchNorm.running_mean",
+        "fc.weight",
+    }
     np.testing.assert_array_equal(found["conv.weight"], NET["conv/weights"].transpose(3, 2, 0, 1))
     np.testing.assert_array_equal(found["fc.weight"], NET["fc/weights"].T)
     for channel in range(10):  # output channel: input channel * multiplier + m
         np.testing.assert_array_equal(found["sep.weight"][channel, 0], NET["sep/depthwise_weights"][:, :, channel // 2, channel % 2])
+        np.testing.assert_array_equal(found["seq.weight"][channel, 0], NET["seq/depthwise_kernel"][:, channel // 2, channel % 2])
 
 
 def test_variables_of_tensorflow_2_are_named_by_their_path_and_told_from_the_optimizers(tmp_path):

@@ -70,11 +70,14 @@ def _last(name: str) -> str:
 
 
 def torch_layout(state: StateDict) -> None:
-    """Weights as torch has them: convolutions (out, in, h, w), depthwise ones (channels, 1, h, w), dense ones (out, in); views."""
+    """Weights as torch has them, as views: convolutions (out, in, h, w), depthwise ones (channels, 1, h, w), dense ones (out, in).
+
+    Those of sequences have no h.
+    """
     for name, tensor in state.tensors.items():
         last = _last(name)
         if isinstance(tensor, Tensor) and tensor.ndim >= 2 and last in _KERNELS | _DEPTHWISE:
-            state.tensors[name] = _depthwise(tensor) if last in _DEPTHWISE and tensor.ndim == 4 else _turned(tensor)
+            state.tensors[name] = _depthwise(tensor) if last in _DEPTHWISE and tensor.ndim > 2 else _turned(tensor)
 
 
 def _turned(x: Tensor) -> Tensor:
@@ -83,8 +86,8 @@ def _turned(x: Tensor) -> Tensor:
 
 
 def _depthwise(x: Tensor) -> Tensor:
-    h, w, channels, multiplier = x.shape
-    return Tensor(x.storage, x.torch_dtype, (channels * multiplier, 1, h, w), (x.stride[3], 1, x.stride[0], x.stride[1]), x.offset)
+    *kernel, channels, multiplier = x.shape
+    return Tensor(x.storage, x.torch_dtype, (channels * multiplier, 1, *kernel), (x.stride[-1], 1, *x.stride[:-2]), x.offset)
 
 
 def torch_names(state: StateDict) -> None:
