@@ -32,6 +32,12 @@ def open_axes(symbol: Symbol) -> dict[str, Axes]:
         if node.op in _SEQUENCES and (node.op != "SequenceMask" or node.attributes.get("use_sequence_length") in ("True", "1", "true")):
             first, second = (BATCH, TIME) if node.attributes.get("axis", "0") == "1" else (TIME, BATCH)
             _want(wanted, node, 0, {0: first, 1: second})
+        if (
+            node.op in _SPLITS
+            and node.attributes.get("axis") == "0"
+            and node.attributes.get("squeeze_axis", "False") in ("True", "1", "true")
+        ):
+            _want(wanted, node, 0, {1: BATCH})
         axes = wanted.get((node.index, 0), {})
         if axes and node.inputs:
             for position, moved in _through(node, axes).items():
@@ -43,6 +49,8 @@ _DATA: Axes = {0: TIME, 1: BATCH}
 _STATE: Axes = {1: BATCH}
 _SEQUENCES = frozenset(("SequenceMask", "SequenceLast", "SequenceReverse", "_npx_sequence_mask"))
 """Operators that cut sequences at lengths of their own; `axis` says which one is time."""
+_SPLITS = frozenset(("SliceChannel", "split"))
+"""Operators that take a sequence apart into its steps, as cells that are unrolled over (T, N, C) do."""
 _SEEDS: Mapping[str, Mapping[int, Axes]] = {
     "RNN": {0: _DATA, 2: _STATE, 3: _STATE},
     "_npx_rnn": {0: _DATA, 2: _STATE, 3: _STATE},
@@ -81,7 +89,7 @@ _FIRST = frozenset(
     "Dropout _copy identity BlockGrad Cast cast amp_cast Activation LeakyReLU LayerNorm Embedding softmax log_softmax relu sigmoid tanh "
     "_npx_embedding _npx_relu _npx_sigmoid _npx_dropout _npx_layer_norm _npx_activation _npx_leaky_relu _contrib_SparseEmbedding "
     "_contrib_div_sqrt_dim erf _npx_erf square sqrt exp one_hot _npx_one_hot clip L2Normalization SequenceMask "
-    "SequenceReverse _npx_sequence_mask".split()
+    "SequenceReverse _npx_sequence_mask reverse flip _npi_flip slice_axis slice abs negative log".split()
 )
 """Operators whose first input has the output's first axes."""
 _WIDENING = frozenset("Embedding _npx_embedding _contrib_SparseEmbedding one_hot _npx_one_hot".split())

@@ -42,6 +42,23 @@ def test_a_sequence_without_lengths_has_its_time_first_too(tmp_path, op):
     assert shapes(tmp_path, nodes, [(1, 0)], {"data": (5, 2, 3)})["data"] == ["T", "N", 3]
 
 
+def test_steps_that_are_taken_apart_leave_the_batch_on_the_second_axis_open(tmp_path):
+    nodes = [node("null", "data"), node("SliceChannel", "steps", [(0, 0)], axis=0, num_outputs=5, squeeze_axis=True)]
+    nodes.append(node("elemwise_add", "sum", [(1, 0), (1, 4)]))
+    assert shapes(tmp_path, nodes, [(2, 0)], {"data": (5, 2, 3)}) == {"data": [5, "N", 3], "sum_output": ["N", 3]}
+
+
+def test_what_turns_a_sequence_round_keeps_its_axes(tmp_path):
+    found = shapes(
+        tmp_path,
+        recurrent([node("reverse", "back", [(0, 0)], axis=0)]),
+        [(4, 0)],
+        {"data": (5, 2, 3), "state": (1, 2, 4)},
+        {"p": VECTOR},
+    )
+    assert found["data"] == ["T", "N", 3]
+
+
 def test_a_net_that_counts_its_steps_fixes_time_alone_and_says_so(tmp_path):
     nodes = [*recurrent([]), node("SliceChannel", "steps", [(3, 0)], axis=0, num_outputs=5)]
     with pytest.warns(ConversionWarning, match=r"operator 'steps' .*takes T of the given size alone"):
