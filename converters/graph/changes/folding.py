@@ -27,9 +27,11 @@ def fold_input(model: ir.Model, scale: Array, shift: Array, order: Sequence[int]
         raise ConversionError("preprocessing can be folded into nets of one input (N, C, H, W) of floating-point numbers alone")
     if x.shape[1] != len(order):
         raise ConversionError(f"the net takes {x.shape[1]} channels, the preprocessing gives {len(order)}")
-    users = [use for use in x.uses() if use.node.op_type != "Shape"]  # sizes are none of its numbers
-    first = users[0].node if users else None
-    if len(users) == 1 and first is not None and users[0].idx == 0 and (weight := _own_weight(first, graph)) is not None:
+    users = _readers(x)
+    while len(users) == 1 and users[0][0].op_type == "Split" and len(users[0][0].outputs) == 1:  # it sees to the input's size alone
+        users = _readers(users[0][0].outputs[0])
+    first = users[0][0] if users else None
+    if len(users) == 1 and first is not None and users[0][1] == 0 and (weight := _own_weight(first, graph)) is not None:
         if not _pads(first):
             _into_convolution(graph, first, weight, scale, shift, order)
             order_initializers(model)
@@ -45,6 +47,11 @@ def fold_input(model: ir.Model, scale: Array, shift: Array, order: Sequence[int]
     sentence = f"The preprocessing of its pixels is the layer {path} before the net, as {why}; it takes {_colors(order)} from 0 to 255."
     note(model, sentence)
     return sentence
+
+
+def _readers(x: ir.Value) -> list[tuple[ir.Node, int]]:
+    """What reads a value's numbers, not its sizes alone, and as which input."""
+    return [(use.node, use.idx) for use in x.uses() if use.node.op_type != "Shape"]
 
 
 def _colors(order: Sequence[int]) -> str:

@@ -41,6 +41,8 @@ class TensorBuilder(GraphBuilder):
         """A variable's numbers, by its node's name."""
         self.is_nchw = False
         """Whether the graph's own operators have channels on axis 1."""
+        self.is_sized = False
+        """Whether anything followed from lengths that an image or a sequence has here, so that it must have them when the net runs."""
 
     # -- what a tensor is ----------------------------------------------------------------------------------------------
 
@@ -58,6 +60,8 @@ class TensorBuilder(GraphBuilder):
         """The shape as integers and Lengths."""
         dims = self.dims(x)
         entries = np.empty(len(dims), object)
+        inner = dims[1:-1] if len(dims) > 3 else dims[1:]
+        self.is_sized |= x.value is not None and any(isinstance(dim, int) and dim > 1 for dim in inner)
         for axis, dim in enumerate(dims):
             entries[axis] = dim if isinstance(dim, int) else Length(Extent(self.plain(x) if x.value is None else x.value, x.axis(axis)))
         return entries

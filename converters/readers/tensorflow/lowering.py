@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -104,6 +105,7 @@ class _Walk:
         """What flows out of every port of a node that gives nothing."""
         self._done: set[str] = set()
         self._inputs: dict[str, ir.Value] = {}
+        self._pins: dict[ir.Value | None, ir.Value] = {}
 
     def model(self) -> ir.Model:
         problems: dict[str, Missing] = {}
@@ -115,11 +117,13 @@ class _Walk:
             results.append((name, flow))
         if problems:
             raise _joined([problem.problem for problem in problems.values()])
+        free = {} if self.g.is_sized else self._unpinned()
         for name, flow in results:
             if isinstance(flow, Dead):
                 raise ConversionError(f"'{printable(name)}' lies in a branch that isn't taken", path=self.graph.path)
             assert isinstance(flow, Tensor)
-            self.g.output(self._outward(flow), name)
+            whole = replace(flow, value=free[flow.value]) if flow.value in free else flow
+            self.g.output(self._outward(whole), name)
         model = self.g.finish()
         if not model.graph.inputs:
             raise ConversionError("the outputs depend on no input", path=self.graph.path, hint="name other outputs with --output")
@@ -262,7 +266,25 @@ class _Walk:
             self.g.symbolic_batch = False  # the file fixes it
         value = self.g.input(node.name, dims, dtype)
         self._inputs[node.name] = value
-        return Tensor(dtype, value=value, order=order)
+        with self.g.at(node.source):
+            return Tensor(dtype, value=self._pinned(value, order), order=order)
+
+    def _pinned(self, value: ir.Value, order: Sequence[int]) -> ir.Value:
+        """An input whose known lengths are those that it must have when the net runs; batch and an image's channels aside."""
+        pinned = value
+        channels = len(order) - 1 if tuple(order) != identity(len(order)) else 0
+        for axis, place in enumerate(order):
+            if place not in (0, channels) and isinstance(self.g.shape(value)[axis], int):
+                pinned = self.g.pin(pinned, axis, axis + 1)
+        self._pins[pinned] = value
+        return pinned
+
+    def _unpinned(self) -> dict[ir.Value | None, ir.Value]:
+        """Nothing followed from the inputs' lengths: they take any. The inputs by the values that stood for them."""
+        for pinned, value in self._pins.items():
+            if pinned is not None and pinned is not value:
+                pinned.replace_all_uses_with(value)
+        return self._pins
 
     def _input_shape(self, node: Node, stated: tuple[int | None, ...] | None, given: tuple[int, ...] | None) -> list[int | str | None]:
         if stated is None and given is None:

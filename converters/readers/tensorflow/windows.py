@@ -72,6 +72,7 @@ def paddings(
             total = extent - 1
         elif isinstance(size, int):
             total = max((-(-size // s) - 1) * s + extent - size, 0)
+            g.is_sized |= extent > 1
         elif extent <= s and extent == 1:
             total = 0
         else:

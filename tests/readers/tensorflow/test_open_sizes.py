@@ -13,6 +13,7 @@ import torch
 import converters
 from tests.bench import REFUSALS
 from tests.readers.tensorflow import formulas
+from tests.readers.tensorflow.archive import Case
 from tests.readers.tensorflow.test_lowering import Net, image, nchw
 
 
@@ -180,3 +181,19 @@ def test_bounds_and_paddings_that_are_computed_of_the_size(name: str, tmp_path: 
     for x, found in zip(images, runs(tmp_path, net, *images), strict=True):
         for answer in found:
             np.testing.assert_array_equal(answer, formula(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize("name, other", [("conv_same_s2_odd", (3, 10, 12)), ("extract_patches", (3, 9, 9)), ("fill_zeros_like", (9,))])
+def test_an_image_of_another_size_than_the_one_that_was_known_is_an_error(name, other, tmp_path):
+    """SAME pads by the image's size, which TensorFlow's placeholder states too: it takes no other."""
+    model = Case(name).load(tmp_path)
+    net, shape = converters.to_module(model), [d if isinstance(d, int) else 2 for d in model.graph.inputs[0].shape]
+    net(torch.zeros(shape))
+    with pytest.raises(RuntimeError, match="split"):
+        net(torch.zeros(shape[0], *other))
+
+
+def test_an_image_whose_size_decides_nothing_may_have_another(tmp_path):
+    net = converters.to_module(Case("elu").load(tmp_path))
+    x = torch.ones(5, *[d + 1 for d in Case("elu").about["inputs"]["x"]["shape"][1:]])
+    assert torch.equal(net(x), x)

@@ -186,6 +186,7 @@ def extract_patches(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     _, height, width, _ = g.dims(x)
     if not isinstance(height, int) or not isinstance(width, int):
         raise g.needs_number("needs the size of the image")
+    g.is_sized = True
     before, behind = paddings(g, node, [height, width], kernel, strides, rates) or ([0, 0], [0, 0])
     amounts = np.array([[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]])
     value = g.plain(padded_by(g, x, Tensor(np.dtype(np.int64), array=amounts), None, "constant"))

@@ -80,7 +80,10 @@ def _mode(node: Node) -> str:
 
 def _known(g: TensorBuilder, x: ir.Value) -> tuple[int, int] | None:
     height, width = g.shape(x)[2:]
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    g.is_sized = True
+    return height, width
 
 
 def _open_places(g: TensorBuilder, node: Node, value: ir.Value, wanted: Tensor, axis: int) -> tuple[ir.Value, ir.Value]:
