@@ -40,7 +40,7 @@ _IMPORTED = _CLASSES | _FUNCTIONS | {"io", "types", *(name.partition(".")[0] for
 _MAKERS = re.compile(r"numpy\._?core\.(multiarray\.(scalar|_reconstruct)|numeric\._frombuffer)|numpy\.random\._pickle\.\w+")
 """What numpy's own pickles call."""
 _TORCH = re.compile(
-    r"torch\.(_VariableFunctionsClass\.(?!from_file)\w+|_C\._(nn|fft|special|linalg)\.\w+|(nn\.)?functional\.[\w.<>]+|"
+    r"torch\.(_VariableFunctionsClass\.(?!from_file)\w+|_C\._(nn|fft|special|linalg)\.\w+|(nn\.)?functional\.[\w.<>]+|nn\.init\.\w+|"
     r"|Size|device|finfo|iinfo|Tensor|_C\.Generator|nn\.parameter\.\w+|distributions\.[\w.]+)"
 )
 """Functions of torch that compute, and classes that hold: no others of it are given (torch.load, torch.hub.load, torch.from_file)."""
@@ -124,8 +124,10 @@ class Code:
 
     def _is_harmless(self, value: Any) -> bool:
         """Whether it may be called with whatever a file says: the folder's own, a module's class, mathematics, or what only holds."""
-        if isinstance(value, ModuleType) or self._is_own(value):
-            return not isinstance(value, ModuleType)
+        if isinstance(value, ModuleType):
+            return False
+        if self._is_own(value):
+            return True
         origin = _origin(value)
         top = origin.partition(".")[0]
         if top in sys.stdlib_module_names:
@@ -157,13 +159,17 @@ class Code:
         return function.__new__(function, *given, **named) if isinstance(function, type) else function(*given, **named)
 
     def check(self, made: Any) -> None:
-        """Raises UnsupportedError for a partial or a defaultdict that would call another's function as the file says."""
-        calls = {functools.partial: "func", collections.defaultdict: "default_factory"}
-        for cls, name in calls.items():
-            held = getattr(made, name) if isinstance(made, cls) else None
-            if held is not None and (not self._is_harmless(held) or _origin(held) in _CALLED):
+        """Raises UnsupportedError for a partial or a defaultdict that would call what is another's, or hand it on to be called."""
+        held: list[Any] = []
+        if isinstance(made, functools.partial):
+            held = [made.func, *made.args, *made.keywords.values()]
+        elif isinstance(made, collections.defaultdict):
+            held = [made.default_factory]
+        for part in held:
+            is_called = callable(part) and not hasattr(part, "named_modules")
+            if is_called and (not self._is_harmless(part) or _origin(part) in _CALLED):
                 raise UnsupportedError(
-                    f"the file would have {printable(_origin(held))} called, which isn't of {self.shown}",
+                    f"the file would have {printable(_origin(part))} called, which isn't of {self.shown}",
                     hint="build the net: --model MODULE:FACTORY",
                 )
 

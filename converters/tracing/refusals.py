@@ -18,7 +18,7 @@ _KINDS = {
     "svd": r"svd|qr|eig|lstsq|lu_|lu\b|pinv|ldl|matrix_rank|geqrf|householder|linalg",
     "unique": r"unique",
     "random": r"rand|bernoulli|multinomial|poisson|normal_|dropout|rrelu",
-    "special": r"special_|lgamma|digamma|polygamma|bessel|i0|i1|zeta|erfinv|igamma",
+    "special": r"special_|lgamma|digamma|polygamma|bessel|i0|i1|zeta|erf_?inv|igamma",
     "complex": r"complex|polar|angle|fft",
 }
 _DATA = re.compile(r"data-dependent|GuardOnDataDependent|dynamic control flow|Tensor-likes are not|unbacked")

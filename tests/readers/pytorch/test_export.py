@@ -369,7 +369,13 @@ def test_what_a_pickle_may_not_have_called(function, given, words):
 
 
 @pytest.mark.parametrize(
-    "made", [functools.partial(torch.load, "a"), collections.defaultdict(os.getcwd), functools.partial(getattr, nn.ReLU(), "forward")]
+    "made",
+    [
+        functools.partial(torch.load, "a"),
+        functools.partial(nn.Sequential, torch.hub.load),
+        collections.defaultdict(os.getcwd),
+        functools.partial(getattr, nn.ReLU(), "forward"),
+    ],
 )
 def test_what_is_held_to_be_called_later(made):
     with pytest.raises(UnsupportedError, match=r"would have .* called"):
@@ -384,6 +390,7 @@ def test_functions_of_the_packages_that_modules_are_of():
     code.module_class("tests.readers.pytorch.test_export_places", "Called")
     assert code.named("tests.readers.pytorch.test_export_places", "same") is not None
     code.check(functools.partial(nn.LayerNorm, eps=1e-6))
+    code.check(functools.partial(nn.init.normal_, std=0.02))
     code.check(collections.defaultdict(list))
 
 
