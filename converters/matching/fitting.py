@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,32 +43,77 @@ def own_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def fit(arrays: Mapping[str, tuple[str, Array]], wanted: Mapping[str, torch.Tensor], *, transposed: bool) -> Fit | str:
-    """Places a layer's arrays, (key, array) by role; or says why it can't.
+def is_torchs_own(module: torch.nn.Module) -> bool:
+    """Whether what the module's names mean, and what it computes, is known."""
+    return type(module).__module__.startswith("torch.nn.modules.")
 
-    transposed: the layer multiplies by its weight from the right, so that a matrix is the transpose of torch's.
+
+def fits(
+    arrays: Mapping[str, tuple[tuple[str, ...], Array]],
+    wanted: Mapping[str, torch.Tensor],
+    *,
+    transposed: bool,
+    loose: bool = False,
+    constants: Set[str] = frozenset(),
+) -> list[Fit] | str:
+    """The ways to place a layer's arrays, (keys, array) by role; or why it can't be.
+
+    transposed: the layer multiplies by its weight from the right, so that a matrix is the transpose of torch's. loose: for classes of the
+    user's own, whose names say little: a role may be known by its shape alone, and a square matrix may be either way round. constants:
+    names that keep what they have where the layer has nothing for them.
     """
+    first = _fit(arrays, wanted, transposed, loose, constants)
+    square = [array for _, array in arrays.values() if array.ndim == 2 and array.shape[0] == array.shape[1]]
+    if isinstance(first, str) or not loose or not square:
+        return first if isinstance(first, str) else [first]
+    second = _fit(arrays, wanted, not transposed, loose, constants, turned=True)
+    return [first] if isinstance(second, str) else [first, second]
+
+
+def _fit(
+    arrays: Mapping[str, tuple[tuple[str, ...], Array]],
+    wanted: Mapping[str, torch.Tensor],
+    transposed: bool,
+    loose: bool,
+    constants: Set[str],
+    *,
+    turned: bool = False,
+) -> Fit | str:
     placed: dict[str, Placed] = {}
     left = set(arrays)
     for name, tensor in wanted.items():
-        role = name if name in arrays else SYNONYMS.get(name, name)
         shape = tuple(tensor.shape)
-        if role not in arrays:
-            role = next((other for other in left if _names_once(other, name)), role)
-        if role not in arrays:
+        role = _role_of(name, shape, arrays, left, wanted, loose)
+        if role is None:
+            if name in constants:
+                continue
             neutral = {"bias": 0.0, "weight": 1.0}.get(SYNONYMS.get(name, name)) if name != "weight" or "running_mean" in arrays else None
             if neutral is None:
                 return f"it has no {name}"
             placed[name] = Placed(np.full(shape, neutral, np.float32), (), f"filled with {neutral:g}; the file has none")
             continue
-        key, array = arrays[role]
+        keys, array = arrays[role]
         shaped = _shaped(array, shape, transposed)
         if shaped is None:
             return f"its {role} has shape {tuple(array.shape)}, not {shape}"
         left.discard(role)
         note = "" if shaped.shape == array.shape else f"{'x'.join(map(str, array.shape))} as {'x'.join(map(str, shape))}"
-        placed[name] = Placed(shaped, (key,) if key else (), note)
+        placed[name] = Placed(shaped, keys, note or ("the other way round" if turned and array.ndim == 2 else ""))
     return Fit(placed, frozenset(role for role in left if not _neutral(role, arrays[role][1])))
+
+
+def _role_of(
+    name: str, shape: tuple[int, ...], arrays: Mapping[str, Any], left: Set[str], wanted: Mapping[str, torch.Tensor], loose: bool
+) -> str | None:
+    """The layer's word for a module's own."""
+    for role in (name, SYNONYMS.get(name, name), *(other for other in left if _names_once(other, name))):
+        if role in arrays:
+            return role
+    if not loose:
+        return None
+    taken = {SYNONYMS.get(other, other) for other in wanted}
+    alike = [role for role in left - taken if _shaped(arrays[role][1], shape, False) is not None or arrays[role][1].shape[::-1] == shape]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _names_once(role: str, name: str) -> bool:
@@ -82,8 +127,12 @@ def _neutral(role: str, array: Array) -> bool:
 
 
 def _shaped(array: Array, shape: tuple[int, ...], transposed: bool) -> Array | None:
-    if transposed and array.ndim == 2 and len(shape) == 2 and array.shape[::-1] == shape:
-        return np.ascontiguousarray(array.T)
+    if transposed and array.ndim == 2 and (found := _reshaped(np.ascontiguousarray(array.T), shape)) is not None:
+        return found
+    return _reshaped(array, shape)
+
+
+def _reshaped(array: Array, shape: tuple[int, ...]) -> Array | None:
     if array.shape == shape:
         return array
     if array.size != math.prod(shape):
