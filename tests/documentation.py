@@ -9,6 +9,7 @@ behind `$` and what they print on either stream, where `...` stands for anything
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -70,7 +71,23 @@ def _run_python(block: Block, names: dict[str, Any]) -> None:
     exec(compile("\n" * (block.line - 1) + block.text, str(block.page), "exec"), names)
 
 
-LANGUAGES: dict[str, Callable[[Block, dict[str, Any]], None]] = {"sh": _run_sh, "console": _run_console, "python": _run_python}
+def _run_published(block: Block, names: dict[str, Any]) -> None:
+    """Sessions with published nets, which the project doesn't hold: those of $CONVERTERS_DATA/zoo, as `zoo`."""
+    data = os.environ.get("CONVERTERS_DATA")
+    if data is None:
+        return
+    if not Path("zoo").exists():
+        Path("zoo").symlink_to(Path(data, "zoo").resolve())
+    if all(any(Path(folder).glob("input.npz")) for folder in re.findall(r"zoo/\w+/[\w.-]+", block.text)):
+        _run_console(block, names)
+
+
+LANGUAGES: dict[str, Callable[[Block, dict[str, Any]], None]] = {
+    "sh": _run_sh,
+    "console": _run_console,
+    "console zoo": _run_published,
+    "python": _run_python,
+}
 
 
 def sessions(block: Block) -> Iterator[tuple[str, str]]:

@@ -90,8 +90,8 @@ class Run:
 
     def _hooks(self, inner: torch.nn.Module) -> Iterator[Any]:
         if own_tensors(inner):
-            yield inner.register_forward_pre_hook(self._before)
-            yield inner.register_forward_hook(self._after)
+            yield inner.register_forward_pre_hook(self._watch.unwatched(self._before))
+            yield inner.register_forward_hook(self._watch.unwatched(self._after))
         elif not any(True for _ in inner.children()):
             yield inner.register_forward_pre_hook(lambda module, _: self.trail.append(self.names[module]))
 

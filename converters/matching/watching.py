@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 Roles = Mapping[str, torch.Tensor]
 _PLACES: dict[str, dict[int, str]] = {
@@ -94,6 +94,15 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if is_bound:
             self._after(next(iter(tensors_in(answer))))
         return answer
+
+    def unwatched(self, function: Callable[..., None]) -> Callable[..., None]:
+        """A hook whose own operations aren't seen: comparing takes many."""
+
+        def called(*arguments: Any) -> None:
+            with _disable_current_modes():
+                function(*arguments)
+
+        return called
 
     def names_of(self, tensor: torch.Tensor) -> list[str]:
         """The weights that a tensor is, or is made of."""

@@ -328,7 +328,7 @@ def pairs() -> list[Pair]:
         Pair("linear for 1x1", partial(Nexts, linear=False), partial(Nexts, linear=True), (2, 8, 6, 6)),
         Pair("1x1 for linear", partial(Nexts, linear=True), partial(Nexts, linear=False), (2, 8, 6, 6)),
         Pair("another epsilon", partial(Nexts, linear=True), partial(Nexts, linear=True, eps=1e-5), (2, 8, 6, 6), "norm"),
-        Pair("no scale", partial(Nexts, linear=True), partial(Nexts, linear=True, scaled=False), (2, 8, 6, 6), "gamma"),
+        Pair("no scale", partial(Nexts, linear=True), partial(Nexts, linear=True, scaled=False), (2, 8, 6, 6), "behind blocks.0.down"),
         Pair("three for one", partial(Attention, "one"), partial(Attention, "three"), WORDS),
         Pair("one for three", partial(Attention, "three"), partial(Attention, "one"), WORDS),
         Pair("raw for three", partial(Attention, "three"), partial(Attention, "raw"), WORDS),
