@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +26,11 @@ SMALL = 64 << 20
 """Bytes of values up to which a net counts as small, so that another batch is tried too."""
 LARGE = 100.0
 """What ordinary numbers are multiplied with for the large-valued input."""
+UNREADABLE = (
+    *(ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy raises for a damaged .npy or .npz."""
 
 
 def inputs_to_try(model: onnx_ir.Model, level: Level = "quick", seed: int = 0) -> Iterator[tuple[str, dict[str, Array]]]:
@@ -87,7 +95,7 @@ def read_arrays(path: StrPath) -> dict[str, Array]:
         with open(path, "rb") as opened:
             found = np.load(opened, allow_pickle=False)
             return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-    except (ValueError, OSError, EOFError, KeyError) as problem:
+    except UNREADABLE as problem:
         raise FormatError(f"can't be read as arrays: {printable(problem, 200)}", path=os.fspath(path)) from problem
 
 
