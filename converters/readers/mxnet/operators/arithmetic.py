@@ -202,6 +202,11 @@ def single(op_type: str) -> Unary:
 
 def scaled(op_type: str | None, factor: float) -> Unary:
     def emit(g: OperatorBuilder, data: ir.Value) -> ir.Value:
+        kind = g.dtype(data)
+        if kind.kind in "iu":  # cut to an integer at the end alone; log10(1000) is 3, though rounding leaves a little less
+            wide = g.cast(data, np.float64)
+            found = g.emit(op_type, wide) if op_type else wide
+            return g.cast(g.emit("Mul", found, np.array(factor * (1 + 1e-12))), kind)
         return g.emit("Mul", g.emit(op_type, data) if op_type else data, factor)
 
     return emit

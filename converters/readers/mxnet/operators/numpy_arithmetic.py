@@ -226,8 +226,9 @@ def logical_not(g: OperatorBuilder, x: ir.Value) -> ir.Value:
 @lowers("_npi_around")
 def around(g: OperatorBuilder, x: ir.Value, *, decimals: int = 0) -> ir.Value:
     """The nearest number of so many decimals, halves to the even one. Source: mxnet src/operator/numpy/np_elemwise_unary_op_basic.cc."""
-    if g.dtype(x).kind != "f" and decimals >= 0:
-        return g.identity(x)
+    if g.dtype(x).kind != "f":
+        step = 10 ** max(0, -decimals)  # MXNet cuts integers off
+        return g.identity(x) if step == 1 else g.emit("Mul", g.emit("Div", x, step), step)
     if decimals == 0:
         return g.emit("Round", x)
     factor = 10.0**decimals

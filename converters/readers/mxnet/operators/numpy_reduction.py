@@ -141,7 +141,8 @@ def average(
         total = g.cast(g.emit("ReduceProd", g.sizes([Extent(a, axis) for axis in axes]), keepdims=0), g.dtype(x))
     if returned and alone is not None:
         total = g.emit("ReduceSum", alone, [0], keepdims=0)
-    return [result, total] if returned else result
+    answers = [g.cast(value, g.dtype(a)) if g.dtype(a).kind in "iu" else value for value in (result, total)]  # cut to integers
+    return answers if returned else answers[0]
 
 
 def _register_truth(names: tuple[str, ...], op_type: str, spoken: str) -> None:

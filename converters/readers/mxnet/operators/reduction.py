@@ -148,7 +148,7 @@ def argmax_channel(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 def cumsum(g: OperatorBuilder, a: ir.Value, *, axis: int | None = None, dtype: str | None = None) -> ir.Value:
     """Running sums along an axis, or over all elements in a row. Source: mxnet src/operator/numpy/np_cumsum-inl.h."""
     x = a if axis is not None else g.reshape(a, [None])
-    x = g.cast(x, read_type(g, dtype)) if dtype else x
+    x = g.cast(x, read_type(g, dtype)) if dtype else g.cast(x, np.int64) if g.dtype(x).kind == "b" else x
     where = g.axis(x, axis if axis is not None else 0)
     return g.emit("CumSum", x, np.array(where, np.int64))
 
