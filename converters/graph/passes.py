@@ -109,12 +109,14 @@ def explicit_pooling(model: ir.Model) -> None:
     onnxruntime 1.16 to 1.20 count windows or divisors of ceil_mode pools otherwise than ONNX's text (and PyTorch). A pad behind
     the image that a floor-mode pool needs to reach the last window is the same thing, and no version gets it wrong. Where an
     average's divisor counts the padding but not the overhang, the pool averages the real pixels and a table of factors mends the
-    divisor: a Pad node before the pool would do in theory, but onnxruntime 1.20 fuses the two and counts the overhang again.
+    divisor: a Pad node before the pool would do in theory, but onnxruntime 1.20 fuses the two and counts the overhang again. The same is
+    done for averages that count padding of another width at each side, which onnxruntime 1.23 divides by too little.
     """
     graph = model.graph
     names = names_of(graph)
     for node in list(graph):
-        if node.domain or node.op_type not in ("MaxPool", "AveragePool") or not node.attributes.get_int("ceil_mode"):
+        is_ceil = node.op_type in ("MaxPool", "AveragePool") and node.attributes.get_int("ceil_mode")
+        if node.domain or not (is_ceil or _counts_uneven_pads(node)):
             continue
         x = node.inputs[0]
         if x is None or x.shape is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
@@ -136,7 +138,9 @@ def explicit_pooling(model: ir.Model) -> None:
             floors.append((size + begin + end - extent) // s + 1)
             # a last window that ends early needs no pad, and the floor drops what lies behind it
             behind.append(max(0, (count - 1) * s + extent - size - begin))
-        if counts == floors:  # nothing reaches over the end at this size
+        if not is_ceil:
+            counts, behind = floors, pads[rank:]
+        elif counts == floors and not _counts_uneven_pads(node):  # nothing reaches over the end at this size
             del node.attributes["ceil_mode"]
             if not any(pads) and "count_include_pad" in node.attributes:
                 del node.attributes["count_include_pad"]
@@ -157,8 +161,14 @@ def explicit_pooling(model: ir.Model) -> None:
             pads_now = [0] * 2 * rank
         if not any(pads) and "count_include_pad" in node.attributes:
             del node.attributes["count_include_pad"]  # there was no padding to count, and the overhang never counts
-        del node.attributes["ceil_mode"]
+        node.attributes.pop("ceil_mode", None)
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
+
+
+def _counts_uneven_pads(node: ir.Node) -> bool:
+    """Whether an average's divisor counts padding that isn't the same at all sides."""
+    pads = node.attributes.get_ints("pads", ()) or ()
+    return node.op_type == "AveragePool" and bool(node.attributes.get_int("count_include_pad")) and len(set(pads)) > 1
 
 
 def fold_sizes(model: ir.Model) -> None:

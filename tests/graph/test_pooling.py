@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -174,3 +176,29 @@ def test_adaptive_windows_follow_the_size_that_comes():
         largest, means = module(x)
         torch.testing.assert_close(largest, torch.nn.functional.adaptive_max_pool2d(x, (4, 3)))
         torch.testing.assert_close(means, torch.nn.functional.adaptive_avg_pool2d(x, (4, 3)))
+
+
+@pytest.mark.parametrize("ceil", [0, 1])
+@pytest.mark.parametrize(
+    ("kernel", "strides", "pads"), [([3, 3], [1, 1], [1, 0, 1, 0]), ([2, 3], [3, 2], [1, 2, 0, 1]), ([5, 1], [1, 2], [2, 0, 2, 0])]
+)
+def test_averages_that_count_uneven_padding_are_written_without_it(kernel, strides, pads, ceil, tmp_path):
+    """onnxruntime 1.23 divides by too little where the padding isn't the same at all sides; numpy says what is right."""
+    size = (7, 6)
+    g = GraphBuilder("net", symbolic_batch=True)
+    x = g.input("x", (1, 2, *size))
+    g.output(g.emit("AveragePool", x, kernel_shape=kernel, strides=strides, pads=pads, ceil_mode=ceil, count_include_pad=1), "y")
+    converters.save(g.finish(), tmp_path / "net.onnx")
+    (node,) = [node for node in onnx.load(tmp_path / "net.onnx").graph.node if node.op_type == "AveragePool"]
+    assert not {"count_include_pad", "ceil_mode"} & {attribute.name for attribute in node.attribute}
+    pixels = np.random.default_rng(0).normal(size=(3, 2, *size)).astype(np.float32)
+    padded = np.pad(pixels, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    rounded = math.ceil if ceil else math.floor
+    counts = [rounded((n - k) / s) + 1 for n, k, s in zip(padded.shape[2:], kernel, strides, strict=True)]
+    counts = [c - ((c - 1) * s >= n + p) for c, s, n, p in zip(counts, strides, size, pads, strict=False)]
+    wanted = np.empty((3, 2, *counts))
+    for i, j in np.ndindex(*counts):
+        top, left = i * strides[0], j * strides[1]
+        wanted[:, :, i, j] = padded[:, :, top : top + kernel[0], left : left + kernel[1]].mean((2, 3))
+    (got,) = onnxruntime.InferenceSession(str(tmp_path / "net.onnx")).run(None, {"x": pixels})
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
