@@ -21,6 +21,7 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 import converters
+from converters.graph.passes import counts_uneven_pads, explicit_pooling
 
 torch.set_num_threads(1)
 
@@ -111,10 +112,14 @@ def check(case: Case, folder: Path) -> None:
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     module = converters.to_module(model)
+    with_open_sizes = _opened(proto)
+    if onnxruntime.__version__.startswith("1.23.") and any(map(counts_uneven_pads, model.graph)):
+        explicit_pooling(model)  # as the writer does, because this version divides by too little; the sizes are in it then
+        proto = with_open_sizes = ir.to_proto(model)
     runs: list[tuple[str, Callable[[list[np.ndarray]], list[np.ndarray]], bool]] = [
         ("PyTorch", lambda arrays: _run_torch(module, arrays), True),
         ("onnxruntime", _session(proto), False),
-        ("onnxruntime with open sizes", _session(_opened(proto)), True),
+        ("onnxruntime with open sizes", _session(with_open_sizes), with_open_sizes is not proto),
     ]
     for trial in _trials(case, model):
         drawn = zip(draw(case.id, trial.shapes, *case.span), model.graph.inputs, strict=True)

@@ -116,7 +116,7 @@ def explicit_pooling(model: ir.Model) -> None:
     names = names_of(graph)
     for node in list(graph):
         is_ceil = node.op_type in ("MaxPool", "AveragePool") and node.attributes.get_int("ceil_mode")
-        if node.domain or not (is_ceil or _counts_uneven_pads(node)):
+        if node.domain or not (is_ceil or counts_uneven_pads(node)):
             continue
         x = node.inputs[0]
         if x is None or x.shape is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
@@ -140,7 +140,7 @@ def explicit_pooling(model: ir.Model) -> None:
             behind.append(max(0, (count - 1) * s + extent - size - begin))
         if not is_ceil:
             counts, behind = floors, pads[rank:]
-        elif counts == floors and not _counts_uneven_pads(node):  # nothing reaches over the end at this size
+        elif counts == floors and not counts_uneven_pads(node):  # nothing reaches over the end at this size
             del node.attributes["ceil_mode"]
             if not any(pads) and "count_include_pad" in node.attributes:
                 del node.attributes["count_include_pad"]
@@ -165,7 +165,7 @@ def explicit_pooling(model: ir.Model) -> None:
         node.attributes["pads"] = ir.AttrInt64s("pads", pads_now)
 
 
-def _counts_uneven_pads(node: ir.Node) -> bool:
+def counts_uneven_pads(node: ir.Node) -> bool:
     """Whether an average's divisor counts padding that isn't the same at all sides."""
     pads = node.attributes.get_ints("pads", ()) or ()
     return node.op_type == "AveragePool" and bool(node.attributes.get_int("count_include_pad")) and len(set(pads)) > 1

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime
 import torch
 
@@ -25,7 +24,8 @@ def answers(folder: Path, text: str, reference: Net, inputs: dict[str, np.ndarra
         warnings.simplefilter("ignore", converters.ConversionWarning)
         model = converters.load(*files, inputs={name: a.shape for name, a in inputs.items()})
     names = [str(value.name) for value in model.graph.outputs]
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    converters.save(model, folder / "net.onnx", force=True)
+    session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
     with torch.no_grad():
         found = converters.to_module(model)(*(torch.from_numpy(inputs[str(value.name)]) for value in model.graph.inputs))
     arrays = [a.numpy() for a in (found if isinstance(found, tuple) else (found,))]
