@@ -96,11 +96,8 @@ def compare_artefacts(
         from converters.verification.page import write_page  # it needs onnx, which comparing weights doesn't
 
         files = [(word, file) for word, side in zip(("first", "second"), sides, strict=False) for file in side.files]
-        layers: list[Difference] = []
         model = next((side.model for side in sides if side.model is not None), None)
-        if len(sides) == 2 and worst and sides[0].model is not None and sides[1].model is not None:
-            again = by_names(worst, sides[1].inputs, "input", [])
-            layers = first_between(sides[0].model, sides[1].model, worst, again, [], every=True)
+        layers = _layers(sides, report.weights, worst, [], every=True) if len(sides) == 2 and worst else []
         write_page(page, report, files=files, model=model, layers=layers, force=force)
     return report
 
@@ -136,10 +133,40 @@ def _compare(
     if len(sides) == 2:
         wrong, count = _weights_apart(sides[0].weights, sides[1].weights, tolerance)
         report = replace(report, weights=wrong, compared=count)
-        if not report.ok and sides[0].model is not None and sides[1].model is not None:
-            again = by_names(worst, sides[1].inputs, "input", [])
-            report = replace(report, layers=first_between(sides[0].model, sides[1].model, worst, again, notes))
+        if not report.ok:
+            report = replace(report, layers=_layers(sides, wrong, worst, notes))
     return report, sides, worst
+
+
+def _layers(
+    sides: Sequence[Artefact], wrong: Sequence[Difference], worst: Mapping[str, Array], notes: list[str], *, every: bool = False
+) -> list[Difference]:
+    """The first values, or every one, in which the two sides' graphs differ; none where a side has no graph. wrong: weights."""
+    if (graphs := _graphs(sides, [found.name for found in wrong])) is None:
+        return []
+    given = [list(by_names(worst, side.inputs, "input", []).values()) for side in sides]
+    names = [[str(value.name) for value in graph.graph.inputs if value.name not in graph.graph.initializers] for graph in graphs]
+    first, second = (dict(zip(of_graph, arrays, strict=True)) for of_graph, arrays in zip(names, given, strict=True))
+    return first_between(*graphs, first, second, notes, every=every)
+
+
+def _graphs(sides: Sequence[Artefact], wrong: Sequence[str]) -> tuple[onnx_ir.Model, onnx_ir.Model] | None:
+    """The graph of each side. A written module's is the other's with the module's weights, where what differs are weights of that graph."""
+    import onnx_ir
+
+    known = [side.model for side in sides]
+    if (model := next((model for model in known if model is not None), None)) is None:
+        return None
+    if None in known:
+        if not wrong or any(name not in model.graph.initializers for name in wrong):
+            return None
+        changed, weights = model.clone(), sides[known.index(None)].weights
+        for name in wrong:
+            changed.graph.initializers[name].const_value = onnx_ir.tensor(np.asarray(weights[name]), name=name)
+        known[known.index(None)] = changed
+    first, second = known
+    assert first is not None and second is not None
+    return first, second
 
 
 def _run(

@@ -45,14 +45,14 @@ def altered(path: Path, name: str, by: float, place: int = 100) -> Path:
     return target
 
 
-@pytest.mark.parametrize("first", ["legacy", "net.onnx"])
+@pytest.mark.parametrize("first", ["legacy", "net.onnx", "net.pth"])
 @pytest.mark.parametrize("name, layer", [("conv2a.weight", "conv2a"), ("ip2.bias", "ip2")])
 def test_a_weight_altered_by_a_thousandth_is_named(first, name, layer, made):
     other = altered(made / "net.onnx", name, 1e-3, 4)
-    report = converters.verify(CAFFE if first == "legacy" else [made / first], [other])
+    report = converters.verify(CAFFE if first == "legacy" else [made / first], [other], trust=True)
     assert not report.ok and [d.name for d in report.weights] == [name]
     assert "1e-03" in str(report.weights[0]).replace("0.001", "1e-03") and "in 1 of" in str(report.weights[0])
-    place = f"deploy.prototxt:{69 if layer == 'conv2a' else 180} {layer} " if first == "legacy" else f"net.onnx {layer}_"
+    place = f"deploy.prototxt:{69 if layer == 'conv2a' else 180} {layer} " if first == "legacy" else f"{'net' if first == 'net.onnx' else other.stem}.onnx {layer}_"
     assert report.layers[0].source.startswith(place)
 
 
