@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
+import shutil
 from typing import Any, NoReturn
 
 from converters import packages
@@ -20,7 +22,9 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises UsageError where argparse would print and exit. Options aren't abbreviated: a new one would change them."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
+        # argparse makes a formatter for every argument that is added, and asks each time how wide the terminal is
+        formatter = functools.partial(argparse.HelpFormatter, width=shutil.get_terminal_size().columns - 2)
+        super().__init__(**{"allow_abbrev": False, "formatter_class": formatter, **options})
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.format_usage().rstrip()}\n{self.prog}: {message}")

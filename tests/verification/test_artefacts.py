@@ -52,7 +52,8 @@ def test_a_weight_altered_by_a_thousandth_is_named(first, name, layer, made):
     report = converters.verify(CAFFE if first == "legacy" else [made / first], [other], trust=True)
     assert not report.ok and [d.name for d in report.weights] == [name]
     assert "1e-03" in str(report.weights[0]).replace("0.001", "1e-03") and "in 1 of" in str(report.weights[0])
-    place = f"deploy.prototxt:{69 if layer == 'conv2a' else 180} {layer} " if first == "legacy" else f"{'net' if first == 'net.onnx' else other.stem}.onnx {layer}_"
+    graph = {"legacy": f"deploy.prototxt:{69 if layer == 'conv2a' else 180} {layer} ", "net.onnx": f"net.onnx {layer}_"}
+    place = graph.get(first, f"{other.name} {layer}_")  # a written module has the graph of the other side
     assert report.layers[0].source.startswith(place)
 
 
