@@ -366,7 +366,7 @@ def evaluate(
 
     model, preprocess, engine, threads, trust: as for `classify`. labels: a file of class names that the folders have; root: where a
     list's paths lie; first_label: what it counts from. order: which of ImageNet's two orders the model's classes have, where its
-    preprocessing doesn't say it right; list_order: that of the list, where it is the other. batch: images at once; workers: processes
+    preprocessing doesn't say it right; list_order: that of the list, where it is the other. batch: images at once; workers: threads
     that decode; resume: a file that takes the answers, from which a stopped run goes on. Raises ConversionError.
     """
     from converters.evaluation import evaluate as measure

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         "--labels", metavar="FILE", help="the classes, one a line: folders of these names or ImageNet ids get their numbers"
     )
     command.add_argument("--batch", type=int, default=32, metavar="N", help="images that the model gets at once (default 32)")
-    command.add_argument("--workers", type=int, metavar="N", help="processes that decode images (default: one for each core)")
+    command.add_argument("--workers", type=int, metavar="N", help="threads that decode images (default: one for each core)")
     command.add_argument(
         "--resume", nargs="?", const="", metavar="FILE", help="write answers down as they come, and go on where a run stopped"
     )
@@ -160,7 +160,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
         images,
         preprocess,
         batch=asked.batch,
-        workers=workers if len(images) >= 200 else 0,
+        workers=workers,
         resume=_record(asked),
         progress=lambda state: _counted(state, len(images)),
     )

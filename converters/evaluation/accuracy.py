@@ -65,7 +65,7 @@ def evaluate(
 ) -> Accuracy:
     """The accuracy over labeled images. A file that can't be read is named, skipped and counted.
 
-    batch: images that the model gets at once. workers: processes that decode. resume: a file that takes each answer as it comes; a run
+    batch: images that the model gets at once. workers: threads that decode. resume: a file that takes each answer as it comes; a run
     that finds it goes on where the other stopped. progress is told the state after each batch. Raises ConversionError where the model
     doesn't take the images, for a label that it has no class for, and for a resume file of another evaluation.
     """

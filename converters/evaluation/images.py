@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from converters.preprocessing import Preprocess
 
 SUFFIXES = frozenset(".bmp .gif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 """Names of files in a folder that count as images; what they are is told by their content."""
-_PIECE = 4  # images that a worker decodes before it answers
 _WORDNET = re.compile(r"n[0-9]{8}")
 
 
@@ -133,23 +133,20 @@ def decode(preprocess: Preprocess, path: str) -> NDArray[Any] | str:
 
 
 def decoded(preprocess: Preprocess, paths: Sequence[str], *, workers: int = 0, ahead: int = 64) -> Iterator[tuple[int, NDArray[Any] | str]]:
-    """Position and pixels (or what is wrong) of each image, in order. workers: processes that decode, 0 for none."""
-    if workers < 1 or len(paths) < 2 * workers:
+    """Position and pixels (or what is wrong) of each image, in order. workers: threads that decode, 0 for none.
+
+    Threads, not processes: Pillow and numpy let others work while they do, and no pixels are copied from one process to another.
+    """
+    if workers < 1:
         for position, path in enumerate(paths):
             yield position, decode(preprocess, path)
         return
-    pieces = [paths[start : start + _PIECE] for start in range(0, len(paths), _PIECE)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[list[NDArray[Any] | str]]] = []
-        asked = position = 0
-        for _ in pieces:
-            while asked < len(pieces) and asked * _PIECE - position < max(ahead, 2 * workers * _PIECE):
-                waiting.append(pool.submit(_decode_all, preprocess, pieces[asked]))
-                asked += 1
-            for answer in waiting.pop(0).result():
-                yield position, answer
-                position += 1
-
-
-def _decode_all(preprocess: Preprocess, paths: Sequence[str]) -> list[NDArray[Any] | str]:
-    return [decode(preprocess, path) for path in paths]
+    left = iter(paths)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        waiting = deque(pool.submit(decode, preprocess, path) for path in itertools.islice(left, ahead))
+        for position in range(len(paths)):
+            yield position, waiting.popleft().result()
+            waiting.extend(pool.submit(decode, preprocess, path) for path in itertools.islice(left, 1))
+    finally:  # of a run that ends early too
+        pool.shutdown(cancel_futures=True)
