@@ -153,9 +153,7 @@ class Code:
         else:
             may = self._is_own(function) or origin in _CALLED
         if not may:
-            raise UnsupportedError(
-                f"the file would have {printable(origin)} called, which isn't of {self.shown}", hint="build the net: --model MODULE:FACTORY"
-            )
+            raise self._uncalled(origin)
         return function.__new__(function, *given, **named) if isinstance(function, type) else function(*given, **named)
 
     def check(self, made: Any) -> None:
@@ -168,10 +166,11 @@ class Code:
         for part in held:
             is_called = callable(part) and not hasattr(part, "named_modules")
             if is_called and (not self._is_harmless(part) or _origin(part) in _CALLED):
-                raise UnsupportedError(
-                    f"the file would have {printable(_origin(part))} called, which isn't of {self.shown}",
-                    hint="build the net: --model MODULE:FACTORY",
-                )
+                raise self._uncalled(_origin(part))
+
+    def _uncalled(self, origin: str) -> UnsupportedError:
+        what = f"the file would have {printable(origin)} called, which isn't of {self.shown}"
+        return UnsupportedError(what, hint="build the net: --model MODULE:FACTORY")
 
     def _is_own(self, value: Any) -> bool:
         """Whether a class or function is of a file in the folder."""

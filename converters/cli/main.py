@@ -75,7 +75,8 @@ def _run(words: list[str]) -> int:
         warnings.showwarning = _show_warning
         with terminal.working():
             terminal.doing(words[0])
-            _import_numpy()
+            if words[0] != "completion":  # which shells run as they start
+                _import_numpy()
             status: int = asked.run(asked)
         return status
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,17 @@ def own_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     kept = module._non_persistent_buffers_set
     found |= {name: buffer for name, buffer in module.named_buffers(recurse=False) if name not in kept and name != UNTOUCHED}
     return found
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors of an argument or an answer."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
 
 
 def is_torchs_own(module: torch.nn.Module) -> bool:

@@ -7,14 +7,14 @@ ends up. Layers whose colors agree over many rounds are likely each other's. Not
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch.overrides import TorchFunctionMode
 
-from converters.matching.fitting import own_tensors
+from converters.matching.fitting import own_tensors, tensors_in
 from converters.matching.layers import Layer
 
 _ROUNDS = 10
@@ -117,11 +117,11 @@ class _Tracing(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = function(*args, **(kwargs or {}))
-        parts = [(origins_of(tensor), _width(tensor)) for tensor in _tensors((args, kwargs or {}))]
+        parts = [(origins_of(tensor), _width(tensor)) for tensor in tensors_in((args, kwargs or {}))]
         dim = (kwargs or {}).get("dim", args[1] if len(args) > 1 else 0) if getattr(function, "__name__", "") in _CONCATENATIONS else None
         made = _joined(parts) if dim in (1, -3) else frozenset().union(*(part for part, _ in parts))
         if made:
-            for tensor in _tensors(answer):
+            for tensor in tensors_in(answer):
                 _keep(tensor, made)
         return answer
 
@@ -141,16 +141,6 @@ def _width(tensor: torch.Tensor) -> int:
         return int(tensor.shape[1]) if tensor.ndim > 1 else 0
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-
-
 def _edges_of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[list[str], list[Any], list[tuple[int, int, int]]]:
     """Names, labels and edges of the modules with weights, in the order in which they first run."""
     kind = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
@@ -164,11 +154,11 @@ def _edges_of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[
             if name not in names:
                 names.append(name)
                 labels.append(_label(tensor.shape for tensor in own_tensors(inner).values()))
-            first = next(_tensors(arguments), None)
+            first = next(tensors_in(arguments), None)
             edges.extend((origin, names.index(name), channel) for origin, channel in (origins_of(first) if first is not None else ()))
 
         def end(_: torch.nn.Module, __: Any, answer: Any) -> None:
-            for tensor in _tensors(answer):
+            for tensor in tensors_in(answer):
                 _keep(tensor, frozenset({(names.index(name), 0)}))
 
         inner.register_forward_pre_hook(begin)
@@ -182,6 +172,6 @@ def _edges_of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[
         _keep(tensor, _START)
     with _Tracing(), torch.no_grad():
         answers = empty(*given)
-    for place, tensor in enumerate(_tensors(answers)):
+    for place, tensor in enumerate(tensors_in(answers)):
         edges += [(origin, -2 - place, channel) for origin, channel in origins_of(tensor)]
     return names, labels, edges

@@ -30,7 +30,6 @@ def others(source: Source, shapes: Sequence[Sequence[int]], x: torch.Tensor, eps
 
 
 def _made(source: Source, rows: int, x: torch.Tensor, epsilon: float | None) -> Iterator[Layer]:
-    following = {layer.given: layer for layer in source.layers if "running_mean" in layer.arrays}
     for layer in source.layers:
         yield from layer.parts
         yield from _padded(source, layer, x)
@@ -38,7 +37,7 @@ def _made(source: Source, rows: int, x: torch.Tensor, epsilon: float | None) -> 
         yield from _first_step(source, layer)
         if not any(value is not None and value.numel() == x.numel() for value in (source.given(layer), source.answer(layer))):
             continue
-        behind = following.get(layer.answer)
+        behind = source.norms.get(layer.answer)
         if behind is not None and len(layer.answer.uses()) == 1:
             yield from _with_norm(source, layer, behind)
         else:
@@ -53,9 +52,8 @@ def _made(source: Source, rows: int, x: torch.Tensor, epsilon: float | None) -> 
 
 def folds(source: Source, x: torch.Tensor) -> Iterator[Layer]:
     """Products of x with the batch norm behind them folded in, as classes for inference have them."""
-    following = {layer.given: layer for layer in source.layers if "running_mean" in layer.arrays}
     for layer in source.layers:
-        behind = following.get(layer.answer)
+        behind = source.norms.get(layer.answer)
         axis = _output_axis(source, layer)
         given = source.given(layer)
         if behind is None or axis is None or len(layer.answer.uses()) != 1 or given is None or not source.equal(x, given):

@@ -23,11 +23,13 @@ _SAMPLE = 1024
 
 
 class Source:
-    """A graph that ran once. layers: those with weights, in order; values: by name; kind: the type that they were computed in."""
+    """A graph that ran once. layers: those with weights, in order; norms: batch norms, by what they are given; values: by name; kind: the
+    type that they were computed in."""
 
     def __init__(self, model: ir.Model, inputs: Mapping[str, NDArray[Any]], kinds: Sequence[torch.dtype] = KINDS) -> None:
         self.model, self.inputs = model, inputs
         self.layers = find_layers(model)
+        self.norms = {layer.given: layer for layer in self.layers if "running_mean" in layer.arrays}
         self.values = run_values(model, inputs, kinds=kinds)
         floats = [value.dtype for value in self.values.values() if value.is_floating_point()]
         given = [self.values[name].dtype for name in inputs if self.values[name].is_floating_point()]

@@ -6,12 +6,14 @@ normalized weight) is kept with how it was made, so that it can be made again on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from converters.matching.fitting import tensors_in
 
 Roles = Mapping[str, torch.Tensor]
 _PLACES: dict[str, dict[int, str]] = {
@@ -131,15 +133,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             single = _once(tensor)
             roles[role] = single.mT if role == "weight" and operation in _FROM_RIGHT and single.ndim == 2 else single
         return Use(operation, given, roles, tuple(made), tuple(name for _, tensor in held for name in self.names_of(tensor)))
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors of an argument or an answer."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from tensors_in(part)
 
 
 def _place(tensor: torch.Tensor) -> int:

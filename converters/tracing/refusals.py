@@ -7,20 +7,17 @@ import re
 from converters.errors import ConversionError, UnsupportedError, printable
 from converters.tracing.checks import line_of
 
-_ADVICE = {
-    "svd": "ONNX has no decompositions of matrices: end the net before it (what it is given becomes an output)",
-    "unique": "ONNX's Unique counts numbers, not rows of a given axis: end the net before it",
-    "random": "it samples: give what it draws as an input",
-    "special": "there is no such special function in ONNX: end the net before it, or write it as a series",
-    "complex": "ONNX has no complex numbers: torch.view_as_real of what comes before it",
-}
-_KINDS = {
-    "svd": r"svd|qr|eig|lstsq|lu_|lu\b|pinv|ldl|matrix_rank|geqrf|householder|linalg",
-    "unique": r"unique",
-    "random": r"rand|bernoulli|multinomial|poisson|normal_|dropout|rrelu",
-    "special": r"special_|lgamma|digamma|polygamma|bessel|i0|i1|zeta|erf_?inv|igamma",
-    "complex": r"complex|polar|angle|fft",
-}
+_ADVICE = (
+    (r"svd|qr|eig|lstsq|lu_|lu\b|pinv|ldl|matrix_rank|geqrf|householder|linalg",
+     "ONNX has no decompositions of matrices: end the net before it (what it is given becomes an output)"),
+    (r"unique", "ONNX's Unique counts numbers, not rows of a given axis: end the net before it"),
+    (r"rand|bernoulli|multinomial|poisson|normal_|dropout|rrelu", "it samples: give what it draws as an input"),
+    (r"special_|lgamma|digamma|polygamma|bessel|i0|i1|zeta|erf_?inv|igamma",
+     "there is no such special function in ONNX: end the net before it, or write it as a series"),
+    (r"complex|polar|angle|fft", "ONNX has no complex numbers: torch.view_as_real of what comes before it"),
+    (r"", "write it in other operators, or end the net before it"),
+)  # fmt: skip
+"""What the name of an operator has in it, and what to do."""
 _DATA = re.compile(r"data-dependent|GuardOnDataDependent|dynamic control flow|Tensor-likes are not|unbacked")
 
 
@@ -36,8 +33,7 @@ def refusal(problem: BaseException) -> ConversionError:
     operator = re.search(r"target=torch\.ops\.(\w+\.(\w+)(?:\.\w+)?)", said)
     if operator is not None:
         name = operator[2].strip("_")
-        hint = next((_ADVICE[kind] for kind, words in _KINDS.items() if re.search(words, name)), None)
-        hint = hint or "write it in other operators, or end the net before it"
+        hint = next(advice for words, advice in _ADVICE if re.search(words, name))
         return UnsupportedError(f"operator '{name}' ({operator[1]}): torch.onnx has no words for it", hint=hint)
     if _DATA.search(str(cause)):
         return ConversionError(

@@ -16,7 +16,7 @@ from converters.errors import ConversionError, printable
 from converters.files import StrPath, apart
 from converters.runtimes.compare import TOLERANCE, Array, Difference, difference, random_inputs
 from converters.runtimes.onnxruntime import run_each, run_onnx
-from converters.runtimes.torch import build_source, call, in_type_of, numbers, run_torch
+from converters.runtimes.torch import build_source, call, in_type_of, numbers, run_torch, runner
 from converters.verification.limits import check_limits, weight_bytes
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_differences
@@ -163,6 +163,7 @@ def _verify_narrowed(
     tried = [("the inputs given", by_names(inputs, given, "input", notes))] if inputs is not None else list(inputs_to_try(model, level))
     trials: list[Trial] = []
     run = _narrow_onnx(written[0]) if path.suffix.lower() == ".onnx" else _written_module(model, written)
+    whole = _own_module(model)
     for name, arrays in tried:
         if "large" in name and dtype != "float64":
             continue  # 16 bits hold no large numbers
@@ -173,7 +174,7 @@ def _verify_narrowed(
                 raise
             notes.append(f"it wasn't run, for want of a kernel on this machine: {printable(problem, 200)}")
             break
-        trials.append(Trial(name, compare_outputs(names, got, [a.astype(np.float64) for a in run_torch(model, arrays)])))
+        trials.append(Trial(name, compare_outputs(names, got, [a.astype(np.float64) for a in whole(arrays)])))
         if expect is not None:
             wanted = list(by_names(expect, names, "output", notes).values())
             trials.append(Trial("against the answers expected", compare_outputs(names, got, wanted)))
@@ -191,39 +192,39 @@ def _narrow_onnx(path: Path) -> Runner:
 
 
 def _own_module(model: onnx_ir.Model) -> Runner:
-    """Runs the module that the model's source makes, which is made when it is first run."""
-    from converters.writers.source.writer import to_module
+    """Runs the module that the model's source makes, which is made when it is first run, the other engine having ended, and kept."""
+    packages.require("torch")
+    import torch
 
-    return _module_runner(lambda: to_module(model))
+    run = functools.cache(lambda: runner(model))
+    return lambda arrays: [
+        numbers(answer) for answer in run()([torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()])
+    ]
 
 
 def _written_module(model: onnx_ir.Model, written: list[Path]) -> Runner:
-    """Runs what was written: the source builds itself and loads the weights; weights alone are loaded into the model's own source."""
+    """Runs what was written: the source builds itself and loads the weights; weights alone are loaded into the model's own source.
 
-    def build() -> torch.nn.Module:
+    It is built for the first arrays, as `_own_module` is.
+    """
+    packages.require("torch")
+    import torch
+
+    @functools.cache
+    def module() -> torch.nn.Module:
         if len(written) == 2:
             return build_source(written[1].read_text("utf-8"), written[0])
         from converters.formats import load_weights
         from converters.writers.source.writer import to_module
 
-        module = to_module(model)
+        made = to_module(model)
         weights = {name: _tensor(np.array(weight)) for name, weight in load_weights(written[0]).items()}
-        module.load_state_dict(weights, strict=True)
-        return module
-
-    return _module_runner(build)
-
-
-def _module_runner(build: Callable[[], torch.nn.Module]) -> Runner:
-    """Runs a module on arrays; it is built for the first of them, when the other engine has ended, and kept."""
-    packages.require("torch")
-    import torch
-
-    built = functools.cache(build)
+        made.load_state_dict(weights, strict=True)
+        return made
 
     def run(arrays: Mapping[str, Array]) -> list[Array]:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()]
-        return [numbers(answer) for answer in call(built(), [in_type_of(built(), tensor) for tensor in tensors])]
+        return [numbers(answer) for answer in call(module(), [in_type_of(module(), tensor) for tensor in tensors])]
 
     return run
 

@@ -57,6 +57,9 @@ def compare(source: Path, target: Path, shapes: Path) -> Iterator[tuple[str, boo
                 if row["format"] == "onnx" and name.endswith(".onnx"):  # no command makes ONNX of ONNX
                     converters.save(converters.load(*paths), Path(folder, name), force=True)
                     continue
+                if "_weights." in name:
+                    converters.strip_to_weights(paths[-1], Path(folder, name), force=True)
+                    continue
                 kind = "onnx" if name.endswith(".onnx") else "torch"
                 command = [f"{COMMANDS[row['format']]}2{kind}", *paths, str(Path(folder, name)), *words, "--quiet", "--force"]
                 assert convert(command) == 0, command

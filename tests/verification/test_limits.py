@@ -34,7 +34,7 @@ def test_what_is_too_much_is_refused_by_the_layer_that_asks_for_it(monkeypatch):
         raise AssertionError("nothing may run")
 
     monkeypatch.setattr("converters.verification.compare.run_each", never)
-    monkeypatch.setattr("converters.verification.compare.call", never)
+    monkeypatch.setattr("converters.verification.compare.runner", never)
     with pytest.raises(ConversionError, match=r"verifying would take 40.0 GB .* \(.*Tile.* alone 20.0 GB\)"):
         converters.verify(chain(1000, 5_000_000))
 

@@ -56,12 +56,16 @@ class TensorBuilder(GraphBuilder):
         shape = self.shape(x.value)
         return tuple(shape[x.axis(axis)] for axis in range(x.rank))
 
+    def has_sizes(self, x: Tensor) -> bool:
+        """Whether an image or a sequence has known lengths."""
+        dims = self.dims(x)
+        return any(isinstance(dim, int) and dim > 1 for dim in (dims[1:-1] if len(dims) > 3 else dims[1:]))
+
     def lengths(self, x: Tensor) -> Array:
         """The shape as integers and Lengths."""
         dims = self.dims(x)
         entries = np.empty(len(dims), object)
-        inner = dims[1:-1] if len(dims) > 3 else dims[1:]
-        self.is_sized |= x.value is not None and any(isinstance(dim, int) and dim > 1 for dim in inner)
+        self.is_sized |= x.value is not None and self.has_sizes(x)
         for axis, dim in enumerate(dims):
             entries[axis] = dim if isinstance(dim, int) else Length(Extent(self.plain(x) if x.value is None else x.value, x.axis(axis)))
         return entries

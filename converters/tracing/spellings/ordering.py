@@ -7,29 +7,34 @@ from typing import Any
 import torch
 
 
+def _answer(kind: Any, value: torch.Tensor, index: torch.Tensor, dim: int, keepdim: bool) -> Any:
+    """A number of each row and its place, with or without the axis that they are of."""
+    return kind((value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim)))
+
+
 def kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The last of the k smallest."""
     if x.dim() == 0:
         return NotImplemented
     values, indices = x.topk(k, dim, largest=False)
     value, index = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
-    return torch.return_types.kthvalue((value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim)))
+    return _answer(torch.return_types.kthvalue, value, index, dim, keepdim)
 
 
 def median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower of the two in the middle; of all numbers where no axis is given."""
     if x.dim() == 0:
         return NotImplemented
-    if dim is None:
-        x = x.reshape(-1)
-    size = x.shape[0 if dim is None else dim]
+    x, axis = (x.reshape(-1), 0) if dim is None else (x, dim)
+    size = x.shape[axis]
     if not isinstance(size, int):  # the middle of an open axis
-        values, indices = x.sort(-1 if dim is None else dim)
+        values, indices = x.sort(axis)
         middle = torch.scalar_tensor((size - 1) // 2, dtype=torch.int64).reshape(1)
-        found = torch.return_types.median(tuple(part.index_select(0 if dim is None else dim, middle) for part in (values, indices)))
-        return found[0].squeeze(0) if dim is None else found if keepdim else type(found)(tuple(part.squeeze(dim) for part in found))
-    result = kthvalue(x, (size + 1) // 2, 0 if dim is None else dim, keepdim)
-    return result[0] if dim is None else torch.return_types.median(tuple(result))
+        value, index = (part.index_select(axis, middle) for part in (values, indices))
+    else:
+        value, index = kthvalue(x, (size + 1) // 2, axis, keepdim=True)
+    result = _answer(torch.return_types.median, value, index, axis, keepdim)
+    return result[0] if dim is None else result
 
 
 def nanmedian(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -44,7 +49,7 @@ def nanmedian(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) ->
     value = torch.where(count > 0, value, float("nan"))
     if dim is None:
         return value.squeeze(0)
-    return torch.return_types.nanmedian((value, index) if keepdim else (value.squeeze(axis), index.squeeze(axis)))
+    return _answer(torch.return_types.nanmedian, value, index, axis, keepdim)
 
 
 def mode(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> Any:
@@ -57,7 +62,7 @@ def mode(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     places = torch.arange(1, x.shape[dim] + 1)
     index = ((x.movedim(dim, -1) == value) * places).argmax(-1, keepdim=True)
     value, index = value.movedim(-1, dim), index.movedim(-1, dim)
-    return torch.return_types.mode((value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim)))
+    return _answer(torch.return_types.mode, value, index, dim, keepdim)
 
 
 def searchsorted(sorted_sequence: torch.Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,

@@ -42,7 +42,7 @@ def reshaped(g: TensorBuilder, x: Tensor, dims: Sequence[int | Extent | None]) -
     assert x.value is not None
     before, after = _tokens(g, x), _wanted(g, x, dims)
     groups = _groups(before, after) if None not in after else None
-    is_sized = any(isinstance(n, int) and n > 1 for n in g.dims(x)[1 : -1 if x.rank > 3 else None])
+    is_sized = g.has_sizes(x)
     if groups is None:
         g.is_sized |= is_sized
         return g.result(g.reshape(g.plain(x), [d if d is not None else None for d in dims]))
