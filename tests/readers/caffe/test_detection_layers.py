@@ -124,6 +124,20 @@ def test_detections_of_a_thousand_seeds(name, tmp_path):
             np.testing.assert_allclose(other, wanted, rtol=1e-5, atol=1e-5, err_msg=f"PyTorch, {seed}")
 
 
+@pytest.mark.parametrize(("kind", "near"), [(torch.float64, 1e-5), (torch.float16, 0.02)])
+def test_detections_in_another_precision(kind, near, tmp_path):
+    given = {"code": "CENTER_SIZE", "threshold": 0.3, "overlap": 0.45, "top_k": 12, "keep": 9}
+    module = converters.to_module(
+        net(tmp_path, "nms_param { nms_threshold: 0.45 top_k: 12 } code_type: CENTER_SIZE keep_top_k: 9 confidence_threshold: 0.3")
+    )
+    loc, conf, prior = drawn(1)
+    conf = (np.random.default_rng(3).permutation(conf.size).reshape(conf.shape) / conf.size).astype(np.float32)  # none alike
+    wanted = detections(loc, conf, prior, **given)
+    with torch.no_grad():
+        found = module.to(kind)(*(torch.from_numpy(v).to(kind) for v in (loc, conf, prior)))
+    np.testing.assert_allclose(found.float().numpy(), wanted, atol=near)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

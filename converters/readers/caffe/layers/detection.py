@@ -155,9 +155,9 @@ def _of_labels(g: GraphBuilder, value: ir.Value, labels: list[int], axis: int) -
 
 def _best_of_image(g: GraphBuilder, scores: ir.Value, keep: ir.Value, most: int) -> ir.Value:
     """The mask (N, B) with at most so many of each image: the best ones."""
-    lowest = np.array(-np.inf, np.float32)
-    best = g.emit("Where", keep, scores, lowest)
-    values, places = g.emit_all("TopK", best, box.at_most(g, most, best, 1), outputs=2, axis=1, largest=1, sorted=1)
-    ones = g.emit("Cast", g.emit("Greater", values, lowest), to=ir.DataType.FLOAT)
+    best = g.emit("Where", keep, scores, np.array(-np.inf, np.float32))
+    _, places = g.emit_all("TopK", best, box.at_most(g, most, best, 1), outputs=2, axis=1, largest=1, sorted=1)
+    ones = g.emit("Expand", np.ones((), np.float32), g.emit("Shape", places))
     zeros = g.emit("Expand", np.zeros((), np.float32), g.emit("Shape", scores), shape=g.shape(scores))
-    return g.emit("Greater", g.emit("ScatterElements", zeros, places, ones, axis=1, shape=g.shape(scores)), 0.5)
+    first = g.emit("Greater", g.emit("ScatterElements", zeros, places, ones, axis=1, shape=g.shape(scores)), 0.5)
+    return g.emit("And", first, keep)
