@@ -2,7 +2,8 @@
 
 The source runs once. The target runs with hooks: a module that owns weights looks for unused layers whose input is its own, takes the
 weights that fit, and goes on with the right numbers; weights that a class uses itself are seen where they meet a value. Equal branches are
-tried in turn; a choice that leads nowhere is taken back. At the end both run again on large numbers.
+tried in turn; a choice that leads nowhere is taken back. Then all is done once more with other numbers in the weights (`redrawing`), where
+both run on large inputs too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,34 +24,97 @@ import torch
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
+from converters.matching.calling import CLASS_ERRORS, answers_of, class_fails
 from converters.matching.fitting import Placed
 from converters.matching.layers import before_tail
 from converters.matching.neighbors import Neighbors
+from converters.matching.redrawing import redrawn
 from converters.matching.run import PartedError, Run
-from converters.matching.source import Source
+from converters.matching.source import KINDS, Source
 from converters.runtimes.compare import random_inputs
-from converters.runtimes.torch import call, run_values
+from converters.runtimes.torch import run_values
 
 SECONDS = 30.0
 """Time for trying equal branches, once the first try has run."""
 LARGE = 30.0
 """The second input's numbers are as many times larger: what bounds its values (ReLU6) must do so in both."""
+_DECIDES = "your class decides by the numbers that it is given: only the ways that drawn inputs take were run"
 _OF_TYPES = re.compile(r"your class fails: .*\b(double|float64)\b", re.IGNORECASE)
 
 
-def follow(model: ir.Model, module: torch.nn.Module) -> dict[str, Placed]:
-    """What each key of the module takes. Raises ConversionError, which names the first layers where the two part."""
+@dataclass
+class Found:
+    """placed: by key of the module. computed: keys of weights that the class computes something of before it uses them. decides: whether
+    what the class does depends on its inputs' numbers."""
+
+    placed: dict[str, Placed]
+    computed: frozenset[str]
+    decides: bool
+
+
+def follow(model: ir.Model, module: torch.nn.Module) -> tuple[dict[str, Placed], list[str]]:
+    """What each key of the module takes, and what else there is to say. Raises ConversionError, which names where the two part.
+
+    What is found is looked for once more with other numbers in the file's weights, and there on large inputs too. Where these place
+    something elsewhere, the file's own numbers say nothing of it, and that place is taken.
+    """
     inputs = random_inputs(model, seed=7)
-    source = Source(model, inputs)
+    found, kind = _follow(model, inputs, module)
+    again = _with_other_weights(model, inputs, module, found, kind)
+    if again is None:
+        found, _ = _follow(model, inputs, module, kind, found, large=True)
+    elif not _agree(found, again):
+        found, _ = _follow(model, inputs, module, kind, again)
+        if not _agree(found, again):
+            raise ConversionError("the weights fit in several ways that answer alike", hint="no weights were placed")
+    return found.placed, [_DECIDES] if found.decides else []
+
+
+def _follow(
+    model: ir.Model,
+    inputs: Mapping[str, NDArray[Any]],
+    module: torch.nn.Module,
+    kind: torch.dtype | None = None,
+    before: Found | None = None,
+    *,
+    large: bool = False,
+) -> tuple[Found, torch.dtype]:
+    """Also: the type of numbers that both sides take. before: what was found with other numbers. large: both run on large inputs too."""
+    source = Source(model, inputs, (kind,) if kind else KINDS)
     try:
-        return _follow(source, module)
+        return _search(source, module, before, large), source.kind
     except ConversionError as problem:
         if source.kind is not torch.float64 or not _OF_TYPES.search(str(problem)):
             raise
-    return _follow(Source(model, inputs, (torch.float32,)), module)  # a class that makes numbers of float32 takes no others
+    source = Source(model, inputs, (torch.float32,))  # a class that makes numbers of float32 takes no others
+    return _search(source, module, before, large), torch.float32
 
 
-def _follow(source: Source, module: torch.nn.Module) -> dict[str, Placed]:
+def _with_other_weights(
+    model: ir.Model, inputs: Mapping[str, NDArray[Any]], module: torch.nn.Module, found: Found, kind: torch.dtype
+) -> Found | None:
+    """What is found with other numbers in the weights; None where the file's net doesn't take them.
+
+    Weights that the class normalizes or turns round before it uses them may have to be as they are: that is tried last.
+    """
+    computed = {key for name in found.computed for key in found.placed[name].keys}
+    for kept in [frozenset[str](), *([frozenset(computed)] if computed else [])]:
+        other = redrawn(model, kept)
+        try:
+            return _follow(other, inputs, module, kind, found, large=True)[0]
+        except (RuntimeError, IndexError):
+            return None
+        except ConversionError as problem:
+            parted = problem
+    raise ConversionError(f"with other numbers in the weights, {parted.what}", hint="no weights were placed") from parted
+
+
+def _agree(a: Found, b: Found) -> bool:
+    return {name: (p.keys, p.note) for name, p in a.placed.items()} == {name: (p.keys, p.note) for name, p in b.placed.items()}
+
+
+def _search(source: Source, module: torch.nn.Module, before: Found | None, large: bool) -> Found:
+    """Goes through the ways to place the weights until both sides answer alike."""
     target = copy.deepcopy(module).to(source.kind).eval()
     names = {inner: name for name, inner in target.named_modules()}
     around = Neighbors(source.model, source.layers, {name: value.shape for name, value in source.values.items()}, module)
@@ -59,11 +124,12 @@ def _follow(source: Source, module: torch.nn.Module) -> dict[str, Placed]:
         tensors = [source.values[name] for name in order]
         plan: list[int] = []
         while time.monotonic() < end:
-            run = Run(source, target, names, plan, around, tensors, end)
+            run = Run(source, target, names, plan, around, tensors, end, before.placed if before else {})
             try:
                 run.go()
-                _prove(source, run, order)
-                return run.placed
+                if large:
+                    _prove(source, run, order)
+                return Found(run.placed, run.computed, run.decides)
             except PartedError as problem:
                 best = problem if best is None or problem.depth > best.depth else best
             end = min(end, time.monotonic() + SECONDS)
@@ -82,7 +148,10 @@ def _prove(source: Source, run: Run, order: tuple[str, ...]) -> None:
         values = run_values(source.model, inputs, list(dict.fromkeys(name for name in ends if name not in inputs)), (source.kind,))
     except (RuntimeError, IndexError):
         return  # numbers that the file's own net doesn't take
-    answers = call(run.target, [values[name] for name in order])
+    try:
+        answers = answers_of(run.target, [values[name] for name in order])
+    except CLASS_ERRORS as problem:
+        raise PartedError(f"on numbers {LARGE:g} times as large {class_fails(problem)}", len(run.used)) from problem
     for answer, output in zip(answers, source.model.graph.outputs, strict=True):
         found = [values[str(value.name)] for value in before_tail(output) if str(value.name) in values]
         if not any(source.equal(answer, value) for value in found):

@@ -38,7 +38,10 @@ class Match:
         state: dict[str, torch.Tensor] = {}
         for name, own in self._module.state_dict().items():
             array = self._arrays.get(name)
-            state[name] = own.clone() if array is None else torch.from_numpy(np.array(array)).to(own.dtype).reshape(own.shape)
+            if array is not None:
+                state[name] = torch.from_numpy(np.array(array)).to(own.dtype).reshape(own.shape)
+            else:
+                state[name] = own.clone() if isinstance(own, torch.Tensor) else own  # get_extra_state may say anything
         return state
 
     def key_map(self, weights: Mapping[str, Any]) -> KeyMap:
@@ -58,14 +61,14 @@ def match(source: ir.Model | Mapping[str, Any], module: torch.nn.Module) -> Matc
     it is. Raises ConversionError, which names the first layer where the two part, or what is ambiguous.
     """
     placed: dict[str, Placed]
+    notes: list[str] = []
     if isinstance(source, ir.Model):
-        placed, proven = follow(source, module), True
+        (placed, notes), proven = follow(source, module), True
     elif isinstance(source, Mapping):
         placed, proven = match_names(as_tensors(source), module), False
     else:
         raise ConversionError("match takes what load or load_weights answers")
     keys: dict[str, str | list[str]] = {}
-    notes = []
     for name, found in placed.items():
         if found.keys:
             keys[name] = found.keys[0] if len(found.keys) == 1 else list(found.keys)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from converters.matching.calling import CLASS_ERRORS, answers_of, class_fails, slow_attention
 from converters.matching.fitting import Fit, Placed, fits, is_torchs_own, own_tensors
 from converters.matching.layers import Layer, Piece, before_tail, is_free, is_used_up
 from converters.matching.neighbors import Neighbors
 from converters.matching.others import folds, others
 from converters.matching.source import Source
 from converters.matching.watching import Use, Watch
-from converters.runtimes.torch import call
 
 Option = tuple[Layer, Fit] | None
 """A layer and how it fits; None: the module's weights aren't one layer's, and are placed where it uses them."""
@@ -43,6 +43,7 @@ class Run:
     around: Neighbors
     tensors: Sequence[torch.Tensor]
     end: float
+    before: Mapping[str, Placed] = field(default_factory=dict)  # what was found with other numbers in the weights
     placed: dict[str, Placed] = field(default_factory=dict)
     chosen: list[tuple[int, int]] = field(default_factory=list)  # which candidate, of how many
     used: list[Piece] = field(default_factory=list)
@@ -65,18 +66,31 @@ class Run:
         hooks = [hook for inner in self.names for hook in self._hooks(inner)]
         try:
             with ExitStack() as around:
-                around.enter_context(_slow_attention())
+                around.enter_context(slow_attention())
                 around.enter_context(self._watch)
-                answers = call(self.target, self.tensors)
+                answers = answers_of(self.target, self.tensors)
         except PartedError:
             raise
-        except (RuntimeError, TypeError, ValueError, IndexError) as problem:
-            raise self.parted(f"your class fails: {(str(problem).splitlines() or [type(problem).__name__])[0]}") from problem
+        except CLASS_ERRORS as problem:
+            raise self.parted(class_fails(problem)) from problem
         finally:
             for hook in hooks:
                 hook.remove()
         self._finish_written()
         self._check_end(answers)
+        of_tensor = {id(self._weights[key]): placed for key, placed in self.placed.items()}
+        aliases = self.target.state_dict(keep_vars=True).items()  # a module or weight that is registered twice has two keys
+        self.placed |= {name: of_tensor[id(tensor)] for name, tensor in aliases if id(tensor) in of_tensor}
+
+    @property
+    def computed(self) -> frozenset[str]:
+        """Keys of weights that the class computes something of before it uses them."""
+        return self._watch.computed & self.placed.keys()
+
+    @property
+    def decides(self) -> bool:
+        """Whether the class asked for a number, by which it may go one way or another."""
+        return self._watch.decides
 
     def next_plan(self) -> list[int] | None:
         """The plan that takes the last choice back which has another candidate; None where all were tried."""
@@ -90,15 +104,15 @@ class Run:
 
     def _hooks(self, inner: torch.nn.Module) -> Iterator[Any]:
         if own_tensors(inner):
-            yield inner.register_forward_pre_hook(self._watch.unwatched(self._before))
+            yield inner.register_forward_pre_hook(self._watch.unwatched(self._before), with_kwargs=True)
             yield inner.register_forward_hook(self._watch.unwatched(self._after))
         elif not any(True for _ in inner.children()):
             yield inner.register_forward_pre_hook(lambda module, _: self.trail.append(self.names[module]))
 
-    def _before(self, inner: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+    def _before(self, inner: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         name = self.names[inner]
         self.trail.append(name)
-        x = next((argument for argument in arguments if isinstance(argument, torch.Tensor)), None)
+        x = next((value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor)), None)
         self._check_time(name)
         if inner in self.of_module and x is not None:
             self._again(inner, name, x)
@@ -254,7 +268,7 @@ class Run:
         if "bias" in wanted:
             for layer in folds(self.source, x):
                 add(layer)
-        if not options:
+        if all(self._apart(layer, found, name) for layer, found in options):
             epsilon = inner.eps if isinstance(inner, torch.nn.modules.batchnorm._NormBase) else None
             for layer in others(self.source, [tensor.shape for tensor in wanted.values()], x, epsilon):
                 add(layer)
@@ -263,9 +277,20 @@ class Run:
         return list(options), reasons
 
     def _likeness(self, layer: Layer, found: Fit, name: str) -> tuple[float, ...]:
-        """Lower for what is likelier: fewer made numbers, the same surroundings, then names that are alike."""
+        """Lower for what is likelier: what other numbers said, fewer made numbers, the same surroundings, then names that are alike."""
         made = sum(not placed.keys for placed in found.placed.values())
-        return made, -self.around.alike(layer, name, self.tensors), -difflib.SequenceMatcher(None, layer.path, name).ratio()
+        same_names = difflib.SequenceMatcher(None, layer.path, name).ratio()
+        return self._apart(layer, found, name), made, -self.around.alike(layer, name, self.tensors), -same_names
+
+    def _apart(self, layer: Layer, found: Fit, name: str) -> int:
+        """How many of the layer's arrays go elsewhere, or otherwise, than with other numbers in the weights."""
+        count = 0
+        for own, placed in found.placed.items():
+            said = self.before.get(self._key(name, own))
+            note = _note(layer, placed)
+            is_alike = said is None or ({*placed.keys} <= {*said.keys} and (note == said.note or (note and note in said.note)))
+            count += not is_alike
+        return count
 
     def _is_tied(self, found: Fit, wanted: Mapping[str, torch.Tensor]) -> bool:
         """Whether a weight that is another's too has other numbers there."""
@@ -288,7 +313,7 @@ class Run:
         touched = []
         for own, placed in found.placed.items():
             key, part = targets[own]
-            placed = replace(placed, note="; ".join(filter(None, (layer.note, placed.note))))
+            placed = replace(placed, note=_note(layer, placed))
             with torch.no_grad():
                 part.copy_(torch.from_numpy(np.array(placed.array)))
             for tied in self._watch.names_of(part) or [key]:
@@ -376,15 +401,8 @@ class Run:
 _NORM = frozenset({"running_mean", "running_var"})
 
 
-@contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Attention in steps that can be watched, not as one operation."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+def _note(layer: Layer, placed: Placed) -> str:
+    return "; ".join(filter(None, (layer.note, placed.note)))
 
 
 def _is_compared(inner: torch.nn.Module) -> bool:

@@ -73,11 +73,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live = {_place(tensor) for tensor in inputs} - {0}
         self._made: dict[int, _Made] = {}
         self._meets, self._after = meets, after
+        self.computed: frozenset[str] = frozenset()  # weights of which something is computed before they meet a value
+        self.decides = False  # whether a number that flows through is asked for by the class
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = [(place, tensor) for place, value in enumerate((*args, *kwargs.values())) for tensor in tensors_in(value)]
         live = [tensor for _, tensor in given if _place(tensor) in self._live]
+        self.decides |= bool(live) and func.overloadpacket.__name__ == "_local_scalar_dense"
         held = [(place, tensor) for place, tensor in given if _place(tensor) in self.names or _place(tensor) in self._made]
         is_bound = bool(held and live) and self._meets(self._use(func, live[0], held))
         answer = func(*args, **kwargs)
@@ -93,6 +96,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if held:
                 names = frozenset(name for _, part in held for name in self.names_of(part))
                 self._made[place] = _Made(func, args, kwargs, tensor, names)
+                self.computed |= names
         if is_bound:
             self._after(next(iter(tensors_in(answer))))
         return answer

@@ -1,0 +1,35 @@
+"""Calls the user's class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from converters.matching.fitting import tensors_in
+
+CLASS_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)
+"""What a class raises for tensors that it isn't made for."""
+
+
+def class_fails(problem: Exception) -> str:
+    """What it says then."""
+    return f"your class fails: {(str(problem).splitlines() or [type(problem).__name__])[0]}"
+
+
+def answers_of(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A class's answers, whatever it puts them in."""
+    with torch.no_grad():
+        return list(tensors_in(module(*tensors)))
+
+
+@contextmanager
+def slow_attention() -> Iterator[None]:
+    """Attention in steps that can be watched, not as one operation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
