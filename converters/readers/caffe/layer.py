@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -109,6 +109,12 @@ class Layer:
             return float(self.defines.get(name, default))
         except ValueError:
             raise self.error(f"--define {name} must be a number") from None
+
+    def refuse(self, part: str, names: Collection[str], owner: str) -> None:
+        """Raises ConversionError where a message such as convolution_param gives one of these fields, which another type reads, a value."""
+        for given, value in getattr(self.params, part).ListFields():
+            if given.name in names and value != given.default_value:
+                raise self.error(f"{part}.{given.name} is read by {owner} alone, so that it would change nothing here")
 
     def error(self, message: str, hint: str | None = None) -> ConversionError:
         """A ConversionError that names the file, the line and the layer."""

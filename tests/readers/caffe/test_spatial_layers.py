@@ -22,6 +22,19 @@ POOLING = [
     LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", X, pooled("max", (3, 3), (2, 2), (1, 1))),
     LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 round_mode: FLOOR }", X, pooled("max", (3, 3), (2, 2), ceil=False)),
     LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 ceil_mode: false }", X, pooled("max", (3, 3), (2, 2), ceil=False)),
+    LayerCase("Pooling", "pooling_param { kernel_size: 3 stride: 2 torch_pooling: true }", X, pooled("max", (3, 3), (2, 2), ceil=False)),
+    LayerCase(
+        "Pooling",
+        "pooling_param { kernel_size: 2 stride: 2 pad: 1 torch_pooling: true }",
+        X,
+        pooled("max", (2, 2), (2, 2), (1, 1), ceil=False),
+    ),
+    LayerCase(
+        "Pooling",
+        "pooling_param { pool: AVE kernel_size: 4 stride: 3 torch_pooling: true }",
+        X,
+        pooled("average", (4, 4), (3, 3), ceil=False),
+    ),
     LayerCase(
         "Pooling",
         "pooling_param { kernel_size: 3 stride: 2 ceil_mode: true round_mode: FLOOR }",

@@ -18,6 +18,9 @@ from converters.schemas import caffe_pb2
 
 Params = caffe_pb2.ConvolutionParameter
 
+OF_CLIPS = ("kernel_depth", "temporal_pad", "temporal_stride", "filter_group")
+"""Fields of C3D's Convolution3D and Deconvolution3D, which share convolution_param with the rest in C3D 1.0."""
+
 
 @dataclass(frozen=True)
 class _Geometry:
@@ -55,6 +58,7 @@ def _per_axis(layer: Layer, p: Params, name: str, pair: tuple[str, str], rank: i
 
 def _geometry(layer: Layer, p: Params, rank: int) -> _Geometry:
     """The kernel's geometry. Raises ConversionError for zeros."""
+    layer.refuse("convolution_param", OF_CLIPS, "Convolution3D and Deconvolution3D")
     kernel = _per_axis(layer, p, "kernel_size", ("kernel_h", "kernel_w"), rank, None)
     stride = _per_axis(layer, p, "stride", ("stride_h", "stride_w"), rank, 1)
     pad = _per_axis(layer, p, "pad", ("pad_h", "pad_w"), rank, 0)

@@ -36,8 +36,14 @@ def _pair(layer: Layer, p: Params, name: str, default: int | None) -> list[int]:
     return [getattr(p, name)] * 2
 
 
-def _rounds_up(p: Params) -> bool:
-    """Whether sizes round up: ceil_mode, where it is given, overrides round_mode."""
+def _rounds_up(layer: Layer, p: Params) -> bool:
+    """Whether sizes round up: ceil_mode, where it is given, overrides round_mode; torch_pooling rounds down."""
+    if p.torch_pooling:
+        if p.HasField("ceil_mode") or p.HasField("round_mode"):
+            raise layer.error("torch_pooling beside ceil_mode or round_mode, which no fork has together")
+        if p.pool == p.AVE and (p.pad or p.pad_h or p.pad_w):
+            raise layer.error("torch_pooling of averages with a pad: whether the pad counts isn't established")
+        return False
     return bool(p.ceil_mode) if p.HasField("ceil_mode") else p.round_mode == p.CEIL
 
 
@@ -45,9 +51,11 @@ def _rounds_up(p: Params) -> bool:
 def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value | tuple[ir.Value, ir.Value]:
     """Max (with indices as a second top), average and stochastic pooling, global too.
 
-    x: (N, C, H, W) to (N, C, windows). Source: caffe/layers/pooling_layer.cpp; pooling_layer.cu (STOCHASTIC); Intel's avg_include_pad.
+    x: (N, C, H, W) to (N, C, windows). Source: caffe/layers/pooling_layer.cpp; pooling_layer.cu (STOCHASTIC); Intel's avg_include_pad;
+    Facebook's torch_pooling.
     """
     p = layer.params.pooling_param
+    layer.refuse("pooling_param", ("kernel_depth", "temporal_stride"), "Pooling3D")
     if g.rank(x) != 4:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
     if len(layer.tops) > 1 and p.pool != p.MAX:
@@ -68,7 +76,7 @@ def pooling(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value | tuple[ir.V
         raise layer.error("STOCHASTIC pooling takes no pad")
     if any(pad >= k for pad, k in zip(pads, kernel, strict=True)):
         raise layer.error(f"pad {pads} reaches the kernel's size {kernel}; it must be smaller")
-    ceil, sizes = _rounds_up(p), g.fixed(x, 2)
+    ceil, sizes = _rounds_up(layer, p), g.fixed(x, 2)
     out = output_sizes(sizes, kernel, strides, pads, ceil=ceil, clip="padded")
     if min(out) < 1:
         raise layer.error(f"kernel {kernel} on {list(sizes)} would give an output of {out}")

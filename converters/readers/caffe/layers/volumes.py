@@ -15,12 +15,27 @@ from converters.schemas import caffe_pb2
 
 Convolution = caffe_pb2.Convolution3DParameter | caffe_pb2.ConvolutionParameter
 
+READ = frozenset(
+    (
+        "num_output bias_term weight_filler bias_filler filter_group pool kernel_size stride pad kernel_depth temporal_stride temporal_pad"
+    ).split()
+)
+"""What the layers read of convolution_param and pooling_param, which C3D 1.0 has for those of two axes as well."""
 
-def _single(value: object, default: int = 0) -> int:
+
+def _refuse_flat(layer: Layer, part: str) -> None:
+    """Raises ConversionError for fields of layers on two axes."""
+    others = {field.name for field in getattr(layer.params, part).DESCRIPTOR.fields} - READ
+    layer.refuse(part, others, "layers on two axes")
+
+
+def _single(layer: Layer, value: object, default: int = 0) -> int:
     """A number, which version 1.0 states in a field that may be repeated."""
     if isinstance(value, int):
         return value
     found = list(value)  # type: ignore[call-overload]
+    if len(found) > 1:
+        raise layer.error(f"has {len(found)} values of kernel_size, stride or pad; C3D has one, for rows and columns")
     return int(found[0]) if found else default
 
 
@@ -29,10 +44,11 @@ def _convolved(g: GraphBuilder, layer: Layer, x: ir.Value, *, transposed: bool) 
     p: Convolution = layer.params.convolution3d_param
     if not layer.params.HasField("convolution3d_param"):
         p = layer.params.convolution_param
+        _refuse_flat(layer, "convolution_param")
     if g.rank(x) != 5:
         raise layer.error(f"needs a bottom (N, C, L, H, W), not {g.shape(x)}")
     (channels,) = g.fixed(x, 1, 2)
-    side, stride, pad = _single(p.kernel_size), _single(p.stride, 1), _single(p.pad)
+    side, stride, pad = _single(layer, p.kernel_size), _single(layer, p.stride, 1), _single(layer, p.pad)
     kernel, strides, pads = [p.kernel_depth, side, side], [p.temporal_stride, stride, stride], [p.temporal_pad, pad, pad]
     if min(kernel) < 1 or min(strides) < 1 or p.num_output < 1:
         raise layer.error(f"num_output {p.num_output}, kernel {kernel} and stride {strides} must be at least 1")
@@ -67,6 +83,7 @@ def pooling_3d(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     x: (N, C, L, H, W) to (N, C, windows). Source: C3D's pooling3d_layer.cpp.
     """
     p = layer.params.pooling3d_param if layer.params.HasField("pooling3d_param") else layer.params.pooling_param
+    _refuse_flat(layer, "pooling_param")
     if g.rank(x) != 5:
         raise layer.error(f"needs a bottom (N, C, L, H, W), not {g.shape(x)}")
     if p.pool == p.STOCHASTIC:
