@@ -22,13 +22,15 @@ from converters.runtimes.compare import TOLERANCE, Array, Difference, difference
 from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import call, load_written, run_torch
 from converters.verification.report import Report, Trial, gathered
-from converters.verification.search import first_between
+from converters.verification.search import EXACT, first_between
 from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
 
 if TYPE_CHECKING:
     import onnx_ir
 
 Files = Sequence[StrPath]
+FEW = 3
+"""As many weights that differ within the tolerance are a change that somebody made, and are looked for in the layers; more are rounding."""
 
 
 @dataclass
@@ -91,13 +93,13 @@ def compare_artefacts(
     """
     if page is not None:
         check_target(page, force=force, sources=[*first, *(second or ())])
-    report, sides, worst = _compare(first, second, options, level, seed, tolerance, feed, expect)
+    report, sides, worst, differing = _compare(first, second, options, level, seed, tolerance, feed, expect)
     if page is not None:
         from converters.verification.page import write_page  # it needs onnx, which comparing weights doesn't
 
         files = [(word, file) for word, side in zip(("first", "second"), sides, strict=False) for file in side.files]
         model = next((side.model for side in sides if side.model is not None), None)
-        layers = _layers(sides, report.weights, worst, [], every=True) if len(sides) == 2 and worst else []
+        layers = _layers(sides, differing, worst, [], every=True) if len(sides) == 2 and worst else []
         write_page(page, report, files=files, model=model, layers=layers, force=force)
     return report
 
@@ -111,8 +113,8 @@ def _compare(
     tolerance: float,
     feed: StrPath | Mapping[str, Array] | None,
     expect: StrPath | None,
-) -> tuple[Report, list[Artefact], dict[str, Array]]:
-    """The Report, both sides, and the inputs on which they were furthest apart (none where weights alone were compared)."""
+) -> tuple[Report, list[Artefact], dict[str, Array], list[Difference]]:
+    """The Report, both sides, the inputs on which they were furthest apart (none where nothing ran), and weights that differ at all."""
     sides = [_open(first, options, None)]
     if second is not None:
         shapes = _shapes(sides[0])
@@ -123,19 +125,27 @@ def _compare(
     if any(side.run is None for side in sides):
         if second is None or feed is not None:
             raise ConversionError(f"{next(side.name for side in sides if side.run is None)} holds weights alone, which answer nothing")
-        return compare_weights(sides[0].weights, sides[1].weights, tolerance=tolerance, notes=notes), sides, {}
+        return compare_weights(sides[0].weights, sides[1].weights, tolerance=tolerance, notes=notes), sides, {}, []
     inputs = feed if feed is None or isinstance(feed, Mapping) else read_arrays(feed)
     wanted = None if expect is None else read_arrays(expect)
     trials, worst = _run(sides, inputs, wanted, level, seed, notes)
     report = Report(
         gathered(trials), tolerance=tolerance, what=" and ".join(f"{s.name} in {s.engine}" for s in sides), trials=trials, notes=notes
     )
+    differing: list[Difference] = []
     if len(sides) == 2:
-        wrong, count = _weights_apart(sides[0].weights, sides[1].weights, tolerance)
+        differing, count = _weights_apart(sides[0].weights, sides[1].weights)
+        wrong = [found for found in differing if found.error > tolerance]
         report = replace(report, weights=wrong, compared=count)
-        if not report.ok:
-            report = replace(report, layers=_layers(sides, wrong, worst, notes))
-    return report, sides, worst
+        slight = [found for found in differing if found not in wrong]
+        if not report.ok or 0 < len(slight) <= FEW:
+            before = len(notes)
+            report = replace(report, layers=_layers(sides, differing, worst, notes))
+            if differing and not report.layers and len(notes) == before:
+                notes.append(f"the weights differ, yet no layer's answers do by more than {EXACT:g} of the largest: their effect drowns")
+        if slight:
+            notes.append(_slightly(slight))
+    return report, sides, worst, differing
 
 
 def _layers(
@@ -366,11 +376,18 @@ def compare_weights(
     return Report(shown, tolerance=tolerance, what=f"{len(found)} tensors of both files", notes=list(notes))
 
 
-def _weights_apart(first: Mapping[str, Any], second: Mapping[str, Any], tolerance: float) -> tuple[list[Difference], int]:
-    """Of the weights that both hold under one name and in one shape, those that differ, and how many there are."""
+def _weights_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[Difference], int]:
+    """Of the weights that both hold under one name and in one shape, those that differ at all, and how many there are."""
     both = [name for name in first if name in second and tuple(first[name].shape) == tuple(second[name].shape)]
     found = [_apart(name, first[name], second[name]) for name in both]
-    return [d for d in found if d.error > tolerance], len(both)
+    return [d for d in found if d.error > 0], len(both)
+
+
+def _slightly(found: Sequence[Difference]) -> str:
+    """What is said of weights that differ by no more than the tolerance."""
+    shown = sorted(found, key=lambda d: -d.absolute)[:FEW]
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return f"weights differ within the tolerance: {', '.join(map(str, shown))}{more}"
 
 
 def _apart(name: str, one: Any, other: Any) -> Difference:

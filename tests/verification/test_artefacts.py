@@ -57,6 +57,33 @@ def test_a_weight_altered_by_a_thousandth_is_named(first, name, layer, made):
     assert report.layers[0].source.startswith(place)
 
 
+def scaled(path: Path, name: str, by: float) -> Path:
+    """A copy of an ONNX file, all of one weight multiplied, and what is made of it divided again."""
+    proto = onnx.load(path)
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(by), name))
+    target = path.with_name(f"scaled-{by:g}-{path.name}")
+    onnx.save(proto, target)
+    return target
+
+
+def test_a_weight_altered_within_the_tolerance_is_named_too(made):
+    """A thousandth of numbers of some tens: beside them it is 3e-5, which the tolerance lets pass."""
+    first = scaled(made / "net.onnx", "conv2a.weight", 100)
+    report = converters.verify(first, altered(first, "conv2a.weight", 1e-3, 4))
+    assert report.ok and not report.weights
+    [note] = report.notes
+    assert note.startswith("weights differ within the tolerance: conv2a.weight: largest difference 0.001 in 1 of")
+    assert "conv2a" in report.layers[0].source, "what it changes is looked for, in float64"
+
+
+def test_a_weight_whose_effect_drowns_is_said_to(made):
+    first = scaled(made / "net.onnx", "conv2a.weight", 1e8)
+    report = converters.verify(first, altered(first, "conv2a.weight", 1, 4))
+    assert report.ok and not report.layers
+    assert report.notes[0].startswith("the weights differ, yet no layer's answers do") and "conv2a.weight" in report.notes[1]
+
+
 def test_little_memory_finds_the_same_layer(made, monkeypatch):
     other = altered(made / "net.onnx", "conv2b.weight", 1e-3)
     found = converters.verify([made / "net.onnx"], [other]).layers[0].name
