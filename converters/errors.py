@@ -168,14 +168,14 @@ def printable(text: object, limit: int = 120) -> str:
 def unsupported(sources: Iterable[Source], reader: str, *more: str) -> UnsupportedError:
     """One error for all layers that nobody knows: a line each (the first 20), what else helps here, then the two ways out.
 
-    reader: the package whose `lowers` registers them.
+    reader: the room of converters.readers whose `lowers` registers them.
     """
     found = tuple(sources)
     lines = [source.describe("no lowering is registered for this type") for source in found]
     shown = lines[:20] + ([f"... and {len(lines) - 20} more"] if len(lines) > 20 else [])
     ways = (
-        f"write a function for each under @lowers (from {reader} import lowers) and give its file with --plugin FILE.py --trust; "
-        "or end the net before them with --output NAME. `convert formats` lists what is known"
+        f"write a function for each under @lowers (from converters.readers.{reader} import lowers) and give its file with "
+        "--plugin FILE.py --trust; or end the net before them with --output NAME. `convert formats` lists what is known"
     )
     first = found[0]
     hint = "\n".join([*more, ways])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from converters.registry import stated_facts
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "converters"
 
@@ -39,6 +41,16 @@ MOST_FILES = 12
 TOPIC_FOLDERS = {"layers", "modules", "operators", "prelude", "opsets"}
 """Folders with a file for each topic of their field; they may hold any number."""
 
+VOCABULARIES = {
+    ("readers/caffe/upgrade.py", "V1_TYPES"): "the words of the enum that Caffe's files of 2014 have for types",
+    ("readers/caffe/upgrade.py", "_FORKS_TYPES"): "the same of files of forks, each with numbers of its own",
+    ("readers/caffe/upgrade.py", "V0_TYPES"): "the words of Caffe's files of 2013",
+    ("readers/torch7/weights.py", "_KNOWN"): "classes whose parameters are the usual fields; read where numpy alone is installed",
+    ("readers/mxnet/builder.py", "_KERNELS"): "onnxruntime's kernels, by ONNX's names, of which MXNet shares some",
+    ("readers/mxnet/symbol.py", "DENSE_TWINS"): "which names symbols may spell `_sparse_...`; read where no lowering is imported",
+}
+"""Tables of a reader that name layers outside their topic's file, and why they may: they are other people's words, no fact of a layer."""
+
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name without `converters.`; the package itself is the empty name."""
@@ -63,8 +75,8 @@ def room_of(module: str) -> str:
     return "" if module in ("", "readers") else module
 
 
-def imported(path: Path, *, named: bool) -> Iterator[str]:
-    """The package's modules that a file imports, without `converters.`; named: those too whose name stands in a string."""
+def imported(path: Path) -> Iterator[str]:
+    """The package's modules that a file imports, those too whose name stands in a string; without `converters.`."""
     for node in ast.walk(ast.parse(path.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -72,7 +84,7 @@ def imported(path: Path, *, named: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif named and isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             name = node.value.partition(":")[0]
             names = [name] if name.removeprefix("converters.") in MODULES and name.startswith("converters.") else []
         for name in names:
@@ -83,8 +95,7 @@ def imported(path: Path, *, named: bool) -> Iterator[str]:
                 yield inner
 
 
-IMPORTS = {name: set(imported(path, named=False)) - {name} for name, path in MODULES.items()}
-REACHES = {name: set(imported(path, named=True)) - {name} for name, path in MODULES.items()}
+IMPORTS = {name: set(imported(path)) - {name} for name, path in MODULES.items()}
 
 
 def test_every_file_lies_in_a_room() -> None:
@@ -96,14 +107,14 @@ def test_arrows_point_down(name: str) -> None:
     here = room_of(name)
     wrong = [
         other
-        for other in REACHES[name]
+        for other in IMPORTS[name]
         if room_of(other) != here and FLOOR_OF[room_of(other)] >= FLOOR_OF[here] and not (other == "" and here == "__main__")
     ]
     assert not wrong, f"{name} (floor {FLOOR_OF[here]}) imports {wrong}"
 
 
 def test_no_circles() -> None:
-    """Depth first over the imports; what is still open when it is met again closes a circle. A package's __init__ counts as a file."""
+    """Depth first over the imports, by name too; what is still open when it is met again closes a circle. An __init__ counts as a file."""
     state: dict[str, int] = {}
 
     def visit(name: str, chain: tuple[str, ...]) -> None:
@@ -138,3 +149,27 @@ def test_functions_can_be_read_at_a_sitting() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
     ]
     assert not long, "\n".join(long)
+
+
+def tables(path: Path, names: frozenset[str]) -> Iterator[str]:
+    """The variables of a module whose value spells three or more of these names."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            words = {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+            if len(names & {word for text in words for word in text.split()}) >= 3:
+                yield ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+
+
+@pytest.mark.parametrize("topics", ["caffe.layers", "torch7.modules", "mxnet.operators", "tensorflow.operators"])
+def test_what_is_known_of_a_layer_stands_at_its_decorator(topics: str) -> None:
+    """A reader has no table of layers beside its topic files; those of files' own words are few, and each has its reason."""
+    room, _, folder = topics.partition(".")
+    names = frozenset(stated_facts(f"converters.readers.{topics}"))
+    assert len(names) > 50
+    found = {
+        (str(path.relative_to(PACKAGE)), name)
+        for path in (PACKAGE / "readers" / room).rglob("*.py")
+        if folder not in path.relative_to(PACKAGE).parts
+        for name in tables(path, names)
+    }
+    assert found == {place for place in VOCABULARIES if place[0].startswith(f"readers/{room}/")}

@@ -86,7 +86,7 @@ def _check_types(net: Net, options: LoadOptions) -> None:
         if data is not None:
             top = printable(data.tops[0])
             more += [f"if '{printable(data.name)}' is a data layer, say what it gives with --input {top}=1x3x224x224"]
-        raise unsupported((layer.source for layer in unknown), "converters.readers.caffe", *more)
+        raise unsupported((layer.source for layer in unknown), "caffe", *more)
     for layer in net.layers:
         if lowers.is_built_in(layer.type) and lowers.facts(layer.type).is_computed:
             check_fields(layer)

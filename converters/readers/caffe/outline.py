@@ -80,8 +80,11 @@ def _preprocessing(layers: list[Layer]) -> dict[str, Any]:
 
 # -- which weights are a net's own --------------------------------------------------------------------------------------
 
-_OUTPUTS = {"Convolution": "convolution_param", "Deconvolution": "convolution_param", "InnerProduct": "inner_product_param"}
-"""Types that can't be without weights, and the message that says how many outputs they have."""
+
+def _outputs(kind: str) -> str:
+    """The message that says how many outputs a type of layers has that can't be without weights; empty for the others."""
+    facts = lowers.built_in(kind)
+    return "" if facts is None else facts.outputs
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,12 @@ def fit(net: Net, stored: Sequence[StoredLayer]) -> Fit:
     held = {layer.name: layer for layer in stored if layer.blobs}
     filled = 0
     for layer in net.layers:
-        if layer.type not in _OUTPUTS:
+        if not (outputs := _outputs(layer.type)):
             continue
         found = held.get(layer.name)
         if found is None and any(param.name for param in layer.params.param):
             continue  # another layer's, which a file may hold once
-        if found is None and getattr(layer.params, _OUTPUTS[layer.type]).HasField("weight_filler"):
+        if found is None and getattr(layer.params, outputs).HasField("weight_filler"):
             filled += 1
         elif found is None:
             return Fit(f"it has no weights for layer '{printable(layer.name)}' ({layer.type})")
@@ -115,7 +118,7 @@ def fit(net: Net, stored: Sequence[StoredLayer]) -> Fit:
 
 def _other(layer: Layer, found: StoredLayer) -> str:
     """Why a stored layer isn't the net's layer of its name."""
-    if found.type and found.type != layer.type and found.type in _OUTPUTS:
+    if found.type and found.type != layer.type and _outputs(found.type):
         return f"layer '{printable(layer.name)}' is {layer.type} here and {found.type} there"
     return _other_size(layer, found.blobs[0])
 
@@ -127,7 +130,7 @@ def is_deployed(net: Net) -> bool:
 
 def _other_size(layer: Layer, blob: Blob) -> str:
     """Why the first blob isn't of the size that the layer states."""
-    stated = getattr(layer.params, _OUTPUTS[layer.type])
+    stated = getattr(layer.params, _outputs(layer.type))
     count = int(stated.num_output)
     shape = [size for size in blob.shape if size != 1] or [1]
     if count != 1 and count not in shape and not (layer.type == "Deconvolution" and stated.group > 1):

@@ -27,6 +27,8 @@ class LayerFacts:
     """What is known of a type of layer beside how it is computed.
 
     in_place: Caffe runs it in place rightly (True), refuses to (False), or overwrites what it still reads (None), which is warned of.
+    keeps_count: its top has as many numbers as its bottom, where it has but one of each.
+    outputs: the message that says how many outputs it has, of a type that can't be without weights.
     view: its top lies in the memory of its bottom (Blob::ShareData), where it has but one of each.
     role: "layer"; "loss", computed where its labels are inputs of the net and left out where a data layer gives them; "training", a loss
     that is always left out; "sink", which consumes and gives nothing; "writer", a sink whose bottoms are outputs all the same.
@@ -36,6 +38,8 @@ class LayerFacts:
     """
 
     in_place: bool | None = None
+    keeps_count: bool = False
+    outputs: str = ""
     view: bool = False
     role: Literal["layer", "loss", "training", "sink", "writer"] = "layer"
     tops: int = 1

@@ -31,7 +31,7 @@ def live_nodes(symbol: Symbol, ends: Iterable[int]) -> list[Node]:
         unknown += [inner.source for inner in reversed(_with_inner(node)) if inner.op not in lowers]
         needed.update(_inputs(node))
     if unknown:
-        raise unsupported(reversed(unknown), "converters.readers.mxnet")
+        raise unsupported(reversed(unknown), "mxnet")
     return [node for node in symbol.order if node.index in needed]
 
 
@@ -83,18 +83,10 @@ def without_labels(symbol: Symbol, is_label: Callable[[Node], bool]) -> tuple[li
     return (kept, [head for head in symbol.heads if head[0] in tainted]) if kept else (list(symbol.heads), [])
 
 
-_LOCATIONS = {
-    "_foreach": (("in_data_locs", "in_state_locs", "remain_locs"),),
-    "_while_loop": (("cond_input_locs",), ("func_input_locs",)),
-    "_cond": (("cond_input_locs",), ("then_input_locs",), ("else_input_locs",)),
-}
-"""By operator, for each graph that it holds: the attributes that say which inputs its arguments are."""
-
-
 def inner_users(node: Node, position: int) -> list[tuple[Node, Slot]]:
     """The operators of the graphs that a node holds that take one of its inputs, and where."""
     found: list[tuple[Node, Slot]] = []
-    for graph, names in zip(node.subgraphs, _LOCATIONS.get(node.op, ()), strict=False):
+    for graph, names in zip(node.subgraphs, lowers.facts(node.op).graphs, strict=False):
         numbers: list[int] = []
         for name in names:
             with contextlib.suppress(ValueError):  # which the lowering finds out
@@ -155,7 +147,7 @@ class Plan:
         self.shapes = self._input_shapes(dict(inputs or {}))
         self.axes = {
             name: {axis + len(self.shapes[name]) * (axis < 0): kind for axis, kind in axes.items()}
-            for name, axes in open_axes(symbol).items()
+            for name, axes in open_axes(symbol, lambda op: lowers.facts(op).sequences, lambda op: lowers.facts(op).axes).items()
             if name in self.shapes
         }
         """Which axes of the inputs are time and batch, where recurrent operators tell."""

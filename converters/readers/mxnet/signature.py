@@ -22,6 +22,7 @@ import onnx_ir as ir
 
 from converters.errors import printable
 from converters.readers.mxnet.attributes import parse
+from converters.readers.mxnet.axes import Moves, Tells
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Label, OwnType, Parameter
 from converters.readers.mxnet.symbol import Node
@@ -36,9 +37,17 @@ Lowering = Callable[..., Results]
 
 @dataclass(frozen=True)
 class OperatorFacts:
-    """What is known of an operator besides its lowering. ignores: attributes, parted by blanks, that change nothing at inference."""
+    """What is known of an operator besides its lowering.
+
+    ignores: attributes, parted by blanks, that change nothing at inference. sequences: which axes of its inputs are time and batch, where
+    it takes sequences. axes: where its inputs have the axes of its output, if they have them (both: axes.py). graphs: for each graph that
+    it holds, the attributes that say which inputs the graph's arguments are.
+    """
 
     ignores: str = ""
+    sequences: Tells | None = None
+    axes: Moves | None = None
+    graphs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

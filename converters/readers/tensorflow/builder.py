@@ -14,11 +14,6 @@ from converters.graph.names import identifier
 from converters.readers.tensorflow.graph import Node, Port
 from converters.readers.tensorflow.values import Array, Flow, Length, Tensor, channels_first, identity
 
-BIASED = frozenset({"Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "Conv3D"})
-"""Operators behind which a bias is added that becomes part of them."""
-SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
-"""Operators that look at a tensor's sizes, not at its numbers."""
-
 
 class TensorBuilder(GraphBuilder):
     """The graph being built. Sizes and axes in the arguments of its methods are TensorFlow's."""
@@ -37,6 +32,10 @@ class TensorBuilder(GraphBuilder):
         """Nodes that the graph ends in."""
         self.needed: set[str] = set()
         """Nodes that these need."""
+        self.takes_bias: Callable[[str], bool] = lambda op: False
+        """Whether a bias that is added behind an operator becomes part of it."""
+        self.asks_sizes: Callable[[str], bool] = lambda op: False
+        """Whether an operator looks at a tensor's sizes, not at its numbers."""
         self.variable: Callable[[str], Tensor] = lambda name: self.flows[name, 0]  # type: ignore[return-value,assignment]
         """A variable's numbers, by its node's name."""
         self.is_nchw = False
@@ -213,7 +212,7 @@ class TensorBuilder(GraphBuilder):
 
     def sole_reader(self, node: Node) -> Node | None:
         """The one node that reads this one's numbers, once, where nobody else sees them; asking for their sizes doesn't count."""
-        readers = [reader for reader in self.readers.get(node.name, ()) if reader.name in self.needed and reader.op not in SIZES]
+        readers = [reader for reader in self.readers.get(node.name, ()) if reader.name in self.needed and not self.asks_sizes(reader.op)]
         return readers[0] if len(readers) == 1 and node.name not in self.wanted else None
 
     def reads_alone(self, node: Node, x: Tensor) -> bool:
@@ -231,7 +230,7 @@ class TensorBuilder(GraphBuilder):
 
     def is_absorbed_later(self, node: Node) -> bool:
         """Whether a bias that is added next becomes part of this convolution or product, which then has the name of that sum."""
-        reader = self.sole_reader(node) if node.op in BIASED else None
+        reader = self.sole_reader(node) if self.takes_bias(node.op) else None
         return reader is not None and reader.op in ("BiasAdd", "BiasAddV1", "Add", "AddV2")
 
     def absorb(self, x: Tensor, bias: Tensor, *, axis: int | None = None) -> bool:

@@ -101,6 +101,8 @@ class _Walk:
         self.g.variable = lambda name: self._variable(plan.graph.nodes[name])
         self.g.wanted = {port[0] for _, port in plan.outputs}
         self.g.needed = plan.needed
+        self.g.takes_bias = lambda op: lowers.facts(op).takes_bias
+        self.g.asks_sizes = lambda op: lowers.facts(op).asks_sizes
         self._whole: dict[str, Dead | Missing] = {}
         """What flows out of every port of a node that gives nothing."""
         self._done: set[str] = set()

@@ -330,4 +330,4 @@ def _unknown(root: t7.TorchObject, file: str, found: Module | None = None) -> Un
             made_by_name[made.typename] = made
     reasons = [f"{name}: {_REASONS[name]}." for name in sources if name in _REASONS]
     fields = [f"{printable(name, 60)} has {fields_of(made)}" for name, made in list(made_by_name.items())[:20]]
-    return unsupported(sources.values(), "converters.readers.torch7", *reasons, *fields)
+    return unsupported(sources.values(), "torch7", *reasons, *fields)

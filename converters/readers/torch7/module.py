@@ -96,6 +96,8 @@ class ModuleFacts:
     remembered: a later module asks for its last input (unpooling).
     keeps_channels: it leaves the number of features or channels as it is, so that a later module can tell it.
     time_first: it takes a sequence, time first, then the batch; where its fields say so the batch first.
+    by_sample: it answers each sample of a batch on its own, so that all steps of a sequence of matrices can be one batch.
+    first_differs: its first step runs other modules than the later ones.
     any_size: it is of nets that take images of any size, whose axes then stay open where the net allows.
     enters: its first module takes its own input. input_shape: (N, features) or (N, C, H, W) of its input, by its fields.
     newest_version: of the class in files.
@@ -107,6 +109,8 @@ class ModuleFacts:
     idempotent: bool = False
     remembered: bool = False
     keeps_channels: bool = False
+    by_sample: bool = False
+    first_differs: bool = False
     enters: bool = False
     time_first: bool = False
     any_size: bool = False

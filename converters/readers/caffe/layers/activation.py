@@ -18,7 +18,7 @@ def leaky(g: GraphBuilder, x: ir.Value, slope: float) -> ir.Value:
     return g.emit("LeakyRelu", x, alpha=slope) if slope else g.emit("Relu", x)
 
 
-@lowers("ReLU", in_place=True)
+@lowers("ReLU", in_place=True, keeps_count=True)
 def relu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Rectified linear unit, leaky with negative_slope. x: any shape. Source: caffe/layers/relu_layer.cpp."""
     return leaky(g, x, layer.params.relu_param.negative_slope)
@@ -34,7 +34,7 @@ def relu6(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Clip", x, 0.0, p.threshold)
 
 
-@lowers("PReLU", in_place=True)
+@lowers("PReLU", in_place=True, keeps_count=True)
 def prelu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Leaky rectified linear unit with learned slopes. x: (N, C, ...). Source: caffe/layers/prelu_layer.cpp."""
     p = layer.params.prelu_param
@@ -54,7 +54,7 @@ def elu(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Elu", x, alpha=layer.params.elu_param.alpha)
 
 
-@lowers("Sigmoid", in_place=True)
+@lowers("Sigmoid", in_place=True, keeps_count=True)
 def sigmoid(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """1 / (1 + exp(-x)). x: any shape. Source: caffe/layers/sigmoid_layer.cpp."""
     return g.emit("Sigmoid", x)
@@ -78,7 +78,7 @@ def bnll(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Softplus", x)
 
 
-@lowers("Power", in_place=True)
+@lowers("Power", in_place=True, keeps_count=True)
 def power(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """(shift + scale * x) ^ power; the constant shift ^ power where scale * power is 0.
 
@@ -202,7 +202,7 @@ def spatial_dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return x
 
 
-@lowers("Dropout", in_place=True)
+@lowers("Dropout", in_place=True, keeps_count=True)
 def dropout(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Nothing in phase TEST; with scale_train: false (forks) the factor 1 - dropout_ratio. SpatialDropout drops whole channels.
 

@@ -10,7 +10,7 @@ from converters.readers.caffe.layers.axes import canonical_axis, check_same_shap
 from converters.readers.caffe.registry import lowers
 
 
-@lowers("Eltwise", in_place=True)
+@lowers("Eltwise", in_place=True, keeps_count=True)
 def eltwise(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Value:
     """Product, weighted sum or maximum of bottoms of one shape; one alone, as FlowNet2's forks have it, goes through.
 

@@ -163,7 +163,7 @@ class _Convolution:
         return self.weights
 
 
-@lowers("Convolution")
+@lowers("Convolution", outputs="convolution_param")
 def convolution(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> list[ir.Value]:
     """Convolution over any number of spatial axes, grouped and dilated.
 
@@ -172,7 +172,7 @@ def convolution(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> 
     return _Convolution(g, layer).of([x, *more])
 
 
-@lowers("Deconvolution")
+@lowers("Deconvolution", outputs="convolution_param")
 def deconvolution(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> list[ir.Value]:
     """Transposed convolution, grouped and dilated.
 

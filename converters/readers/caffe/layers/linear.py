@@ -11,7 +11,7 @@ from converters.readers.caffe.registry import lowers
 from converters.schemas import caffe_pb2
 
 
-@lowers("InnerProduct")
+@lowers("InnerProduct", outputs="inner_product_param")
 def inner_product(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Fully connected: all axes from `axis` on become num_output. x: (N, ...) to (N, num_output).
 
@@ -72,7 +72,7 @@ def _align(g: GraphBuilder, layer: Layer, x: ir.Value, y: ir.Value, p: caffe_pb2
     return g.reshape(y, [*g.extents(y), *[1] * trailing]) if trailing else y
 
 
-@lowers("Scale", in_place=True)
+@lowers("Scale", in_place=True, keeps_count=True)
 def scale(g: GraphBuilder, layer: Layer, x: ir.Value, factor: ir.Value | None = None) -> ir.Value:
     """x times a factor that covers num_axes axes from `axis` on: learned, or a second bottom; plus a bias.
 
@@ -97,7 +97,7 @@ def scale(g: GraphBuilder, layer: Layer, x: ir.Value, factor: ir.Value | None = 
     return y
 
 
-@lowers("Bias", in_place=True, blobs=("bias",))
+@lowers("Bias", in_place=True, blobs=("bias",), keeps_count=True)
 def bias(g: GraphBuilder, layer: Layer, x: ir.Value, addend: ir.Value | None = None) -> ir.Value:
     """x plus an addend that covers num_axes axes from `axis` on: learned, or a second bottom.
 

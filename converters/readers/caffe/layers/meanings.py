@@ -8,12 +8,8 @@ from converters.errors import ConversionError
 from converters.readers.caffe.layer import Layer
 from converters.readers.caffe.layers.priors import boxes_of
 from converters.readers.caffe.prototxt import Net
+from converters.readers.caffe.registry import lowers
 from converters.schemas import caffe_pb2
-
-_PASSED = frozenset(
-    "Permute Flatten Reshape BatchNorm Scale Bias BN ReLU PReLU Dropout Split Power Concat Sigmoid Softmax Eltwise Normalize".split()
-)
-"""Layers between the convolution that gives offsets and their Concat."""
 
 
 def tell_meanings(net: Net) -> None:
@@ -175,6 +171,6 @@ def _channels(blob: str, makers: dict[str, Layer]) -> list[int] | None:
         return [n for part in parts if part is not None for n in part] if None not in parts else None
     if maker.type in ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"):
         return [maker.params.convolution_param.num_output]
-    if maker.type in _PASSED and len(maker.bottoms) == 1:
+    if len(maker.bottoms) == 1 and lowers.facts(maker.type).keeps_count:
         return _channels(maker.bottoms[0], makers)
     return None

@@ -31,7 +31,7 @@ def _has_stored_statistics(layer: Layer) -> bool:
     return bool(p.use_global_stats) if p.HasField("use_global_stats") else not is_in_training(layer)
 
 
-@lowers("BatchNorm", in_place=True, blobs=("running_mean", "running_var", "factor"))
+@lowers("BatchNorm", in_place=True, blobs=("running_mean", "running_var", "factor"), keeps_count=True)
 def batch_norm(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Batch normalization with stored statistics; the Scale behind it is taken in; scale and shift of its own in forks.
 
@@ -134,7 +134,7 @@ def _batch_statistics(g: GraphBuilder, layer: Layer, x: ir.Value, channels: int)
     return g.emit("Div", centered, g.emit("Sqrt", g.emit("Add", variance, p.eps)))
 
 
-@lowers("BN", in_place=True, blobs=("weight", "bias", "running_mean?", "running_var?"))
+@lowers("BN", in_place=True, blobs=("weight", "bias", "running_mean?", "running_var?"), keeps_count=True)
 def bn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Batch normalization of the forks: yjxiong's and PSPNet's (slope, bias, mean, variance), SegNet's (scale, shift; INFERENCE only).
 
@@ -206,7 +206,7 @@ def mvn(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Div", centered, g.emit("Add", g.emit("Sqrt", variance), p.eps))
 
 
-@lowers("Normalize", in_place=True)
+@lowers("Normalize", in_place=True, keeps_count=True)
 def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """SSD's L2 normalization at each position or over all of them, times a learned scale.
 
@@ -226,7 +226,7 @@ def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Mul", y, layer.weights.value(g, 0, "weight", shape, filler, view=view))
 
 
-@lowers("Softmax", in_place=True)
+@lowers("Softmax", in_place=True, keeps_count=True)
 def softmax(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Softmax along `axis`. x: any shape. Source: caffe/layers/softmax_layer.cpp."""
     return g.emit("Softmax", x, axis=canonical_axis(g, layer, x, layer.params.softmax_param.axis))

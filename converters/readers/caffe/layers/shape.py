@@ -16,7 +16,7 @@ from converters.schemas import caffe_pb2
 FAR = 2**31 - 1
 
 
-@lowers("Concat", view=True)
+@lowers("Concat", view=True, keeps_count=True)
 def concat(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.Value) -> ir.Value:
     """Bottoms joined along `axis`. x: any shape. Source: caffe/layers/concat_layer.cpp."""
     p = layer.params.concat_param
@@ -59,13 +59,13 @@ def slice_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
     return list(parts)
 
 
-@lowers("Split", in_place=True, view=True)
+@lowers("Split", in_place=True, view=True, keeps_count=True)
 def split(g: GraphBuilder, layer: Layer, x: ir.Value) -> list[ir.Value]:
     """Its bottom, under several names. x: any shape. Source: caffe/layers/split_layer.cpp."""
     return [x] * len(layer.tops)
 
 
-@lowers("Flatten", in_place=False, view=True)
+@lowers("Flatten", in_place=False, view=True, keeps_count=True)
 def flatten(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Axes from `axis` to `end_axis` made one. x: any shape. Source: caffe/layers/flatten_layer.cpp."""
     p = layer.params.flatten_param
@@ -77,7 +77,7 @@ def flatten(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.reshape(x, [*g.extents(x, 0, start), joined, *g.extents(x, end + 1)])
 
 
-@lowers("Reshape", in_place=False, view=True)
+@lowers("Reshape", in_place=False, view=True, keeps_count=True)
 def reshape_layer(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Axes from `axis` on (num_axes of them) in another shape: 0 keeps a dimension, -1 takes what is left.
 
@@ -155,7 +155,7 @@ def tile(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     return g.emit("Tile", x, repeats) if p.tiles > 1 else x
 
 
-@lowers("Permute")
+@lowers("Permute", keeps_count=True)
 def permute(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     """Axes in another order; those that aren't named follow. x: any shape. Source: SSD's permute_layer.cpp."""
     order = list(layer.params.permute_param.order)

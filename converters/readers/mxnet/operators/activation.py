@@ -7,6 +7,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from converters.readers.mxnet.axes import first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import keep_open
 from converters.readers.mxnet.parameter import Parameter
@@ -15,7 +16,7 @@ from converters.readers.mxnet.signature import lowers
 SIMPLE = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsign": "Softsign", "tanh": "Tanh"}
 
 
-@lowers("Activation", "_npx_activation")
+@lowers("Activation", "_npx_activation", axes=first)
 def activation(
     g: OperatorBuilder, data: ir.Value, *, act_type: Literal["relu", "sigmoid", "softrelu", "softsign", "tanh", "log_sigmoid", "mish"]
 ) -> ir.Value:
@@ -29,7 +30,7 @@ def activation(
     return keep_open(g, result, data)
 
 
-@lowers("LeakyReLU", "_npx_leaky_relu")
+@lowers("LeakyReLU", "_npx_leaky_relu", axes=first)
 def leaky_relu(
     g: OperatorBuilder,
     data: ir.Value,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from converters.readers.mxnet.axes import each, first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.signature import lowers
 
@@ -136,9 +137,9 @@ def _register_binary(name: str, function: Binary) -> None:
     broadcast.__doc__ = f"Broadcasting {spoken}. {SOURCE}"
     with_scalar.__doc__ = f"Element-wise {spoken} with a number. {SOURCE}"
     same, scalars = _spellings(name)
-    lowers(*same)(elementwise)
-    lowers(f"broadcast_{name}", *BROADCAST_TWINS.get(name, ()))(broadcast)
-    lowers(*scalars)(with_scalar)
+    lowers(*same, axes=each)(elementwise)
+    lowers(f"broadcast_{name}", *BROADCAST_TWINS.get(name, ()), axes=each)(broadcast)
+    lowers(*scalars, axes=first)(with_scalar)
 
 
 def beside_number(g: OperatorBuilder, data: ir.Value, scalar: float, is_int: bool) -> tuple[ir.Value, float | int]:
@@ -181,7 +182,7 @@ def _register_reversed(name: str, function: Binary) -> None:
         return keep_open(g, function(g, g.const(np.array(number, g.dtype(x))), x), data)
 
     with_scalar.__doc__ = f"Element-wise {word} with the number on the left. {SOURCE}"
-    lowers(f"_r{word}_scalar", f"_R{word.capitalize()}Scalar")(with_scalar)
+    lowers(f"_r{word}_scalar", f"_R{word.capitalize()}Scalar", axes=first)(with_scalar)
 
 
 for _name in ("sub", "div", "mod", "power"):
@@ -419,7 +420,7 @@ def _register_unary(name: str, function: Unary) -> None:
         return keep_open(g, g.identity(data) if whole else function(g, data), data)
 
     elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}. {SOURCE}"
-    lowers(name, *NUMPY_TWINS.get(name, ()))(elementwise)
+    lowers(name, *NUMPY_TWINS.get(name, ()), axes=first)(elementwise)
 
 
 for _name, _unary in UNARY.items():
@@ -440,7 +441,7 @@ def clipped(g: OperatorBuilder, data: ir.Value, low: float, high: float) -> ir.V
     return keep_open(g, g.emit("Clip", data, *(np.array(_fitting(g, data, v), kind) for v in limits)), data)
 
 
-@lowers("clip")
+@lowers("clip", axes=first)
 def clip(g: OperatorBuilder, data: ir.Value, *, a_min: float, a_max: float) -> ir.Value:
     """Values held between a_min and a_max. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     return clipped(g, data, a_min, a_max)
@@ -463,7 +464,7 @@ def quadratic(g: OperatorBuilder, data: ir.Value, *, a: float = 0.0, b: float = 
     return g.emit("Add", curve, c)
 
 
-@lowers("add_n", "ElementWiseSum", "_sum")
+@lowers("add_n", "ElementWiseSum", "_sum", axes=each)
 def add_n(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
     """Sum of any number of equal shapes. Source: mxnet src/operator/tensor/elemwise_sum.cc."""
     if not args:
@@ -475,7 +476,7 @@ def add_n(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
     return g.identity(result) if len(args) == 1 else result
 
 
-@lowers("Cast", "cast", "amp_cast", "_npi_cast")
+@lowers("Cast", "cast", "amp_cast", "_npi_cast", axes=first)
 def cast(g: OperatorBuilder, data: ir.Value, *, dtype: str) -> ir.Value:
     """Conversion to another type; towards zero from floating point to integers. Source: mxnet src/operator/tensor/elemwise_unary_op.h."""
     result = g.cast(data, read_type(g, dtype))

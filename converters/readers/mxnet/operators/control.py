@@ -9,10 +9,12 @@ import onnx_ir as ir
 
 from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.axes import SEQUENCE, Axes, integers
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import truth
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import Subgraphs, lowers
+from converters.readers.mxnet.symbol import Node
 
 
 def _one_truth(g: OperatorBuilder, value: ir.Value) -> ir.Value:
@@ -24,7 +26,12 @@ def _arguments(locations: Sequence[int], operands: Sequence[Parameter | ir.Value
     return dict(zip(locations, operands, strict=True))
 
 
-@lowers("_foreach", ignores="num_args num_outputs")
+def _data(node: Node) -> dict[int, Axes]:
+    """Data are (T, N, ...), states (N, ...); a state's batch is its first axis, as everywhere."""
+    return dict.fromkeys(range(len(integers(node, "in_data_locs"))), SEQUENCE)
+
+
+@lowers("_foreach", ignores="num_args num_outputs", sequences=_data, graphs=(("in_data_locs", "in_state_locs", "remain_locs"),))
 def foreach(
     g: OperatorBuilder,
     *data: Parameter,
@@ -63,7 +70,7 @@ def _with_batch(g: OperatorBuilder, state: ir.Value, sequence: ir.Value) -> ir.V
     return g.emit("Expand", state, g.sizes(lengths), shape=[g.shape(sequence)[1], *g.shape(state)[1:]])
 
 
-@lowers("_while_loop", ignores="num_args num_outputs")
+@lowers("_while_loop", ignores="num_args num_outputs", graphs=(("cond_input_locs",), ("func_input_locs",)))
 def while_loop(
     g: OperatorBuilder,
     *data: Parameter,
@@ -111,7 +118,7 @@ def _filled_up(g: OperatorBuilder, rows: ir.Value, count: int) -> ir.Value:
     return g.emit("Pad", rows, g.emit("Concat", *ends, axis=0), np.zeros((), g.dtype(rows)), shape=[count, *g.shape(rows)[1:]])
 
 
-@lowers("_cond", ignores="num_args num_outputs")
+@lowers("_cond", ignores="num_args num_outputs", graphs=(("cond_input_locs",), ("then_input_locs",), ("else_input_locs",)))
 def cond(
     g: OperatorBuilder,
     *data: Parameter,

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.axes import each, widened
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import read_type, truth
 from converters.readers.mxnet.parameter import Index, Parameter
@@ -41,7 +42,7 @@ def take(g: OperatorBuilder, a: ir.Value, indices: Index, *, axis: int = 0, mode
     return g.emit("Gather", a, chosen, axis=axis)
 
 
-@lowers("Embedding", "_contrib_SparseEmbedding", "_npx_embedding", ignores="sparse_grad")
+@lowers("Embedding", "_contrib_SparseEmbedding", "_npx_embedding", ignores="sparse_grad", axes=widened)
 def embedding(
     g: OperatorBuilder, data: ir.Value, weight: Parameter, *, input_dim: int, output_dim: int, dtype: str = "float32"
 ) -> ir.Value:
@@ -50,7 +51,7 @@ def embedding(
     return g.emit("Gather", rows, indices_within(g, data, input_dim, "clip"), axis=0)
 
 
-@lowers("one_hot", "_npx_one_hot")
+@lowers("one_hot", "_npx_one_hot", axes=widened)
 def one_hot(
     g: OperatorBuilder, indices: Index, *, depth: int, on_value: float = 1.0, off_value: float = 0.0, dtype: str = "float32"
 ) -> ir.Value:
@@ -134,7 +135,7 @@ def scatter_set_nd(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, indices: In
     return g.emit("ScatterND", lhs, last_axis_first(g, indices), rhs)
 
 
-@lowers("where")
+@lowers("where", axes=each)
 def where(g: OperatorBuilder, condition: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     """x where the condition isn't 0, y elsewhere; a vector chooses whole rows. Source: mxnet src/operator/tensor/control_flow_op.h."""
     chosen = truth(g, condition)

@@ -10,13 +10,21 @@ import onnx_ir as ir
 
 from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.axes import Axes, each, first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import END
 from converters.readers.mxnet.operators.slicing import cut
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.symbol import Node
 
 
-@lowers("Concat", "concat", "_rnn_param_concat", "_npi_rnn_param_concat")
+def _joined(node: Node, axes: Axes) -> dict[int, Axes]:
+    """All inputs have the output's axes but the one along which they are joined; counted from the end, which one it is isn't known."""
+    at = node.attributes.get("dim", node.attributes.get("axis", "1"))
+    return {} if min(axes) < 0 or at in {str(axis) for axis in axes} else each(node, axes)
+
+
+@lowers("Concat", "concat", "_rnn_param_concat", "_npi_rnn_param_concat", axes=_joined)
 def concat(g: OperatorBuilder, *data: ir.Value, dim: int = 1) -> ir.Value:
     """Inputs joined along an axis. Source: mxnet src/operator/nn/concat.cc."""
     if not data:
@@ -76,7 +84,7 @@ def read_backwards(g: OperatorBuilder, data: ir.Value, axes: Sequence[int]) -> i
     return cut(g, data, axes, [END] * len(axes), [-END] * len(axes), [-1] * len(axes))
 
 
-@lowers("reverse", "flip")
+@lowers("reverse", "flip", axes=first)
 def reverse(g: OperatorBuilder, data: ir.Value, *, axis: Ints) -> ir.Value:
     """Axes read backwards. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     return read_backwards(g, data, [g.axis(data, a) for a in axis])

@@ -9,13 +9,19 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from converters.readers.mxnet.axes import SEQUENCE, Axes, first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 from converters.readers.mxnet.sizes import Size, as_dim, times
+from converters.readers.mxnet.symbol import Node
 
 
-@lowers("FullyConnected", "_npx_fully_connected")
+def _kept_unless_flat(node: Node, axes: Axes) -> dict[int, Axes]:
+    return {0: axes} if node.attributes.get("flatten", "True") in ("False", "0", "false") else {}
+
+
+@lowers("FullyConnected", "_npx_fully_connected", axes=_kept_unless_flat)
 def fully_connected(
     g: OperatorBuilder,
     data: ir.Value,
@@ -305,7 +311,7 @@ def khatri_rao(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
     return g.identity(result) if len(args) == 1 else result
 
 
-@lowers("_contrib_div_sqrt_dim")
+@lowers("_contrib_div_sqrt_dim", axes=first)
 def div_sqrt_dim(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """x / sqrt(size of the last axis). Source: mxnet src/operator/contrib/transformer.cc."""
     length = g.cast(g.length(data, g.rank(data) - 1), np.float32)
@@ -339,21 +345,29 @@ def _scores(g: OperatorBuilder, queries: ir.Value, keys: ir.Value) -> ir.Value:
     return g.emit("MatMul", g.emit("Mul", queries, 1 / math.sqrt(size)), swapped(g, keys))
 
 
-@lowers("_contrib_interleaved_matmul_selfatt_qk")
+def _of_one_sequence(node: Node) -> dict[int, Axes]:
+    return {0: SEQUENCE}
+
+
+def _of_two_sequences(node: Node) -> dict[int, Axes]:
+    return {0: SEQUENCE, 1: SEQUENCE}
+
+
+@lowers("_contrib_interleaved_matmul_selfatt_qk", sequences=_of_one_sequence)
 def selfattention_scores(g: OperatorBuilder, queries_keys_values: ir.Value, *, heads: int) -> ir.Value:
     """Scaled products of queries and keys, interleaved head by head in (L, N, 3 C). Source: mxnet src/operator/contrib/transformer.cc."""
     queries, keys, _ = _heads(g, queries_keys_values, heads, 3)
     return _scores(g, queries, keys)
 
 
-@lowers("_contrib_interleaved_matmul_selfatt_valatt")
+@lowers("_contrib_interleaved_matmul_selfatt_valatt", sequences=_of_one_sequence)
 def selfattention_values(g: OperatorBuilder, queries_keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
     """Values weighted by an attention (N heads, L, L). Source: mxnet src/operator/contrib/transformer.cc."""
     values = _heads(g, queries_keys_values, heads, 3)[2]
     return _merge_heads(g, g.emit("MatMul", attention, values), heads)
 
 
-@lowers("_contrib_interleaved_matmul_encdec_qk")
+@lowers("_contrib_interleaved_matmul_encdec_qk", sequences=_of_two_sequences)
 def attention_scores(g: OperatorBuilder, queries: ir.Value, keys_values: ir.Value, *, heads: int) -> ir.Value:
     """Scaled products of queries (L, N, C) and keys, interleaved with values in (M, N, 2 C).
 
@@ -362,7 +376,7 @@ def attention_scores(g: OperatorBuilder, queries: ir.Value, keys_values: ir.Valu
     return _scores(g, _heads(g, queries, heads, 1)[0], _heads(g, keys_values, heads, 2)[0])
 
 
-@lowers("_contrib_interleaved_matmul_encdec_valatt")
+@lowers("_contrib_interleaved_matmul_encdec_valatt", sequences=_of_one_sequence)
 def attention_values(g: OperatorBuilder, keys_values: ir.Value, attention: ir.Value, *, heads: int) -> ir.Value:
     """Values weighted by an attention (N heads, L, M). Source: mxnet src/operator/contrib/transformer.cc."""
     return _merge_heads(g, g.emit("MatMul", attention, _heads(g, keys_values, heads, 2)[1]), heads)

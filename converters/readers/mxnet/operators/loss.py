@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from converters.errors import printable
 from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.axes import first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import read_type
 from converters.readers.mxnet.operators.normalization import like
@@ -70,7 +71,7 @@ def _softmax(
     return g.emit("Where", inside, masked, np.zeros((), g.dtype(x)))
 
 
-@lowers("softmax", "_npx_softmax")
+@lowers("softmax", "_npx_softmax", axes=first)
 def softmax(
     g: OperatorBuilder,
     data: ir.Value,
@@ -85,7 +86,7 @@ def softmax(
     return _softmax(g, "Softmax", data, length, axis, temperature, dtype, bool(use_length))
 
 
-@lowers("log_softmax", "_npx_log_softmax")
+@lowers("log_softmax", "_npx_log_softmax", axes=first)
 def log_softmax(
     g: OperatorBuilder,
     data: ir.Value,
@@ -154,6 +155,7 @@ def sparse_regularisation(g: OperatorBuilder, data: ir.Value, moving_avg: Label 
     "_contrib_gradientmultiplier",
     "_NoGradient",
     ignores="grad_scale normalization valid_thresh stype scalar is_int",
+    axes=first,
 )
 def identity(g: OperatorBuilder, data: ir.Value) -> ir.Value:
     """The input itself: what it changes is the gradient, the device or the storage.
@@ -172,7 +174,7 @@ def identity_like(g: OperatorBuilder, lhs: ir.Value, rhs: Label | None = None) -
     return g.identity(lhs)
 
 
-@lowers("Dropout", "_npx_dropout", ignores="cudnn_off")
+@lowers("Dropout", "_npx_dropout", ignores="cudnn_off", axes=first)
 def dropout(
     g: OperatorBuilder, data: ir.Value, *, p: float = 0.5, mode: Literal["training", "always"] = "training", axes: Ints = ()
 ) -> ir.Value:

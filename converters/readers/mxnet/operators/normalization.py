@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from converters.readers.mxnet.axes import first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
@@ -98,7 +99,7 @@ def instance_norm(g: OperatorBuilder, data: ir.Value, gamma: Parameter, beta: Pa
     return g.emit("InstanceNormalization", data, gamma.use((size,), kind), beta.use((size,), kind), epsilon=eps)
 
 
-@lowers("LayerNorm", "_npx_layer_norm")
+@lowers("LayerNorm", "_npx_layer_norm", axes=first)
 def layer_norm(
     g: OperatorBuilder,
     data: ir.Value,
@@ -176,7 +177,7 @@ def like(g: OperatorBuilder, value: ir.Value, model: ir.Value) -> ir.Value:
     return g.reshape(value, g.extents(model))
 
 
-@lowers("L2Normalization")
+@lowers("L2Normalization", axes=first)
 def l2_normalization(
     g: OperatorBuilder, data: ir.Value, *, eps: float = 1e-10, mode: Literal["instance", "channel", "spatial"] = "instance"
 ) -> ir.Value:

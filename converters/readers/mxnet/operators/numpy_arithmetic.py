@@ -10,6 +10,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from converters.readers.mxnet.axes import each, first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import (
     BINARY,
@@ -123,10 +124,10 @@ def _register(name: str, function: Binary, of_two: bool = True) -> None:
     with_scalar.__doc__ = f"Element-wise {spoken} with a number. {SOURCE}"
     behind_scalar.__doc__ = f"Element-wise {spoken} with the number on the left. {SOURCE}"
     if of_two:
-        lowers(f"_npi_{name}")(broadcast)
-    lowers(f"_npi_{name}_scalar")(with_scalar)
+        lowers(f"_npi_{name}", axes=each)(broadcast)
+    lowers(f"_npi_{name}_scalar", axes=first)(with_scalar)
     if name in REVERSED:
-        lowers(f"_npi_r{name}_scalar")(behind_scalar)
+        lowers(f"_npi_r{name}_scalar", axes=first)(behind_scalar)
 
 
 for _name, _function in NUMPY_BINARY.items():
@@ -157,8 +158,8 @@ def _register_comparison(name: str, op_type: str) -> None:
 
     broadcast.__doc__ = f"Whether {name.replace('_', ' ')}, as bool. {SOURCE}"
     with_scalar.__doc__ = f"Whether {name.replace('_', ' ')} with a number, as bool. {SOURCE}"
-    lowers(f"_npi_{name}")(broadcast)
-    lowers(f"_npi_{name}_scalar")(with_scalar)
+    lowers(f"_npi_{name}", axes=each)(broadcast)
+    lowers(f"_npi_{name}_scalar", axes=first)(with_scalar)
 
 
 for _name, _op_type in NUMPY_COMPARISONS.items():
@@ -176,8 +177,8 @@ def _register_bits(name: str, op_type: str, of_bool: str) -> None:
 
     broadcast.__doc__ = f"Bit-wise {name} of integers. {SOURCE}"
     with_scalar.__doc__ = f"Bit-wise {name} of integers with a number. {SOURCE}"
-    lowers(f"_npi_bitwise_{name}")(broadcast)
-    lowers(f"_npi_bitwise_{name}_scalar")(with_scalar)
+    lowers(f"_npi_bitwise_{name}", axes=each)(broadcast)
+    lowers(f"_npi_bitwise_{name}_scalar", axes=first)(with_scalar)
 
 
 for _name, _op_type, _of_bool in (("and", "BitwiseAnd", "And"), ("or", "BitwiseOr", "Or"), ("xor", "BitwiseXor", "Xor")):
@@ -207,7 +208,7 @@ def _register_unary(name: str, *spellings: str) -> None:
         return function(g, x)
 
     elementwise.__doc__ = f"Element-wise {name}. {UNARY_SOURCE}"
-    lowers(*spellings)(elementwise)
+    lowers(*spellings, axes=first)(elementwise)
 
 
 for _name in CLASSIC:

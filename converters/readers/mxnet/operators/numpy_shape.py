@@ -10,11 +10,12 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.axes import first
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import truth
 from converters.readers.mxnet.operators.joining import diagonal, read_backwards
 from converters.readers.mxnet.operators.numpy_arithmetic import common_type
-from converters.readers.mxnet.operators.shape import END, Entry, dropped, entries_of, merged, reshaped, split_entry
+from converters.readers.mxnet.operators.shape import END, Entry, dropped, entries_of, merged, reshaped, split_entry, transposed
 from converters.readers.mxnet.operators.slicing import parts_of_axis
 from converters.readers.mxnet.signature import lowers
 from converters.readers.mxnet.sizes import times
@@ -96,7 +97,7 @@ def _read_codes(g: OperatorBuilder, before: Sequence[Entry], codes: Ints) -> lis
     return result
 
 
-@lowers("_np_transpose")
+@lowers("_np_transpose", axes=transposed)
 def transpose(g: OperatorBuilder, a: ir.Value, *, axes: Ints | None = None) -> ir.Value:
     """Axes in another order, backwards by default. Source: mxnet src/operator/numpy/np_matrix_op.cc."""
     order = [g.axis(a, axis, attribute="axes") for axis in axes or ()] or list(range(g.rank(a)))[::-1]
@@ -149,7 +150,7 @@ def _rolled(g: OperatorBuilder, x: ir.Value, shift: int, axis: int) -> ir.Value:
     return g.emit("Concat", *parts, axis=axis, shape=g.shape(x))
 
 
-@lowers("_npi_flip")
+@lowers("_npi_flip", axes=first)
 def flip(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> ir.Value:
     """Axes read backwards, all by default. Source: mxnet src/operator/numpy/np_matrix_op.cc."""
     return read_backwards(g, data, [g.axis(data, a) for a in axis] if axis is not None else list(range(g.rank(data))))
@@ -364,7 +365,7 @@ def diagonal_indices(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 # -- parts that are taken out, put in or replaced ---------------------------------------------------------------------------------
 
 
-@lowers("_npi_boolean_mask_assign_scalar")
+@lowers("_npi_boolean_mask_assign_scalar", axes=first)
 def assign_number(g: OperatorBuilder, data: ir.Value, mask: ir.Value, *, value: float = 0.0, start_axis: int = 0) -> ir.Value:
     """A number where a mask over some axes is true. Source: mxnet src/operator/numpy/np_boolean_mask_assign.cc."""
     return _assign(g, data, mask, g.const(np.array(value).astype(g.dtype(data))), start_axis)

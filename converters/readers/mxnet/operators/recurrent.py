@@ -10,9 +10,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from converters.graph.builder import Extent
+from converters.readers.mxnet.axes import SEQUENCE, STATE, Axes
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Index, Parameter
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.symbol import Node
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 ORDERS = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn_tanh": [0], "rnn_relu": [0]}
@@ -53,7 +55,12 @@ def _joined(g: OperatorBuilder, parts: list[Part], axis: int, role: str, origina
     return result
 
 
-@lowers("RNN", "_npx_rnn")
+def _sequences(node: Node) -> dict[int, Axes]:
+    """data (T, N, C), the vector of weights, states (layers, N, C)."""
+    return {0: SEQUENCE, 2: STATE, 3: STATE}
+
+
+@lowers("RNN", "_npx_rnn", sequences=_sequences)
 def rnn(
     g: OperatorBuilder,
     data: ir.Value,

@@ -6,9 +6,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from converters.readers.mxnet.axes import BATCH, TIME, Axes, first, is_set
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.parameter import Index
 from converters.readers.mxnet.signature import lowers
+from converters.readers.mxnet.symbol import Node
 
 
 def _check_axis(g: OperatorBuilder, data: ir.Value, axis: int) -> None:
@@ -30,7 +32,16 @@ def _steps(g: OperatorBuilder, data: ir.Value, axis: int) -> ir.Value:
     return g.along(g.positions(data, axis), axis, g.rank(data))
 
 
-@lowers("SequenceMask", "_npx_sequence_mask")
+def _sequences(node: Node) -> dict[int, Axes]:
+    """`axis` says which one is time."""
+    return {0: {0: BATCH, 1: TIME} if node.attributes.get("axis", "0") == "1" else {0: TIME, 1: BATCH}}
+
+
+def _masked(node: Node) -> dict[int, Axes]:
+    return _sequences(node) if is_set(node, "use_sequence_length") else {}  # the identity without lengths, whatever the axes are
+
+
+@lowers("SequenceMask", "_npx_sequence_mask", sequences=_masked, axes=first)
 def sequence_mask(
     g: OperatorBuilder,
     data: ir.Value,
@@ -47,7 +58,7 @@ def sequence_mask(
     return g.emit("Where", inside, data, np.array(value, g.dtype(data)))
 
 
-@lowers("SequenceLast")
+@lowers("SequenceLast", sequences=_sequences)
 def sequence_last(
     g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:
@@ -61,7 +72,7 @@ def sequence_last(
     return g.emit("ReduceSum", g.emit("Where", here, data, np.zeros((), g.dtype(data))), [axis], keepdims=0)
 
 
-@lowers("SequenceReverse")
+@lowers("SequenceReverse", sequences=_sequences, axes=first)
 def sequence_reverse(
     g: OperatorBuilder, data: ir.Value, sequence_length: Index | None = None, *, use_sequence_length: bool = False, axis: int = 0
 ) -> ir.Value:

@@ -12,9 +12,11 @@ import onnx_ir as ir
 
 from converters.graph.builder import Dim, Extent
 from converters.readers.mxnet.attributes import Ints
+from converters.readers.mxnet.axes import Axes, integers
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.signature import lowers
 from converters.readers.mxnet.sizes import Size, as_dim, times
+from converters.readers.mxnet.symbol import Node
 
 END = 2**63 - 1
 
@@ -222,7 +224,17 @@ def dropped(g: OperatorBuilder, data: ir.Value, axes: Sequence[int], first: int 
     return g.emit("Squeeze", data, axes) if axes else g.identity(data)
 
 
-@lowers("transpose")
+def transposed(node: Node, axes: Axes) -> dict[int, Axes]:
+    """Where the input has the axes that the output has in the order of the attribute."""
+    order = integers(node, "axes")
+    if not order:  # all axes in reverse order, of which there are as many as the input will have
+        return {0: {-axis - 1: label for axis, label in axes.items()}}
+    if any(not -len(order) <= axis < len(order) for axis in axes):
+        return {}
+    return {0: {order[axis]: label for axis, label in axes.items()}}
+
+
+@lowers("transpose", axes=transposed)
 def transpose(g: OperatorBuilder, data: ir.Value, *, axes: Ints = ()) -> ir.Value:
     """Axes in another order, backwards by default. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     rank = g.rank(data)
@@ -233,7 +245,18 @@ def transpose(g: OperatorBuilder, data: ir.Value, *, axes: Ints = ()) -> ir.Valu
     return still_open(g, result, data)
 
 
-@lowers("SwapAxis", "swapaxes", "_npi_swapaxes")
+def _swapped(node: Node, axes: Axes) -> dict[int, Axes]:
+    try:
+        first, second = (int(node.attributes.get(name, "0")) for name in ("dim1", "dim2"))
+    except ValueError:
+        return {}
+    if min(first, second, *axes) < 0:
+        return {}
+    there = {first: second, second: first}
+    return {0: {there.get(axis, axis): label for axis, label in axes.items()}}
+
+
+@lowers("SwapAxis", "swapaxes", "_npi_swapaxes", axes=_swapped)
 def swap_axes(g: OperatorBuilder, data: ir.Value, *, dim1: int = 0, dim2: int = 0) -> ir.Value:
     """Two axes exchanged. Source: mxnet src/operator/swapaxis-inl.h."""
     a, b = g.axis(data, dim1, attribute="dim1"), g.axis(data, dim2, attribute="dim2")

@@ -10,10 +10,12 @@ import onnx_ir as ir
 
 from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints, IntsOrNone
+from converters.readers.mxnet.axes import BATCH, Axes, first, is_set
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.shape import END, still_open
 from converters.readers.mxnet.signature import lowers
 from converters.readers.mxnet.sizes import Size, as_dim, number_of
+from converters.readers.mxnet.symbol import Node
 
 
 def cut(
@@ -26,7 +28,7 @@ def cut(
     return result
 
 
-@lowers("slice", "crop", "_npi_slice", "_npx_slice")
+@lowers("slice", "crop", "_npi_slice", "_npx_slice", axes=first)
 def slice_(g: OperatorBuilder, data: ir.Value, *, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()) -> ir.Value:
     """A part of each axis, with steps, backwards too. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     axes, begins, ends, steps = slice_ranges(g, data, begin, end, step)
@@ -51,7 +53,7 @@ def slice_ranges(
     return axes, begins, ends, steps
 
 
-@lowers("slice_axis")
+@lowers("slice_axis", axes=first)
 def slice_axis(g: OperatorBuilder, data: ir.Value, *, axis: int, begin: int, end: int | None) -> ir.Value:
     """A part of one axis. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
     return cut(g, data, [g.axis(data, axis)], [begin], [END if end is None else end])
@@ -108,7 +110,12 @@ def crop(
     return window(g, data[0], [2, 3], begin, target)
 
 
-@lowers("SliceChannel", "split")
+def _steps(node: Node) -> dict[int, Axes]:
+    """A sequence that is taken apart into its steps, as cells that are unrolled over (T, N, C) do, has its batch on axis 1."""
+    return {0: {1: BATCH}} if node.attributes.get("axis") == "0" and is_set(node, "squeeze_axis") else {}
+
+
+@lowers("SliceChannel", "split", sequences=_steps)
 def slice_channel(g: OperatorBuilder, data: ir.Value, *, num_outputs: int, axis: int = 1, squeeze_axis: bool = False) -> list[ir.Value]:
     """Equal parts of an axis, which is dropped with squeeze_axis. Source: mxnet src/operator/slice_channel-inl.h."""
     axis = g.axis(data, axis)
@@ -199,7 +206,7 @@ def slice_assign(
     return _assign(g, lhs, rhs, begin, end, step)
 
 
-@lowers("_slice_assign_scalar", "_crop_assign_scalar", "_npi_slice_assign_scalar")
+@lowers("_slice_assign_scalar", "_crop_assign_scalar", "_npi_slice_assign_scalar", axes=first)
 def slice_assign_scalar(
     g: OperatorBuilder, data: ir.Value, *, scalar: float = 0.0, begin: IntsOrNone, end: IntsOrNone, step: IntsOrNone = ()
 ) -> ir.Value:

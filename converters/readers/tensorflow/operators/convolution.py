@@ -12,7 +12,7 @@ from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, 
 from converters.readers.tensorflow.windows import Pads, image_order, is_channels_first, padded, paddings, spatial
 
 
-@lowers("Conv2D", "Conv3D")
+@lowers("Conv2D", "Conv3D", takes_bias=True)
 def conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> Tensor:
     """Cross-correlation of images with a filter (h, w, in, out); fewer filter channels than the image has: grouped."""
     check_types(g, x, filter)
@@ -29,7 +29,7 @@ def conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> Tensor:
     return _convolved(g, node, x, order, weight, given // channels[0])
 
 
-@lowers("DepthwiseConv2dNative")
+@lowers("DepthwiseConv2dNative", takes_bias=True)
 def depthwise_conv(g: TensorBuilder, node: Node, x: Tensor, filter: Tensor) -> Tensor:
     """Each channel with filters of its own (h, w, in, multiplier): channel c gives the channels c * multiplier + m."""
     check_types(g, x, filter)

@@ -9,7 +9,11 @@ import numpy as np
 from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, lowers
 
 
-@lowers("MatMul", fold=lambda g, node, a, b: np.matmul(a.T if node.flag("transpose_a") else a, b.T if node.flag("transpose_b") else b))
+@lowers(
+    "MatMul",
+    fold=lambda g, node, a, b: np.matmul(a.T if node.flag("transpose_a") else a, b.T if node.flag("transpose_b") else b),
+    takes_bias=True,
+)
 def matmul(g: TensorBuilder, node: Node, a: Tensor, b: Tensor) -> Tensor:
     """a (N, in) times b (in, out); with constant weights a dense layer, whose rows follow where a is a flattened image."""
     if a.dtype != b.dtype:

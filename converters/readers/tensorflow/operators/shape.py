@@ -170,7 +170,7 @@ def transpose(g: TensorBuilder, node: Node, x: Tensor, perm: Tensor) -> Tensor:
     return g.result(x.value, [listed.index(axis) for axis in x.order])
 
 
-@lowers("Shape")
+@lowers("Shape", asks_sizes=True)
 def shape(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """The sizes of all axes, int32 unless stated."""
     return _shape(g, node, x)
@@ -180,13 +180,13 @@ def _shape(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     return sizes(g.lengths(g.settled(x)), numpy_type(node.type_number("out_type", 3), "its output"))
 
 
-@lowers("ShapeN")
+@lowers("ShapeN", asks_sizes=True)
 def shape_n(g: TensorBuilder, node: Node, *tensors: Tensor) -> tuple[Tensor, ...]:
     """The sizes of each input."""
     return tuple(_shape(g, node, x) for x in tensors)
 
 
-@lowers("Size")
+@lowers("Size", asks_sizes=True)
 def size(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """How many elements there are."""
     x = g.settled(x)
@@ -198,7 +198,7 @@ def size(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     return g.result(g.cast(g.emit("Size", g.plain(x)), numpy_type(node.type_number("out_type", 3), "its output")))
 
 
-@lowers("Rank")
+@lowers("Rank", asks_sizes=True)
 def rank(g: TensorBuilder, node: Node, x: Tensor) -> Tensor:
     """How many axes there are."""
     return sizes(np.asarray(x.rank, object), np.dtype(np.int32))

@@ -13,7 +13,7 @@ from converters.readers.tensorflow.registry import Node, Tensor, TensorBuilder, 
 from converters.readers.tensorflow.windows import image_order, is_channels_first, paddings, spatial
 
 
-@lowers("Conv2DBackpropInput")
+@lowers("Conv2DBackpropInput", takes_bias=True)
 def transposed_conv(g: TensorBuilder, node: Node, wanted: Tensor, filter: Tensor, x: Tensor) -> Tensor:
     """The gradient of a convolution with a filter (h, w, out, in), which gives back images of the size that is stated.
 

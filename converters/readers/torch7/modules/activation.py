@@ -23,7 +23,7 @@ def value_like(g: GraphBuilder, x: ir.Value, number: float) -> ir.Value:
     return g.const(np.array(number, dtype=x.dtype.numpy() if x.dtype else np.float32))
 
 
-@lowers("nn.ReLU", in_place=True, idempotent=True, keeps_channels=True)
+@lowers("nn.ReLU", in_place=True, idempotent=True, keeps_channels=True, by_sample=True)
 @lowers("nn.Threshold", in_place=True)
 def threshold(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x where x > threshold, else val. Source: THNN/generic/Threshold.c."""
@@ -48,7 +48,7 @@ def clipped_relu(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.emit("Clip", x, 0.0, module.number("ceiling"))
 
 
-@lowers("nn.HardTanh", "nn.Clamp", in_place=True, idempotent=True)
+@lowers("nn.HardTanh", "nn.Clamp", in_place=True, idempotent=True, by_sample=True)
 def hard_tanh(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x limited to min_val .. max_val. Source: THNN/generic/HardTanh.c."""
     return g.emit("Clip", x, module.number("min_val", -1.0), module.number("max_val", 1.0))
@@ -66,7 +66,7 @@ def rrelu(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     return g.emit("LeakyRelu", x, alpha=(module.number("lower", 1 / 8) + module.number("upper", 1 / 3)) / 2)
 
 
-@lowers("nn.ELU", in_place=True)
+@lowers("nn.ELU", in_place=True, by_sample=True)
 def elu(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x where x > 0, else alpha * (exp(x) - 1). Source: THNN/generic/ELU.c."""
     return g.emit("Elu", x, alpha=module.number("alpha", 1.0))
@@ -97,13 +97,13 @@ def _check_channels(g: GraphBuilder, module: Module, x: ir.Value, axis: int, cou
         raise module.error(f"it has {count} channels, but dimension {axis + 1} of its input has {found} (shape {g.shape(x)})")
 
 
-@lowers("nn.Sigmoid", "cudnn.Sigmoid", in_place=True, keeps_channels=True)
+@lowers("nn.Sigmoid", "cudnn.Sigmoid", in_place=True, keeps_channels=True, by_sample=True)
 def sigmoid(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """1 / (1 + exp(-x)). Source: THNN/generic/Sigmoid.c."""
     return g.emit("Sigmoid", x)
 
 
-@lowers("nn.Tanh", "cudnn.Tanh", in_place=True, keeps_channels=True)
+@lowers("nn.Tanh", "cudnn.Tanh", in_place=True, keeps_channels=True, by_sample=True)
 def tanh(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Hyperbolic tangent. Source: THNN/generic/Tanh.c."""
     return g.emit("Tanh", x)
@@ -219,13 +219,15 @@ def _softmax_axis(g: GraphBuilder, module: Module, x: ir.Value) -> int:
     return (rank + 1) % 2
 
 
-@lowers("nn.SoftMax", "nn.SpatialSoftMax")
+@lowers("nn.SoftMax", by_sample=True)
+@lowers("nn.SpatialSoftMax")
 def softmax(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Softmax over dimension 1 (1-D, 3-D) or 2 (2-D, 4-D). Source: THNN/generic/SoftMax.c."""
     return g.emit("Softmax", x, axis=_softmax_axis(g, module, x))
 
 
-@lowers("nn.LogSoftMax", "nn.SpatialLogSoftMax")
+@lowers("nn.LogSoftMax", by_sample=True)
+@lowers("nn.SpatialLogSoftMax")
 def log_softmax(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Logarithm of the softmax over dimension 1 (1-D, 3-D) or 2 (2-D, 4-D). Source: THNN/generic/LogSoftMax.c."""
     return g.emit("LogSoftmax", x, axis=_softmax_axis(g, module, x))

@@ -13,13 +13,13 @@ from converters.readers.torch7.module import OVERWRITES_REPLICATED, Array, Modul
 from converters.readers.torch7.references import Reference, Tensors, Values
 
 
-@lowers("nn.AddConstant", in_place=True, keeps_channels=True)
+@lowers("nn.AddConstant", in_place=True, keeps_channels=True, by_sample=True)
 def add_constant(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x + constant_scalar, a number or a vector along the last dimension. Source: nn/AddConstant.lua."""
     return g.emit("Add", x, _constant(module))
 
 
-@lowers("nn.MulConstant", in_place=True, keeps_channels=True)
+@lowers("nn.MulConstant", in_place=True, keeps_channels=True, by_sample=True)
 def mul_constant(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x * constant_scalar. Source: nn/MulConstant.lua."""
     return g.emit("Mul", x, _constant(module))

@@ -12,7 +12,7 @@ from converters.readers.torch7.module import Module, Net, lowers
 from converters.readers.torch7.references import Reference, Tensors, Values, mapped
 
 
-@lowers("nn.Identity", on_tensors=True, keeps_channels=True)
+@lowers("nn.Identity", on_tensors=True, keeps_channels=True, by_sample=True)
 @lowers("nn.L1Penalty", "nn.PrintSize", "nn.ActivityRegularizer", on_tensors=True)
 def identity(net: Net, module: Module, x: Tensors) -> Tensors:
     """Its input, the same tensor. Source: nn/Identity.lua, nn/L1Penalty.lua, nn/PrintSize.lua."""
@@ -55,7 +55,7 @@ def _copy(x: Tensors) -> Tensors:
     return mapped(x, lambda tensor: Reference(tensor.get()))
 
 
-@lowers("nn.Dropout", in_place=True, keeps_channels=True)
+@lowers("nn.Dropout", in_place=True, keeps_channels=True, by_sample=True)
 def dropout(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x, or x * (1 - p) where the file is of the first version (no v2). Source: nn/Dropout.lua."""
     _refuse_random(module)
@@ -90,7 +90,7 @@ def identity_loss(net: Net, module: Module, x: Tensors) -> Tensors:
 
 
 @lowers("nn.SpatialRegionDropout", "nn.SimpleColorTransform", "nn.PCAColorTransform", on_tensors=True, keeps_channels=True)
-@lowers("nn.CopyGrad", "nn.NormStabilizer", "nn.CategoricalEntropy", on_tensors=True, keeps_channels=True)
+@lowers("nn.CopyGrad", "nn.NormStabilizer", "nn.CategoricalEntropy", on_tensors=True, keeps_channels=True, by_sample=True)
 @lowers("nn.RegularizeLayer", "nn.DummyGradOutput", on_tensors=True, keeps_channels=True)
 def training_aid(net: Net, module: Module, x: Tensors) -> Tensors:
     """Its input: what it does, it does in training. Source: dpnn/SpatialRegionDropout.lua, dpnn/CategoricalEntropy.lua."""

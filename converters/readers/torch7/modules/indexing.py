@@ -19,7 +19,7 @@ def from_one(g: GraphBuilder, x: ir.Value) -> ir.Value:
     return g.emit("Sub", x, 1)
 
 
-@lowers("nn.LookupTable", newest_version=4)
+@lowers("nn.LookupTable", newest_version=4, by_sample=True)
 def lookup_table(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Rows of weight by 1-based indices (n) or (N, n); rows longer than maxNorm are shortened to it. Source: THNN/generic/LookupTable.c."""
     weight = module.tensor("weight", None, None)

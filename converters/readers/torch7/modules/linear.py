@@ -48,7 +48,7 @@ def affine(g: GraphBuilder, module: Module, x: ir.Value, weight: Array) -> ir.Va
     return g.emit("Squeeze", out, [0]) if vector else out
 
 
-@lowers("nn.Linear", "nn.LinearNoBias", "nn.LinearNB", "fbnn.LinearNB", input_shape=_features)
+@lowers("nn.Linear", "nn.LinearNoBias", "nn.LinearNB", "fbnn.LinearNB", input_shape=_features, by_sample=True)
 @lowers("nn.LinearNoBackprop", "fbnn.NormalizedLinearNoBias", input_shape=_features)
 def linear(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """x W^T + b. x: (N, in) or (in). Source: nn/Linear.lua."""

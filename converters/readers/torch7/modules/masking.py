@@ -86,7 +86,7 @@ def mask_zero(net: Net, module: Module, x: Tensors) -> Steps:
     return answer
 
 
-@lowers("nn.LookupTableMaskZero", newest_version=4)
+@lowers("nn.LookupTableMaskZero", newest_version=4, by_sample=True)
 def lookup_table_mask_zero(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Rows of weight by indices (n) or (N, n), of which 0 gives zeros. Source: rnn/LookupTableMaskZero.lua."""
     weight = np.array(module.tensor("weight", None, None))

@@ -64,7 +64,7 @@ def _image_of_channels(module: Module) -> tuple[Dim, ...]:
     return "N", len(module.tensor("running_mean", None)), "H", "W"
 
 
-@lowers("nn.BatchNormalization", "cudnn.BatchNormalization", input_shape=_features)
+@lowers("nn.BatchNormalization", "cudnn.BatchNormalization", input_shape=_features, by_sample=True)
 def batch_normalization(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
     """Normalizes (N, C) with the running statistics; a vector becomes a batch of one. Source: nn/BatchNormalization.lua."""
     return _batch_normalization(g, module, x, 2)

@@ -84,7 +84,7 @@ def one_state(net: Net, module: Module, x: Tensors) -> Steps:
     return (yield from _step(net, module, x, [_outputs(module)]))
 
 
-@lowers("nn.Recurrent", on_tensors=True)
+@lowers("nn.Recurrent", on_tensors=True, first_differs=True)
 def recurrent(net: Net, module: Module, x: Tensors) -> Steps:
     """initialModule at the first step, recurrentModule{x, last output} at the later ones. Source: rnn/Recurrent.lua."""
     if net.states_are_inputs:

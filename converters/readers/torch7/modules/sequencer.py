@@ -17,14 +17,6 @@ from converters.readers.torch7.modules.steps_as_layers import step_as_layer
 from converters.readers.torch7.references import Reference, Tensors, first_tensor, mapped
 from converters.readers.torch7.steps import copied, leaves_in_order
 
-FIRST_DIFFERS = frozenset(("nn.Recurrent", "nn.RecurrentAttention"))
-"""Classes whose first step runs other modules than the later ones."""
-_SAMPLES = frozenset(
-    "nn.Linear nn.LinearNoBias nn.LookupTable nn.LookupTableMaskZero nn.Dropout nn.Identity nn.Sigmoid nn.Tanh nn.ReLU nn.NormStabilizer "
-    "nn.BatchNormalization nn.MulConstant nn.AddConstant nn.ELU nn.HardTanh nn.LogSoftMax nn.SoftMax".split()
-)
-"""Classes that answer each sample of a batch on its own: all steps of a sequence of matrices can be one batch."""
-
 
 def sequence(net: Net, owner: Module, made: t7.TorchObject, x: Tensors, name: object, *, backward: bool = False) -> Steps:
     """A step module for each step of x, from its first state: a table of steps, or tensors whose first axis is time."""
@@ -46,7 +38,7 @@ def _over_tensor(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
     g = net.g
     if g.rank(x.get()) < 2:
         raise owner.error(f"its input must have a first axis of time, but has shape {g.shape(x.get())}")
-    if any(inner.typename in FIRST_DIFFERS for inner, _ in inner_modules(made)):
+    if any(lowers.facts(inner.typename).first_differs for inner, _ in inner_modules(made)):
         return (yield from _first_apart(net, owner, made, x, name, backward))
     if any(_overwrites(inner) for inner, _ in inner_modules(made)):
         steps = yield from _over_table(net, owner, made, unrolled(net, x), name, backward)
@@ -58,7 +50,7 @@ def _over_tensor(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
     value: Tensors = x
     waiting: list[tuple[Module, Module]] = []
     for (part, holder), found in zip(parts, layers, strict=True):
-        if waiting and (found is not None or part.type in _SAMPLES):
+        if waiting and (found is not None or lowers.facts(part.type).by_sample):
             value, waiting = (yield from _looped(net, waiting, value, backward)), []
         layer = found if isinstance(value, Reference) and g.rank(value.get()) == 3 else None
         if layer is None and not _is_sample(net, part, value):
@@ -112,7 +104,7 @@ def _is_sample(net: Net, part: Module, x: Tensors) -> bool:
     """Whether all steps can be one batch of this module: its samples are vectors, or indices."""
     if not isinstance(x, Reference):
         return False
-    return part.type in _SAMPLES and net.g.rank(x.get()) == (2 if part.type.startswith("nn.LookupTable") else 3)
+    return lowers.facts(part.type).by_sample and net.g.rank(x.get()) == (2 if part.type.startswith("nn.LookupTable") else 3)
 
 
 def _as_one_batch(net: Net, part: Module, holder: Module, x: Tensors) -> Steps:
@@ -279,7 +271,8 @@ def variable_length(net: Net, module: Module, x: Tensors) -> Steps:
     g = net.g
     inner = step_module(module)
     for part, _ in _parts(net, module, inner, 0):
-        if part.type not in _SAMPLES and (not lowers.facts(part.type).time_first or "Reverse" in part.type):
+        facts = lowers.facts(part.type)
+        if not facts.by_sample and (not facts.time_first or "Reverse" in part.type):
             raise part.error("inside nn.VariableLength it isn't known to run each sequence by itself")
     for made, _ in inner_modules(inner):  # each forward sets masks, which none of a sequence's own steps is in
         if isinstance(made.payload, t7.Table) and made.get("maskzero") is True:
