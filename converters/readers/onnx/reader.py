@@ -6,7 +6,7 @@ import functools
 import heapq
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import google.protobuf.message
@@ -84,7 +84,7 @@ def build(
     modernise(proto, opset, file)
     for graph in graphs_of(proto.graph):
         _order(graph)
-    _set_shapes(proto, inputs or {}, dynamic or {}, file)
+    _set_shapes(proto, inputs or {}, dynamic or {}, file, tensors.keys())
     _check_model(proto, file)
     _check_numbers(proto, file)
     proto = _infer(_write_out_functions(proto, file), file)
@@ -276,9 +276,11 @@ def _detach(proto: onnx.ModelProto, places: list[Place | None], view: memoryview
     return tensors
 
 
-def _set_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], dynamic: Mapping[tuple[str, int], str], file: str) -> None:
-    """Puts the given shapes and the labels of open axes into the inputs; "" is the only one."""
-    initializers = {tensor.name for tensor in proto.graph.initializer}
+def _set_shapes(
+    proto: onnx.ModelProto, inputs: Mapping[str, Sequence[int]], dynamic: Mapping[tuple[str, int], str], file: str, detached: Set[str]
+) -> None:
+    """Puts the given shapes and the labels of open axes into the inputs; "" is the only one. detached: weights that are inputs by now."""
+    initializers = {tensor.name for tensor in proto.graph.initializer} | detached
     named = {value.name: value for value in proto.graph.input if value.name not in initializers}
     only = next(iter(named)) if len(named) == 1 else ""
     for name, shape in inputs.items():
