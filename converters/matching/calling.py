@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,12 @@ from converters.matching.fitting import tensors_in
 
 CLASS_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)
 """What a class raises for tensors that it isn't made for."""
+
+
+def copied(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy; torch copies no tensor that was computed, as modules with the old weight_norm hold one."""
+    computed = [t for inner in module.modules() for t in vars(inner).values() if isinstance(t, torch.Tensor) and not t.is_leaf]
+    return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in computed})
 
 
 def class_fails(problem: Exception) -> str:

@@ -8,7 +8,6 @@ both run on large inputs too.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import itertools
 import math
@@ -24,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
-from converters.matching.calling import CLASS_ERRORS, answers_of, class_fails
+from converters.matching.calling import CLASS_ERRORS, answers_of, class_fails, copied
 from converters.matching.fitting import Placed
 from converters.matching.layers import before_tail
 from converters.matching.neighbors import Neighbors
@@ -115,15 +114,15 @@ def _agree(a: Found, b: Found) -> bool:
 
 def _search(source: Source, module: torch.nn.Module, before: Found | None, large: bool) -> Found:
     """Goes through the ways to place the weights until both sides answer alike."""
-    target = copy.deepcopy(module).to(source.kind).eval()
+    target = copied(module).to(source.kind).eval()
     names = {inner: name for name, inner in target.named_modules()}
     around = Neighbors(source.model, source.layers, {name: value.shape for name, value in source.values.items()}, module)
     best: PartedError | None = None
     end = math.inf
     for order in _orders(source.inputs, module):
-        tensors = [source.values[name] for name in order]
         plan: list[int] = []
         while time.monotonic() < end:
+            tensors = [source.values[name].clone() for name in order]  # a class may write into what it is given
             run = Run(source, target, names, plan, around, tensors, end, before.placed if before else {})
             try:
                 run.go()
@@ -149,7 +148,7 @@ def _prove(source: Source, run: Run, order: tuple[str, ...]) -> None:
     except (RuntimeError, IndexError):
         return  # numbers that the file's own net doesn't take
     try:
-        answers = answers_of(run.target, [values[name] for name in order])
+        answers = answers_of(run.target, [values[name].clone() for name in order])
     except CLASS_ERRORS as problem:
         raise PartedError(f"on numbers {LARGE:g} times as large {class_fails(problem)}", len(run.used)) from problem
     for answer, output in zip(answers, source.model.graph.outputs, strict=True):
@@ -161,7 +160,7 @@ def _prove(source: Source, run: Run, order: tuple[str, ...]) -> None:
                 run.names,
                 [choice for choice, _ in run.chosen],
                 run.around,
-                [values[name] for name in order],
+                [values[name].clone() for name in order],
                 math.inf,
             )
             again.go()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from converters.errors import ConversionError, UnsupportedError
@@ -18,14 +19,21 @@ _OWN = {"0": "g", "1": "v"}
 
 def match_names(weights: Mapping[str, Weight], module: torch.nn.Module) -> dict[str, Placed]:
     """What each key of the module takes. Raises ConversionError for a class of other layers, UnsupportedError for what is ambiguous."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if not name.endswith(UNTOUCHED)}
+    own = {name: t for name, t in module.state_dict(keep_vars=True).items() if isinstance(t, torch.Tensor) and not name.endswith(UNTOUCHED)}
+    wanted = {name: tuple(tensor.shape) for name, tensor in own.items()}
     given = {name: tuple(weight.shape) for name, weight in weights.items() if not name.endswith(UNTOUCHED)}
     short = _without_prefix(given)
     if set(short) == {_plain(name) for name in wanted} and all(given[short[_plain(name)]] == shape for name, shape in wanted.items()):
         pairs = {name: short[_plain(name)] for name in wanted}
     else:
         pairs = _by_modules(wanted, given)
-    return {name: Placed(_array(weights[key]), (key,)) for name, key in pairs.items()}
+    placed = {name: Placed(_array(weights[key]), (key,)) for name, key in pairs.items()}
+    firsts: dict[int, str] = {}
+    for name, tensor in own.items():
+        first = firsts.setdefault(id(tensor), name)
+        if not np.array_equal(placed[first].array, placed[name].array, equal_nan=True):
+            raise ConversionError(f"{first} and {name} are one tensor in your class, and two of different numbers in the file")
+    return placed
 
 
 def _array(weight: Weight) -> Any:

@@ -6,7 +6,6 @@ ends up. Layers whose colors agree over many rounds are likely each other's. Not
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import onnx_ir as ir
 import torch
 from torch.overrides import TorchFunctionMode
 
+from converters.matching.calling import copied
 from converters.matching.fitting import own_tensors, tensors_in
 from converters.matching.layers import Layer
 
@@ -144,7 +144,7 @@ def _width(tensor: torch.Tensor) -> int:
 def _edges_of(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[list[str], list[Any], list[tuple[int, int, int]]]:
     """Names, labels and edges of the modules with weights, in the order in which they first run."""
     kind = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
-    empty = copy.deepcopy(module).to("meta", kind).eval()
+    empty = copied(module).to("meta", kind).eval()
     names: list[str] = []
     labels: list[Any] = []
     edges: list[tuple[int, int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,42 @@ def test_a_class_that_decides_by_its_numbers_is_said_to(tmp_path: Path) -> None:
     assert any("decides by the numbers" in note for note in found.notes)
     module.load_state_dict(found.apply(), strict=True)
     assert not converters.match(line(tmp_path), Line(F.relu)).notes
+
+
+class Writing(Line):
+    """Writes into what it is given."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__(F.relu)
+        self.by = by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.sub_(self.by).add_(self.by / 2).add_(self.by / 2) if self.by < 1 else x.mul_(self.by))
+
+
+def test_a_class_that_writes_into_its_input(tmp_path: Path) -> None:
+    assert converters.match(line(tmp_path), Writing(0.5)).proven
+    with pytest.raises(ConversionError, match="first"):
+        converters.match(line(tmp_path), Writing(2.0))
+
+
+def test_a_class_with_a_tensor_that_it_computed_is_copied(tmp_path: Path) -> None:
+    """torch's old weight_norm keeps the weight that it computes, which torch copies not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = Line(F.relu, nn.utils.weight_norm(nn.Conv2d(3, 4, 3, padding=1)))
+    with pytest.raises(ConversionError, match="no weights were placed"):  # the file doesn't say length and direction
+        converters.match(line(tmp_path), module)
+
+
+def test_weights_alone_of_what_is_one_tensor_in_the_class() -> None:
+    module = Twice()
+    weights = {name: np.asarray(tensor.detach()) for name, tensor in module.state_dict().items()}
+    found = converters.match(weights, module)
+    assert not found.proven and found.keys["shift"] == "shift"
+    with pytest.raises(ConversionError, match=r"(shift|layers.1.bias) and (shift|layers.1.bias) are one tensor in your class"):
+        converters.match(weights | {"shift": weights["shift"] + 1}, module)
+    assert converters.match({name: np.asarray(t) for name, t in Line(F.relu).state_dict().items()}, Deciding()).keys
 
 
 class Shifted(Line):

@@ -279,7 +279,7 @@ def test_a_key_is_refused(tmp_path):
 
 def test_inputs_are_checked(tmp_path):
     path = save(conv_model(), tmp_path)
-    with pytest.raises(ConversionError, match="no input is named 'z'; there are x$"):
+    with pytest.raises(ConversionError, match=r"no input is named 'z'; there are x$"):
         load([path], LoadOptions(inputs={"z": (1, 3, 8, 8)}))
     model = load([path], LoadOptions(inputs={"": (1, 3, 9, 9)}))  # the large weight is no input, so that there is one
     assert [value.name for value in model.graph.inputs] == ["x"]
