@@ -84,6 +84,8 @@ class SymbolicDimensionError(Exception):
 
     source: Source | None = None
     symbols: tuple[str, ...] = ()
+    is_exact: bool = False
+    """Whether runtimes would go on with another length, by broadcasting: they have to be told to refuse it."""
 
 
 def with_open_batch(lower: Callable[[SymbolicDimensionError | None], Result]) -> Result:

@@ -93,6 +93,8 @@ def _datasets(archive: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 inner.append((where + "/", item, (*above, identity)))
             elif isinstance(item, h5py.Dataset):
                 yield where, item
+            else:
+                raise FormatError(f"/data/{printable(where)} is neither a group nor a dataset; the HDF5 file is damaged")
         stack += reversed(inner)
 
 
@@ -103,7 +105,12 @@ def _is_group(item: object) -> bool:
 
 
 def _blob(source: Source, view: memoryview, index: int, dataset: h5py.Dataset, room: int) -> Blob:
-    """One dataset; only its own file's bytes. room: how many bytes a compressed one may take. Raises FormatError for anything else."""
+    """One dataset; only its own file's bytes. room: how many bytes a compressed one may take. Raises FormatError for anything else.
+
+    h5py calls a type float32 whatever its exponent's bias: the bytes of another than IEEE's are left to HDF5 to convert.
+    """
+    import h5py
+
     if dataset.is_virtual or dataset.external:
         kind = "virtual: its values lie" if dataset.is_virtual else "stored externally: its values lie"
         raise damaged(source, f"dataset {index} is {kind} in another file, which isn't read")
@@ -112,7 +119,8 @@ def _blob(source: Source, view: memoryview, index: int, dataset: h5py.Dataset, r
         raise damaged(source, f"dataset {index} holds {dtype}, not floating-point numbers")
     offset = dataset.id.get_offset()
     count = int(np.prod(shape, dtype=object))
-    if offset is not None and dtype in (np.dtype("<f4"), np.dtype("<f8")):
+    stored = dataset.id.get_type()
+    if offset is not None and (stored.equal(h5py.h5t.IEEE_F32LE) or stored.equal(h5py.h5t.IEEE_F64LE)):
         if offset + count * dtype.itemsize > len(view):
             raise damaged(source, f"dataset {index} reaches behind the end of the file; it is truncated")
         return Blob(shape, False, np.frombuffer(view, dtype, count, offset), source, index)

@@ -71,6 +71,8 @@ class _Walk:
         closed_symbols: Mapping[str, SymbolicDimensionError],
     ) -> None:
         self.plan, self.closed_symbols, self.symbol = plan, closed_symbols, plan.symbol
+        self.is_exact = any(problem.is_exact for problem in (closed, *closed_symbols.values()) if problem is not None)
+        """Whether an open axis was closed because runtimes would broadcast another length."""
         self.bound: Mapping[int, Parameter | ir.Value] = {}
         """What variables stand for: of a graph that a node holds, its arguments."""
         name = printable(plan.symbol.base.removesuffix(".json").removesuffix("-symbol"))
@@ -102,9 +104,17 @@ class _Walk:
             elif node.index in plan.training_labels:
                 self._zero_label(node, inputs)
             elif node.name in inputs:
-                self.values[node.index], self.names[node.index] = [inputs[node.name]], [node.name]
+                self.values[node.index], self.names[node.index] = [self._exact(node.name, inputs[node.name])], [node.name]
         self._inner_outputs() if plan.inner else self._outputs()
         return g.finish()
+
+    def _exact(self, name: str, value: ir.Value) -> ir.Value:
+        """An input whose batch and time, where they were closed, runtimes refuse to take otherwise."""
+        axes = {self.plan.batch_axis(name), *self.plan.axes.get(name, {})} if self.is_exact else set()
+        dims = self.g.shape(value)
+        for axis in sorted(axis for axis in axes if axis < len(dims) and isinstance(dims[axis], int)):
+            value = self.g.pin(value, axis, axis + 1)
+        return value
 
     def _zero_label(self, node: Node, inputs: Mapping[str, ir.Value]) -> None:
         """A label that the net itself computes with: zeros, one per sample."""

@@ -42,6 +42,8 @@ class TensorBuilder(GraphBuilder):
         """Whether the graph's own operators have channels on axis 1."""
         self.is_sized = False
         """Whether anything followed from lengths that an image or a sequence has here, so that it must have them when the net runs."""
+        self.is_covered = False
+        """Whether one window covered a whole axis of known length: that its result has one element followed from that length, too."""
 
     # -- what a tensor is ----------------------------------------------------------------------------------------------
 
@@ -58,7 +60,7 @@ class TensorBuilder(GraphBuilder):
     def has_sizes(self, x: Tensor) -> bool:
         """Whether an image or a sequence has known lengths."""
         dims = self.dims(x)
-        return any(isinstance(dim, int) and dim > 1 for dim in (dims[1:-1] if len(dims) > 3 else dims[1:]))
+        return any(isinstance(dim, int) and (dim > 1 or self.is_covered) for dim in (dims[1:-1] if len(dims) > 3 else dims[1:]))
 
     def lengths(self, x: Tensor) -> Array:
         """The shape as integers and Lengths."""

@@ -235,6 +235,34 @@ def test_hdf5_links_inside_the_file_are_followed(tmp_path: Path) -> None:
         read_weights(path)
 
 
+@pytest.mark.parametrize("bias", [127, 126])
+def test_hdf5_floats_with_another_bias_than_ieee_s(bias: int, tmp_path: Path) -> None:
+    """HDF5's own types say how an exponent is stored: one less means numbers twice as large."""
+    import h5py
+
+    kind, path = h5py.h5t.IEEE_F32LE.copy(), tmp_path / "net.caffemodel.h5"
+    kind.set_ebias(bias)
+    with h5py.File(path, "w") as archive:
+        group = archive.create_group("data/conv1")
+        dataset = h5py.h5d.create(group.id, b"0", kind, h5py.h5s.create_simple(A.shape))
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, A)
+    at = path.read_bytes().find(A.tobytes())
+    assert (at >= 0) == (bias == 127)
+    np.testing.assert_array_equal(read_weights(path)[0].blobs[0].array(), A)
+
+
+def test_hdf5_objects_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+    """A damaged dataset looks like a type to HDF5."""
+    import h5py
+
+    path = tmp_path / "net.caffemodel.h5"
+    write_hdf5(path, {"conv1": [A]})
+    with h5py.File(path, "a") as archive:
+        archive["data/conv1/1"] = np.dtype("<f4")
+    with pytest.raises(FormatError, match="/data/conv1/1 is neither a group nor a dataset"):
+        read_weights(path)
+
+
 def test_hdf5_blob_larger_than_the_file(tmp_path: Path) -> None:
     """A chunked dataset may claim any size; it isn't allocated."""
     import h5py

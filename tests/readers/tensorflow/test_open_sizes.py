@@ -183,7 +183,11 @@ def test_bounds_and_paddings_that_are_computed_of_the_size(name: str, tmp_path: 
             np.testing.assert_array_equal(answer, formula(x.astype(np.float32)))
 
 
-@pytest.mark.parametrize("name, other", [("conv_same_s2_odd", (3, 10, 12)), ("extract_patches", (3, 9, 9)), ("fill_zeros_like", (9,))])
+SIZED = [("conv1d_valid_rows", (13, 6)), ("conv_same_s2_odd", (3, 10, 12)), ("extract_patches", (3, 9, 9)), ("fill_zeros_like", (9,))]
+"""Nets, and sizes that they aren't for."""
+
+
+@pytest.mark.parametrize("name, other", SIZED)
 def test_an_image_of_another_size_than_the_one_that_was_known_is_an_error(name, other, tmp_path):
     """SAME pads by the image's size, which TensorFlow's placeholder states too: it takes no other."""
     model = Case(name).load(tmp_path)
@@ -197,3 +201,16 @@ def test_an_image_whose_size_decides_nothing_may_have_another(tmp_path):
     net = converters.to_module(Case("elu").load(tmp_path))
     x = torch.ones(5, *[d + 1 for d in Case("elu").about["inputs"]["x"]["shape"][1:]])
     assert torch.equal(net(x), x)
+
+
+@pytest.mark.parametrize("flat", [[-1, 126], [-1, 3]], ids=["image", "average"])
+def test_an_image_flattened_to_a_known_length_has_no_other_size(flat, tmp_path):
+    """TensorFlow's Reshape makes 4 rows of 4 times as many numbers; nothing behind it would stop a row that is longer."""
+    net = Net()
+    before = "x" if flat[1] == 126 else net.add("mean", "AvgPool", "x", ksize=[1, 7, 6, 1], strides=[1, 1, 1, 1], padding="VALID")
+    net.add("flat", "Reshape", before, net.const("shape", np.array(flat)))
+    net.add("y", "Softmax", "flat")
+    module = converters.to_module(net.load(tmp_path))
+    assert module(torch.ones(5, 3, 7, 6)).shape == (5, flat[1])
+    with pytest.raises(RuntimeError, match="split"):
+        module(torch.ones(1, 3, 14, 12))

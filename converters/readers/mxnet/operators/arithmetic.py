@@ -101,12 +101,18 @@ BINARY: dict[str, Binary] = {
 
 
 def same_shape(g: OperatorBuilder, a: ir.Value, b: ir.Value) -> None:
-    """Raises ConversionError where sizes differ: these operators don't broadcast."""
+    """Raises ConversionError where sizes differ: these operators don't broadcast. A number fixes the symbol that stands against it."""
     first, second = g.shape(a), g.shape(b)
     if a in g.open_values or b in g.open_values:
         return
     if len(first) != len(second) or any(isinstance(p, int) and isinstance(q, int) and p != q for p, q in zip(first, second, strict=True)):
         raise g.error(f"the inputs have shapes {first} and {second}, but the operator doesn't broadcast")
+    fixed = [p if isinstance(p, str) else q for p, q in zip(first, second, strict=True) if isinstance(p, str) != isinstance(q, str)]
+    symbols = [symbol for symbol in fixed if isinstance(symbol, str)]
+    if symbols and None not in (*first, *second):
+        problem = g.needs_number("takes inputs of equal shapes alone, and one of them has a fixed one", symbols)
+        problem.is_exact = True
+        raise problem
 
 
 def keep_open(g: OperatorBuilder, result: ir.Value, *operands: ir.Value) -> ir.Value:

@@ -21,6 +21,12 @@ def columns(g: OperatorBuilder, value: ir.Value, start: int, count: int = 1) -> 
     return g.emit("Slice", value, [start], [start + count], [axis])
 
 
+def whole_rows(g: OperatorBuilder, value: ir.Value) -> ir.Value:
+    """Rows that are an input of the net: longer ones, of which only part would be read, are refused when the net runs."""
+    last = g.rank(value) - 1
+    return g.pin(value, last) if value.producer() is None and isinstance(g.shape(value)[last], int) else value
+
+
 def column(g: OperatorBuilder, value: ir.Value, position: int) -> ir.Value:
     """One entry of the last axis, which goes."""
     return g.emit("Squeeze", columns(g, value, position), [g.rank(value) - 1])
@@ -192,7 +198,9 @@ def box_nms(
     if topk == 0:
         return [g.identity(data)]
     sizes = [g.size(data, i) for i in range(rank)]
-    data = g.pin(data, rank - 2)
+    for axis in range(1, rank):
+        if isinstance(g.shape(data)[axis], int):
+            data = g.pin(data, axis, axis + 1)
     x = data if rank == 3 else g.reshape_to(data, [times(sizes[:-2]) if rank > 2 else (1, ()), *sizes[-2:]])
     score = column(g, x, score_index)
     valid = g.emit("Greater", score, np.array(valid_thresh, np.float32))
@@ -299,6 +307,7 @@ def box_decode(
 
     Source: mxnet src/operator/contrib/bounding_box-inl.h.
     """
+    data, anchors = whole_rows(g, data), whole_rows(g, anchors)
     centers = anchors if format == "center" else _centers(g, anchors)
     kind = g.dtype(data)
     center, size = columns(g, centers, 0, 2), columns(g, centers, 2, 2)

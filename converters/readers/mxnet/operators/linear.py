@@ -76,10 +76,16 @@ def dot(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value, *, transpose_a: bool =
     if inner_a != inner_b:
         raise _unfit(g, lhs, rhs, inner_a, inner_b)
     x, y = lhs, rhs
+    if len(a) > 2 and len(b) == 2 and not transpose_a:  # a product of its own refuses another length of what it sums over
+        return g.emit("MatMul", x, swapped(g, y, transpose_b))
+    if len(a) > 2 and not inner_a[1]:
+        x = g.pin(x, 0, 1) if transpose_a else g.pin(x, len(a) - 1)
+    if len(b) > 2 and not inner_b[1]:
+        y = g.pin(y, len(b) - 1) if transpose_b else g.pin(y, 0, 1)
     if len(a) != 2:
-        x = g.reshape_to(lhs, [inner_a, times(outer_a)] if transpose_a else [times(outer_a), inner_a])
+        x = g.reshape_to(x, [inner_a, times(outer_a)] if transpose_a else [times(outer_a), inner_a])
     if len(b) != 2:
-        y = g.reshape_to(rhs, [times(outer_b), inner_b] if transpose_b else [inner_b, times(outer_b)])
+        y = g.reshape_to(y, [times(outer_b), inner_b] if transpose_b else [inner_b, times(outer_b)])
     x = g.emit("Transpose", x, perm=[1, 0]) if transpose_a else x
     y = g.emit("Transpose", y, perm=[1, 0]) if transpose_b else y
     result = g.emit("MatMul", x, y)

@@ -11,7 +11,7 @@ from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import round_half_away
-from converters.readers.mxnet.operators.detection import columns
+from converters.readers.mxnet.operators.detection import columns, whole_rows
 from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
 
@@ -21,6 +21,7 @@ def roi_pooling(g: OperatorBuilder, data: ir.Value, rois: ir.Value, *, pooled_si
     """Maxima over the bins of regions (image, x1, y1, x2, y2). Source: mxnet src/operator/roi_pooling.cc."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
+    rois = whole_rows(g, rois)
     image, foreign = images_of(g, data, rois)
     held = g.emit("Concat", image, columns(g, rois, 1, 4), axis=1)
     return zeros_for(g, foreign, g.emit("MaxRoiPool", data, held, pooled_shape=list(pooled_size), spatial_scale=spatial_scale))
@@ -55,6 +56,7 @@ def roi_align(
     """Means of bilinear samples over the bins of regions (image, x1, y1, x2, y2). Source: mxnet src/operator/contrib/roi_align.cc."""
     if len(pooled_size) != 2 or min(pooled_size) < 1:
         raise g.error(f"attribute pooled_size is {pooled_size}; a height and a width are needed")
+    rois = whole_rows(g, rois)
     wide = g.shape(rois)[1]
     if wide == 5:
         wanted, foreign = images_of(g, data, rois)
@@ -105,6 +107,7 @@ def psroi_pooling(
     kind = np.float64
     sums = g.emit("CumSum", g.emit("CumSum", g.cast(data, kind), np.array(2, np.int64)), np.array(3, np.int64))
     flat = g.reshape(g.emit("Pad", sums, [0, 0, 1, 1, 0, 0, 0, 0], np.zeros(())), [None])
+    rois = whole_rows(g, rois)
     coordinates = round_half_away(g, columns(g, rois, 1, 4))
     scale = np.array(spatial_scale, np.float32)
     starts = g.emit("Mul", columns(g, coordinates, 0, 2), scale)  # (R, 2): x, y

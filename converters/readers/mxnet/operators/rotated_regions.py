@@ -13,7 +13,7 @@ import onnx_ir as ir
 from converters.readers.mxnet.attributes import Ints
 from converters.readers.mxnet.builder import OperatorBuilder
 from converters.readers.mxnet.operators.arithmetic import round_half_away
-from converters.readers.mxnet.operators.detection import columns
+from converters.readers.mxnet.operators.detection import columns, whole_rows
 from converters.readers.mxnet.operators.regions import images_of, zeros_for
 from converters.readers.mxnet.operators.resampling import image_sizes
 from converters.readers.mxnet.signature import lowers
@@ -64,6 +64,7 @@ def rotated_roi_align(
     height, width = image_sizes(g, data)
     data = g.pin(data, 1)
     g.check_table(*pooled_size, max(sampling_ratio, 1) ** 2)
+    rois = whole_rows(g, rois)
     image, foreign = images_of(g, data, rois)
     sizes = g.emit("Mul", columns(g, rois, 1, 4), np.array(spatial_scale, np.float32))
     inner = [2, 3, 4, 5]  # bins and samples down, bins and samples across: (R, h, samples, w, samples)
@@ -141,6 +142,7 @@ def deformable_psroi_pooling(
     data = g.pin(data, 1)
     parts, side = part_size or pooled_size, pooled_size * sample_per_part
     g.check_table(output_dim, side, side)
+    rois = whole_rows(g, rois)
     image = g.cast(columns(g, rois, 0), np.int64)
     corners = round_half_away(g, columns(g, rois, 1, 4))
     scale = np.array(spatial_scale, np.float32)

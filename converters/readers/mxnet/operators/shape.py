@@ -212,7 +212,7 @@ def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> 
                 raise g.error(f"axis {a} has size {dims[a]} and can't be dropped")
     if len(axes) == len(dims):
         axes = axes[1:]
-    return still_open(g, dropped(g, data, axes, first=2), data)
+    return still_open(g, dropped(g, data, axes, first=1), data)
 
 
 def dropped(g: OperatorBuilder, data: ir.Value, axes: Sequence[int], first: int = 0) -> ir.Value:

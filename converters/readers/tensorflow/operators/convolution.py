@@ -95,6 +95,7 @@ def _windows(
             count = (size + before + behind - extent) // s + 1
             if count < 1:
                 raise g.error(f"a window of {extent} on {size} pixels with {before + behind} of padding")
+            g.is_covered |= count == 1 < size
             out.append(count)
         else:
             out.append(size if s == 1 and before + behind == extent - 1 else None)

@@ -96,5 +96,6 @@ def _counts(g: TensorBuilder, x: ir.Value, kernel: list[int], strides: list[int]
         count = (size + pads[0][axis] + pads[1][axis] - k) // s + 1
         if count < 1:
             raise g.error(f"a window of {k} on {size} pixels")
+        g.is_covered |= count == 1 < size
         found.append(count)
     return found

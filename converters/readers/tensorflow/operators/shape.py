@@ -33,11 +33,21 @@ def reshape(g: TensorBuilder, node: Node, x: Tensor, shape: Tensor) -> Tensor:
     if entries.count(-1) > 1:
         raise g.error(f"reshapes to {_words(entries)}; one size at most can be left open")
     dims = [None if n == -1 else n for n in entries]
-    return reshaped(g, x, dims)
+    return reshaped(g, x, dims, _is_multiplied(g, node))
 
 
-def reshaped(g: TensorBuilder, x: Tensor, dims: Sequence[int | Extent | None]) -> Tensor:
-    """x in a shape of TensorFlow's order; None: what is left."""
+def _is_multiplied(g: TensorBuilder, node: Node) -> bool:
+    """Whether all that reads the node's rows are products, which take rows of one length alone."""
+    readers = g.readers.get(node.name, ())
+    return bool(readers) and all(r.op == "MatMul" or (r.op in _ALIKE and _is_multiplied(g, r)) for r in readers)
+
+
+_ALIKE = ("Identity", "Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "Dropout")
+"""What treats each element alike, between an image's rows and a product."""
+
+
+def reshaped(g: TensorBuilder, x: Tensor, dims: Sequence[int | Extent | None], is_multiplied: bool = False) -> Tensor:
+    """x in a shape of TensorFlow's order; None: what is left. is_multiplied: what comes of it goes into products alone."""
     x = g.settled(x) if x.rows is None and x.value is not None else g.result(g.plain(x))
     assert x.value is not None
     before, after = _tokens(g, x), _wanted(g, x, dims)
@@ -48,6 +58,7 @@ def reshaped(g: TensorBuilder, x: Tensor, dims: Sequence[int | Extent | None]) -
         return g.result(g.reshape(g.plain(x), [d if d is not None else None for d in dims]))
     flat = _flattened(g, x, dims, groups)
     if flat is not None:
+        g.is_sized |= is_sized and isinstance(dims[1], int) and not is_multiplied
         return flat
     g.is_sized |= is_sized
     lying = sorted(groups, key=lambda group: min((x.axis(axis) for axis in group[0]), default=-1))
