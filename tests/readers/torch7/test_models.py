@@ -329,3 +329,24 @@ def test_a_table_of_steps_takes_no_other_length(tmp_path: Path, length: int) -> 
     with pytest.raises(REFUSALS):
         converters.to_module(model)(torch.from_numpy(x))
     assert session.run(None, {"input": np.ones((5, 3, 4), np.float32)})[0].shape == (15, 3)
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_one_step_of_a_recurrent_takes_no_other_length(tmp_path: Path, length: int) -> None:
+    """nn.Recurrent's first step runs other modules than the later ones: converted for one step, it must not answer a longer sequence's first."""
+    make = Weights(8)
+    first = module("nn.Linear", weight=make(3, 4), bias=make(3))
+    later = module("nn.Sequential", module("nn.CAddTable"), module("nn.Tanh"))
+    step = module("nn.Recurrent", first, later, initialModule=first, recurrentModule=later, step=1)
+    path = tmp_path / "model.t7"
+    path.write_bytes(lua.dumps(sequencer(step)))
+    with pytest.warns(converters.ConversionWarning, match="sequences of the given length alone"):
+        model = converters.load(path, inputs={"input": (1, 2, 4)})
+    converters.save(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    x = np.ones((length, 2, 4), np.float32)
+    with pytest.raises(REFUSALS):
+        session.run(None, {"input": x})
+    with pytest.raises(REFUSALS):
+        converters.to_module(model)(torch.from_numpy(x))
+    assert session.run(None, {"input": np.ones((1, 3, 4), np.float32)})[0].shape == (1, 3, 3)

@@ -137,9 +137,9 @@ def _first_apart(net: Net, owner: Module, made: t7.TorchObject, x: Reference, na
     value = x.get()
     begin, rest = ([-1], ([0], [-1])) if backward else ([0], ([1], [2**62]))
     with net.steps() as memory:
-        at = g.emit("Gather", value, g.const(begin[0]), axis=0)
-        out = copied((yield net.call(owner, made, Reference(at), name)))
-    if length == 1:
+        (at,) = slices(g, x, 0, [0]) if length == 1 else [Reference(g.emit("Gather", value, g.const(begin[0]), axis=0))]
+        out = copied((yield net.call(owner, made, at, name)))
+    if length == 1:  # `slices` refuses another length: there is no loop that would run the later steps
         return mapped(out, lambda y: Reference(g.emit("Unsqueeze", y.get(), [0])))
     if isinstance(length, str) and g.given.get(length) == 1:
         raise g.needs_number("its first step differs from the others, of which this sequence has none")
