@@ -73,7 +73,11 @@ def modulo(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
 
 
 def hypotenuse(g: OperatorBuilder, a: ir.Value, b: ir.Value | float) -> ir.Value:
-    """sqrt(a^2 + b^2)."""
+    """sqrt(a^2 + b^2); narrow integers are squared as int32, as C does."""
+    dtype = g.dtype(a)
+    if dtype.kind in "iu" and dtype.itemsize < 4:
+        wide = g.cast(b, np.int32) if isinstance(b, ir.Value) else b
+        return g.cast(hypotenuse(g, g.cast(a, np.int32), wide), dtype)
     square = g.emit("Mul", b, b) if isinstance(b, ir.Value) else b * b
     return g.emit("Sqrt", g.emit("Add", g.emit("Mul", a, a), square))
 
@@ -156,8 +160,11 @@ def beside_number(g: OperatorBuilder, data: ir.Value, scalar: float, is_int: boo
 
 
 def _fitting(g: OperatorBuilder, data: ir.Value, scalar: float) -> float | int:
-    """The scalar in the type of the data, into which MXNet converts it."""
-    return int(scalar) if g.dtype(data).kind in "iu" and math.isfinite(scalar) else scalar
+    """The scalar in the type of the data, into which MXNet converts it: cut to an integer, of which a narrow type keeps the low bits."""
+    dtype = g.dtype(data)
+    if dtype.kind not in "iu" or not math.isfinite(scalar) or abs(scalar) >= 2**63:
+        return scalar
+    return int(np.int64(int(scalar)).astype(dtype))
 
 
 def _spellings(name: str) -> tuple[list[str], list[str]]:
