@@ -333,7 +333,7 @@ def test_a_table_of_steps_takes_no_other_length(tmp_path: Path, length: int) -> 
 
 @pytest.mark.parametrize("length", [2, 3])
 def test_one_step_of_a_recurrent_takes_no_other_length(tmp_path: Path, length: int) -> None:
-    """nn.Recurrent's first step runs other modules than the later ones: converted for one step, it must not answer a longer sequence's first."""
+    """nn.Recurrent's first step runs modules of its own: converted for one step, a net doesn't answer a longer sequence's first alone."""
     make = Weights(8)
     first = module("nn.Linear", weight=make(3, 4), bias=make(3))
     later = module("nn.Sequential", module("nn.CAddTable"), module("nn.Tanh"))
