@@ -68,7 +68,9 @@ def _read_codes(g: OperatorBuilder, before: Sequence[Entry], codes: Ints) -> lis
         if code == -2:
             result.append(before[at])
         elif code == -3 and before[at].size != (1, ()):
-            raise g.error(f"attribute newshape is {codes}: -3 drops axis {at}, which has size {before[at].dim}")
+            dim = before[at].dim
+            known = f"has size {dim}" if isinstance(dim, int) else "may have any size"
+            raise g.error(f"attribute newshape is {codes}: -3 drops axis {at}, which {known}")
         elif code == -4:
             result += before[at:]
             at = len(before) - 1

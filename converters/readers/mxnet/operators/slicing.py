@@ -22,10 +22,20 @@ def cut(
     g: OperatorBuilder, data: ir.Value, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], step: Sequence[int] | None = None
 ) -> ir.Value:
     """A Slice node."""
-    result = g.emit("Slice", data, list(begin), list(end), list(axes), *([list(step)] if step and any(s != 1 for s in step) else []))
+    steps = list(step or [1] * len(axes))
+    result = g.emit("Slice", data, list(begin), list(end), list(axes), *([steps] if any(s != 1 for s in steps) else []))
+    ones = {axis for axis, *ends in zip(axes, begin, end, steps, strict=True) if _is_one(*ends)}
+    result.shape = ir.Shape([1 if axis in ones else size for axis, size in enumerate(g.shape(result))])  # of an open axis too
     if any(d == 0 for d in g.shape(result)):
         raise g.error(f"the slice of an input of shape {g.shape(data)} is empty")
     return result
+
+
+def _is_one(begin: int, end: int, step: int) -> bool:
+    """Whether a slice is one entry of an axis, whatever its size: numpy mode's x[i] is such a one."""
+    if step == 1:
+        return (end == begin + 1 and begin != -1) or (begin, end) == (-1, END)
+    return step == -1 and end == begin - 1 and begin != 0
 
 
 @lowers("slice", "crop", "_npi_slice", "_npx_slice", axes=first)

@@ -1,9 +1,13 @@
 """Operators of numpy mode, and decompositions, that the archives don't hold, against numpy."""
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 
+import converters
 from tests.bench import check
+from tests.readers.mxnet import wire
 from tests.readers.mxnet.operator_case import OperatorCase
 
 PAIR = [(2, 3), (2, 3)]
@@ -73,3 +77,20 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_row(tmp_path, row):
     check(row, tmp_path)
+
+
+@pytest.mark.parametrize("begin, end, step, index", [(0, 1, 1, 0), (2, 3, 1, 2), (-1, -2, -1, -1), (-2, -3, -1, -2), (-2, -1, 1, -2)])
+def test_an_entry_of_an_open_axis(tmp_path, begin, end, step, index):
+    """x[i] is stored as a slice and a reshape that drops its axis: of the batch too, whatever its size."""
+    cut = wire.node("_npi_slice", "cut", [(0, 0)], begin=f"({begin},)", end=f"({end},)", step=f"({step},)")
+    nodes = [wire.node("null", "data"), cut, wire.node("_npx_reshape", "entry", [(1, 0)], newshape="(-3, -4)")]
+    symbol = wire.symbol(tmp_path / "net-symbol.json", nodes, [(2, 0)])
+    params = wire.params(tmp_path / "net-0000.params", {"unused": np.ones(1, np.float32)})
+    model = converters.load(symbol, params, inputs={"data": (4, 3, 2)})
+    converters.save(model, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    module = converters.to_module(model)
+    for size in (4, 7):
+        x = np.arange(size * 6, dtype=np.float32).reshape(size, 3, 2)
+        np.testing.assert_array_equal(session.run(None, {"data": x})[0], x[index])
+        np.testing.assert_array_equal(module(torch.from_numpy(x)).numpy(), x[index])
