@@ -76,6 +76,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.computed: frozenset[str] = frozenset()  # weights of which something is computed before they meet a value
         self.decides = False  # whether a number that flows through is asked for by the class
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to be told so, torch would import its compiler, which takes more than a second."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = [(place, tensor) for place, value in enumerate((*args, *kwargs.values())) for tensor in tensors_in(value)]

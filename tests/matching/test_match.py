@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +249,19 @@ def test_weights_of_another_class() -> None:
         ConversionError, match=r"'layers\.0' of your class \(bias 4, weight 4x3\)|'layers\.0' of your class \(weight 4x3, bias 4\)"
     ):
         converters.match({"fc.weight": draw(9, 9)}, Stack(3, 4))
+
+
+def test_no_compiler_is_imported() -> None:
+    """torch imports it, which takes more than a second, for a mode that doesn't say that nothing is compiled."""
+    code = """
+import sys, torch, converters
+model = converters.load("fixtures/digits/caffe/deploy.prototxt", "fixtures/digits/caffe/digits.caffemodel")
+try:
+    converters.match(model, torch.nn.Conv2d(1, 8, 5))
+except converters.ConversionError:
+    assert "torch._dynamo" not in sys.modules
+else:
+    raise SystemExit("matched")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
