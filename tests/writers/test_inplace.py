@@ -1,13 +1,15 @@
-"""A ReLU works in place where nobody else reads its input, and only there; gradients are what they are without."""
+"""An activation or a sum works in place where nobody else reads its input, and only there; gradients are what they are without."""
 
 from __future__ import annotations
 
 import re
+import weakref
 
 import numpy as np
 import pytest
 
 import converters
+from converters.errors import Source
 from converters.graph.builder import GraphBuilder
 from converters.graph.changes.outputs import ending_in
 from converters.runtimes.torch import build_source
@@ -17,14 +19,15 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
 
-def net(before, *, also=False):
-    """x (N, 4, 6, 6) through a convolution, `before`, a ReLU and a second convolution. also: what the ReLU takes is an output too."""
+def net(before, *, also=False, activation=("Relu", {})):
+    """x (N, 4, 6, 6) through a convolution, `before`, an activation and a second convolution. also: what that takes is an output too."""
     rng = np.random.default_rng(0)
     g = GraphBuilder("net", symbolic_batch=True)
     x = g.input("x", (2, 4, 6, 6))
     y = g.emit("Conv", x, g.param("conv.weight", rng.standard_normal((4, 4, 1, 1)).astype(np.float32)))
     y = before(g, x, y, rng)
-    out = g.emit("Conv", g.emit("Relu", y), g.param("last.weight", rng.standard_normal((3, 4, 1, 1)).astype(np.float32)))
+    active = g.emit(activation[0], y, **activation[1])
+    out = g.emit("Conv", active, g.param("last.weight", rng.standard_normal((3, 4, 1, 1)).astype(np.float32)))
     g.output(out, "out")
     if also:
         g.output(y, "inner")
@@ -49,18 +52,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_values_and_gradients_are_those_without(kind, tmp_path):
-    before, in_place = KINDS[kind]
-    model = net(before)
-    text = write_source(model)
-    if in_place is not None:
-        assert ("inplace=True" in text) == in_place
-    converters.save(model, tmp_path / "net.pth")
-    plain = re.sub(r",? ?inplace=True", "", text)
+def check_numbers_and_gradients(model, text, path):
+    """Source that works in place has the numbers and gradients of the same source without, and leaves its input alone."""
+    converters.save(model, path)
+    plain = re.sub(r"(\w+) \+= ", r"\1 = \1 + ", re.sub(r",? ?inplace=True", "", text))
     results = []
     for source in (text, plain):
-        module = build_source(source, tmp_path / "net.pth").train()
+        module = build_source(source, path).train()
         torch.manual_seed(0)  # of a dropout
         x = torch.linspace(-2, 2, 2 * 4 * 36).reshape(2, 4, 6, 6).requires_grad_()
         given = x * 1  # no leaf
@@ -70,6 +68,105 @@ def test_values_and_gradients_are_those_without(kind, tmp_path):
         results.append([answer, x.grad, *(p.grad for p in module.parameters())])
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_and_gradients_are_those_without(kind, tmp_path):
+    before, in_place = KINDS[kind]
+    model = net(before)
+    text = write_source(model)
+    if in_place is not None:
+        assert ("inplace=True" in text) == in_place
+    check_numbers_and_gradients(model, text, tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "in_place"),
+    [
+        ("LeakyRelu", {"alpha": 0.1}, True),
+        ("LeakyRelu", {"alpha": -0.1}, False),  # its gradient can't be told from its result
+        ("Elu", {"alpha": 0.5}, False),  # its gradient from its result is rounded otherwise
+        ("HardSwish", {}, True),
+        ("Sigmoid", {}, False),
+    ],
+)
+def test_other_activations(op_type, attributes, in_place, tmp_path):
+    model = net(batch_norm, activation=(op_type, attributes))
+    text = write_source(model)
+    assert ("inplace=True" in text) == in_place
+    check_numbers_and_gradients(model, text, tmp_path / "net.pth")
+
+
+def test_a_clip_from_0_to_6_is_relu6(tmp_path):
+    model = net(lambda g, x, y, rng: g.emit("Clip", y, np.float32(0), np.float32(6)), activation=("Identity", {}))
+    text = write_source(model)
+    assert "F.relu6(x, inplace=True)" in text
+    check_numbers_and_gradients(model, text, tmp_path / "net.pth")
+    x = torch.tensor([-1.0, 0.0, 3.0, 6.0, 7.0, float("nan"), float("inf"), -float("inf")])
+    assert np.array_equal(torch.nn.functional.relu6(x).numpy(), np.clip(x.numpy(), 0, 6), equal_nan=True)
+
+
+SUMS = {
+    "fresh first": (lambda g, x, y, rng: g.emit("Add", y, x), True),
+    "fresh second": (lambda g, x, y, rng: g.emit("Add", x, y), True),
+    "broadcast to the other": (lambda g, x, y, rng: g.emit("Add", g.emit("ReduceMax", y, [1], keepdims=1), x), False),
+    "itself": (lambda g, x, y, rng: g.emit("Add", y, y), False),
+    "a result that is needed": (lambda g, x, y, rng: g.emit("Add", g.emit("Sigmoid", y), x), False),
+    "read again": (lambda g, x, y, rng: g.emit("Add", g.emit("Add", y, x), g.emit("Tanh", y)), None),
+    "of sums": (lambda g, x, y, rng: g.emit("Add", g.emit("Add", y, x), x), True),
+}
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_sums(kind, tmp_path):
+    before, in_place = SUMS[kind]
+    model = net(before)
+    text = write_source(model)
+    if in_place is not None:
+        assert (" += " in text) == in_place
+    check_numbers_and_gradients(model, text, tmp_path / "net.pth")
+
+
+def test_a_convolution_that_is_broadcast_keeps_its_shape(tmp_path):
+    """One channel, plus four: the sum doesn't fit into its first term."""
+    g = GraphBuilder("net", symbolic_batch=True)
+    x = g.input("x", (2, 4, 6, 6))
+    one = g.emit("Conv", x, g.param("conv.weight", np.ones((1, 4, 1, 1), np.float32)))
+    g.output(g.emit("Add", one, x), "out")
+    model = g.finish()
+    text = write_source(model)
+    assert " += " not in text
+    check_numbers_and_gradients(model, text, tmp_path / "net.pth")
+
+
+def test_values_that_nobody_reads_any_more_are_let_go(tmp_path):
+    """A shortcut is freed behind its sum, not at the end of the forward."""
+    rng = np.random.default_rng(0)
+    g = GraphBuilder("net", symbolic_batch=True)
+    x = g.input("x", (2, 4, 6, 6))
+
+    def conv(value, name):
+        with g.at(Source("net.prototxt", "layer", name, "Convolution"), name):
+            value = g.emit("Conv", value, g.param("weight", rng.standard_normal((4, 4, 1, 1)).astype(np.float32)))
+            g.bind(value, name)
+        return value
+
+    shortcut = conv(x, "shortcut")
+    y = g.emit("Add", conv(conv(shortcut, "a"), "b"), shortcut)
+    for name in "cdefg":
+        y = conv(y, name)
+    g.output(y, "out")
+    model = g.finish()
+    converters.save(model, tmp_path / "net.pth")
+    text = write_source(model)
+    assert "del shortcut\n" in text
+    module = build_source(text, tmp_path / "net.pth")
+    seen = {}
+    module.shortcut.register_forward_hook(lambda module, given, answer: seen.update(shortcut=weakref.ref(answer)))
+    module.c.register_forward_hook(lambda module, given, answer: seen.update(alive=seen["shortcut"]() is not None))
+    with torch.no_grad():
+        module(torch.ones(1, 4, 6, 6))
+    assert seen["alive"] is False
 
 
 def test_an_output_keeps_its_numbers():

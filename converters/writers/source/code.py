@@ -10,7 +10,7 @@ import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ REF_OPEN, REF_CLOSE = "\ue002", "\ue003"
 NOTE = "\ue004"
 """Between a line and its comment."""
 TOKEN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_NEAR_THE_END = 4
+"""So few statements from the end nothing is let go: the end does it."""
 _SHORT = (("x", "y", "z"), ("u", "v", "w"), ("p", "q", "r"))
 """Names of tensors in the forward, in functions inside it, and in functions inside those: none hides another."""
 
@@ -44,20 +46,23 @@ class Origin:
 class Variable:
     """A value of the forward. hint: the name it must have. kind: "tensor", "int" (a Python number), "argument" (never rebound).
 
-    name: what its source calls it, which it gets where it outlives the next statement.
+    name: what its source calls it, which it gets where it outlives the next statement. shape: numbers and the names of symbols, where
+    all are known.
     """
 
     number: int
     hint: str
     kind: str = "tensor"
     name: str = ""
+    shape: tuple[int | str, ...] | None = None
 
 
 @dataclass
 class Statement:
     """`targets = text  # comment`, after the lines of `before` (functions that the text calls).
 
-    is_loop: the text is a value that goes through all layers of `self`, one after another.
+    is_loop: the text is a value that goes through all layers of `self`, one after another. A text `x += y` is a sum that may be written
+    over its first term, and is where the sum can have that one's name.
     """
 
     targets: list[Variable]
@@ -150,6 +155,9 @@ class Body:
             for number in dying:
                 busy.discard(names[number])
             dead = [names[n] for n in dying if self.variables[n].kind != "int"]
+            first, adds, second = text.partition(" += ")
+            if adds:
+                dead = [first] if first in dead else dead
             for variable in statement.targets:
                 if variable.number not in last:
                     names[variable.number] = "_"
@@ -164,9 +172,19 @@ class Body:
                 # a line that calls a layer by its name needs no comment, nor does the next one of the same layer
                 is_said = statement.origin == before or statement.text.startswith(("self.", REF_OPEN))
                 note = "" if is_said or not statement.origin.comment else NOTE + statement.origin.comment
-                result.append((f"{left} = {text}" if left else text) + note)
+                if adds and left != first:
+                    text = f"{first} + {second}"
+                result.append((f"{left} = {text}" if left and not (adds and left == first) else text) + note)
+                if position + _NEAR_THE_END < len(statements) and not statement.before:
+                    result += self._let_go(dying, names, left)
             before = statement.origin
         return result
+
+    def _let_go(self, dying: Sequence[int], names: Mapping[int, str], left: str) -> Iterator[str]:
+        """The line that drops values of names of their own, which no later value takes: their memory would be held to the end."""
+        gone = [names[n] for n in dying if self.variables[n].name == names[n] != left]
+        if gone:
+            yield f"del {', '.join(gone)}"
 
     def _named(self, text: str, names: dict[int, str]) -> str:
         """With names for tokens; those of the function around stay, until it gets its names."""

@@ -31,6 +31,8 @@ def wrapped(line: str, indent: str) -> list[str]:
 def _broken(text: str, indent: str) -> list[str]:
     if len(indent + text) <= WIDTH:
         return [indent + text]
+    if text.startswith("del "):
+        return [line.removesuffix(",") for line in _filled(_split(text.removeprefix("del ")), f"{indent}del ")]
     targets, sign, right = text.partition(" = ")
     if sign and re.fullmatch(r"\w+(, \w+)+", targets) and len(indent + targets) > WIDTH // 2:
         first, *rest = _broken(f"_ = {right}", indent)

@@ -6,6 +6,7 @@ Inputs: data (N, 4, 6, 6). Outputs: prob (N, 4, 6, 6).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -19,7 +20,7 @@ class Elementwise(nn.Module):
         scale = data * self.scale.weight  # net.prototxt:10 scale (Mul)
         x = scale + 0.5  # net.prototxt:20 shift (Add)
         x = x ** 2.0  # net.prototxt:30 power (Pow)
-        clip = x.clamp(min=0.0, max=6.0)  # net.prototxt:40 clip (Clip)
+        clip = F.relu6(x)  # net.prototxt:40 clip (Clip)
         x = scale < clip  # net.prototxt:50 less (Less)
         x = torch.where(x, scale, clip)  # net.prototxt:60 where (Where)
         x = torch.maximum(torch.maximum(x, scale), clip)  # net.prototxt:70 largest (Max)

@@ -223,7 +223,7 @@ def _form_of(statements: Sequence[Statement], stretch: Stretch, layers: Sequence
     has_given = stretch.given in {int(number) for number in TOKEN.findall(last)}
     if "torch.cat" in last:
         return "DenseLayer" if has_given and len(TOKEN.findall(last)) == 2 else "Inception"
-    if re.search(r" \+ |torch\.add", last):
+    if re.search(r" \+=? |torch\.add", last):
         base = "Bottleneck" if [1, 3, 1] in (kernels[:3], kernels[-3:]) else "Residual"
         return base if has_given else f"{base}Projection"
     return "Block"

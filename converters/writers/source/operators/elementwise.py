@@ -216,11 +216,13 @@ def cast_like(n: Node) -> str:
 
 @writes("Clip", unsigned="fits")
 def clip(n: Node) -> str:
-    """torch.clamp."""
+    """torch.clamp; F.relu6 of what it is."""
     low = n.scalar(1) if n.has(1) else n.attr("min")
     high = n.scalar(2) if n.has(2) else n.attr("max")
     if low is None and high is None:
         return n[0]
+    if (str(low), str(high)) == ("0.0", "6.0"):
+        return f"F.relu6({n[0]})"
     limits = ", ".join(f"{k}={v}" for k, v in (("min", low), ("max", high)) if v is not None)
     return f"{n[0]}.clamp({limits})"
 
