@@ -72,6 +72,7 @@ class Layer:
     unknown: fields that no known Caffe has; a user's lowering finds them in `extra`. weights: the parameters, while the layer
     is lowered: `layer.weights.value(g, 0, "weight", shape, filler)`. scale: the Scale layer that a BatchNorm takes in.
     meaning: which of several layers that forks gave this type's name to it is, where the rest of the net says so (layers/meanings.py).
+    apart: rows and columns between the bottoms of a Crop, where it says no offset and they aren't 0.
     defines: what --define says.
     """
 
@@ -86,6 +87,7 @@ class Layer:
     weights: Parameters = field(init=False, repr=False)
     scale: Layer | None = field(default=None, repr=False)
     meaning: str = ""
+    apart: tuple[int, ...] = ()
     defines: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property

@@ -301,6 +301,41 @@ def test_crops_of_fcn_with_skips_are_those_of_its_later_release(pools, last, off
     assert tuple(model.graph.outputs[0].shape)[1:] == (1, 70, 52)
 
 
+EDGES = """input: "data" input_shape { dim: 1 dim: 1 dim: 12 dim: 10 }
+    layer { name: "c1" type: "Convolution" bottom: "data" top: "c1"
+        convolution_param { num_output: 1 kernel_size: 3 pad: 7 weight_filler { type: "constant" value: 0.5 } } }
+    layer { name: "p1" type: "Pooling" bottom: "c1" top: "p1" pooling_param { kernel_size: 2 stride: 2 } }
+    layer { name: "up" type: "Deconvolution" bottom: "p1" top: "up"
+        convolution_param { num_output: 1 kernel_size: 4 stride: 2 bias_term: false weight_filler { type: "constant" value: 1 } } }
+    layer { name: "cut" type: "Crop" bottom: "up" bottom: "data" top: "cut" CROP }"""
+
+
+@pytest.mark.parametrize(
+    ("more", "define", "offset", "warned"),
+    [
+        ("", {}, 0, True),
+        ("", {"CROP_BY_GEOMETRY": "1"}, 7, False),  # 7 - 1 by the padding, and 1 by the windows of 2 and of 4
+        ("crop_param { axis: 2 }", {}, 0, False),
+        ("crop_param { offset: 3 }", {"CROP_BY_GEOMETRY": "1"}, 3, False),
+    ],
+)
+def test_a_crop_without_offset_names_where_its_bottoms_lie_upon_each_other(more, define, offset, warned, tmp_path):
+    text = EDGES.replace("CROP", more)
+    whole, _ = load(tmp_path, text.replace('layer { name: "cut"', "#"), fillers=True)
+    model, notes = load(tmp_path, text, fillers=True, define=define)
+    assert any("7 rows and 7 columns further (--define CROP_BY_GEOMETRY=1)" in note for note in notes) == warned
+    x = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (1, 1, 12, 10)).astype(np.float32))
+    with torch.no_grad():
+        uncut, found = (converters.to_module(m)(x) for m in (whole, model))
+    np.testing.assert_array_equal(found, uncut[:, :, offset : offset + 12, offset : offset + 10])
+
+
+def test_a_crop_whose_bottoms_lie_upon_each_other_says_nothing(tmp_path):
+    text = EDGES.replace("CROP", "").replace("pad: 7", "pad: 1").replace("kernel_size: 4 stride: 2", "kernel_size: 2 stride: 2")
+    _, notes = load(tmp_path, text, fillers=True)
+    assert not any("crop_param" in note for note in notes)
+
+
 def test_a_crop_between_scales_is_refused(tmp_path):
     with pytest.raises(converters.ConversionError, match=r"layer 'score' \(Crop\): its bottoms lie .* apart at scales"):
         load(tmp_path, fcn(4, 64, 32), fillers=True)

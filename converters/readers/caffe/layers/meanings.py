@@ -11,6 +11,13 @@ from converters.readers.caffe.prototxt import Net
 from converters.readers.caffe.registry import lowers
 from converters.schemas import caffe_pb2
 
+_WINDOWS = frozenset({"Convolution", "Pooling", "Deconvolution"})
+_ALIGNED = frozenset(
+    "Crop Concat Eltwise MVN Softmax Split Slice LRN ReLU PReLU ELU Sigmoid TanH AbsVal BNLL Power Exp Log Dropout Threshold "
+    "BatchNorm Scale Bias BN Tile".split()
+)
+"""Layers that leave each pixel where it is."""
+
 
 def tell_meanings(net: Net) -> None:
     """Sets `meaning` of the layers whose type has several: "?" where the net contradicts all that are known."""
@@ -23,6 +30,8 @@ def tell_meanings(net: Net) -> None:
     for layer in net.layers:
         if layer.meaning == "by geometry":
             _crop(layer, makers)
+        elif layer.type == "Crop" and len(layer.bottoms) == 2 and not layer.params.HasField("crop_param"):
+            _unstated_crop(layer, makers)
     followers = {bottom: layer for layer in reversed(net.layers) for bottom in layer.bottoms}
     for layer in net.layers:
         if layer.type == "ROIAlign" and len(layer.tops) == 1:
@@ -37,25 +46,46 @@ def _crop(layer: Layer, makers: dict[str, Layer]) -> None:
     """Gives a Crop of the first FCN its offset: how far the two bottoms lie apart in the blob that both come from."""
     if len(layer.bottoms) != 2:
         raise layer.error(f"has {len(layer.bottoms)} bottoms; it takes 2")
+    found = _apart(layer, makers)
+    if found is None:
+        raise layer.error("has no offset, and its bottoms come from no common blob that would tell it", "write a crop_param with an offset")
+    for offset, scale, other in found:
+        if scale != other or offset != int(offset) or offset < 0:
+            raise layer.error(f"its bottoms lie {offset:g} pixels apart at scales {scale:g} and {other:g}, which no crop mends")
+    layer.params.crop_param.axis = 2
+    layer.params.crop_param.offset.extend(int(offset) for offset, *_ in found)
+
+
+def _unstated_crop(layer: Layer, makers: dict[str, Layer]) -> None:
+    """Notes of a Crop without crop_param what the first FCN's fork would make of it, or makes that of it where it is asked for."""
+    try:
+        found = _apart(layer, makers)
+    except ConversionError:
+        return
+    if found is None or any(scale != other or offset != int(offset) or offset < 0 for offset, scale, other in found):
+        return
+    offsets = tuple(int(offset) for offset, *_ in found)
+    if layer.define("CROP_BY_GEOMETRY", 0):
+        layer.params.crop_param.axis = 2
+        layer.params.crop_param.offset.extend(offsets)
+    elif any(offsets):
+        layer.apart = offsets
+
+
+def _apart(layer: Layer, makers: dict[str, Layer]) -> list[tuple[float, float, float]] | None:
+    """For rows and columns how far a Crop's bottoms lie apart, and their scales; None where they come from no common blob."""
     first, second = (_places(bottom, makers) for bottom in layer.bottoms)
     origin = next((blob for blob in first if blob in second), None)
     if origin is None:
-        raise layer.error("has no offset, and its bottoms come from no common blob that would tell it", "write a crop_param with an offset")
-    offsets = []
-    for (a, b), (c, d) in zip(first[origin], second[origin], strict=True):
-        offset = (d - b) / a
-        if a != c or offset != int(offset) or offset < 0:
-            raise layer.error(f"its bottoms lie {offset:g} pixels apart at scales {a:g} and {c:g}, which no crop mends")
-        offsets.append(int(offset))
-    layer.params.crop_param.axis = 2
-    layer.params.crop_param.offset.extend(offsets)
+        return None
+    return [((d - b) / a, a, c) for (a, b), (c, d) in zip(first[origin], second[origin], strict=True)]
 
 
 def _places(blob: str, makers: dict[str, Layer]) -> dict[str, Place]:
     """Where the pixels of a blob lie in each of those that it comes from, by the first bottom of each layer."""
     place: Place = ((1.0, 0.0), (1.0, 0.0))
     found = {blob: place}
-    while (maker := makers.get(blob)) is not None and maker.bottoms:
+    while (maker := makers.get(blob)) is not None and maker.bottoms and maker.type in _WINDOWS | _ALIGNED:
         blob = maker.bottoms[0]
         steps = _steps(maker)
         a, b = ((scale * s, scale * o + shift) for (s, o), (scale, shift) in zip(place, steps, strict=True))
@@ -71,7 +101,7 @@ def _steps(layer: Layer) -> Place:
     if layer.type == "Crop" and len(layer.params.crop_param.offset):
         offset = list(layer.params.crop_param.offset)
         return (1.0, float(offset[0])), (1.0, float(offset[-1]))
-    if layer.type not in ("Convolution", "Pooling", "Deconvolution"):
+    if layer.type not in _WINDOWS:
         return (1.0, 0.0), (1.0, 0.0)
     rows, columns = (_step(layer, axis) for axis in ("h", "w"))
     return rows, columns

@@ -127,6 +127,12 @@ def _check_count(g: GraphBuilder, layer: Layer, x: ir.Value, start: int, end: in
 def crop(g: GraphBuilder, layer: Layer, x: ir.Value, like: ir.Value) -> ir.Value:
     """x cut to the size of its second bottom, from `axis` on, at offsets. x: any shape. Source: caffe/layers/crop_layer.cpp."""
     p = layer.params.crop_param
+    if layer.apart:
+        g.warn(
+            "has no crop_param, so that it cuts from the first row and column, as in BVLC's Caffe; the forks of the first FCN and of HED "
+            f"cut where its bottoms lie upon each other, {layer.apart[0]} rows and {layer.apart[1]} columns further "
+            "(--define CROP_BY_GEOMETRY=1)"
+        )
     axis = canonical_axis(g, layer, x, p.axis)
     if g.rank(like) != g.rank(x):
         raise layer.error(f"its bottoms must have as many axes, but they are {g.shape(x)} and {g.shape(like)}")
