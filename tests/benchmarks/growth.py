@@ -18,8 +18,7 @@ GOAL = 1.1
 EXPLANATION = (
     "CPU seconds for nets of so many layers, start-up included; the exponent is the slope from the last but one to the last size, without "
     f"start-up, on axes of logarithms. The goal is {GOAL}. `torch2onnx` isn't measured: PyTorch's own exporter is most of it. "
-    "An empty cell: the format has no such net. TensorFlow's many outputs are asked for one by one, and argparse itself reads 10,000 "
-    "options in quadratic time."
+    "An empty cell: the format has no such net. TensorFlow's many outputs are those of a SavedModel's signature."
 )
 
 

@@ -120,7 +120,7 @@ def onnx(folder: Path, shape: str, count: int) -> list[str]:
 
 
 def tensorflow(folder: Path, shape: str, count: int) -> list[str]:
-    """MatMul, BiasAdd and AddN in a frozen graph."""
+    """MatMul, BiasAdd and AddN in a frozen graph; a SavedModel, whose signature names them, where there are many outputs."""
     from converters.schemas import tensorflow_pb2 as pb
 
     from tests.readers.tensorflow.operator_case import node
@@ -136,8 +136,18 @@ def tensorflow(folder: Path, shape: str, count: int) -> list[str]:
         node(graph, name, "BiasAdd", f"{name}/product", f"{owner}/bias", T=kind)
     if names := joined(shape, count):
         node(graph, "all", "AddN", *names, T=kind, N=len(names))
-    (folder / "graph.pb").write_bytes(graph.SerializeToString())
-    return ["graph.pb", *(f"--output=t{i}" for i in range(count if shape == "outputs" else 0))]
+    if shape != "outputs":
+        (folder / "graph.pb").write_bytes(graph.SerializeToString())
+        return ["graph.pb"]
+    saved = pb.SavedModel(saved_model_schema_version=1)
+    meta = saved.meta_graphs.add(graph_def=graph)
+    meta.meta_info_def.tags.append("serve")
+    signature = meta.signature_def["serving_default"]
+    signature.inputs["data"].name = "data:0"
+    for i in range(count):
+        signature.outputs[f"t{i}"].name = f"t{i}:0"
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return ["saved_model.pb"]
 
 
 def module_file(folder: Path, shape: str, count: int) -> list[str]:
