@@ -12,11 +12,8 @@ from converters.readers.caffe.registry import lowers
 from converters.schemas import caffe_pb2
 
 _WINDOWS = frozenset({"Convolution", "Pooling", "Deconvolution"})
-_ALIGNED = frozenset(
-    "Crop Concat Eltwise MVN Softmax Split Slice LRN ReLU PReLU ELU Sigmoid TanH AbsVal BNLL Power Exp Log Dropout Threshold "
-    "BatchNorm Scale Bias BN Tile".split()
-)
-"""Layers that leave each pixel where it is."""
+_ALIGNED = frozenset({"AbsVal", "Concat", "Crop", "LRN", "Slice", "Tile"})
+"""Layers that leave each pixel where it is, beside those that Caffe runs in place."""
 
 
 def tell_meanings(net: Net) -> None:
@@ -85,7 +82,9 @@ def _places(blob: str, makers: dict[str, Layer]) -> dict[str, Place]:
     """Where the pixels of a blob lie in each of those that it comes from, by the first bottom of each layer."""
     place: Place = ((1.0, 0.0), (1.0, 0.0))
     found = {blob: place}
-    while (maker := makers.get(blob)) is not None and maker.bottoms and maker.type in _WINDOWS | _ALIGNED:
+    while (maker := makers.get(blob)) is not None and maker.bottoms:
+        if maker.type not in _WINDOWS | _ALIGNED and not lowers.facts(maker.type).in_place:
+            break
         blob = maker.bottoms[0]
         steps = _steps(maker)
         a, b = ((scale * s, scale * o + shift) for (s, o), (scale, shift) in zip(place, steps, strict=True))
