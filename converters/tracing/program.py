@@ -348,8 +348,23 @@ def _finish(
                 for name in [name for name, value in held.items() if not value.uses() and not value.is_graph_output()]:
                     held.pop(name)
     model = from_model(model, file, frozenset(keys))
+    _keep_infinities(model)
     model.ir_version = IR_VERSION
     return model
+
+
+def _keep_infinities(model: onnx_ir.Model) -> None:
+    """Clip with one bound becomes Max or Min: for the other bound onnxruntime takes the largest finite number, and infinities go."""
+    import onnx_ir as ir
+
+    for node in list(model.graph.all_nodes()):
+        bounds = [(name, value) for name, value in zip(("Max", "Min"), node.inputs[1:], strict=False) if value is not None]
+        kind = node.inputs[0].dtype if node.op_type == "Clip" and node.inputs[0] is not None else None
+        if node.op_type != "Clip" or len(bounds) != 1 or kind is None or not kind.is_floating_point() or node.graph is None:
+            continue
+        other = ir.Node("", bounds[0][0], [node.inputs[0], bounds[0][1]], num_outputs=1, name=node.name, version=node.version)
+        other.metadata_props.update(node.metadata_props)
+        ir.convenience.replace_nodes_and_values(node.graph, node, [node], [other], node.outputs, other.outputs)
 
 
 def _rename_dims(value: Any, rename: Mapping[str, str]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from converters.tracing.spellings.arithmetic import logaddexp
+
 
 def _answer(kind: Any, value: torch.Tensor, index: torch.Tensor, dim: int, keepdim: bool) -> Any:
     """A number of each row and its place, with or without the axis that they are of."""
@@ -33,6 +35,8 @@ def median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> An
         value, index = (part.index_select(axis, middle) for part in (values, indices))
     else:
         value, index = kthvalue(x, (size + 1) // 2, axis, keepdim=True)
+    if x.is_floating_point():
+        value = torch.where(x.isnan().any(axis, keepdim=True), float("nan"), value)
     result = _answer(torch.return_types.median, value, index, axis, keepdim)
     return result[0] if dim is None else result
 
@@ -94,6 +98,37 @@ def cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> A
     return x
 
 
+def logcumsumexp(x: torch.Tensor, dim: int) -> Any:
+    """By steps that double too: exponentials of differences to the whole row's largest are 0 for the numbers far below it."""
+    size = x.shape[dim] if x.dim() else None
+    if not isinstance(size, int) or not x.is_floating_point():
+        return NotImplemented
+    step = 1
+    while step < size:
+        rest = logaddexp(x.narrow(dim, step, size - step), x.narrow(dim, 0, size - step))
+        x, step = torch.cat([x.narrow(dim, 0, step), rest], dim), step * 2
+    return x
+
+
+def sort(x: torch.Tensor, *rest: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """ONNX's TopK keeps the order of equal numbers."""
+    if rest or stable is None:
+        return NotImplemented
+    return torch.sort(x, dim, descending)
+
+
+def argsort(x: torch.Tensor, *rest: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    return NotImplemented if rest or stable is None else torch.sort(x, dim, descending).indices
+
+
+def aminmax(x: torch.Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Of all numbers, where no axis is given."""
+    if dim is not None or x.dim() == 0:
+        return NotImplemented
+    axes = list(range(x.dim()))
+    return torch.return_types.aminmax((x.amin(axes, keepdim), x.amax(axes, keepdim)))
+
+
 def histc(x: torch.Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Any:
     """How many numbers are in each of the equal steps from min to max; the last takes its end too."""
     if min == max:
@@ -112,6 +147,10 @@ SPELLINGS: dict[str, Any] = {
     "searchsorted": searchsorted,
     "bucketize": bucketize,
     "cumprod": cumprod,
+    "logcumsumexp": logcumsumexp,
+    "sort": sort,
+    "argsort": argsort,
+    "aminmax": aminmax,
     "histc": histc,
 }
 """What stands for torch's functions of these names while a module is exported."""

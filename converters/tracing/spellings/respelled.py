@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from converters.tracing.spellings import algebra, ordering, recurrent
+from converters.tracing.spellings import algebra, arithmetic, ordering, recurrent
+
+_MODE: Any = TorchFunctionMode  # whose methods torch gives no types
 
 
 class Respelled(TorchFunctionMode):
-    """Calls what follows in place of torch's own function of that name, where it can say it."""
+    """Calls what follows in place of torch's own function of that name, where it can say it, in functions that are made of others too."""
 
     def __init__(self, more: Mapping[str, Any]) -> None:
         """more: functions by name, besides those of this package."""
         super().__init__()
         self._spellings = {**_SPELLINGS, **more}
+        self._entered = False  # a function of torch's in Python is called, and must not call this mode for itself once more
+        self._open: set[Any] = set()
+        self._checks = [(part, name, vars(part)[name]) for part in _COMPOSED for name in _CHECKS if name in vars(part)]
+
+    def __enter__(self) -> Respelled:
+        for part, name, check in self._checks:
+            setattr(part, name, self._outside(check))
+        _MODE.__enter__(self)
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        _MODE.__exit__(self, *problem)
+        for part, name, check in self._checks:
+            setattr(part, name, check)
+
+    def _outside(self, check: Any) -> Any:
+        def asked(*tensors: Any) -> bool:
+            entered, self._entered = self._entered, False
+            return not entered and check(*tensors)
+
+        return asked
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
@@ -27,7 +51,37 @@ class Respelled(TorchFunctionMode):
                 result = other(*args, **given)
             if result is not NotImplemented:
                 return result
-        return function(*args, **given)
+        is_composed = isinstance(function, FunctionType) and function.__module__ in _NAMES
+        if not is_composed or function in self._open:  # one that asks in a way of its own comes here again
+            self._entered = False
+            return function(*args, **given)
+        self._open.add(function)
+        try:
+            with _Inside(self):
+                self._entered = True
+                return function(*args, **given)
+        finally:
+            self._open.discard(function)
+            self._entered = False
+
+
+class _Inside:
+    """The mode, in force again for what a function calls."""
+
+    def __init__(self, mode: Respelled) -> None:
+        self._mode = mode
+
+    def __enter__(self) -> None:
+        _MODE.__enter__(self._mode)
+
+    def __exit__(self, *problem: Any) -> None:
+        _MODE.__exit__(self._mode, *problem)
+
+
+_COMPOSED = (torch.nn.functional, torch.functional, torch._tensor)
+"""Where torch has functions in Python, which ask whether somebody else says them."""
+_NAMES = frozenset(part.__name__ for part in _COMPOSED)
+_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
 def log_sigmoid(x: torch.Tensor) -> torch.Tensor:
@@ -42,6 +96,16 @@ def cross_entropy_with_logits(input: torch.Tensor, target: torch.Tensor, weight:
         return NotImplemented
     factor = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
     loss = (1 - target) * input + factor * (torch.log1p(torch.exp(-input.abs())) + (-input).clamp(min=0))
+    loss = loss if weight is None else loss * weight
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+def binary_cross_entropy(input: torch.Tensor, target: torch.Tensor, weight: Any = None, size_average: Any = None,
+                         reduce: Any = None, reduction: str = "mean") -> Any:  # fmt: skip
+    """Logarithms end at -100, as torch's do. Source: aten/src/ATen/native/Loss.cpp."""
+    if size_average is not None or reduce is not None or reduction not in ("none", "mean", "sum"):
+        return NotImplemented
+    loss = (target - 1) * torch.log1p(-input).clamp(min=-100) - target * torch.log(input).clamp(min=-100)
     loss = loss if weight is None else loss * weight
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
 
@@ -116,11 +180,15 @@ def _adaptive(x: torch.Tensor, output_size: Any, reduce: Any) -> Any:
 
 
 def amax(x: torch.Tensor, dim: Any = (), keepdim: bool = False) -> Any:
-    """Of all numbers, where no axis is given."""
+    """Of all numbers, where no axis is given; of truths, whether one holds."""
+    if x.dtype == torch.bool and isinstance(dim, int):
+        return x.any(dim, keepdim)
     return NotImplemented if dim not in ((), [], None) else x.amax(list(range(x.dim())), keepdim)
 
 
 def amin(x: torch.Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+    if x.dtype == torch.bool and isinstance(dim, int):
+        return x.all(dim, keepdim)
     return NotImplemented if dim not in ((), [], None) else x.amin(list(range(x.dim())), keepdim)
 
 
@@ -129,12 +197,14 @@ _SPELLINGS: dict[str, Any] = {
     "amin": amin,
     "logsigmoid": log_sigmoid,
     "log_sigmoid": log_sigmoid,
+    "binary_cross_entropy": binary_cross_entropy,
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
     "embedding_bag": embedding_bag,
     **recurrent.SPELLINGS,
     **ordering.SPELLINGS,
     **algebra.SPELLINGS,
+    **arithmetic.SPELLINGS,
     "avg_pool2d": avg_pool,
     "avg_pool3d": avg_pool,
     "adaptive_avg_pool3d": adaptive_avg,
