@@ -38,6 +38,11 @@ REFUSED = {
         {"data": (4, 3, 2)},
         [(8, 3, 2)],
     ),
+    "an index of another length": (
+        data(node("null", "index"), node("pick", "y", [(0, 0), (1, 0)], axis=1)),
+        {"data": (2, 3, 4), "index": (2, 4)},
+        [(2, 3, 5), (2, 4)],
+    ),
     "offsets of boxes": (
         data(node("null", "anchors"), node("_contrib_box_decode", "y", [(0, 0), (1, 0)])),
         {"data": (2, 5, 4), "anchors": (1, 5, 4)},

@@ -315,6 +315,8 @@ ROWS = [
     Row("DequantizeLinear", [whole(3, 4, low=0, dtype=np.uint8), K(np.float32(0.1)), K(np.uint8(3))], (19, 9), {},
         lambda x: (x.astype(np.float32) - 3) * np.float32(0.1)),
     Row("OneHot", [np.array([0, 2, -1]), K(np.array(4)), K(np.float32([2, 3]))], (19, 9), {}, lambda i: np.eye(4, dtype=np.float32)[i] + 2),
+    Row("OneHot", [np.array([0, 2, -1, -5, 4]), K(np.array(4)), K(np.float32([0, 1]))], (19, 9), {},
+        lambda i: np.float32([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])),
     Row("QuantizeLinear", [X4, K(np.float32(0.1)), K(np.uint8(3))], (19, 10), {"axis": 0}),
     Row("DequantizeLinear", [whole(3, 4, low=0, dtype=np.uint8), K(np.float32(0.1)), K(np.uint8(3))], (19, 10), {},
         lambda x: (x.astype(np.float32) - 3) * np.float32(0.1)),

@@ -61,13 +61,14 @@ def scan_from_9(g: Site, node: ir.Node) -> Answer:
 
 @older("OneHot", since=11)
 def one_hot_before_11(g: Site, node: ir.Node) -> Answer:
-    """Indices counted from the front; negative ones, which set 11 brought, are counted from the end before."""
+    """Indices counted from the front; negative ones, which set 11 brought, are counted from the end before, and lower ones are none."""
     indices = g.x(0)
     dtype = g.dtype(indices)
     if dtype not in (ir.DataType.INT64, ir.DataType.INT32):
         return None
     depth = g.cast(g.x(1), dtype)
-    return g.again(g.emit("Where", g.emit("Less", indices, 0), g.emit("Add", indices, depth), indices), g.x(1), g.x(2))
+    wrapped = g.emit("Where", g.emit("Less", indices, 0), g.emit("Add", indices, depth), indices)
+    return g.again(g.emit("Where", g.emit("Less", wrapped, 0), depth, wrapped), g.x(1), g.x(2))  # runtimes would wrap once more
 
 
 @older("QuantizeLinear", "DequantizeLinear", since=13)
