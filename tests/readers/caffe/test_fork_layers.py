@@ -378,6 +378,7 @@ def test_a_crop_between_scales_is_refused(tmp_path):
         (one("Convolution3D"), "needs a bottom"),
         (one("Convolution", more="convolution_param { num_output: 2 kernel_size: 1 kernel_depth: 3 }"), "kernel_depth is read by Conv"),
         (one("Im2col", more="convolution_param { kernel_size: 1 temporal_stride: 2 }"), "temporal_stride is read by Conv"),
+        (one("Normalize"), "SSD's layer has a scale"),
         (one("Pooling", more="pooling_param { kernel_size: 1 kernel_depth: 2 }"), "kernel_depth is read by Pooling3D alone"),
         (one("Pooling", more="pooling_param { pool: AVE kernel_size: 3 pad: 1 torch_pooling: true }"), "isn't established"),
         (one("Pooling", more="pooling_param { kernel_size: 3 ceil_mode: true torch_pooling: true }"), "no fork has together"),

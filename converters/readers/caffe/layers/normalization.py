@@ -217,6 +217,11 @@ def normalize(g: GraphBuilder, layer: Layer, x: ir.Value) -> ir.Value:
     if not 2 <= rank <= 4:
         raise layer.error(f"needs a bottom (N, C, H, W), not {g.shape(x)}")
     axes: Sequence[int] = list(range(1, rank)) if p.across_spatial else [1]
+    if layer.weights.count == 0 and not layer.weights.shapes_only and not layer.params.HasField("norm_param"):
+        raise layer.error(
+            "has no weights and no norm_param: SSD's layer has a scale; one of this name without any (happynear's, at each position) isn't "
+            "known, and differs"
+        )
     squares = g.emit("ReduceSum", g.emit("Mul", x, x), axes, keepdims=1)
     y = g.emit("Div", x, g.emit("Sqrt", g.emit("Add", squares, p.eps)))
     layer.weights.expect(1)
