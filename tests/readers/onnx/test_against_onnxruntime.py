@@ -230,12 +230,18 @@ def answer(model, feed):
         return None
 
 
+DIVIDES_WRONGLY = onnxruntime.__version__.startswith("1.23.")
+"""This version, the newest for Python 3.10, divides averages that count uneven padding by too little; see graph.passes.explicit_pooling."""
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operator(name):
     compared = 0
     for seed in range(COUNT):
         case = Case(seed)
         model, feed = model_of(case, OPERATORS[name](case))
+        if DIVIDES_WRONGLY and name == "AveragePool" and case.attributes.get("count_include_pad"):
+            continue
         want = answer(model, feed)
         if want is None or ("Pool" in name and any(0 in array.shape for array in want)):  # torch refuses to pool nothing
             continue
