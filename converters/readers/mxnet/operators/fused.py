@@ -199,21 +199,24 @@ def _weight_scales(matrix: Array, bias: Array | None, given: np.float32 | ir.Val
     return np.where(np.isfinite(scales), scales, 2.0**20).astype(np.float32)
 
 
+def _unsigned(g: OperatorBuilder, x: ir.Value) -> ir.Value:
+    """int8 as uint8 around 128: onnxruntime's convolution takes uint8 alone, of both, up to 1.23 at least."""
+    return g.cast(g.emit("Add", g.cast(x, np.int32), 128), np.uint8)
+
+
 def _convolved(
     g: OperatorBuilder, data: ir.Value, kind: str, weight: ir.Value, kernel: Ints, stride: Ints, dilate: Ints, pad: Ints, groups: int
 ) -> ir.Value:
     """The sums of products, exact in int32, as floating point numbers."""
     strides, dilations = spatial(g, "stride", stride, kernel, 1, 1), spatial(g, "dilate", dilate, kernel, 1, 1)
     pads = spatial(g, "pad", pad, kernel, 0, 0)
-    zero: ir.Value | None = None
-    if kind == "int8":  # runtimes take uint8 alone
-        data = g.cast(g.emit("Add", g.cast(data, np.int32), 128), np.uint8)
-        zero = g.const(np.array(128, np.uint8))
+    zero, middle = g.const(np.array(0 if kind == "uint8" else 128, np.uint8)), g.const(np.array(128, np.uint8))
     out = g.emit(
         "ConvInteger",
-        data,
-        weight,
+        data if kind == "uint8" else _unsigned(g, data),
+        _unsigned(g, weight),
         zero,
+        middle,
         kernel_shape=list(kernel),
         strides=strides,
         dilations=dilations if max(dilations) > 1 else None,
