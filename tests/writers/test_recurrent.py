@@ -112,6 +112,8 @@ def check(proto, feed):
     return model
 
 
+RUNS_EMPTY = onnxruntime.__version__.startswith("1.23.")
+"""This version's RNN runs a step of a sequence of length 0, which has none."""
 SINGLE = [
     (kind, direction, *form)
     for kind, direction in itertools.product(GATES, ("forward", "reverse", "bidirectional"))
@@ -134,7 +136,7 @@ def test_one_layer_gives_the_numbers_of_onnxruntime(kind, direction, bias, lengt
     outputs = ["Y", "Yh", "Yc"][: 3 if kind == "LSTM" else 2]
     attributes = {"hidden_size": H, "direction": direction, **({"linear_before_reset": 1} if kind == "GRU" else {})}
     proto = net([helper.make_node(kind, given, outputs, **attributes)], inputs, outputs, constants)
-    model = check(proto, drawn(proto))
+    model = check(proto, drawn(proto, (5, 1, 2) if kind == "RNN" and RUNS_EMPTY else (5, 0, 2)))
     assert f"nn.{kind}({C}, {H}" in write_source(model)
 
 

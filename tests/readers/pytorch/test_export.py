@@ -10,6 +10,7 @@ import functools
 import importlib
 import io
 import logging
+import operator
 import os
 import pickle
 import re
@@ -324,7 +325,7 @@ HOSTILE = {
     "compile": ("builtins", "compile"),
     "methods by name": ("operator", "methodcaller"),
     "attributes by name": ("operator", "attrgetter"),
-    "calls": ("operator", "call"),
+    **({"calls": ("operator", "call")} if hasattr(operator, "call") else {}),  # from Python 3.11 on
     "calls of a row": ("itertools", "starmap"),
     "an open file": ("argparse", "FileType"),
     "a folder for a while": ("tempfile", "TemporaryDirectory"),
