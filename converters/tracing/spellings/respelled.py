@@ -52,6 +52,8 @@ class Respelled(TorchFunctionMode):
             if result is not NotImplemented:
                 return result
         is_composed = isinstance(function, FunctionType) and function.__module__ in _NAMES
+        # a pool with indices calls one that has the name of a pool without
+        is_composed = is_composed and not function.__name__.endswith("_with_indices")
         if not is_composed or function in self._open:  # one that asks in a way of its own comes here again
             self._entered = False
             return function(*args, **given)

@@ -162,6 +162,7 @@ def test_functions_keep_their_tails(name, dtype):
 POOLS = {
     "uneven mean": lambda x: F.adaptive_avg_pool3d(x.unsqueeze(2), (1, 3, 4)).squeeze(2),
     "kept axis": lambda x: F.adaptive_max_pool2d(x, (None, 3)),
+    "places": lambda x: F.adaptive_max_pool2d(x[:, :, :6, :6], (3, 2), True)[1].float(),
     "uneven maximum": lambda x: F.adaptive_max_pool2d(x, (3, 2)),
     "divisor": lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5),
     "divisor, last window over the edge": lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True, divisor_override=3),
