@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,29 @@ def test_every_family(name: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(got[key].numpy(), array)
     back = converters.strip_to_weights(tmp_path / "out.safetensors", tmp_path / "back.pth")
     assert back.form == "safetensors file" and sorted(torch.load(back.path, weights_only=True)) == sorted(want)
+
+
+def without_weights(folder: Path) -> dict[str, Path]:
+    """A caffemodel that was cut behind its first layer's name, no tensors in a safetensors file, an ONNX net of a ReLU, no parameters."""
+    import onnx
+
+    files = {kind: folder / kind for kind in ("net.caffemodel", "net.safetensors", "net.onnx", "net.params")}
+    files["net.caffemodel"].write_bytes(b"\n\x03net\xa2\x06\x07\n\x05conv1")
+    files["net.safetensors"].write_bytes(struct.pack("<Q", 2) + b"{}")
+    files["net.params"].write_bytes(struct.pack("<4Q", 0x112, 0, 0, 0))
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [2])
+    ends = [onnx.helper.make_value_info(name, kind) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "net", ends[:1], ends[1:])
+    files["net.onnx"].write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    return files
+
+
+@pytest.mark.parametrize("kind", ["net.caffemodel", "net.safetensors", "net.onnx", "net.params"])
+def test_a_file_without_weights_is_refused(kind: str, tmp_path: Path) -> None:
+    """It was written as a file of nothing, and the command said that it was done."""
+    with pytest.raises(converters.ConversionError, match=rf"{kind}: there are no weights in it"):
+        converters.strip_to_weights(without_weights(tmp_path)[kind], tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
 
 
 def test_onnx_gives_the_keys_of_its_graph(tmp_path: Path) -> None:
