@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 import converters
 from tests.bench import REFUSALS
@@ -311,6 +313,17 @@ def test_crnn(tmp_path: Path) -> None:
 # -- what a second length gives ----------------------------------------------------------------------------------------
 
 
+def refusing(model: ir.Model, folder: Path, x: NDArray[np.float32]) -> onnxruntime.InferenceSession:
+    """A session of a model, both of whose forms refuse this input."""
+    converters.save(model, folder / "model.onnx")
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    with pytest.raises(REFUSALS):
+        session.run(None, {"input": x})
+    with pytest.raises(REFUSALS):
+        converters.to_module(model)(torch.from_numpy(x))
+    return session
+
+
 @pytest.mark.parametrize("length", [3, 6])
 def test_a_table_of_steps_takes_no_other_length(tmp_path: Path, length: int) -> None:
     """A net that splits its sequence into a table is unrolled: another length is an error, never an answer cut short."""
@@ -321,13 +334,7 @@ def test_a_table_of_steps_takes_no_other_length(tmp_path: Path, length: int) -> 
     path.write_bytes(lua.dumps(made))
     with pytest.warns(converters.ConversionWarning, match="sequences of the given length alone"):
         model = converters.load(path, inputs={"input": (5, 2, 4)})
-    converters.save(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    x = np.ones((length, 2, 4), np.float32)
-    with pytest.raises(REFUSALS):
-        session.run(None, {"input": x})
-    with pytest.raises(REFUSALS):
-        converters.to_module(model)(torch.from_numpy(x))
+    session = refusing(model, tmp_path, np.ones((length, 2, 4), np.float32))
     assert session.run(None, {"input": np.ones((5, 3, 4), np.float32)})[0].shape == (15, 3)
 
 
@@ -342,11 +349,5 @@ def test_one_step_of_a_recurrent_takes_no_other_length(tmp_path: Path, length: i
     path.write_bytes(lua.dumps(sequencer(step)))
     with pytest.warns(converters.ConversionWarning, match="sequences of the given length alone"):
         model = converters.load(path, inputs={"input": (1, 2, 4)})
-    converters.save(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    x = np.ones((length, 2, 4), np.float32)
-    with pytest.raises(REFUSALS):
-        session.run(None, {"input": x})
-    with pytest.raises(REFUSALS):
-        converters.to_module(model)(torch.from_numpy(x))
+    session = refusing(model, tmp_path, np.ones((length, 2, 4), np.float32))
     assert session.run(None, {"input": np.ones((1, 3, 4), np.float32)})[0].shape == (1, 3, 3)
