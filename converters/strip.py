@@ -135,10 +135,10 @@ def strip_to_weights(source: StrPath, target: StrPath | None = None, options: St
     file = recognize(origin)
     state = read_weights(file, LoadOptions(key=options.key))
     with about(source):
-        if not state.tensors:
-            raise ConversionError("there are no weights in it", hint="a file that was cut short behind a name looks like that")
         asked = frozenset(name for name in ("ema", "torch_layout", "torch_names") if getattr(options, name))
         done = prepare_weights(state, file, asked)
+        if not state.tensors:
+            raise ConversionError("there are no weights in it", hint="a file that was cut short behind a name looks like that")
         unwrapped, folded, converted = _apply(state, options, names="torch_names" in asked - done)
         _write(goal, state, file, force=options.force)
     if overflowed := sum(storage.overflowed for storage in converted):

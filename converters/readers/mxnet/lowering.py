@@ -154,6 +154,9 @@ class _Walk:
         except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
             raise g.error(f"its attributes and inputs don't fit together ({type(problem).__name__}: {printable(problem)})") from problem
         self.values[node.index], self.names[node.index] = _named(node.name, result)
+        values = [operand for operand in operands if isinstance(operand, ir.Value)]
+        if values and g.open_values.issuperset(values):  # what is made of a state of unknown batch alone is one too
+            g.open_values.update(self.values[node.index])
         for value, name in zip(self.values[node.index], self.names[node.index], strict=True):
             g.bind(value, name)
         g.alias(self.values[node.index][0], node.name)
