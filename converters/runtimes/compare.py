@@ -47,17 +47,37 @@ def difference(name: str, got: Array, want: Array, source: str = "") -> Differen
     ours, theirs = np.ravel(got), np.ravel(want)
     scale = absolute = 0.0
     for start in range(0, ours.size, _PIECE):
-        a, b = (array[start : start + _PIECE].astype(np.float64) for array in (ours, theirs))
-        huge = ~np.isfinite(b) | (np.abs(b) > 1e37)
-        same = (np.isnan(a) == np.isnan(b)) & (np.isnan(b) | ((np.sign(a) == np.sign(b)) & (np.abs(a) > 1e37)))
-        if not same[huge].all() or not np.isfinite(a[~huge]).all():
-            return Difference(name, float("inf"), 0.0, source, "NaN or infinity at other places")
-        a, b = a[~huge], b[~huge]
-        scale = max(scale, float(np.abs(b).max(initial=0.0)))
-        absolute = max(absolute, float(np.abs(a - b).max(initial=0.0)))
+        a, b = (array[start : start + _PIECE] for array in (ours, theirs))
+        quick = _quickly(a, b)
+        if quick is None:
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            huge = ~np.isfinite(b) | (np.abs(b) > _HUGE)
+            same = (np.isnan(a) == np.isnan(b)) & (np.isnan(b) | ((np.sign(a) == np.sign(b)) & (np.abs(a) > _HUGE)))
+            if not same[huge].all() or not np.isfinite(a[~huge]).all():
+                return Difference(name, float("inf"), 0.0, source, "NaN or infinity at other places")
+            a, b = a[~huge], b[~huge]
+            quick = _largest(b), _largest(a - b)
+        scale, absolute = max(scale, quick[0]), max(absolute, quick[1])
     return Difference(name, absolute / max(scale, 1e-6), scale, source, absolute=absolute)
 
 
+def _quickly(a: Array, b: Array) -> tuple[float, float] | None:
+    """The largest number of b, and how far a and b are apart at most; None where not all are numbers that can be taken apart."""
+    if a.dtype != b.dtype or a.dtype not in (np.float32, np.float64):
+        return None
+    is_equal = np.array_equal(a, b)
+    scale = _largest(b)
+    if not (scale <= _HUGE and (is_equal or _largest(a) <= _HUGE)):  # nor are NaN
+        return None
+    return scale, 0.0 if is_equal else _largest(np.subtract(a, b, dtype=np.float64))
+
+
+def _largest(array: Array) -> float:
+    return max(float(array.max(initial=0.0)), -float(array.min(initial=0.0)))
+
+
+_HUGE = 1e37
+"""Beyond this float32 has few numbers left, and runtimes disagree which of them are infinite."""
 _PIECE = 1 << 20
 """Numbers that are compared at a time, so that comparing takes little memory."""
 

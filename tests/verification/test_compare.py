@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import converters
 from converters.cli import main
 from converters.graph.builder import GraphBuilder
+from converters.runtimes.compare import difference
 from converters.runtimes.onnxruntime import run_each
 from converters.verification import compare
 from converters.verification.compare import write_verified
@@ -133,3 +135,29 @@ def test_weights_that_are_many_are_mapped_and_spare_the_optimizer(monkeypatch, l
     report = converters.verify(large(), level=level)
     assert report.ok and bool(beside) == (not limit)
     assert bool(report.optimizer) == (limit > 0 or level == "full") and bool(report.notes) != bool(report.optimizer)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_difference_is_the_formula_s(dtype):
+    """Number by number in Python, on arrays with NaN, infinities and huge numbers among the others."""
+    rng = np.random.default_rng(0)
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e38, -1e38, 2e37, 1.0])
+    seen = set()
+    for _ in range(600):
+        a = rng.standard_normal(4)
+        a = np.where(rng.random(4) < 0.1, rng.choice(special, 4), a).astype(dtype)
+        b = a.copy()
+        if rng.random() < 0.7:
+            b[rng.integers(4)] = rng.choice(special) if rng.random() < 0.3 else rng.standard_normal()
+        pairs = [(float(p), float(q)) for p, q in zip(a, b, strict=True)]
+        plain = [(p, q) for p, q in pairs if abs(q) <= 1e37]
+        others = [(p, q) for p, q in pairs if not abs(q) <= 1e37]
+        fits = all(math.isnan(p) if math.isnan(q) else abs(p) > 1e37 and (p > 0) == (q > 0) for p, q in others)
+        found = difference("x", a, b)
+        if not fits or not all(math.isfinite(p) for p, _ in plain):
+            assert found.error == math.inf
+        else:
+            assert found.absolute == max((abs(p - q) for p, q in plain), default=0.0)
+            assert found.scale == max((abs(q) for _, q in plain), default=0.0)
+        seen.add((found.error == math.inf, found.error == 0))
+    assert len(seen) == 3
