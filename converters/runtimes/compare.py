@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+HUGE = 1e37
+"""Beyond this float32 has few numbers left, and runtimes disagree which of them are infinite."""
 TOLERANCE = 1e-4
 """Largest difference allowed, relative to the largest finite number of the output."""
 
@@ -51,8 +53,8 @@ def difference(name: str, got: Array, want: Array, source: str = "") -> Differen
         quick = _quickly(a, b)
         if quick is None:
             a, b = a.astype(np.float64), b.astype(np.float64)
-            huge = ~np.isfinite(b) | (np.abs(b) > _HUGE)
-            same = (np.isnan(a) == np.isnan(b)) & (np.isnan(b) | ((np.sign(a) == np.sign(b)) & (np.abs(a) > _HUGE)))
+            huge = ~np.isfinite(b) | (np.abs(b) > HUGE)
+            same = (np.isnan(a) == np.isnan(b)) & (np.isnan(b) | ((np.sign(a) == np.sign(b)) & (np.abs(a) > HUGE)))
             if not same[huge].all() or not np.isfinite(a[~huge]).all():
                 return Difference(name, float("inf"), 0.0, source, "NaN or infinity at other places")
             a, b = a[~huge], b[~huge]
@@ -67,7 +69,7 @@ def _quickly(a: Array, b: Array) -> tuple[float, float] | None:
         return None
     is_equal = np.array_equal(a, b)
     scale = _largest(b)
-    if not (scale <= _HUGE and (is_equal or _largest(a) <= _HUGE)):  # nor are NaN
+    if not (scale <= HUGE and (is_equal or _largest(a) <= HUGE)):  # nor are NaN
         return None
     return scale, 0.0 if is_equal else _largest(np.subtract(a, b, dtype=np.float64))
 
@@ -76,8 +78,6 @@ def _largest(array: Array) -> float:
     return max(float(array.max(initial=0.0)), -float(array.min(initial=0.0)))
 
 
-_HUGE = 1e37
-"""Beyond this float32 has few numbers left, and runtimes disagree which of them are infinite."""
 _PIECE = 1 << 20
 """Numbers that are compared at a time, so that comparing takes little memory."""
 

@@ -137,7 +137,7 @@ def _compare(
         differing, count = _weights_apart(sides[0].weights, sides[1].weights)
         wrong = [found for found in differing if found.error > tolerance]
         report = replace(report, weights=wrong, compared=count)
-        slight = [found for found in differing if found not in wrong]
+        slight = [found for found in differing if found.error <= tolerance]
         if not report.ok or 0 < len(slight) <= FEW:
             before = len(notes)
             report = replace(report, layers=_layers(sides, differing, worst, notes))

@@ -15,7 +15,7 @@ import numpy as np
 from converters.errors import ConversionError, FormatError, printable
 from converters.files import StrPath
 from converters.formats import load_weights, recognize
-from converters.runtimes.compare import Array, Difference, difference, random_inputs
+from converters.runtimes.compare import HUGE, Array, Difference, difference, random_inputs
 from converters.verification.limits import check_limits, has_many_weights, is_quick
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def compare_outputs(names: Sequence[str], got: Sequence[Array], want: Sequence[A
     found = []
     for name, a, b in zip(names, got, want, strict=True):
         if large and a.shape == b.shape and a.dtype.kind == b.dtype.kind == "f":
-            finite = np.isfinite(a) & np.isfinite(b) & (np.abs(b) < 1e37)
+            finite = np.isfinite(a) & np.isfinite(b) & (np.abs(b) < HUGE)
             if not np.isfinite(a).all() and not np.isfinite(b).all():
                 a, b = np.where(finite, a, 0), np.where(finite, b, 0)
         found.append(difference(name, a, b))

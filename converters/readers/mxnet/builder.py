@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,13 @@ class OperatorBuilder(GraphBuilder):
         """The release that wrote the symbol: 10000 major + 100 minor + patch."""
         self.open_values: set[ir.Value] = set()
         """Values whose axes of size 1 stand for sizes that the file leaves open (a begin state of shape (0, 20))."""
+
+    def pin_known(self, x: ir.Value, axes: Iterable[int]) -> ir.Value:
+        """x, of whose axes those of a known length are pinned."""
+        for axis in axes:
+            if isinstance(self.shape(x)[axis], int):
+                x = self.pin(x, axis, axis + 1)
+        return x
 
     def dtype(self, value: ir.Value) -> np.dtype[Any]:
         """numpy's type of a value."""

@@ -111,10 +111,7 @@ class _Walk:
     def _exact(self, name: str, value: ir.Value) -> ir.Value:
         """An input whose batch and time, where they were closed, runtimes refuse to take otherwise."""
         axes = {self.plan.batch_axis(name), *self.plan.axes.get(name, {})} if self.is_exact else set()
-        dims = self.g.shape(value)
-        for axis in sorted(axis for axis in axes if axis < len(dims) and isinstance(dims[axis], int)):
-            value = self.g.pin(value, axis, axis + 1)
-        return value
+        return self.g.pin_known(value, sorted(axis for axis in axes if axis < self.g.rank(value)))
 
     def _zero_label(self, node: Node, inputs: Mapping[str, ir.Value]) -> None:
         """A label that the net itself computes with: zeros, one per sample."""
@@ -155,7 +152,7 @@ class _Walk:
             raise g.error(f"its attributes and inputs don't fit together ({type(problem).__name__}: {printable(problem)})") from problem
         self.values[node.index], self.names[node.index] = _named(node.name, result)
         values = [operand for operand in operands if isinstance(operand, ir.Value)]
-        if values and g.open_values.issuperset(values):  # what is made of a state of unknown batch alone is one too
+        if values and g.open_values.issuperset(values):  # what is made of open sizes alone has open sizes
             g.open_values.update(self.values[node.index])
         for value, name in zip(self.values[node.index], self.names[node.index], strict=True):
             g.bind(value, name)

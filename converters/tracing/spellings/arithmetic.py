@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 
-def _floats(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Both as tensors of their common type, where that is a floating one."""
-    dtype = torch.result_type(x, y)
-    if not dtype.is_floating_point:
-        return None
-    made = [value.to(dtype) if isinstance(value, torch.Tensor) else torch.scalar_tensor(value, dtype=dtype) for value in (x, y)]
-    return made[0], made[1]
+def _of_floats(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[Any, Any], Any]:
+    """Is given both as tensors of their common type, where that is a floating one; of others it says nothing."""
+
+    @functools.wraps(function)
+    def of_both(x: Any, y: Any) -> Any:
+        dtype = torch.result_type(x, y)
+        if not dtype.is_floating_point:
+            return NotImplemented
+        made = (value.to(dtype) if isinstance(value, torch.Tensor) else torch.scalar_tensor(value, dtype=dtype) for value in (x, y))
+        return function(*made)
+
+    return of_both
 
 
-def remainder(x: Any, y: Any) -> Any:
+@_of_floats
+def remainder(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """By C's fmod, which is exact; x - y * floor(x / y) isn't."""
-    both = _floats(x, y)
-    if both is None:
-        return NotImplemented
-    x, y = both
     rest = torch.fmod(x, y)
     return torch.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
 
 
-def floor_divide(x: Any, y: Any) -> Any:
+@_of_floats
+def floor_divide(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """What remains goes off first: 1 // 0.1 is 9. Source: aten/src/ATen/native/BinaryOps.h, div_floor_floating."""
-    both = _floats(x, y)
-    if both is None:
-        return NotImplemented
-    x, y = both
     rest = torch.fmod(x, y)
     quotient = (x - rest) / y
     quotient = torch.where((rest != 0) & ((rest < 0) != (y < 0)), quotient - 1, quotient)
@@ -94,16 +95,17 @@ def signbit(x: torch.Tensor) -> Any:
 def copysign(x: Any, y: Any) -> Any:
     if not isinstance(y, torch.Tensor):
         return (-x.abs() if math.copysign(1.0, y) < 0 else x.abs()) if x.is_floating_point() else NotImplemented
-    both = _floats(x, y)
-    return NotImplemented if both is None else torch.where(signbit(both[1]), -both[0].abs(), both[0].abs())
+    return _with_sign(x, y)
 
 
-def atan2(y: Any, x: Any) -> Any:
+@_of_floats
+def _with_sign(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torch.where(signbit(y), -x.abs(), x.abs())
+
+
+@_of_floats
+def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The angle of (|x|, |y|), turned to where x and y are, zeros by their signs."""
-    both = _floats(y, x)
-    if both is None:
-        return NotImplemented
-    y, x = both
     ratio = y.abs() / x.abs()
     ratio = torch.where((x == 0) & (y == 0), 0.0, ratio)
     ratio = torch.where((x.abs() == math.inf) & (y.abs() == math.inf), 1.0, ratio)
@@ -112,12 +114,10 @@ def atan2(y: Any, x: Any) -> Any:
     return torch.where(signbit(y), -angle, angle)
 
 
-def hypot(x: Any, y: Any) -> Any:
+@_of_floats
+def hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """The longer side times the root of 1 + the ratio's square, which doesn't overflow."""
-    both = _floats(x, y)
-    if both is None:
-        return NotImplemented
-    x, y = both[0].abs(), both[1].abs()
+    x, y = x.abs(), y.abs()
     longer = torch.maximum(x, y)
     ratio = torch.minimum(x, y) / longer
     return torch.where((longer == 0) | (longer == math.inf), longer, longer * (1 + ratio * ratio).sqrt())
@@ -166,11 +166,9 @@ def heaviside(x: torch.Tensor, values: torch.Tensor) -> Any:
     return torch.where(x == 0, values, (x > 0).to(x.dtype))
 
 
-def xlogy(x: Any, y: Any) -> Any:
-    both = _floats(x, y)
-    if both is None:
-        return NotImplemented
-    return torch.where((both[0] == 0) & ~both[1].isnan(), 0.0, both[0] * both[1].log())
+@_of_floats
+def xlogy(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torch.where((x == 0) & ~y.isnan(), 0.0, x * y.log())
 
 
 SPELLINGS: dict[str, Any] = {

@@ -100,9 +100,10 @@ class Body:
         self.statements.append(Statement([self._of(token) for token in tokens], text, self.origin, tuple(before)))
         return tokens
 
-    def assign(self, text: str, *, hint: str = "", kind: str = "tensor", name: str = "") -> str:
+    def assign(self, text: str, *, hint: str = "", kind: str = "tensor", name: str = "", shape: tuple[int | str, ...] | None = None) -> str:
         """Writes `variable = text`; returns the variable's token."""
         token = self.variable(hint, kind, name)
+        self._of(token).shape = shape
         self.statements.append(Statement([self._of(token)], text, self.origin))
         return token
 
@@ -155,9 +156,8 @@ class Body:
             for number in dying:
                 busy.discard(names[number])
             dead = [names[n] for n in dying if self.variables[n].kind != "int"]
-            first, adds, second = text.partition(" += ")
-            if adds:
-                dead = [first] if first in dead else dead
+            if (first := text.partition(" += ")[0]) in dead:  # what the sum is written over
+                dead = [first]
             for variable in statement.targets:
                 if variable.number not in last:
                     names[variable.number] = "_"
@@ -172,9 +172,7 @@ class Body:
                 # a line that calls a layer by its name needs no comment, nor does the next one of the same layer
                 is_said = statement.origin == before or statement.text.startswith(("self.", REF_OPEN))
                 note = "" if is_said or not statement.origin.comment else NOTE + statement.origin.comment
-                if adds and left != first:
-                    text = f"{first} + {second}"
-                result.append((f"{left} = {text}" if left and not (adds and left == first) else text) + note)
+                result.append(_assignment(left, text) + note)
                 if position + _NEAR_THE_END < len(statements) and not statement.before:
                     result += self._let_go(dying, names, left)
             before = statement.origin
@@ -212,6 +210,16 @@ class Body:
         if short[0] not in busy:
             return short[0]
         return free[0] if free else busy.first(short)
+
+
+def _assignment(left: str, text: str) -> str:
+    """`left = text`; a sum that may be written over its first term is, where that has the name of the sum."""
+    first, adds, second = text.partition(" += ")
+    if adds and left == first:
+        return text
+    if adds:
+        text = f"{first} + {second}"
+    return f"{left} = {text}" if left else text
 
 
 class _Busy:

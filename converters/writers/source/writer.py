@@ -358,10 +358,9 @@ class Writer:
         else:
             for value, expression in zip(node.outputs, [written] if isinstance(written, str) else written, strict=False):
                 is_variable = TOKEN.fullmatch(expression) is not None
-                token = expression if is_variable else self.body.assign(expression, name=_variable_name(node, value))
-                self._tensors[value] = token
-                if not is_variable:
-                    self.body.variables[int(token[1:-1])].shape = _shape_of(value)
+                self._tensors[value] = (
+                    expression if is_variable else self.body.assign(expression, name=_variable_name(node, value), shape=_shape_of(value))
+                )
 
     def _widened(self, node: ir.Node, key: str, unsigned: set[ir.Value]) -> list[str]:
         """An operator on unsigned integers that PyTorch only stores: computed in int64, which wraps round at the same places."""
@@ -435,9 +434,9 @@ def _variable_name(node: ir.Node, value: ir.Value) -> str:
 
 def _shape_of(value: ir.Value) -> tuple[int | str, ...] | None:
     """Numbers and the names of symbols; None where one dimension is neither."""
-    dimensions = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+    dimensions = [None] if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
     known = tuple(d for d in dimensions if d is not None)
-    return None if value.shape is None or len(known) < len(dimensions) else known
+    return known if len(known) == len(dimensions) else None
 
 
 def _describe(node: ir.Node) -> str:

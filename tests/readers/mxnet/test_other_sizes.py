@@ -43,6 +43,11 @@ REFUSED = {
         {"data": (2, 3, 4), "index": (2, 4)},
         [(2, 3, 5), (2, 4)],
     ),
+    "an index of another last length": (
+        data(node("null", "index"), node("pick", "y", [(0, 0), (1, 0)], axis=1)),
+        {"data": (2, 3, 4, 5), "index": (2, 4, 5)},
+        [(2, 3, 4, 6), (2, 4, 5)],
+    ),
     "offsets of boxes": (
         data(node("null", "anchors"), node("_contrib_box_decode", "y", [(0, 0), (1, 0)])),
         {"data": (2, 5, 4), "anchors": (1, 5, 4)},

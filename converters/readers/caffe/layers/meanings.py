@@ -47,10 +47,9 @@ def _crop(layer: Layer, makers: dict[str, Layer]) -> None:
     if found is None:
         raise layer.error("has no offset, and its bottoms come from no common blob that would tell it", "write a crop_param with an offset")
     for offset, scale, other in found:
-        if scale != other or offset != int(offset) or offset < 0:
+        if not _is_crop(offset, scale, other):
             raise layer.error(f"its bottoms lie {offset:g} pixels apart at scales {scale:g} and {other:g}, which no crop mends")
-    layer.params.crop_param.axis = 2
-    layer.params.crop_param.offset.extend(int(offset) for offset, *_ in found)
+    _cut_at(layer, [int(offset) for offset, *_ in found])
 
 
 def _unstated_crop(layer: Layer, makers: dict[str, Layer]) -> None:
@@ -59,14 +58,23 @@ def _unstated_crop(layer: Layer, makers: dict[str, Layer]) -> None:
         found = _apart(layer, makers)
     except ConversionError:
         return
-    if found is None or any(scale != other or offset != int(offset) or offset < 0 for offset, scale, other in found):
+    if found is None or not all(_is_crop(*place) for place in found):
         return
     offsets = tuple(int(offset) for offset, *_ in found)
     if layer.define("CROP_BY_GEOMETRY", 0):
-        layer.params.crop_param.axis = 2
-        layer.params.crop_param.offset.extend(offsets)
+        _cut_at(layer, offsets)
     elif any(offsets):
         layer.apart = offsets
+
+
+def _is_crop(offset: float, scale: float, other: float) -> bool:
+    """Whether a crop lays one bottom upon the other: whole pixels apart, at one scale."""
+    return scale == other and offset == int(offset) and offset >= 0
+
+
+def _cut_at(layer: Layer, offsets: Sequence[int]) -> None:
+    layer.params.crop_param.axis = 2
+    layer.params.crop_param.offset.extend(offsets)
 
 
 def _apart(layer: Layer, makers: dict[str, Layer]) -> list[tuple[float, float, float]] | None:

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from converters.readers.mxnet.axes import first
 from converters.readers.mxnet.builder import OperatorBuilder
-from converters.readers.mxnet.operators.arithmetic import keep_open
 from converters.readers.mxnet.parameter import Parameter
 from converters.readers.mxnet.signature import lowers
 
@@ -22,12 +21,10 @@ def activation(
 ) -> ir.Value:
     """ReLU, sigmoid, tanh, softplus ("softrelu"), softsign, log-sigmoid and mish. Source: mxnet src/operator/nn/activation.cc."""
     if act_type == "log_sigmoid":
-        result = g.emit("Neg", g.emit("Softplus", g.emit("Neg", data)))
-    elif act_type == "mish":
-        result = g.emit("Mul", data, g.emit("Tanh", g.emit("Softplus", data)))
-    else:
-        result = g.emit(SIMPLE[act_type], data)
-    return keep_open(g, result, data)
+        return g.emit("Neg", g.emit("Softplus", g.emit("Neg", data)))
+    if act_type == "mish":
+        return g.emit("Mul", data, g.emit("Tanh", g.emit("Softplus", data)))
+    return g.emit(SIMPLE[act_type], data)
 
 
 @lowers("LeakyReLU", "_npx_leaky_relu", axes=first)

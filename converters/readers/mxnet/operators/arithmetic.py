@@ -119,13 +119,6 @@ def same_shape(g: OperatorBuilder, a: ir.Value, b: ir.Value) -> None:
         raise problem
 
 
-def keep_open(g: OperatorBuilder, result: ir.Value, *operands: ir.Value) -> ir.Value:
-    """Marks a result whose sizes are as open as those of all its operands."""
-    if all(operand in g.open_values for operand in operands):
-        g.open_values.add(result)
-    return result
-
-
 BROADCAST_TWINS = {"add": ["broadcast_plus"], "sub": ["broadcast_minus"], "maximum": ["_npi_maximum"], "minimum": ["_npi_minimum"]}
 
 
@@ -134,14 +127,14 @@ def _register_binary(name: str, function: Binary) -> None:
 
     def elementwise(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
         same_shape(g, lhs, rhs)
-        return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
+        return function(g, lhs, g.cast(rhs, g.dtype(lhs)))
 
     def broadcast(g: OperatorBuilder, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
-        return keep_open(g, function(g, lhs, g.cast(rhs, g.dtype(lhs))), lhs, rhs)
+        return function(g, lhs, g.cast(rhs, g.dtype(lhs)))
 
     def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
         x, number = beside_number(g, data, scalar, is_int)
-        return keep_open(g, function(g, x, number), data)
+        return function(g, x, number)
 
     elementwise.__doc__ = f"Element-wise {spoken} of two equal shapes. {SOURCE}"
     broadcast.__doc__ = f"Broadcasting {spoken}. {SOURCE}"
@@ -192,7 +185,7 @@ def _register_reversed(name: str, function: Binary) -> None:
 
     def with_scalar(g: OperatorBuilder, data: ir.Value, *, scalar: float = 1.0, is_int: bool = True) -> ir.Value:
         x, number = beside_number(g, data, scalar, is_int)
-        return keep_open(g, function(g, g.const(np.array(number, g.dtype(x))), x), data)
+        return function(g, g.const(np.array(number, g.dtype(x))), x)
 
     with_scalar.__doc__ = f"Element-wise {word} with the number on the left. {SOURCE}"
     lowers(f"_r{word}_scalar", f"_R{word.capitalize()}Scalar", axes=first)(with_scalar)
@@ -430,7 +423,7 @@ NUMPY_TWINS = {name: (f"_npx_{name}",) for name in ("erf", "erfinv", "gamma", "g
 def _register_unary(name: str, function: Unary) -> None:
     def elementwise(g: OperatorBuilder, data: ir.Value) -> ir.Value:
         whole = name in WHOLE_ALREADY and g.dtype(data).kind != "f"
-        return keep_open(g, g.identity(data) if whole else function(g, data), data)
+        return g.identity(data) if whole else function(g, data)
 
     elementwise.__doc__ = f"Element-wise {name.removeprefix('_contrib_')}. {SOURCE}"
     lowers(name, *NUMPY_TWINS.get(name, ()), axes=first)(elementwise)
@@ -451,7 +444,7 @@ def clipped(g: OperatorBuilder, data: ir.Value, low: float, high: float) -> ir.V
     kind = g.dtype(data)
     bounds = np.iinfo(kind) if kind.kind in "iu" else None
     limits = [v if bounds is None else min(max(v, bounds.min), bounds.max) for v in (low, high)]
-    return keep_open(g, g.emit("Clip", data, *(np.array(_fitting(g, data, v), kind) for v in limits)), data)
+    return g.emit("Clip", data, *(np.array(_fitting(g, data, v), kind) for v in limits))
 
 
 @lowers("clip", axes=first)
@@ -493,7 +486,7 @@ def add_n(g: OperatorBuilder, *args: ir.Value) -> ir.Value:
 def cast(g: OperatorBuilder, data: ir.Value, *, dtype: str) -> ir.Value:
     """Conversion to another type; towards zero from floating point to integers. Source: mxnet src/operator/tensor/elemwise_unary_op.h."""
     result = g.cast(data, read_type(g, dtype))
-    return keep_open(g, g.identity(data) if result is data else result, data)
+    return g.identity(data) if result is data else result
 
 
 @lowers("amp_multicast")

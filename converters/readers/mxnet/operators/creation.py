@@ -196,7 +196,4 @@ def ones_like(g: OperatorBuilder, data: ir.Value, *, dtype: str | None = None) -
 
 
 def _filled_like(g: OperatorBuilder, data: ir.Value, value: float) -> ir.Value:
-    result = g.emit("Expand", np.full((), value, g.dtype(data)), g.emit("Shape", data), shape=g.shape(data))
-    if data in g.open_values:
-        g.open_values.add(result)
-    return result
+    return g.emit("Expand", np.full((), value, g.dtype(data)), g.emit("Shape", data), shape=g.shape(data))

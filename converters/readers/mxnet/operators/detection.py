@@ -23,8 +23,7 @@ def columns(g: OperatorBuilder, value: ir.Value, start: int, count: int = 1) -> 
 
 def whole_rows(g: OperatorBuilder, value: ir.Value) -> ir.Value:
     """Rows that are an input of the net: longer ones, of which only part would be read, are refused when the net runs."""
-    last = g.rank(value) - 1
-    return g.pin(value, last) if value.producer() is None and isinstance(g.shape(value)[last], int) else value
+    return g.pin_known(value, [g.rank(value) - 1]) if value.producer() is None else value
 
 
 def column(g: OperatorBuilder, value: ir.Value, position: int) -> ir.Value:
@@ -198,9 +197,7 @@ def box_nms(
     if topk == 0:
         return [g.identity(data)]
     sizes = [g.size(data, i) for i in range(rank)]
-    for axis in range(1, rank):
-        if isinstance(g.shape(data)[axis], int):
-            data = g.pin(data, axis, axis + 1)
+    data = g.pin_known(data, range(1, rank))
     x = data if rank == 3 else g.reshape_to(data, [times(sizes[:-2]) if rank > 2 else (1, ()), *sizes[-2:]])
     score = column(g, x, score_index)
     valid = g.emit("Greater", score, np.array(valid_thresh, np.float32))

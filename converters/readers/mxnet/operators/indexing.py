@@ -81,9 +81,8 @@ def pick(
     """One element per row of an axis, by index. Source: mxnet src/operator/tensor/broadcast_reduce_op.h."""
     x = data if axis is not None else g.reshape(data, [None])
     where = g.axis(x, axis if axis is not None else 0)
-    for other in range(1, g.rank(x)):  # runtimes pick of part of a longer axis
-        if x.producer() is None and other != where and isinstance(g.shape(x)[other], int):
-            x = g.pin(x, other, other + 1)
+    if x.producer() is None:  # runtimes pick of part of a longer axis
+        x = g.pin_known(x, (other for other in range(1, g.rank(x)) if other != where))
     chosen = indices_within(g, index, _length(g, x, where), mode)
     if g.rank(chosen) == g.rank(x) - 1:
         chosen = g.emit("Unsqueeze", chosen, [where])

@@ -47,15 +47,10 @@ def fully_connected(
     if not no_bias and bias is None:
         raise g.error("the input 'bias' is missing, and no_bias isn't set")
     b = bias.use((num_hidden,), kind) if bias is not None and not no_bias else None
-    result: ir.Value
     if g.rank(x) == 2:
-        result = g.emit("Gemm", x, w, *([b] if b is not None else []), transB=1)
-    else:
-        result = g.emit("MatMul", x, g.emit("Transpose", w, perm=[1, 0]))
-        result = result if b is None else g.emit("Add", result, b)
-    if data in g.open_values:
-        g.open_values.add(result)
-    return result
+        return g.emit("Gemm", x, w, *([b] if b is not None else []), transB=1)
+    result = g.emit("MatMul", x, g.emit("Transpose", w, perm=[1, 0]))
+    return result if b is None else g.emit("Add", result, b)
 
 
 @lowers("dot", ignores="forward_stype")

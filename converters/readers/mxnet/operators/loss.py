@@ -162,10 +162,7 @@ def identity(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 
     Source: mxnet src/operator/tensor/elemwise_unary_op_basic.cc.
     """
-    result = g.identity(data)
-    if data in g.open_values:
-        g.open_values.add(result)
-    return result
+    return g.identity(data)
 
 
 @lowers("_identity_with_attr_like_rhs")

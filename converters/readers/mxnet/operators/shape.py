@@ -104,7 +104,7 @@ def reshaped(g: OperatorBuilder, data: ir.Value, entries: Sequence[Entry]) -> ir
     dims = [entry.dim for entry in entries]
     if dims == [None, None] and any(entry.axes for entry in entries):
         rows = len(entries[0].axes) or g.rank(data) - len(entries[1].axes)
-        return still_open(g, g.emit("Flatten", data, axis=rows, shape=[as_dim(entry.size) for entry in entries]), data)
+        return g.emit("Flatten", data, axis=rows, shape=[as_dim(entry.size) for entry in entries])
     x = data
     for position, entry in sorted(enumerate(entries), key=lambda item: not item[1].axes):
         if dims[position] is None and dims.count(None) > 1:
@@ -186,15 +186,7 @@ def flatten(g: OperatorBuilder, data: ir.Value) -> ir.Value:
 @lowers("expand_dims", "_npi_expand_dims")
 def expand_dims(g: OperatorBuilder, data: ir.Value, *, axis: int) -> ir.Value:
     """A new axis of size 1. Source: mxnet src/operator/tensor/matrix_op-inl.h."""
-    result = g.emit("Unsqueeze", data, [g.axis(data, axis, extra=1)])
-    return still_open(g, result, data)
-
-
-def still_open(g: OperatorBuilder, result: ir.Value, *sources: ir.Value) -> ir.Value:
-    """Marks a result whose sizes are as open as those of all it is made of."""
-    if all(source in g.open_values for source in sources):
-        g.open_values.add(result)
-    return result
+    return g.emit("Unsqueeze", data, [g.axis(data, axis, extra=1)])
 
 
 @lowers("squeeze")
@@ -212,7 +204,7 @@ def squeeze(g: OperatorBuilder, data: ir.Value, *, axis: Ints | None = None) -> 
                 raise g.error(f"axis {a} has size {dims[a]} and can't be dropped")
     if len(axes) == len(dims):
         axes = axes[1:]
-    return still_open(g, dropped(g, data, axes, first=1), data)
+    return dropped(g, data, axes, first=1)
 
 
 def dropped(g: OperatorBuilder, data: ir.Value, axes: Sequence[int], first: int = 0) -> ir.Value:
@@ -241,8 +233,7 @@ def transpose(g: OperatorBuilder, data: ir.Value, *, axes: Ints = ()) -> ir.Valu
     order = [g.axis(data, a, attribute="axes") for a in axes] or list(range(rank))[::-1]
     if sorted(order) != list(range(rank)):
         raise g.error(f"attribute axes is {axes}, which doesn't order the axes of an input of shape {g.shape(data)}")
-    result = g.emit("Transpose", data, perm=order)
-    return still_open(g, result, data)
+    return g.emit("Transpose", data, perm=order)
 
 
 def _swapped(node: Node, axes: Axes) -> dict[int, Axes]:

@@ -12,7 +12,7 @@ from converters.graph.builder import Extent
 from converters.readers.mxnet.attributes import Ints, IntsOrNone
 from converters.readers.mxnet.axes import BATCH, Axes, first, is_set
 from converters.readers.mxnet.builder import OperatorBuilder
-from converters.readers.mxnet.operators.shape import END, still_open
+from converters.readers.mxnet.operators.shape import END
 from converters.readers.mxnet.signature import lowers
 from converters.readers.mxnet.sizes import Size, as_dim, number_of
 from converters.readers.mxnet.symbol import Node
@@ -167,9 +167,7 @@ def _parts(g: OperatorBuilder, data: ir.Value, axis: int, sizes: Sequence[int | 
             if isinstance(size, Extent) and size.over > 1:
                 dims[axis] = as_dim(g.divided(g.size(data, axis), (size.over, ())))
                 part.shape = ir.Shape(dims)
-    for part in parts:
-        still_open(g, part, data)
-    return [still_open(g, g.emit("Squeeze", part, [axis]), part) for part in parts] if squeeze_axis else parts
+    return [g.emit("Squeeze", part, [axis]) for part in parts] if squeeze_axis else parts
 
 
 @lowers("_split_v2", "_npi_split")
