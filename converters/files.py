@@ -27,6 +27,12 @@ _mapped: weakref.WeakKeyDictionary[mmap.mmap, tuple[str, os.stat_result]] = weak
 """Of each mapping that is still looked at, its file and what that was; see `cut_short`."""
 _temporaries: set[str] = set()
 """Files under temporary names; see `forget_temporaries`."""
+interruptions: list[BaseException] = []
+"""What signals of this run raised; the command fills and empties it. With any of it, no file gets its name.
+
+Code of others may swallow such an exception (a destructor, a callback from C) or turn it into an error of its own, behind which something
+else is tried: what is computed from there on isn't what was asked for.
+"""
 
 
 class InputFile:
@@ -208,7 +214,9 @@ class _Output:
         return Path(self._name if self._name is not None else f"/proc/self/fd/{self.file.fileno()}")
 
     def publish(self) -> None:
-        """Gives the file its name. Raises OutputExistsError where that was taken meanwhile and force is off."""
+        """Gives the file its name. Raises OutputExistsError where that was taken meanwhile and force is off, and what a signal raised."""
+        if interruptions:
+            raise interruptions[0]
         if self.force:
             self._take_over()
         if (self._name is None and not self.force) or (self._name is None and not self.place.exists()):

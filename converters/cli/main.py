@@ -28,13 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with answered(as_json=as_json) as seen, _rarely_collected(words[0] if words else ""):
         try:
             status = _run(words)
+            if seen:  # code of others swallowed it
+                raise seen[0]
             terminal.flush()
             return status
         except BaseException as problem:
             if isinstance(problem, Exception) and os.environ.get("CONVERTERS_DEBUG") and not isinstance(problem, ConversionError | OSError):
                 raise
             if seen and not isinstance(problem, KeyboardInterrupt | Stopped):  # an import that is interrupted fails in ways of its own
-                problem = KeyboardInterrupt()
+                problem = seen[0]
             try:
                 return _answer(problem, words, as_json)
             except OSError:  # nobody can hear it

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from converters.files import CUT_SHORT, cut_short, forget_temporaries
+from converters.files import CUT_SHORT, cut_short, forget_temporaries, interruptions
 
 
 class Stopped(BaseException):
@@ -22,16 +22,19 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def answered(*, as_json: bool) -> Iterator[list[int]]:
-    """Answers SIGINT, SIGTERM, SIGHUP and SIGBUS inside; gives the list of those that came. Elsewhere than in the main thread: nothing."""
-    seen: list[int] = []
+def answered(*, as_json: bool) -> Iterator[list[BaseException]]:
+    """Answers SIGINT, SIGTERM, SIGHUP and SIGBUS inside; gives the list of what the first three raised, which no file outlives.
+
+    Elsewhere than in the main thread: nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield []
         return
+    interruptions.clear()
 
     def stop(number: int, _: Any) -> None:
-        seen.append(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+        interruptions.append(KeyboardInterrupt() if number == signal.SIGINT else Stopped(number))
+        raise interruptions[-1]
 
     before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -40,8 +43,9 @@ def answered(*, as_json: bool) -> Iterator[list[int]]:
             before[number] = signal.signal(number, stop)
     undo = _answer_bus_errors(as_json)
     try:
-        yield seen
+        yield interruptions
     finally:
+        interruptions.clear()
         undo()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -17,6 +17,7 @@ from converters.writers.pth import write_pth
 from tests.conformance import FIXTURES
 
 CAFFE = (FIXTURES / "digits" / "caffe" / "deploy.prototxt", FIXTURES / "digits" / "caffe" / "digits.caffemodel")
+LUA = FIXTURES / "digits" / "torch7" / "digits.t7"
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX signals")
 
@@ -141,4 +142,34 @@ sys.exit(main(sys.argv[1:]))
     words = [sys.executable, "-c", code, "caffe2onnx", *map(str, CAFFE), str(tmp_path / "out.onnx")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 130 and done.stderr.count("\n") == 1 and "interrupted" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "words",
+    [["caffe2onnx", *CAFFE, "out.onnx"], ["lua2torch", LUA, "out.pth", "--input", "1x1x16x16"], ["inspect", LUA]],
+    ids=lambda w: w[0],
+)
+def test_a_signal_that_others_code_swallows_stops_the_command(name, words, tmp_path):
+    """A destructor or a callback from C takes the exception for itself: what is computed from there on isn't what was asked for."""
+    code = f"""
+import os, signal, sys, time
+
+class Swallows:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            try:
+                os.kill(os.getpid(), signal.{name})
+                time.sleep(5)
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, Swallows())
+from converters.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 128 + getattr(signal, name) and done.stderr.count("\n") == 1, done.stderr
+    assert "interrupted" in done.stderr or "stopped" in done.stderr
     assert list(tmp_path.iterdir()) == []
