@@ -255,7 +255,7 @@ def load(paths: Sequence[StrPath], options: LoadOptions = DEFAULTS, *, format: F
         if problem.counts is not None and problem.hint is None:
             problem.hint = fitting.hint(problem, lambda shapes: reader(files, replace(options, inputs=shapes)))
         raise
-    model.meta[SOURCES] = tuple(files)
+    model.meta[SOURCES] = (*files[:-1], *files[-1].parts)
     model.meta[SAID] = model.meta.pop("converters.warnings", ())  # graph.builder.WARNINGS; naming it would import onnx_ir here
     for message in model.meta[SAID]:
         warn(message)

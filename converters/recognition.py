@@ -160,6 +160,22 @@ class RecognizedFile(InputFile):
         """The files of a folder that has one for each rank of a sharded model; this is the first of them."""
         self.kind: Kind = path.kind if isinstance(path, RecognizedFile) else _kind_of(self.view, more)
 
+    @property
+    def parts(self) -> tuple[InputFile, ...]:
+        """The file, and those beside it that hold its numbers: a SavedModel's variables, the shards of a checkpoint, the other ranks."""
+        index = self.path
+        if self.kind.name == "tensorflow-savedmodel":
+            index = os.path.join(os.path.dirname(self.path), "variables", "variables.index")
+        first = [index] if index != self.path and os.path.isfile(index) else []
+        stem = glob.escape(re.sub(r"(\.index|-\d{5}-of-\d{5})$", "", index))
+        data = [f"{stem}.data-?????-of-?????"] if index.endswith(".index") else []
+        old = [f"{stem}-?????-of-?????"] if re.search(r"-\d{5}-of-\d{5}$", index) else []
+        found = [*first, *sorted(path for pattern in (*data, *old) for path in glob.glob(pattern)), *self.ranks]
+        return (
+            self,
+            *(InputFile(path) for path in dict.fromkeys(found) if path != self.path and os.path.isfile(path) and os.path.getsize(path)),
+        )
+
     def refusal(self, hint: str | None = None) -> FormatError:
         """The error that says what the file is, for whoever can't read it."""
         return FormatError(f"this is {self.kind.words}", path=self.path, hint=hint or self.kind.hint or None)

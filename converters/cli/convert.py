@@ -17,6 +17,7 @@ from converters.errors import ConversionError, printable
 from converters.files import check_target
 from converters.formats import Format
 from converters.graph.names import keys_beside, module_name
+from converters.graph.provenance import SOURCES
 from converters.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def _write_report(asked: argparse.Namespace, model: onnx_ir.Model, target: Path,
     from converters.verification.compare import every_layer
     from converters.verification.page import write_page
 
-    files: list[tuple[str, Any]] = [("source", getattr(asked, role.name)) for role in asked.format.files]
+    files: list[tuple[str, Any]] = [("source", file) for file in model.meta[SOURCES]]
     files += [("written", path) for path in _written(target, asked) if report.ok]
     layers = every_layer(model, getattr(asked, "opset", None))
     write_page(asked.report, report, files=files, model=model, layers=layers, force=asked.force)

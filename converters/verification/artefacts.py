@@ -23,7 +23,7 @@ from converters.runtimes.onnxruntime import run_onnx
 from converters.runtimes.torch import call, load_written, run_torch
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import EXACT, first_between
-from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
+from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, saturated, slack_of
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -97,7 +97,11 @@ def compare_artefacts(
     if page is not None:
         from converters.verification.page import write_page  # it needs onnx, which comparing weights doesn't
 
-        files = [(word, file) for word, side in zip(("first", "second"), sides, strict=False) for file in side.files]
+        files = [
+            (word, file)
+            for word, side in zip(("first", "second"), sides, strict=False)
+            for file in (*side.files[:-1], *side.files[-1].parts)
+        ]
         model = next((side.model for side in sides if side.model is not None), None)
         layers = _layers(sides, differing, worst, [], every=True) if len(sides) == 2 and worst else []
         write_page(page, report, files=files, model=model, layers=layers, force=force)
@@ -198,11 +202,12 @@ def _run(
     else:
         raise ConversionError("nothing says what shapes the inputs have", hint="give them: --feed input.npz, or --input")
     trials: list[Trial] = []
-    far, worst = -1.0, tried[0][1]
+    far, worst, seen = -1.0, tried[0][1], []
     for name, arrays in tried:
         with _of_sizes(arrays, guessed=inputs is None):
             answers = [list((side.run or run_nothing)(by_names(arrays, side.inputs, "input", notes))) for side in sides]
         names = first.outputs or [f"output {number}" for number in range(len(answers[0]))]
+        seen.append(answers[0])
         made = []
         if len(sides) == 2:
             others = _in_order(sides, answers, names, notes)
@@ -216,6 +221,7 @@ def _run(
             far, worst = apart, arrays
     if not trials:
         raise ConversionError("there is nothing to compare with", hint="give a second model, or --expect with the original's answers")
+    notes += saturated(names, seen)
     return trials, worst
 
 

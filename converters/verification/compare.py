@@ -20,7 +20,7 @@ from converters.runtimes.torch import build_source, call, in_type_of, numbers, r
 from converters.verification.limits import check_limits, weight_bytes
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_differences
-from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, slack_of
+from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, saturated, slack_of
 from converters.writers.onnx.writer import write_onnx
 from converters.writers.saving import save
 
@@ -82,6 +82,7 @@ def verify(
                 wanted = list(by_names(expect, names, "output", notes).values())
                 for engine, got in (("PyTorch", ours), ("onnxruntime", answers)):
                     trials.append(Trial(f"{engine} against the answers expected", compare_outputs(names, got, wanted)))
+        notes += saturated(names, theirs)
         report = Report(gathered(trials), tolerance=tolerance, optimizer=optimizer, trials=trials, notes=notes)
         if report.ok:
             return report

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOWEST = -16
 """The exponent at the foot of the log axis; smaller differences, and none at all, lie on it."""
 WIDTH, HEIGHT, LEFT, TOP = 960, 260, 56, 12
-ROW, LANE, BOX = 24, 14, 300
+ROW, LANE, BOX = 24, 14, 320
 
 
 def plot(differences: Sequence[tuple[str, float]], tolerance: float) -> str:

@@ -13,7 +13,7 @@ from converters.graph.costs import costs
 from converters.graph.provenance import SAID
 from converters.runtimes.compare import Difference
 from converters.verification.drawing import drawing, histogram, plot
-from converters.verification.html import heads, number, page_of, table, text, versions
+from converters.verification.html import heads, number, page_of, path_text, table, text, versions
 from converters.verification.report import Report
 from converters.verification.weights import Looked, look_at
 
@@ -48,7 +48,7 @@ def _summary(report: Report, files: Sequence[tuple[str, StrPath]]) -> str:
         view = map_file(file)
         digest = hashlib.sha256(view).hexdigest()
         name = Path(os.fspath(file)).name
-        rows.append(("", [(text(role), ""), (text(name), ""), number(len(view)), (f"<code>{digest}</code>", "")]))
+        rows.append(("", [(text(role), ""), (path_text(name), ""), number(len(view)), (f"<code>{digest}</code>", "")]))
     notes = "".join(f"<li>{text(note)}</li>" for note in report.notes)
     return (
         f"<p>{text(report.what)}; tolerance {report.tolerance:g} of the largest number, largest difference {report.worst:.2g}.</p>"
@@ -66,17 +66,17 @@ def _compared(report: Report) -> str:
         for found in trial.outputs:
             cells = [number(found.absolute, ".2e"), number(found.error, ".2e"), number(found.scale, ".3g")]
             off = "off" if found.error > report.tolerance * trial.slack else ""
-            rows.append((off, [(text(trial.name), ""), (text(found.name), ""), *cells, (text(found.note), "")]))
+            rows.append((off, [(text(trial.name), ""), (path_text(found.name), ""), *cells, (text(found.note), "")]))
     parts = ["<h2>What was compared</h2>", table("trials", head, rows)] if rows else []
     if report.weights or report.compared:
         parts.append(f"<p>{report.compared:,} weights of both sides, {len(report.weights) or 'none'} of which differ.</p>")
     if report.weights:
-        rows = [("off", [(text(found.name), ""), (text(found.note or str(found)), "")]) for found in report.weights]
+        rows = [("off", [(path_text(found.name), ""), (text(found.note or str(found)), "")]) for found in report.weights]
         parts.append(table("differing", heads("weight, difference"), rows))
     if report.layers:
         rows = []
         for d in report.layers:
-            rows.append(("off", [(text(d.name), ""), (text(d.source), ""), number(d.absolute, ".2e"), number(d.error, ".2e")]))
+            rows.append(("off", [(path_text(d.name), ""), (path_text(d.source), ""), number(d.absolute, ".2e"), number(d.error, ".2e")]))
         head = heads("value, from, +difference, +of the largest number")
         parts += ["<h2>The first layers that differ</h2>", table("first", head, rows)]
     if report.optimizer:
@@ -95,7 +95,8 @@ def _graph(report: Report, model: onnx_ir.Model, layers: Sequence[Difference]) -
     for place, layer in enumerate(counted.layers, 1):
         shape = "?" if layer.shape is None else "x".join("?" if d is None else str(d) for d in layer.shape)
         error = apart.get(layer.source)
-        words = [(text(layer.name), ""), (text("+".join(dict.fromkeys(layer.operators))), ""), (text(layer.source), ""), (text(shape), "")]
+        operators = "+<wbr>".join(text(name) for name in dict.fromkeys(layer.operators))
+        words = [(shown, "") for shown in (path_text(layer.name), operators, path_text(layer.source), text(shape))]
         cells = [number(layer.parameters), number(layer.multiply_adds), number(error, ".1e")]
         rows.append(("off" if error is not None and error > report.tolerance else "", [number(place), *words, *cells]))
     totals = [f"{counted.parameters:,} parameters"] + ([f"{counted.multiply_adds:,} FLOPs"] if counted.multiply_adds is not None else [])
@@ -119,6 +120,6 @@ def _weights(found: Mapping[str, Looked]) -> str:
     for name, seen in found.items():
         numbers = [number(seen.least, ".3g"), number(seen.mean, ".3g"), number(seen.largest, ".3g")]
         remarks = text(", ".join(seen.remarks))
-        cells = [(text(name), ""), (text(seen.shape), ""), *numbers, (histogram(seen.counts), ""), (remarks, "")]
-        rows.append(("off" if seen.remarks else "", cells))
+        cells = [(path_text(name), ""), (text(seen.shape), ""), *numbers, (histogram(seen.counts), ""), (remarks, "")]
+        rows.append(("off" if seen.is_odd else "", cells))
     return '<input placeholder="filter" aria-label="filter the weights" data-table="weights">' + table("weights", head, rows)

@@ -26,6 +26,8 @@ SMALL = 64 << 20
 """Bytes of values up to which a net counts as small, so that another batch is tried too."""
 LARGE = 100.0
 """What ordinary numbers are multiplied with for the large-valued input."""
+SATURATED = 1e-6
+"""Nearer than this to 0 or 1, an answer of a softmax or a sigmoid says little of what went in."""
 UNREADABLE = (
     *(ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
@@ -79,6 +81,24 @@ def compare_outputs(names: Sequence[str], got: Sequence[Array], want: Sequence[A
                 a, b = np.where(finite, a, 0), np.where(finite, b, 0)
         found.append(difference(name, a, b))
     return found
+
+
+def saturated(names: Sequence[str], trials: Sequence[Sequence[Array]]) -> list[str]:
+    """A note for each output that every trial answered with zeros and ones alone: what is wrong before such a softmax doesn't show."""
+    found = []
+    for place, name in enumerate(names):
+        arrays = [answers[place] for answers in trials]
+        if arrays and all(array.dtype.kind == "f" and array.size and _is_zero_or_one(array) for array in arrays):
+            advice = "give real numbers with --feed, or end before it with --output"
+            found.append(
+                f"every number of {printable(name)} is 0 or 1 (a softmax of large numbers?), which shows few differences: {advice}"
+            )
+    return found
+
+
+def _is_zero_or_one(array: Array) -> bool:
+    with np.errstate(all="ignore"):
+        return bool((np.minimum(np.abs(array), np.abs(array - 1)) < SATURATED).all())
 
 
 # -- the user's own arrays -------------------------------------------------------------------------------------------------

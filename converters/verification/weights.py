@@ -29,6 +29,11 @@ class Looked:
     counts: list[int]
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def is_odd(self) -> bool:
+        """Whether a reader should look at it: scales of 1 and shifts of 0 are said, but every second normalization has them."""
+        return bool(self.remarks) and ("x" in self.shape or self.remarks not in (["constant 1"], ["constant 0"]))
+
 
 def look_at(model: onnx_ir.Model) -> Mapping[str, Looked]:
     """Every floating-point initializer of a graph, by name."""

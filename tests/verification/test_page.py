@@ -20,7 +20,7 @@ from converters.runtimes.compare import Difference
 from converters.verification.drawing import plot
 from converters.verification.page import write_page
 from converters.verification.report import Report, Trial
-from converters.verification.weights import look_at
+from converters.verification.weights import Looked, look_at
 from tests.work import at_most
 
 CAFFE = [str(Path(__file__).parents[2] / "fixtures" / "digits" / "caffe" / name) for name in ("deploy.prototxt", "digits.caffemodel")]
@@ -80,6 +80,40 @@ def test_the_page_of_a_conversion(tmp_path):
     assert main(["caffe2onnx", *CAFFE, str(tmp_path / "other.onnx"), "--report", str(page)]) == 1, "a page that exists is kept"
 
 
+TENSORFLOW = Path(CAFFE[0]).parents[1] / "tensorflow"
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        (["digits.pb"], ["digits.pb"]),
+        (["digits.ckpt.meta", "digits.ckpt"], ["digits.ckpt.meta", "digits.ckpt.index", "digits.ckpt.data-00000-of-00001"]),
+    ],
+)
+def test_the_page_names_every_file_that_was_read(given, sources, tmp_path):
+    """A format with a file that a model may do without, and one whose weights lie in several; the written file names them as well."""
+    files = [str(TENSORFLOW / name) for name in given]
+    asked = ["--output", "Predictions/Reshape_1", "--report", str(tmp_path / "out.html"), "--quiet"]
+    assert main(["tf2onnx", *files, str(tmp_path / "net.onnx"), *asked]) == 0
+    text = checked(tmp_path / "out.html")
+    for path in [*(TENSORFLOW / name for name in sources), tmp_path / "net.onnx"]:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in text
+    origin = converters.inspect(tmp_path / "net.onnx").as_dict()
+    assert all(name in str(origin) for name in sources)
+    assert text.count("<td>source") == len(sources) and "Conv1/<wbr>Conv2D (Conv2D)" in text
+
+
+def test_answers_of_zeros_and_ones_show_little():
+    """A softmax of large numbers hides what is wrong before it, which is said; one of ordinary numbers doesn't."""
+    for scale, count in ((1e6, 1), (0.1, 0)):
+        g = GraphBuilder("saturated", symbolic_batch=True)
+        x = g.input("x", (1, 8))
+        weight = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32) * np.float32(scale / 100)
+        g.output(g.emit("Softmax", g.emit("MatMul", x, g.param("weight", weight)), axis=1), "y")
+        notes = converters.verify(g.finish()).notes
+        assert len([note for note in notes if note.startswith("every number of y is 0 or 1")]) == count, notes
+
+
 def test_the_page_names_an_altered_weight(tmp_path):
     import onnx
     from onnx import numpy_helper
@@ -127,6 +161,8 @@ def test_what_is_odd_about_weights():
     g.output(g.emit("MatMul", values[5], values[0]), "z")
     found = {name.removesuffix(".weight"): seen.remarks for name, seen in look_at(g.finish()).items()}
     assert found["good"] == [] and found["dead"] == ["3 of 8 channels dead"] and found["constant"] == ["constant 0.5"]
+    seen = look_at(g.finish())
+    assert seen["constant.weight"].is_odd and not Looked("64", 1, 1, 1, [64], ["constant 1"]).is_odd, "scales of 1 are nothing odd"
     assert found["nan"] == ["1 NaN, 0 infinite"] and found["large"] == ["very large numbers"] and "saturated" in found["stuck"][0]
 
 
