@@ -9,6 +9,9 @@ import numpy as np
 
 from converters.runtimes.compare import TOLERANCE, Difference
 
+SHOWN = 20
+"""Outputs and weights that are shown as text; as data all of them."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -77,12 +80,14 @@ class Report:
 
     def __str__(self) -> str:
         verdict = "NOT EQUAL" if not self.ok else "verified" if self.outputs else "NOT RUN"
-        lines = [f"{verdict}: {self.what}, tolerance {self.tolerance:g}", *(f"  {d}" for d in self.outputs)]
+        lines = [f"{verdict}: {self.what}, tolerance {self.tolerance:g}", *(f"  {d}" for d in self.outputs[:SHOWN])]
+        if len(self.outputs) > SHOWN:
+            lines.append(f"  and {len(self.outputs) - SHOWN:,} more")
         if self.trials:
             lines.append(f"  tried: {', '.join(map(str, self.trials))}")
         if self.compared:
             lines.append(f"  weights: {self.compared} tensors of both, {len(self.weights) or 'none'} of which differ")
-        lines += [f"    {d}" for d in self.weights[:20]]
+        lines += [f"    {d}" for d in self.weights[:SHOWN]]
         if self.layers:
             lines += ["  the first values that differ:", *(f"    {d}" for d in self.layers)]
         if self.optimizer:

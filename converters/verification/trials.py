@@ -60,6 +60,21 @@ def inputs_to_try(model: onnx_ir.Model, level: Level = "quick", seed: int = 0) -
         yield "negative numbers", _changed(ordinary, lambda array: -np.abs(array))
 
 
+def inputs_of_shapes(
+    shapes: Mapping[str, Sequence[int]], dtypes: Mapping[str, str], seed: int = 0
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    """What is tried where no graph says more: ordinary and large numbers, zeros and negatives of these shapes; 1 for whole numbers."""
+    generator = np.random.default_rng(seed)
+    ordinary = {}
+    for name, shape in shapes.items():
+        dtype = np.dtype(dtypes.get(name, "float32"))
+        ordinary[name] = (generator.standard_normal(shape) if dtype.kind == "f" else np.ones(shape)).astype(dtype)
+    yield f"seed {seed}", ordinary
+    yield f"{LARGE:g} times as large", _changed(ordinary, lambda array: array * array.dtype.type(LARGE))
+    yield "zeros", _changed(ordinary, np.zeros_like)
+    yield "negative numbers", _changed(ordinary, lambda array: -np.abs(array))
+
+
 def slack_of(name: str) -> float:
     """How many times the tolerance an input of this name may be off: rounding grows with the numbers, and a softmax multiplies it."""
     return 10.0 if "large" in name else 1.0
@@ -127,5 +142,7 @@ def by_names(arrays: Mapping[str, Array], names: Sequence[str], what: str, notes
         shown = ", ".join(map(printable, arrays)) or "none"
         raise ConversionError(f"the {what}s are {', '.join(map(printable, names))}, the arrays given {shown}: they can't be paired")
     pairs = ", ".join(f"{printable(name)} = {printable(other or 'the array')}" for name, other in zip(names, arrays, strict=True))
-    notes.append(f"{what}s are paired in order: {pairs}")
+    note = f"{what}s are paired in order: {pairs}"
+    if note not in notes:
+        notes.append(note)
     return dict(zip(names, arrays.values(), strict=True))
