@@ -125,10 +125,12 @@ def type_choices(arguments: Sequence[Argument], usual: torch.dtype) -> Iterator[
             yield [torch.int64 if number in chosen else dtype for number, dtype in enumerate(said)]
 
 
-def sample(shape: Sequence[int], dtype: torch.dtype, seed: int = 0, scale: float = 1.0, longest: int = 0) -> torch.Tensor:
+def sample(
+    shape: Sequence[int], dtype: torch.dtype, seed: int = 0, scale: float = 1.0, longest: int = 0, signed: bool = False
+) -> torch.Tensor:
     """Random numbers of an input: normal ones, or 0 and 1, which are indices of any table.
 
-    longest: above 0, integers of one axis are lengths of sequences, the longest first.
+    longest: above 0, integers of one axis are lengths of sequences, the longest first. signed: integers are from -9 to 9, without 0.
     """
     import torch
 
@@ -136,6 +138,9 @@ def sample(shape: Sequence[int], dtype: torch.dtype, seed: int = 0, scale: float
     if longest and len(shape) == 1 and not dtype.is_floating_point:
         lengths = np.sort(generator.integers(1, longest + 1, tuple(shape)))[::-1]
         return torch.from_numpy(lengths.copy()).to(dtype)
+    if signed and dtype.is_signed and not dtype.is_floating_point:
+        whole = generator.integers(1, 10, tuple(shape)) * generator.choice([-1, 1], tuple(shape))
+        return torch.from_numpy(np.asarray(whole)).to(dtype)
     if not dtype.is_floating_point:
         return torch.from_numpy(generator.integers(0, 2, tuple(shape))).to(dtype)
     return torch.from_numpy((scale * generator.standard_normal(tuple(shape))).astype(np.float32)).to(dtype)

@@ -113,13 +113,13 @@ class _Export:
         assert first is not None
         raise first
 
-    def _run(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0) -> list[tuple[str, Any]]:
+    def _run(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0, signed: bool = False) -> list[tuple[str, Any]]:
         """The answers of a copy of the module to copies of a sample: it may change its inputs and itself."""
         import torch
 
         try:
             with torch.no_grad():
-                answer = self.signature.call(_copy(self.module), self.arguments, self._samples(shapes, seed, scale))
+                answer = self.signature.call(_copy(self.module), self.arguments, self._samples(shapes, seed, scale, signed))
         except Exception as trouble:
             raise ConversionError(
                 f"the model doesn't run on inputs of {', '.join(str(tuple(s)) for s in shapes)}: {printable(line_of(trouble), 300)}",
@@ -127,9 +127,9 @@ class _Export:
             ) from trouble
         return [(name, value) for name, value in flat(answer) if isinstance(value, torch.Tensor)]
 
-    def _samples(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0) -> list[torch.Tensor]:
+    def _samples(self, shapes: Sequence[Sequence[int]], seed: int = 0, scale: float = 1.0, signed: bool = False) -> list[torch.Tensor]:
         given = enumerate(zip(shapes, self.types, strict=True))
-        return [sample(shape, dtype, seed + n, scale, self.longest) for n, (shape, dtype) in given]
+        return [sample(shape, dtype, seed + n, scale, self.longest, signed) for n, (shape, dtype) in given]
 
     def _program(self, shapes: Sequence[Sequence[int]], symbolic: bool) -> onnx_ir.Model:
         """torch.onnx's program of the module."""
@@ -168,10 +168,25 @@ class _Export:
         for run in runners:
             compare(run, self._samples(shapes, seed, scale), expected, COARSE if far else TOLERANCE)
 
+    def _compare_signed(self, runners: Sequence[Runner], shapes: Sequence[Sequence[int]]) -> None:
+        """On integers of both signs, which quotients and remainders show, where the module takes such and has numbers for them."""
+        import torch
+
+        if not any(dtype.is_signed and not dtype.is_floating_point for dtype in self.types):
+            return
+        try:
+            expected = self._run(shapes, 11, signed=True)
+        except ConversionError:
+            return  # indices, say
+        if all(bool(torch.isfinite(value).all()) for _, value in expected):
+            for run in runners:
+                compare(run, self._samples(shapes, 11, signed=True), expected, COARSE)
+
     def _compare_others(
         self, runners: Sequence[Runner], samples: Sequence[Sequence[int]], given: Sequence[Sequence[int]], symbolic: bool
     ) -> None:
         self._compare(runners, samples, far=True)
+        self._compare_signed(runners, samples)
         if not symbolic:
             return
         others = [given] if list(map(tuple, given)) != list(map(tuple, samples)) else []
@@ -287,26 +302,45 @@ def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], a
     import onnx_ir as ir
     import torch
 
+    from converters.tracing.spellings.scripted import Rescripted
+
     target: Any = io.BytesIO()
     labels = {
         name: {axis: f"{name}_{axis}" if axis else "N" for axis in open_axes}
         for name, open_axes in zip(names, axes, strict=True)
         if open_axes
     }
-    torch.onnx.export(
-        module,
-        tuple(arrays),
-        target,
-        dynamo=False,
-        training=torch.onnx.TrainingMode.PRESERVE,
-        do_constant_folding=False,
-        opset_version=OPSET,
-        input_names=names,
-        dynamic_axes={name: found for name, found in labels.items() if found} or None,
-        verbose=False,
-    )
+    with Rescripted(OPSET):
+        torch.onnx.export(
+            module,
+            tuple(arrays),
+            target,
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            opset_version=OPSET,
+            input_names=names,
+            dynamic_axes={name: found for name, found in labels.items() if found} or None,
+            verbose=False,
+        )
     model: onnx_ir.Model = ir.from_proto(onnx.ModelProto.FromString(target.getvalue()))
+    _keep_unused_inputs(model, names, arrays, labels)
     return model
+
+
+def _keep_unused_inputs(
+    model: onnx_ir.Model, names: Sequence[str], arrays: Sequence[torch.Tensor], labels: Mapping[str, Mapping[int, str]]
+) -> None:
+    """What the program takes and doesn't use is an input all the same: the walk leaves it out."""
+    import onnx_ir as ir
+
+    there = {str(value.name): value for value in model.graph.inputs}
+    for name, array in zip(names, arrays, strict=True):
+        if name not in there:
+            shape = [labels.get(name, {}).get(axis, int(size)) for axis, size in enumerate(array.shape)]
+            kind = ir.tensor(array[(0,) * array.dim()].clone()).dtype
+            there[name] = ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape))
+    model.graph.inputs[:] = [there.pop(name) for name in names] + list(there.values())
 
 
 def _finish(

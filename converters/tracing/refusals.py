@@ -31,6 +31,7 @@ def refusal(problem: BaseException) -> ConversionError:
     cause = problem.__cause__ or problem
     said = line_of(cause)
     operator = re.search(r"target=torch\.ops\.(\w+\.(\w+)(?:\.\w+)?)", said)
+    operator = operator or re.search(r"Exporting the operator '(\w+::(\w+))' to ONNX", said)  # of TorchScript
     if operator is not None:
         name = operator[2].strip("_")
         hint = next(advice for words, advice in _ADVICE if re.search(words, name))

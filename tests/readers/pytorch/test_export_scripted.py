@@ -1,0 +1,101 @@
+"""TorchScript: its operators at their edges, as PyTorch has them, in onnxruntime; what it takes and doesn't use; refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from converters.errors import ConversionError
+from converters.tracing.arguments import flat
+from converters.tracing.program import export_module
+from converters.tracing.spellings.scripted import SPELLINGS
+from converters.writers.onnx.writer import write_onnx
+from tests.readers.pytorch.test_export_edges import FAR, NUMBERS
+
+WHOLE = [[2**30, -(2**30), 2**24 + 1, -(2**24) - 1, 5, -5], [0, 1, -1, 7, -8, 9], [3, -3, 0, 0, 0, 0]]
+
+
+def scripted(body, takes="x"):
+    module = type("Scripted", (torch.jit.ScriptModule,), {})()
+    module.define(f"def forward(self, {takes}):\n    return {body}\n")
+    return module.eval()
+
+
+def session_of(module, dtype, folder):
+    model = export_module(module, {"x": (2, 6)}, "m", dtypes={"x": dtype})
+    write_onnx(model, folder / "m.onnx")
+    assert model.graph.inputs[0].shape[0] == "N"
+    return onnxruntime.InferenceSession(str(folder / "m.onnx"), providers=["CPUExecutionProvider"])
+
+
+def check(body, dtype, samples, folder):
+    module = scripted(body)
+    session = session_of(module, dtype, folder)
+    for x in samples:
+        for ours, theirs in zip(session.run(None, {"x": x.numpy()}), [value.numpy() for _, value in flat(module(x))], strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(torch.remainder(x, 0.7), x % -1.5, x % x.roll(1, 1).clamp(min=0.1))",
+        "(x // 0.3, x // -2, torch.div(x, 0.1, rounding_mode='floor'), torch.floor_divide(x, 0.3))",
+        "(torch.div(x, 0.3, rounding_mode='trunc'), x.trunc(), x.frac())",
+        "torch.atan2(x, x.roll(1, 1))",
+        "torch.logaddexp(x, x.roll(1, 1))",
+        "(torch.fmax(x, x.roll(1, 1)), torch.fmin(x, x.roll(1, 1)), torch.signbit(x))",
+        "(torch.nn.functional.logsigmoid(x), torch.nn.functional.softplus(x, 2.0, 5.0), torch.nn.functional.threshold(x, 0.5, -3.0))",
+        "(torch.nn.functional.hardshrink(x), torch.nn.functional.softshrink(x, 0.3))",
+        "torch.nn.functional.binary_cross_entropy_with_logits(x, x.clamp(0, 1), reduction='none')",
+        "torch.nn.functional.binary_cross_entropy_with_logits(x.nan_to_num(), x.gt(0).float(), pos_weight=x.abs().nan_to_num())",
+        "(x ** 0.5, x.pow(-0.5), x ** 2, 2.0 ** x.clamp(-3, 3))",
+        "torch.nn.functional.pairwise_distance(x.nan_to_num(0.0, 9.0, -9.0), torch.zeros(x.shape), 2.0, 0.1)",
+        "(torch.any(x, 1), torch.all(x), torch.any(x > 0, 1, True))",
+    ],
+)  # fmt: skip
+def test_edges(body, tmp_path):
+    check(body, "float32", [torch.tensor(NUMBERS), torch.tensor(FAR)], tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(x // 3, x // -3, torch.div(x, 3, rounding_mode='floor'), torch.div(x, 3, rounding_mode='trunc'))",
+        "(x // (x.abs() % 4 + 1), x % 3, x % -3, torch.fmod(x, 3), (x % 100) % 2.5)",
+        "(x >> 1, x >> (x.abs() % 4), (x % 50) << 2)",
+        "(torch.any(x, 1), torch.all(x, 1), x.cumsum(1), torch.relu(x), x / 4)",
+    ],
+)
+def test_whole_numbers(body, dtype, tmp_path):
+    check(body, dtype, [torch.tensor(WHOLE, dtype=getattr(torch, dtype))], tmp_path)
+
+
+def test_sizes_stay_open(tmp_path):
+    """A quotient of sizes is one of whole numbers too."""
+    check("x.view(x.size(0), x.size(1) // 2, -1).sum(2) / x.size(0)", "float32", [torch.tensor(NUMBERS)], tmp_path)
+
+
+def test_an_input_that_is_not_used():
+    shapes = {"before": (2, 3), "x": (2, 6), "after": (2,)}
+    model = export_module(scripted("x * 2", "before, x, after"), shapes, "m", dtypes={"after": "int64"})
+    assert [value.name for value in model.graph.inputs] == ["before", "x", "after"]
+    assert [value.shape[0] for value in model.graph.inputs] == ["N", "N", "N"]
+
+
+def test_a_refusal_names_the_operator_and_prints_nothing(capfd):
+    with pytest.raises(ConversionError, match=r"operator 'gcd' \(aten::gcd\): torch\.onnx has no words"):
+        export_module(scripted("torch.gcd(x, x)"), {"x": (2, 6)}, "m", dtypes={"x": "int64"})
+    assert capfd.readouterr().out == ""
+
+
+def test_graphs_are_tried_on_numbers_below_zero(monkeypatch):
+    """torch.onnx's own quotient is cut off, which zeros and ones don't show."""
+    for name in ("floor_divide", "floordiv"):
+        monkeypatch.delitem(SPELLINGS, name)
+    with pytest.raises(ConversionError, match="differs once exported"):
+        export_module(scripted("x // 3"), {"x": (2, 6)}, "m", dtypes={"x": "int64"})
