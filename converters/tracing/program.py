@@ -20,6 +20,7 @@ from converters.tracing.checks import COARSE, FAR, Runner, compare, line_of, run
 from converters.tracing.flat import Flat
 from converters.tracing.refusals import refusal
 from converters.tracing.standins import with_standins
+from converters.tracing.torchscript import script_program
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -146,7 +147,7 @@ class _Export:
                 warnings.simplefilter("ignore")
                 module = _copy(self.module)
                 if isinstance(module, torch.jit.ScriptModule):
-                    return _legacy_program(module, names, self._samples(shapes), axes)
+                    return script_program(module, names, self._samples(shapes), axes)
                 return _dynamo_program(Flat(module, self.signature, self.arguments), names, self._samples(shapes), axes)
         except ConversionError:
             raise
@@ -294,53 +295,6 @@ def _rename(model: onnx_ir.Model, module: Flat) -> None:
         if value.const_value is not None:
             value.const_value.name = name
         model.graph.initializers.add(value)
-
-
-def _legacy_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
-    """TorchScript goes through torch.onnx's own walk over its graph."""
-    import onnx
-    import onnx_ir as ir
-    import torch
-
-    from converters.tracing.spellings.scripted import Rescripted
-
-    target: Any = io.BytesIO()
-    labels = {
-        name: {axis: f"{name}_{axis}" if axis else "N" for axis in open_axes}
-        for name, open_axes in zip(names, axes, strict=True)
-        if open_axes
-    }
-    with Rescripted(OPSET):
-        torch.onnx.export(
-            module,
-            tuple(arrays),
-            target,
-            dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False,
-            opset_version=OPSET,
-            input_names=names,
-            dynamic_axes={name: found for name, found in labels.items() if found} or None,
-            verbose=False,
-        )
-    model: onnx_ir.Model = ir.from_proto(onnx.ModelProto.FromString(target.getvalue()))
-    _keep_unused_inputs(model, names, arrays, labels)
-    return model
-
-
-def _keep_unused_inputs(
-    model: onnx_ir.Model, names: Sequence[str], arrays: Sequence[torch.Tensor], labels: Mapping[str, Mapping[int, str]]
-) -> None:
-    """What the program takes and doesn't use is an input all the same: the walk leaves it out."""
-    import onnx_ir as ir
-
-    there = {str(value.name): value for value in model.graph.inputs}
-    for name, array in zip(names, arrays, strict=True):
-        if name not in there:
-            shape = [labels.get(name, {}).get(axis, int(size)) for axis, size in enumerate(array.shape)]
-            kind = ir.tensor(array[(0,) * array.dim()].clone()).dtype
-            there[name] = ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape))
-    model.graph.inputs[:] = [there.pop(name) for name in names] + list(there.values())
 
 
 def _finish(

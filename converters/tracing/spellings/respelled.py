@@ -127,6 +127,14 @@ def embedding_bag(input: torch.Tensor, weight: torch.Tensor, offsets: Any = None
     return torch.nn.functional.embedding_bag(input.long(), weight, None if offsets is None else offsets.long(), *rest, **named)
 
 
+def interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+                recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:  # fmt: skip
+    """Corners that stay corners make the scale a matter of the sizes: the given one says no more than how large the result is."""
+    if not align_corners or scale_factor is None or recompute_scale_factor:
+        return NotImplemented
+    return torch.nn.functional.interpolate(input, None, scale_factor, mode, True, True, antialias)
+
+
 def avg_pool(x: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
              count_include_pad: bool = True, divisor_override: int | None = None) -> Any:  # fmt: skip
     """A divisor of one's own: the mean times the window's size, by the divisor."""
@@ -202,6 +210,7 @@ _SPELLINGS: dict[str, Any] = {
     "binary_cross_entropy": binary_cross_entropy,
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
+    "interpolate": interpolate,
     "embedding_bag": embedding_bag,
     **recurrent.SPELLINGS,
     **ordering.SPELLINGS,

@@ -24,6 +24,7 @@ _KINDS = {
 }
 """TorchScript's names of types, and ONNX's numbers for them."""
 _NUMBERS = dict(_KINDS.values())
+_EXPORTER: Any = torch.onnx  # which doesn't list all that it documents
 
 
 class Rescripted:
@@ -36,13 +37,13 @@ class Rescripted:
     def __enter__(self) -> Rescripted:
         self._set_log(lambda *_: None)
         for name, function in SPELLINGS.items():
-            torch.onnx.register_custom_op_symbolic(f"aten::{name}", function, self._opset)
+            _EXPORTER.register_custom_op_symbolic(f"aten::{name}", function, self._opset)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._set_log(self._log)
         for name in SPELLINGS:
-            torch.onnx.unregister_custom_op_symbolic(f"aten::{name}", self._opset)
+            _EXPORTER.unregister_custom_op_symbolic(f"aten::{name}", self._opset)
 
     def _set_log(self, log: Any) -> None:
         if self._log is not None:

@@ -87,6 +87,17 @@ def test_an_input_that_is_not_used():
     assert [value.shape[0] for value in model.graph.inputs] == ["N", "N", "N"]
 
 
+@pytest.mark.parametrize("scale", [2.0, 2.5])
+def test_corners_that_stay(scale, tmp_path):
+    """5 rows and 7 columns at 2.5 are 12 and 17: the scale itself plays no part."""
+    module = torch.jit.trace(torch.nn.Upsample(None, scale, "bilinear", True), torch.randn(2, 3, 5, 7))
+    write_onnx(export_module(module, {"input": (2, 3, 5, 7)}, "m"), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 3, 5, 7)
+    expected = torch.nn.functional.interpolate(x, (int(5 * scale), int(7 * scale)), mode="bilinear", align_corners=True)
+    np.testing.assert_allclose(session.run(None, {"input": x.numpy()})[0], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_a_refusal_names_the_operator_and_prints_nothing(capfd):
     with pytest.raises(ConversionError, match=r"operator 'gcd' \(aten::gcd\): torch\.onnx has no words"):
         export_module(scripted("torch.gcd(x, x)"), {"x": (2, 6)}, "m", dtypes={"x": "int64"})

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from converters.readers.pytorch.archives.archive import read_checkpoint
+from converters.tracing.program import export_module
 from converters.tracing.rebuild import rebuild
+from converters.writers.onnx.writer import write_onnx
 from tests.readers.pytorch.test_strip import save
 
 
@@ -64,3 +68,15 @@ def test_fractional_scales(again: bool, tmp_path: Path) -> None:
     scale = 10 / 7 if again else 1.5  # 7 * 1.5 = 10.5, floored to 10
     places = ((torch.arange(10.0) + 0.5) / scale - 0.5).clamp(0, 6)
     assert torch.allclose(got.reshape(-1), places, atol=1e-5)
+
+
+@pytest.mark.parametrize("without", [("recompute_scale_factor",), ()], ids=["1.8", "today"])
+@pytest.mark.parametrize("make", [nn.UpsamplingBilinear2d, lambda scale_factor: nn.Upsample(None, scale_factor, "bicubic", True)])
+def test_corners_that_stay_need_no_whole_size(make: Any, without: tuple[str, ...], tmp_path: Path) -> None:
+    """5 rows become 12 and 7 columns 17 at 2.5, their corners the input's: the scale itself plays no part."""
+    module = old(make(scale_factor=2.5), tmp_path / "m.pth", *without)
+    write_onnx(export_module(module, {"input": (2, 3, 5, 7)}, "m"), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 3, 5, 7)
+    expected = F.interpolate(x, (12, 17), mode=module.mode, align_corners=True)
+    np.testing.assert_allclose(session.run(None, {"input": x.numpy()})[0], expected.numpy(), rtol=1e-4, atol=1e-5)
