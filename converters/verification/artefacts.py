@@ -17,11 +17,12 @@ from converters.recognition import RecognizedFile
 from converters.runtimes.compare import TOLERANCE, Array, Difference
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import EXACT, first_between
-from converters.verification.side import Artefact, Files, open_artefact, shapes_of, weights_of
+from converters.verification.side import ALONE, Artefact, Files, open_artefact, shapes_of, weights_of
 from converters.verification.trials import (
     Level,
     by_names,
     compare_outputs,
+    in_types,
     inputs_of_shapes,
     inputs_to_try,
     read_arrays,
@@ -98,18 +99,22 @@ def _compare(
     expect: StrPath | None,
 ) -> tuple[Report, list[Artefact], dict[str, Array], list[Difference]]:
     """The Report, both sides, the inputs on which they were furthest apart (none where nothing ran), and weights that differ at all."""
-    sides = [open_artefact(first, options, None)]
+    inputs = feed if feed is None or isinstance(feed, Mapping) else read_arrays(feed)
+    fed = {} if inputs is None or options.inputs else {name if len(inputs) > 1 else "": array.shape for name, array in inputs.items()}
+    sides = [open_artefact(first, options, fed)]
     if second is not None:
-        shapes = shapes_of(sides[0])
+        shapes = shapes_of(sides[0]) or fed
         sides.append(open_artefact(second, replace(options, key=None), shapes, sides[0].outputs or ()))
         if not shapes and sides[0].model is None and (known := shapes_of(sides[1])):
             sides[0] = open_artefact(first, options, known, sides[1].outputs or ())
     notes = [note for side in sides for note in side.notes]
     if any(side.run is None for side in sides):
         if second is None or feed is not None:
-            raise ConversionError(f"{next(side.name for side in sides if side.run is None)} holds weights alone, which answer nothing")
+            idle = next(side for side in sides if side.run is None)
+            raise ConversionError(
+                "; ".join(note.removesuffix(ALONE) for note in idle.notes) or f"{idle.name} holds weights alone, which answer nothing"
+            )
         return compare_weights(sides[0].weights, sides[1].weights, tolerance=tolerance, notes=notes), sides, {}, []
-    inputs = feed if feed is None or isinstance(feed, Mapping) else read_arrays(feed)
     wanted = None if expect is None else read_arrays(expect)
     trials, worst = _run(sides, inputs, wanted, level, seed, notes, options)
     report = Report(
@@ -175,7 +180,9 @@ def _run(
     first = sides[0]
     known = next((side for side in sides if side.model is not None), None)
     if inputs is not None:
-        tried = [("the inputs given", by_names(inputs, first.inputs, "input", notes))]
+        arrays = by_names(inputs, first.inputs, "input", notes)
+        model = None if known is None else known.model
+        tried = [("the inputs given", arrays if model is None else in_types(arrays, model, notes))]
     elif known is not None and known.model is not None:
         model = _of_fixed_sizes(known.model, [side.model for side in sides if side.model is not None])
         tried = [(name, by_names(arrays, first.inputs, "input", notes)) for name, arrays in inputs_to_try(model, level, seed)]
@@ -205,7 +212,7 @@ def _run(
             far, worst = apart, arrays
     if not trials:
         raise ConversionError("there is nothing to compare with", hint="give a second model, or --expect with the original's answers")
-    notes += saturated(names, seen)
+    notes += saturated(names, seen) if inputs is None else []
     return trials, worst
 
 

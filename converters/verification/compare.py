@@ -20,7 +20,7 @@ from converters.runtimes.torch import build_source, call, in_type_of, numbers, r
 from converters.verification.limits import check_limits, weight_bytes
 from converters.verification.report import Report, Trial, gathered
 from converters.verification.search import first_differences
-from converters.verification.trials import Level, by_names, compare_outputs, inputs_to_try, read_arrays, saturated, slack_of
+from converters.verification.trials import Level, by_names, compare_outputs, in_types, inputs_to_try, read_arrays, saturated, slack_of
 from converters.writers.onnx.writer import write_onnx
 from converters.writers.saving import save
 
@@ -59,7 +59,8 @@ def verify(
     if inputs is not None:
         check_limits(model, shapes={name: array.shape for name, array in inputs.items()})
         given = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-        tried = [("the inputs given", by_names(inputs, [str(value.name) for value in given], "input", notes))]
+        arrays = by_names(inputs, [str(value.name) for value in given], "input", notes)
+        tried = [("the inputs given", in_types(arrays, model, notes))]
     else:
         tried = list(inputs_to_try(model, level, seed))
     run = torch or _own_module(model)
@@ -82,7 +83,7 @@ def verify(
                 wanted = list(by_names(expect, names, "output", notes).values())
                 for engine, got in (("PyTorch", ours), ("onnxruntime", answers)):
                     trials.append(Trial(f"{engine} against the answers expected", compare_outputs(names, got, wanted)))
-        notes += saturated(names, theirs)
+        notes += saturated(names, theirs) if inputs is None else []
         report = Report(gathered(trials), tolerance=tolerance, optimizer=optimizer, trials=trials, notes=notes)
         if report.ok:
             return report

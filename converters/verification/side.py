@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import onnx_ir
 
 Files = Sequence[StrPath]
+Run = Callable[[Mapping[str, Array]], Sequence[Array]]
+
+ALONE = ": its weights alone were compared"
+"""How a note ends on a side that could have run."""
 
 
 @dataclass
@@ -36,7 +40,7 @@ class Artefact:
 
     files: list[RecognizedFile]
     row: Format | None
-    run: Callable[[Mapping[str, Array]], Sequence[Array]] | None = None
+    run: Run | None = None
     engine: str = ""
     model: onnx_ir.Model | None = None
     inputs: list[str] = field(default_factory=list)
@@ -90,7 +94,7 @@ def _is_module(file: RecognizedFile, options: LoadOptions) -> bool:
 def _graph(found: Artefact, row: Format, options: LoadOptions, shapes: Mapping[str, InputSpec] | None, outputs: Sequence[str]) -> Artefact:
     given = options.inputs
     if not given and shapes and row.name not in ("caffe", "onnx", "tensorflow"):
-        given = shapes if row.name == "mxnet" else {"": next(iter(shapes.values()))} if len(shapes) == 1 else shapes
+        given = shapes if row.name == "mxnet" and "" not in shapes else {"": next(iter(shapes.values()))} if len(shapes) == 1 else shapes
     try:
         packages.check("torch", *(["onnxruntime"] if row.name == "onnx" else []))
         tries = [replace(options, inputs=given)]
@@ -109,7 +113,11 @@ def _graph(found: Artefact, row: Format, options: LoadOptions, shapes: Mapping[s
     found.outputs = [str(value.name) for value in model.graph.outputs]
     found.weights = {str(name): value.const_value for name, value in model.graph.initializers.items()}
     path = found.files[0]
-    found.run = (lambda arrays: run_onnx(path, arrays)) if row.name == "onnx" else (lambda arrays: run_torch(model, arrays))
+    if row.name == "onnx":
+        found.run = lambda arrays: run_onnx(path, arrays)
+    else:
+        shapes = ", ".join(f"{printable(value.name)} {'x'.join(map(str, value.shape or ()))}" for value in model.graph.inputs)
+        found.run = _in_torch(found.name, lambda arrays: run_torch(model, arrays), f"the inputs are {shapes}")
     return found
 
 
@@ -143,7 +151,7 @@ def _written(found: Artefact, options: LoadOptions) -> Artefact:
     path, source = Path(found.files[0].path), _beside(found.files[0])
     found.weights = load_weights(found.files[0], LoadOptions(key=options.key))
     if not options.trust:
-        found.notes.append(f"{printable(source.name)} is Python code, which wasn't run (--trust lets it): its weights alone were compared")
+        found.notes.append(f"{printable(source.name)} is Python code, which wasn't run (--trust lets it){ALONE}")
         return found
     import inspect
 
@@ -152,8 +160,28 @@ def _written(found: Artefact, options: LoadOptions) -> Artefact:
 
     found.inputs = list(inspect.signature(module.forward).parameters)
     found.engine = "PyTorch"
-    found.run = lambda arrays: [r.numpy() for r in call(module, [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()])]
+    found.run = _in_torch(
+        found.name,
+        lambda arrays: [r.numpy() for r in call(module, [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()])],
+    )
     return found
+
+
+def _in_torch(name: str, run: Run, takes: str = "") -> Run:
+    """Runs in PyTorch; what that refuses is a ConversionError."""
+
+    def refusing(arrays: Mapping[str, Array]) -> Sequence[Array]:
+        try:
+            return run(arrays)
+        except ConversionError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as problem:
+            sizes = ", ".join(f"{printable(name)} {array.dtype.name} {'x'.join(map(str, array.shape))}" for name, array in arrays.items())
+            raise ConversionError(
+                f"{name} doesn't run on {sizes}: PyTorch says: {printable(problem, 200)}", hint=takes or None
+            ) from problem
+
+    return refusing
 
 
 def shapes_of(side: Artefact) -> dict[str, InputSpec]:

@@ -104,7 +104,7 @@ def saturated(names: Sequence[str], trials: Sequence[Sequence[Array]]) -> list[s
     for place, name in enumerate(names):
         arrays = [answers[place] for answers in trials]
         if arrays and all(array.dtype.kind == "f" and array.size and _is_zero_or_one(array) for array in arrays):
-            advice = "give real numbers with --feed, or end before it with --output"
+            advice = "run it on real inputs (--feed)"
             found.append(
                 f"every number of {printable(name)} is 0 or 1 (a softmax of large numbers?), which shows few differences: {advice}"
             )
@@ -135,14 +135,35 @@ def read_arrays(path: StrPath) -> dict[str, Array]:
 
 
 def by_names(arrays: Mapping[str, Array], names: Sequence[str], what: str, notes: list[str]) -> dict[str, Array]:
-    """The arrays under these names: their own where they are the same, else in order, which is noted. Raises ConversionError."""
+    """The arrays under these names: their own where they have them, the others in order, which is noted. Raises ConversionError."""
     if set(names) <= set(arrays):
         return {name: arrays[name] for name in names}
     if len(arrays) != len(names):
         shown = ", ".join(map(printable, arrays)) or "none"
-        raise ConversionError(f"the {what}s are {', '.join(map(printable, names))}, the arrays given {shown}: they can't be paired")
-    pairs = ", ".join(f"{printable(name)} = {printable(other or 'the array')}" for name, other in zip(names, arrays, strict=True))
+        raise ConversionError(
+            f"the {what}s are {', '.join(map(printable, names))}, the arrays given {shown}: they can't be paired",
+            hint=f"give the arrays by the names of the {what}s, or as many of them in their order",
+        )
+    free = [other for other in arrays if other not in names]
+    paired = {name: name if name in arrays else free.pop(0) for name in names}
+    pairs = ", ".join(f"{printable(name)} = {printable(other or 'the array')}" for name, other in paired.items() if name != other)
     note = f"{what}s are paired in order: {pairs}"
     if note not in notes:
         notes.append(note)
-    return dict(zip(names, arrays.values(), strict=True))
+    return {name: arrays[other] for name, other in paired.items()}
+
+
+def in_types(arrays: Mapping[str, Array], model: onnx_ir.Model, notes: list[str]) -> dict[str, Array]:
+    """The arrays, in the model's order, as numbers of its inputs' types, which is noted. Raises ConversionError where these hold less."""
+    values = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    found = {}
+    for (name, array), value in zip(arrays.items(), values, strict=True):
+        dtype = None if value.dtype is None else value.dtype.numpy()
+        if dtype is None or array.dtype == dtype:
+            found[name] = array
+            continue
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise ConversionError(f"input '{printable(name)}' is {dtype.name} in this model, the array given {array.dtype.name}")
+        found[name] = array.astype(dtype)
+        notes.append(f"the {array.dtype.name} numbers given for {printable(name)} became {dtype.name}, which the model takes")
+    return found

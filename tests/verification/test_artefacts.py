@@ -19,7 +19,7 @@ from converters.cli import main
 from converters.errors import ConversionError
 from converters.verification import search
 from converters.verification.artefacts import artefacts_of
-from converters.verification.trials import inputs_to_try
+from converters.verification.trials import by_names, inputs_to_try
 
 DIGITS = Path(__file__).parents[2] / "fixtures" / "digits"
 CAFFE = [str(DIGITS / "caffe" / name) for name in ("deploy.prototxt", "digits.caffemodel")]
@@ -288,3 +288,46 @@ def test_two_written_modules_run_on_given_shapes(made, capsys):
     assert main([*asked, "--input", "1x1x16x16"]) == 0
     said = capsys.readouterr().out
     assert "100 times as large" in said and said.count("inputs are paired in order") == 1
+
+
+def test_arrays_of_other_types_and_shapes(made, tmp_path, capsys):
+    """A user's arrays are made what the net takes, where that keeps the numbers; what it refuses is named, no internal error."""
+    x = np.random.default_rng(0).standard_normal((4, 1, 16, 16)).astype(np.float32)
+    with torch.no_grad():
+        right = converters.to_module(converters.load(*CAFFE))(torch.from_numpy(x)).numpy()
+    np.savez(tmp_path / "right.npz", prob=right)
+    np.savez(tmp_path / "doubles.npz", data=x.astype(np.float64))
+    np.savez(tmp_path / "last.npz", data=x.transpose(0, 2, 3, 1))
+    np.savez(tmp_path / "complex.npz", data=x.astype(np.complex64))
+    for files in (CAFFE, [str(made / "net.onnx")]):
+        assert main(["verify", *files, "--feed", str(tmp_path / "doubles.npz"), "--expect", str(tmp_path / "right.npz")]) == 0
+        assert "the float64 numbers given for data became float32" in capsys.readouterr().out
+    assert main(["verify", *CAFFE, "--feed", str(tmp_path / "complex.npz"), "--expect", str(tmp_path / "right.npz")]) == 1
+    assert "input 'data' is float32 in this model, the array given complex64" in capsys.readouterr().err
+    assert main(["verify", *CAFFE, "--feed", str(tmp_path / "last.npz"), "--expect", str(tmp_path / "right.npz")]) == 1
+    said = capsys.readouterr().err
+    assert "doesn't run on data float32 4x16x16x1" in said and "the inputs are data Nx1x16x16" in said and "internal" not in said
+
+
+@pytest.mark.parametrize("files, name", [([LUA], "output"), (MXNET, "softmax_output")])
+def test_the_given_arrays_say_what_shapes_the_inputs_have(files, name, tmp_path):
+    expected = np.load(Path(files[0]).with_name("expected.npz"))[name]
+    images = np.load(DIGITS / "digits_test.npz")["images"]
+    np.savez(tmp_path / "in.npz", (images.astype(np.float32) / 16).repeat(2, 1).repeat(2, 2)[:, None])
+    np.savez(tmp_path / "right.npz", **{name: expected})
+    assert converters.verify(files, feed=tmp_path / "in.npz", expect=tmp_path / "right.npz").ok
+    np.savez(tmp_path / "wrong.npz", **{name: expected + 1})
+    assert not converters.verify(files, feed=tmp_path / "in.npz", expect=tmp_path / "wrong.npz").ok
+
+
+def test_arrays_pair_by_name_where_they_can():
+    notes: list[str] = []
+    found = by_names({"y": np.zeros(1), "z": np.ones(1)}, ["x", "y"], "input", notes)
+    assert found["y"][0] == 0 and found["x"][0] == 1 and list(found) == ["x", "y"]
+    assert notes == ["inputs are paired in order: x = z"]
+
+
+def test_code_that_was_not_trusted_is_why_nothing_ran(made, tmp_path, capsys):
+    np.savez(tmp_path / "in.npz", np.zeros((1, 1, 16, 16), np.float32))
+    assert main(["verify", str(made / "net.pth"), "--feed", str(tmp_path / "in.npz"), "--expect", str(tmp_path / "in.npz")]) == 1
+    assert "net.py is Python code, which wasn't run (--trust lets it)" in capsys.readouterr().err
