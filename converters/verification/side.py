@@ -116,8 +116,8 @@ def _graph(found: Artefact, row: Format, options: LoadOptions, shapes: Mapping[s
     if row.name == "onnx":
         found.run = lambda arrays: run_onnx(path, arrays)
     else:
-        shapes = ", ".join(f"{printable(value.name)} {'x'.join(map(str, value.shape or ()))}" for value in model.graph.inputs)
-        found.run = _in_torch(found.name, lambda arrays: run_torch(model, arrays), f"the inputs are {shapes}")
+        takes = ", ".join(f"{printable(value.name)} {'x'.join(map(str, value.shape or ()))}" for value in model.graph.inputs)
+        found.run = _in_torch(found.name, lambda arrays: run_torch(model, arrays), f"the inputs are {takes}")
     return found
 
 
