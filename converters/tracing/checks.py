@@ -23,6 +23,10 @@ FAR = 30.0
 """What a second sample is multiplied by: where logarithms, powers and exponents leave their range."""
 
 
+class DifferentError(ConversionError):
+    """The graph gives other numbers than the module."""
+
+
 Runner = Callable[[list[Any]], Sequence[Any]]
 """The graph in one of the runtimes: tensors in, tensors out."""
 
@@ -66,14 +70,14 @@ def compare(run: Runner, arrays: list[torch.Tensor], expected: Sequence[tuple[st
         raise ConversionError(f"the exported graph has {len(got)} outputs, the model {len(wanted)}")
     for number, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
         if ours.shape != theirs.shape:
-            raise ConversionError(f"output {number} has shape {tuple(ours.shape)} once exported, {tuple(theirs.shape)} in PyTorch")
+            raise DifferentError(f"output {number} has shape {tuple(ours.shape)} once exported, {tuple(theirs.shape)} in PyTorch")
         coarse = theirs.dtype in (torch.float16, torch.bfloat16)
         if theirs.is_complex():
             raise ConversionError(f"output {number} is complex, which ONNX has no numbers for")
         compared = difference(f"output {number}", ours.double().numpy(), theirs.double().numpy())
         if compared.error > (max(COARSE, tolerance) if coarse else tolerance):
             how = compared.note or f"by {compared.error:.2g} of its largest number"
-            raise ConversionError(f"output {number} differs once exported: {how}")
+            raise DifferentError(f"output {number} differs once exported: {how}")
 
 
 def line_of(problem: BaseException | None) -> str:

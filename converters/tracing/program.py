@@ -16,7 +16,7 @@ from converters.graph.builder import OPSET
 from converters.packages import __version__
 from converters.runtimes.compare import TOLERANCE
 from converters.tracing.arguments import Argument, Signature, flat, sample, type_choices
-from converters.tracing.checks import COARSE, FAR, Runner, compare, line_of, runners_of
+from converters.tracing.checks import COARSE, FAR, DifferentError, Runner, compare, line_of, runners_of
 from converters.tracing.flat import Flat
 from converters.tracing.refusals import refusal
 from converters.tracing.standins import with_standins
@@ -70,6 +70,8 @@ class _Export:
         held = [*self.module.parameters(), *self.module.buffers()]
         self.usual = next((p.dtype for p in held if p.is_floating_point()), torch.float32)
         self.types: list[torch.dtype] = []
+        self.exported: Any = None  # torch.export's program, where there is one
+        self.graph: onnx_ir.Model | None = None
         self.longest = 0  # above 0: integers of one axis are lengths, from 1 to this
 
     def model(self, output_names: Sequence[str]) -> onnx_ir.Model:
@@ -139,6 +141,7 @@ class _Export:
         packages.require("torch", "onnxscript", extra="torch2onnx")
         names = [argument.name for argument in self.arguments]
         axes = _open_axes(names, self.dynamic, symbolic)
+        self.exported = None
         quiet = logging.getLogger("torch.onnx")
         before = quiet.level
         quiet.setLevel(logging.ERROR)
@@ -148,7 +151,9 @@ class _Export:
                 module = _copy(self.module)
                 if isinstance(module, torch.jit.ScriptModule):
                     return script_program(module, names, self._samples(shapes), axes)
-                return _dynamo_program(Flat(module, self.signature, self.arguments), names, self._samples(shapes), axes)
+                whole = Flat(module, self.signature, self.arguments)
+                model, self.exported = _dynamo_program(whole, names, self._samples(shapes), axes)
+                return model
         except ConversionError:
             raise
         except Exception as problem:  # torch.export fails in ways of its own
@@ -159,6 +164,7 @@ class _Export:
     def _check(self, model: onnx_ir.Model, samples: Sequence[Sequence[int]], symbolic: bool) -> None:
         """Runs the graph as PyTorch source beside the module: on the sample, far from zero, and at other batches where one is open."""
         given = [argument.shape for argument in self.arguments]
+        self.graph = model
         with runners_of(model, self.types) as runners:
             self._compare(runners, samples)
             self._compare_others(runners, samples, given, symbolic)
@@ -166,8 +172,21 @@ class _Export:
     def _compare(self, runners: Sequence[Runner], shapes: Sequence[Sequence[int]], far: bool = False) -> None:
         seed, scale = (7, FAR) if far else (0, 1.0)
         expected = self._run(shapes, seed, scale)
-        for run in runners:
-            compare(run, self._samples(shapes, seed, scale), expected, COARSE if far else TOLERANCE)
+        self._compare_to(expected, runners, self._samples(shapes, seed, scale), COARSE if far else TOLERANCE)
+
+    def _compare_to(
+        self, expected: Sequence[tuple[str, Any]], runners: Sequence[Runner], tensors: Sequence[torch.Tensor], tolerance: float
+    ) -> None:
+        """Raises ConversionError that names the step where the graph begins to differ, where that can be found."""
+        try:
+            for run in runners:
+                compare(run, [tensor.clone() for tensor in tensors], expected, tolerance)
+        except DifferentError as problem:
+            if self.exported is None or self.graph is None:
+                raise
+            from converters.tracing.blame import explained, first_step
+
+            raise explained(problem, first_step(self.exported, self.graph, tensors, tolerance)) from None
 
     def _compare_signed(self, runners: Sequence[Runner], shapes: Sequence[Sequence[int]]) -> None:
         """On integers of both signs, which quotients and remainders show, where the module takes such and has numbers for them."""
@@ -180,8 +199,7 @@ class _Export:
         except ConversionError:
             return  # indices, say
         if all(bool(torch.isfinite(value).all()) for _, value in expected):
-            for run in runners:
-                compare(run, self._samples(shapes, 11, signed=True), expected, COARSE)
+            self._compare_to(expected, runners, self._samples(shapes, 11, signed=True), COARSE)
 
     def _compare_others(
         self, runners: Sequence[Runner], samples: Sequence[Sequence[int]], given: Sequence[Sequence[int]], symbolic: bool
@@ -234,8 +252,8 @@ def _open_axes(names: list[str], dynamic: Mapping[tuple[str, int], str], symboli
     return [axes | ({0} if symbolic else set()) for axes in asked]
 
 
-def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
-    """torch.onnx's program of a module, with its weights as they are and under their own names."""
+def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> tuple[onnx_ir.Model, Any]:
+    """torch.onnx's program of a module, with its weights as they are and under their own names, and torch.export's."""
     import onnxscript.optimizer  # type: ignore[import-untyped, unused-ignore]
     import torch
 
@@ -265,7 +283,7 @@ def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], a
         model, should_fold=lambda node: False if any(v is not None and v.name in held for v in node.inputs) else None
     )
     _keep_made_weights_constant(model, held)
-    return model
+    return model, program.exported_program
 
 
 def _keep_made_weights_constant(model: onnx_ir.Model, held: set[str]) -> None:

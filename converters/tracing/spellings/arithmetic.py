@@ -87,6 +87,11 @@ def relu(x: torch.Tensor, inplace: bool = False) -> Any:
     return NotImplemented if inplace or x.is_floating_point() else x.clamp(min=0)
 
 
+def rounded(x: torch.Tensor, *rest: Any, **named: Any) -> Any:
+    """Whole numbers are; onnxruntime rounds fractions alone."""
+    return NotImplemented if x.is_floating_point() or x.dtype == torch.bool or rest or named else x.clone()
+
+
 def signbit(x: torch.Tensor) -> Any:
     """Of -0.0 too, whose reciprocal is below zero."""
     return (x < 0) | ((x == 0) & (1 / x < 0)) if x.is_floating_point() else NotImplemented
@@ -103,8 +108,16 @@ def _with_sign(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.where(signbit(y), -x.abs(), x.abs())
 
 
+def atan2(y: torch.Tensor, x: torch.Tensor) -> Any:
+    """Of whole numbers too, which have no zeros below zero."""
+    usual = torch.get_default_dtype()
+    return _angle(
+        *(value if value.is_floating_point() or torch.result_type(x, y).is_floating_point else value.to(usual) for value in (y, x))
+    )
+
+
 @_of_floats
-def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _angle(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The angle of (|x|, |y|), turned to where x and y are, zeros by their signs."""
     ratio = y.abs() / x.abs()
     ratio = torch.where((x == 0) & (y == 0), 0.0, ratio)
@@ -183,6 +196,7 @@ SPELLINGS: dict[str, Any] = {
     **dict.fromkeys(["__lshift__", "bitwise_left_shift"], shift_left),
     **dict.fromkeys(["__rshift__", "bitwise_right_shift"], shift_right),
     "relu": relu,
+    **dict.fromkeys(["floor", "ceil", "round", "trunc", "fix"], rounded),
     "signbit": signbit,
     "copysign": copysign,
     **dict.fromkeys(["atan2", "arctan2"], atan2),

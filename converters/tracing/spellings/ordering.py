@@ -110,6 +110,32 @@ def logcumsumexp(x: torch.Tensor, dim: int) -> Any:
     return x
 
 
+def cummax(x: torch.Tensor, dim: int) -> Any:
+    """By steps that double: of equal numbers the last, and what is no number stays."""
+    return _running(x, dim, torch.ge, torch.return_types.cummax)
+
+
+def cummin(x: torch.Tensor, dim: int) -> Any:
+    return _running(x, dim, torch.le, torch.return_types.cummin)
+
+
+def _running(x: torch.Tensor, dim: int, beyond: Any, kind: Any) -> Any:
+    size = x.shape[dim] if x.dim() else None
+    if not isinstance(size, int) or x.dtype == torch.bool:
+        return NotImplemented
+    values = x
+    places = torch.arange(size).reshape([-1 if axis == dim % x.dim() else 1 for axis in range(x.dim())]).expand(x.shape)
+    step = 1
+    while step < size:
+        before, after = values.narrow(dim, 0, size - step), values.narrow(dim, step, size - step)
+        is_after = beyond(after, before)
+        is_after = is_after | after.isnan() if x.is_floating_point() else is_after
+        place = torch.where(is_after, places.narrow(dim, step, size - step), places.narrow(dim, 0, size - step))
+        values = torch.cat([values.narrow(dim, 0, step), torch.where(is_after, after, before)], dim)
+        places, step = torch.cat([places.narrow(dim, 0, step), place], dim), step * 2
+    return kind((values, places))
+
+
 def sort(x: torch.Tensor, *rest: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
     """ONNX's TopK keeps the order of equal numbers."""
     if rest or stable is None:
@@ -148,6 +174,8 @@ SPELLINGS: dict[str, Any] = {
     "bucketize": bucketize,
     "cumprod": cumprod,
     "logcumsumexp": logcumsumexp,
+    "cummax": cummax,
+    "cummin": cummin,
     "sort": sort,
     "argsort": argsort,
     "aminmax": aminmax,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
@@ -135,6 +136,24 @@ def interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None,
     return torch.nn.functional.interpolate(input, None, scale_factor, mode, True, True, antialias)
 
 
+def indexed(x: torch.Tensor, index: Any) -> Any:
+    """ONNX's places of several axes are int64 alone."""
+    parts = index if isinstance(index, tuple) else (index,)
+    whole = [isinstance(part, torch.Tensor) and part.dtype == torch.int32 for part in parts]
+    if not any(whole):
+        return NotImplemented
+    made = tuple(part.long() if is_whole else part for part, is_whole in zip(parts, whole, strict=True))
+    return x[made]
+
+
+def stack(tensors: Any, dim: int = 0) -> Any:
+    """Of tensors of several types: in the one that holds them all."""
+    kinds = [tensor.dtype for tensor in tensors]
+    if len(set(kinds)) < 2:
+        return NotImplemented
+    return torch.stack([tensor.to(functools.reduce(torch.promote_types, kinds)) for tensor in tensors], dim)
+
+
 def avg_pool(x: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
              count_include_pad: bool = True, divisor_override: int | None = None) -> Any:  # fmt: skip
     """A divisor of one's own: the mean times the window's size, by the divisor."""
@@ -211,6 +230,8 @@ _SPELLINGS: dict[str, Any] = {
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
     "interpolate": interpolate,
+    "__getitem__": indexed,
+    "stack": stack,
     "embedding_bag": embedding_bag,
     **recurrent.SPELLINGS,
     **ordering.SPELLINGS,

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from converters.errors import ConversionError
 from converters.tracing.arguments import flat
 from converters.tracing.program import export_module
+from converters.tracing.spellings import respelled
 from converters.writers.onnx.writer import write_onnx
 from tests.readers.pytorch.test_export_places import Called, same
 
@@ -137,3 +138,11 @@ def test_packed_sequences(rnn, total, tmp_path):
 def test_refusals_name_the_operator(net, words):
     with pytest.raises(ConversionError, match=words):
         export_module(net.eval(), {"x": (2, 3)}, "m")
+
+
+def test_a_difference_is_named(monkeypatch):
+    """torch.onnx's own words for an average leave out the divisor."""
+    monkeypatch.delitem(respelled._SPELLINGS, "avg_pool2d")
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), nn.AvgPool2d(2, divisor_override=3)), nn.Flatten())
+    with pytest.raises(ConversionError, match=r"differs once exported: .*, from operator 'aten\.avg_pool2d\.default' in 1\.1 on; write it"):
+        export_module(net.eval(), {"input": (2, 3, 4, 4)}, "m")
