@@ -95,7 +95,8 @@ def grown(array: np.ndarray, more: Callable[[int, int], int], rng: np.random.Gen
         return array
     if np.array_equal(array, np.round(array)):
         return np.resize(array, shape)
-    return rng.uniform(array.min(), array.max(), shape).astype(array.dtype)
+    finite = array[np.isfinite(array)].astype(np.float64)
+    return rng.uniform(finite.min(initial=0), finite.max(initial=0), shape).astype(array.dtype)
 
 
 def inputs_of(model: ir.Model, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -113,7 +114,7 @@ def torch_run(model: ir.Model) -> Run:
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
             answer = module(*[torch.from_numpy(a.copy()) for a in arrays])
-        return [a.numpy() for a in (answer if isinstance(answer, tuple) else (answer,))]
+        return [a.detach().numpy() for a in (answer if isinstance(answer, tuple) else (answer,))]
 
     return run
 

@@ -129,9 +129,13 @@ def read_arrays(path: StrPath) -> dict[str, Array]:
     try:
         with open(path, "rb") as opened:
             found = np.load(opened, allow_pickle=False)
-            return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+            arrays = {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except UNREADABLE as problem:
         raise FormatError(f"can't be read as arrays: {printable(problem, 200)}", path=os.fspath(path)) from problem
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy answers the bytes of what has not the first bytes of an array
+            raise FormatError(f"can't be read as arrays: '{printable(name)}' in it is none", path=os.fspath(path))
+    return arrays
 
 
 def by_names(arrays: Mapping[str, Array], names: Sequence[str], what: str, notes: list[str]) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -32,3 +33,13 @@ def test_arrays_of_a_damaged_file_are_read_or_refused(name, tmp_path):
         except FormatError:
             refused += 1
     assert refused
+
+
+def test_what_is_no_array_is_named(tmp_path):
+    """numpy answers the bytes of such a member."""
+    path = tmp_path / "a.npz"
+    path.write_bytes(saved("a.npz"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "images of the test set")
+    with pytest.raises(FormatError, match=r"'notes\.txt' in it is none"):
+        read_arrays(path)

@@ -109,6 +109,7 @@ def from_model(model: ir.Model, file: str, keys: frozenset[str] = frozenset()) -
 
 def prepare(model: ir.Model, file: str, keys: frozenset[str] = frozenset()) -> None:
     """Makes another exporter's graph one of ours: sources noted, settings told from weights, names that a state_dict can have."""
+    _measure(model)
     tidy(model)
     _note_sources(model, file)
     if keys:
@@ -121,6 +122,14 @@ def prepare(model: ir.Model, file: str, keys: frozenset[str] = frozenset()) -> N
     rename_initializers(model, keys, patterns)
     turn_weights(model, patterns, keys)
     order_initializers(model)
+
+
+def _measure(model: ir.Model) -> None:
+    """An initializer's shape and type are its tensor's: one that is an output too has what the file says of that, which may be nothing."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.shape, value.dtype = ir.Shape(value.const_value.shape.numpy()), value.const_value.dtype
 
 
 def _check_text(proto: onnx.ModelProto, file: str) -> None:

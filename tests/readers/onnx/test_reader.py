@@ -287,6 +287,17 @@ def test_inputs_are_checked(tmp_path):
         load([path], LoadOptions(inputs={"x": (1, 3)}))
 
 
+@pytest.mark.parametrize("declared", [None, ["length"]])
+def test_a_weight_that_is_an_output_too_has_its_own_shape(declared, tmp_path):
+    """The file may say nothing of it, or leave its axes open."""
+    model = model_of(
+        [helper.make_node("Mul", ["x", "w"], ["y"])], [numpy_helper.from_array(np.arange(3, dtype="f4"), "w")], inputs=[("x", ("n", 3))]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, declared))
+    answers = to_module(load([save(model, tmp_path)]))(torch.ones(2, 3))
+    assert [answer.tolist() for answer in answers] == [[[0, 1, 2]] * 2, [0, 1, 2]]
+
+
 def test_initializers_that_are_inputs_too_are_no_arguments(tmp_path):
     proto = conv_model()
     proto.ir_version = 3

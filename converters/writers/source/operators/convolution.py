@@ -14,27 +14,31 @@ def spatial_pads(pads: list[int]) -> str:
 
 
 def same_pads(n: Node, kernel: list[int], strides: list[int], dilations: list[int], mode: str) -> list[int]:
-    """auto_pad SAME_UPPER or SAME_LOWER as explicit pads; the spatial size must be known."""
+    """auto_pad SAME_UPPER or SAME_LOWER as explicit pads; the spatial size must be known, unless it doesn't matter."""
     shape = n.shape(0)
     if shape is None or None in shape[2:]:
-        if all(s == 1 for s in strides):  # then the size doesn't matter
-            totals = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+        if not follows_size(kernel, strides):
+            totals = [(k - 1) * d + 1 - s if s > 1 else (k - 1) * d for k, s, d in zip(kernel, strides, dilations, strict=True)]
         else:
             raise n.error(f"auto_pad {mode} with a stride needs input sizes that are known")
     else:
         sizes = [int(d or 0) for d in shape[2:]]
         totals = [(-(-size // s) - 1) * s + (k - 1) * d + 1 - size for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)]
-        if min(totals) < 0 and n.op_type in ("AveragePool", "LpPool"):
-            raise n.error(f"auto_pad {mode} with a stride beyond the kernel, where ONNX and its runtimes disagree; give pads")
-        totals = [max(total, 0) for total in totals]
+    if min(totals) < 0 and n.op_type in ("AveragePool", "LpPool"):
+        raise n.error(f"auto_pad {mode} with a stride beyond the kernel, where ONNX and its runtimes disagree; give pads")
+    totals = [max(total, 0) for total in totals]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return small + large if mode == "SAME_UPPER" else large + small
 
 
-def is_open(n: Node, strides: list[int]) -> bool:
-    """Whether auto_pad SAME has to look at the input's size when the net runs."""
-    shape = n.shape(0)
-    return (shape is None or None in shape[2:]) and any(stride > 1 for stride in strides)
+def follows_size(kernel: list[int], strides: list[int]) -> bool:
+    """Whether the pads of auto_pad SAME are others at another size of the input."""
+    return any(s > 1 and k > 1 for k, s in zip(kernel, strides, strict=True))
+
+
+def of_known_size(n: Node) -> str:
+    """The input, of the spatial size that it has here: the pads are computed from that, and other sizes are refused."""
+    return n.assign(f"{n.function('of_size')}({n[0]}, {[int(d or 0) for d in (n.shape(0) or [])[2:]]})")
 
 
 def same_padded(n: Node, kernel: list[int], strides: list[int], dilations: list[int], mode: str, value: str) -> str:
@@ -61,7 +65,7 @@ def conv(n: Node) -> str:
     if mode == "VALID":
         pads = [0] * 2 * dims
     elif mode != "NOTSET":
-        pads = [] if is_open(n, strides) else same_pads(n, kernel, strides, dilations, mode)
+        pads = [] if follows_size(kernel, strides) else same_pads(n, kernel, strides, dilations, mode)
     x = n[0] if pads else same_padded(n, kernel, strides, dilations, mode, "0.0")
     pads = pads or [0] * 2 * dims
     if pads[:dims] != pads[dims:] or min(pads, default=0) < 0:
@@ -124,6 +128,7 @@ def conv_transpose(n: Node) -> str:
     pads = list(n.attr("pads", [0] * 2 * dims))
     extra = list(n.attr("output_padding", [0] * dims))
     groups = n.attr("group", 1)
+    x = n[0] if n.attr("output_shape") is None else of_known_size(n)
     pads = _cropping(n, kernel, strides, dilations, pads, extra)
     # Where the end is cropped less than the beginning, that is output padding; torch wants it below stride or dilation.
     begin, end = pads[:dims], pads[dims:]
@@ -146,15 +151,15 @@ def conv_transpose(n: Node) -> str:
     grows = crop is not None and max(crop) > 0 and n.has(2)  # positions that no input reaches hold the bias alone
     if grows:
         spread_bias = f"{n[2]}.view({', '.join(['-1'] + ['1'] * dims)})"
-        product = f"F.conv_transpose{dims}d({arguments(n[0], n[1], **shared, **dilation)})"
+        product = f"F.conv_transpose{dims}d({arguments(x, n[1], **shared, **dilation)})"
         return f"F.pad({product}, {spatial_pads(crop or [])}) + {spread_bias}"
     if min(int(d or 0) for d in weight) > 0:
         build = arguments(weight[0], int(weight[1] or 0) * groups, pair(kernel), **shared, bias=None if n.has(2) else False, **dilation)
         layer = n.layer(f"nn.ConvTranspose{dims}d({build}", {"weight": 1, "bias": 2 if n.has(2) else None})
         if layer:
-            result = f"{layer}({n[0]})"
+            result = f"{layer}({x})"
     if result is None:
-        result = f"F.conv_transpose{dims}d({arguments(n[0], n[1], *([n[2]] if n.has(2) else []), **shared, **dilation)})"
+        result = f"F.conv_transpose{dims}d({arguments(x, n[1], *([n[2]] if n.has(2) else []), **shared, **dilation)})"
     if crop is None:
         return result
     return f"F.pad({result}, {spatial_pads(crop)})"

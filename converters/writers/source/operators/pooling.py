@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from converters.writers.source.node import Node, arguments, pair, writes
-from converters.writers.source.operators.convolution import is_open, same_padded, same_pads
+from converters.writers.source.operators.convolution import follows_size, of_known_size, same_padded, same_pads
 
 
-def _window(n: Node) -> tuple[list[int], list[int], list[int], list[int], bool]:
-    """kernel, strides, pads (begins, ends), dilations, ceil_mode."""
+def _window(n: Node) -> tuple[str, list[int], list[int], list[int], list[int], bool]:
+    """The input, kernel, strides, pads (begins, ends), dilations, ceil_mode."""
+    x = n[0]
     kernel = [int(k) for k in n.attr("kernel_shape")]
     dims = len(kernel)
     if dims not in (1, 2, 3):
@@ -21,7 +22,8 @@ def _window(n: Node) -> tuple[list[int], list[int], list[int], list[int], bool]:
         pads, ceil_mode = [0] * 2 * dims, False
     elif mode != "NOTSET":
         pads, ceil_mode = same_pads(n, kernel, strides, dilations, mode), False
-    return kernel, strides, pads, dilations, ceil_mode
+        x = of_known_size(n) if follows_size(kernel, strides) else x
+    return x, kernel, strides, pads, dilations, ceil_mode
 
 
 def _is_plain(kernel: list[int], pads: list[int]) -> bool:
@@ -30,21 +32,14 @@ def _is_plain(kernel: list[int], pads: list[int]) -> bool:
     return pads[:half] == pads[half:] and all(0 <= p <= k // 2 for p, k in zip(pads, kernel, strict=False))
 
 
-def _as_ceil_mode(
-    n: Node, kernel: list[int], strides: list[int], pads: list[int], dilations: list[int], ceil_mode: bool
-) -> tuple[list[int], bool]:
-    """Pads that only let the last window in, as torch says it: ceil_mode. Else what was given. The spatial size must be stated."""
+def _as_ceil_mode(kernel: list[int], strides: list[int], pads: list[int], dilations: list[int], ceil_mode: bool) -> tuple[list[int], bool]:
+    """Pads that only let the last window in, as torch says it: ceil_mode. Else what was given. It is the same at every size."""
     half = len(kernel)
     begins, ends = pads[:half], pads[half:]
-    shape = n.shape(0)
-    if ceil_mode or begins == ends or shape is None or None in shape[2:]:
+    if ceil_mode or begins == ends:
         return pads, ceil_mode
-    for size, k, s, begin, end, d in zip(shape[2:], kernel, strides, begins, ends, dilations, strict=True):
-        extent, length = d * (k - 1) + 1, int(size or 0)
-        stated = (length + begin + end - extent) // s + 1
-        rounded = -(-(length + 2 * begin - extent) // s) + 1
-        rounded -= (rounded - 1) * s >= length + begin
-        if stated != rounded or not 0 <= begin <= k // 2:
+    for k, s, begin, end, d in zip(kernel, strides, begins, ends, dilations, strict=True):
+        if end - begin != s - 1 or end > d * (k - 1) or not 0 <= begin <= k // 2:
             return pads, ceil_mode
     return begins * 2, True
 
@@ -54,18 +49,17 @@ def max_pool(n: Node) -> str | list[str]:
     """F.max_pool1d, 2d, 3d; pads that those don't take are written out."""
     mode, count = str(n.attr("auto_pad", "NOTSET")), len(n.attr("kernel_shape"))
     given = list(n.attr("strides", [1] * count))
-    if mode.startswith("SAME") and is_open(n, given) and n.is_float() and not n.wants(1):
+    if mode.startswith("SAME") and follows_size(list(n.attr("kernel_shape")), given) and n.is_float() and not n.wants(1):
         window, spread = [int(k) for k in n.attr("kernel_shape")], list(n.attr("dilations", [1] * count))
         padded = same_padded(n, window, given, spread, mode, '-float("inf")')
         return [f"F.max_pool{count}d({arguments(padded, pair(window), pair(given), dilation=pair(spread) if max(spread) > 1 else None)})"]
-    kernel, strides, pads, dilations, ceil_mode = _window(n)
+    x, kernel, strides, pads, dilations, ceil_mode = _window(n)
     dims = len(kernel)
-    x = n[0]
     if n.wants(1):
         call = arguments(x, kernel, strides, pads, dilations, ceil_mode, bool(n.attr("storage_order", 0)))
         return n.unpack(f"{n.function('max_pool_with_indices')}({call})", 2)
     if n.is_float():
-        pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
+        pads, ceil_mode = _as_ceil_mode(kernel, strides, pads, dilations, ceil_mode)
     if n.is_float() and _is_plain(kernel, pads):
         call = arguments(
             x,
@@ -82,14 +76,14 @@ def max_pool(n: Node) -> str | list[str]:
 @writes("AveragePool")
 def average_pool(n: Node) -> str:
     """F.avg_pool1d, 2d, 3d; uneven pads and dilations through sums and counts."""
-    kernel, strides, pads, dilations, ceil_mode = _window(n)
+    x, kernel, strides, pads, dilations, ceil_mode = _window(n)
     dims = len(kernel)
     include = bool(n.attr("count_include_pad", 0))
     if not include:
-        pads, ceil_mode = _as_ceil_mode(n, kernel, strides, pads, dilations, ceil_mode)
+        pads, ceil_mode = _as_ceil_mode(kernel, strides, pads, dilations, ceil_mode)
     if _is_plain(kernel, pads) and dilations == [1] * dims and not _is_below(n, kernel):
         call = arguments(
-            n[0],
+            x,
             pair(kernel),
             pair(strides),
             padding=pair(pads[:dims]) if any(pads) else None,
@@ -97,7 +91,7 @@ def average_pool(n: Node) -> str:
             count_include_pad=False if not include and (any(pads)) else None,
         )
         return f"F.avg_pool{dims}d({call})"
-    return f"{n.function('average_pool')}({arguments(n[0], kernel, strides, pads, dilations, ceil_mode, include)})"
+    return f"{n.function('average_pool')}({arguments(x, kernel, strides, pads, dilations, ceil_mode, include)})"
 
 
 def _is_below(n: Node, kernel: list[int]) -> bool:
@@ -111,8 +105,8 @@ def _is_below(n: Node, kernel: list[int]) -> bool:
 @writes("LpPool")
 def lp_pool(n: Node) -> str:
     """The p-norm of each window."""
-    kernel, strides, pads, dilations, ceil_mode = _window(n)
-    return f"{n.function('lp_pool')}({arguments(n[0], n.attr('p', 2), kernel, strides, pads, dilations, ceil_mode)})"
+    x, kernel, strides, pads, dilations, ceil_mode = _window(n)
+    return f"{n.function('lp_pool')}({arguments(x, n.attr('p', 2), kernel, strides, pads, dilations, ceil_mode)})"
 
 
 def _spatial(n: Node) -> str:

@@ -101,6 +101,8 @@ def non_max_suppression(
     centered: bool,
 ) -> torch.Tensor:
     """(K, 3): image, class, box. boxes: (N, B, 4), scores: (N, classes, B)."""
+    if boxes.shape[0] != scores.shape[0] or boxes.shape[1] != scores.shape[2]:
+        raise ValueError(f"boxes of {list(boxes.shape)} and scores of {list(scores.shape)}")
     if centered:
         x, y, w, h = boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
         boxes = torch.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], -1)

@@ -54,6 +54,8 @@ def pad(
     mode: constant, reflect, edge, wrap.
     """
     axes = list(range(x.dim())) if axes is None else axes
+    if len(pads) != 2 * len(axes):
+        raise ValueError(f"{len(pads)} pads are given for {len(axes)} axes")
     for position, axis in enumerate(axes):
         before, after = pads[position], pads[position + len(axes)]
         size = x.shape[axis]

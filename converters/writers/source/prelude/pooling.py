@@ -28,6 +28,13 @@ def pad_same(
     return F.pad(x, pads, value=value)
 
 
+def of_size(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """x, whose axes from the third on must have these lengths."""
+    if list(x.shape[2:]) != sizes:
+        raise ValueError(f"the net is made for sizes of {sizes}, not of {list(x.shape[2:])}")
+    return x
+
+
 def pooled_pads(
     x: torch.Tensor,
     kernel: list[int],

@@ -27,6 +27,8 @@ def resize(
     dtype = x.dtype
     is_floating = x.is_floating_point()
     if sizes is not None:
+        if mode != "nearest" and x.dim() > 3 and axes[0] == 0 and sizes[0] != x.shape[0]:
+            raise ValueError(f"the net resizes batches of {sizes[0]}, not of {x.shape[0]}")
         factors = [size / x.shape[axis] for size, axis in zip(sizes, axes)]
         wanted = sizes
         if policy != "stretch":
@@ -36,7 +38,9 @@ def resize(
     else:
         assert scales is not None
         factors = scales
-        wanted = [int(math.floor(x.shape[axis] * factor)) for factor, axis in zip(factors, axes)]
+        products = [x.shape[axis] * factor for factor, axis in zip(factors, axes)]
+        # ONNX multiplies in float32: to the nearest of 24 bits
+        wanted = [int(math.floor(p * 536870913.0 - (p * 536870913.0 - p))) for p in products]
     empty = torch.zeros([1] * x.dim(), dtype=torch.bool, device=x.device)
     for position, axis in enumerate(axes):
         length, size, scale = x.shape[axis], wanted[position], factors[position]

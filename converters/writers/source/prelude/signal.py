@@ -55,7 +55,7 @@ def col2im(x, image, block, dilations, pads, strides):
         (size - d * (k - 1) - 1) // s + 1
         for size, d, k, s in zip(padded, dilations, block, strides)
     ]
-    patches = x.reshape(x.shape[0], -1, math.prod(block), *counts)
+    patches = x.reshape(x.shape[0], x.shape[1] // math.prod(block), math.prod(block), *counts)
     result = x.new_zeros(x.shape[0], patches.shape[1], *padded)
     for number in range(math.prod(block)):
         tap = [number // math.prod(block[axis + 1 :]) % block[axis] for axis in range(dims)]
@@ -95,6 +95,10 @@ def deform_conv(
     """x: (N, C, H, W), offset: (N, 2 * offset_groups * taps, H', W')."""
     n, channels, height, width = x.shape
     rows, columns = offset.shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
+    wanted = [(x.shape[2 + i] + pads[i] + pads[i + 2] - reach[i]) // strides[i] + 1 for i in (0, 1)]
+    if list(offset.shape[2:]) != wanted:
+        raise ValueError(f"offsets for {rows} x {columns} places; the image has {wanted}")
     taps = kernel[0] * kernel[1]
     offset = offset.reshape(n, offset_groups, taps, 2, rows, columns)
     step_y = torch.arange(rows, device=x.device, dtype=x.dtype).view(-1, 1) * strides[0] - pads[0]
