@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError, Source, UnsupportedError, about
 from converters.files import StrPath
-from converters.formats import Format, format_of, outline_of, read_weights, recognize
+from converters.formats import Format, format_of, outline_of, prepare_weights, read_weights, recognize
 from converters.graph.outline import Outline, Row
 from converters.inspection.result import Inspection, Layer, TensorInfo, Unsupported
 from converters.options import DEFAULTS, LoadOptions
@@ -65,7 +65,10 @@ def _weights(row: Format, file: RecognizedFile, options: LoadOptions, outline: O
     if file.kind.name not in row.weights_kinds or outline.tensors:
         return None
     try:
-        return read_weights(file, replace(options, inputs={}, problems=None))
+        state = read_weights(file, replace(options, inputs={}, problems=None))
+        if row.prepare:
+            _set_apart(state, file, outline)
+        return state
     except MissingPackageError:
         raise
     except UnsupportedError as problem:
@@ -73,6 +76,14 @@ def _weights(row: Format, file: RecognizedFile, options: LoadOptions, outline: O
             raise
         outline.notes.append(str(problem))
         return None
+
+
+def _set_apart(state: StateDict, file: RecognizedFile, outline: Outline) -> None:
+    """What an optimizer keeps becomes what is left out, as strip-to-weights has it; where there is nothing else, that is said."""
+    try:
+        prepare_weights(state, file, frozenset())
+    except ConversionError as problem:
+        outline.notes.append(problem.what)
 
 
 def _note(found: Inspection, outline: Outline) -> None:
@@ -165,7 +176,8 @@ def _shapes(row: Format, file: RecognizedFile, options: LoadOptions, outline: Ou
             found.tensors, found.dtypes, found.elements = {}, {}, 0
             for name, tensor in shaped.tensors.items():
                 _add_tensor(found, name, tensor)
-            if shaped.tensors and file.kind.name not in row.weights_kinds:
+            is_alone = file.kind.name not in row.weights_kinds and not row.files[-1].is_optional  # else the graph holds them itself
+            if shaped.tensors and is_alone:
                 found.notes.append("the tensors are those that the net expects; this file holds none")
         return shaped
     return None
@@ -203,8 +215,9 @@ _ROLE = re.compile(r"_((?:moving|running)_(?:mean|var)|weight|bias|gamma|beta|al
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A key as its module's path and its role there: `conv1.weight`, MXNet's `conv1_weight`."""
-    path, _, role = name.rpartition(".")
+    """A key as its module's path and its role there: `conv1.weight`, MXNet's `conv1_weight`, TensorFlow's `conv1/weights`."""
+    whole = name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+    path, _, role = whole.rpartition("/" if "/" in whole and "." not in whole else ".")
     if not path and (found := _ROLE.search(name)):
         return name[: found.start()], found[1]
     return path, role

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -174,22 +175,33 @@ def lines(found: Inspection, *, tensors: bool = False, width: int | None = None)
     """The lines, each with what it is: "title", "head" of a table, "wrong", or "" for all others."""
     width = max(NARROWEST, width or shutil.get_terminal_size((WHOLE, 24)).columns)
     hint = f" ({found.hint})" if found.hint else ""
-    made = [("title", f"{printable(found.path, 400)}: {found.kind}, {found.nbytes:,} bytes{hint}")]
-    made += [("", line) for line in _facts(found)]
+    title = f"{printable(found.path, 400)}: {found.kind}, {found.nbytes:,} bytes{hint}"
+    made = [("title", line) for line in _wrapped("", title, 2, width)]
+    made += [("", line) for line in _facts(found, width)]
     tables = [_layers(found, width)]
     if tensors:
         names = [[printable(name), tensor.dtype or "?", shape_words(tensor.shape)] for name, tensor in found.tensors.items()]
         tables.append(_columns([["tensor", "dtype", "shape"], *names], "<<<", width))
     for table in tables:
         made += [("" if number else "head", line) for number, line in enumerate(table)]
-    made += [("wrong", f"  not supported: {printable(entry.message, 1000)}") for entry in found.unsupported]
+    for entry in found.unsupported:
+        made += [("wrong", line) for line in _wrapped("  not supported: ", printable(entry.message, 1000), 4, width)]
     if found.unsupported and (hook := found.unsupported[0].hint):
-        made.append(("", f"  to add a layer: {hook}"))
+        made += [("", line) for line in _wrapped("  to add a layer: ", hook, 4, width)]
     return made
 
 
-def _facts(found: Inspection) -> list[str]:
-    """A line for each thing that is known of the whole file."""
+def _wrapped(begin: str, words: str, indent: int, width: int) -> list[str]:
+    """Words in lines of the terminal's width, those behind the first moved in; a path is never broken."""
+    if len(begin) + len(words) <= width:
+        return [begin + words]
+    wrapper = textwrap.TextWrapper(width, initial_indent=begin, subsequent_indent=" " * indent, break_long_words=False)
+    wrapper.break_on_hyphens = wrapper.replace_whitespace = wrapper.expand_tabs = False
+    return wrapper.wrap(words)
+
+
+def _facts(found: Inspection, width: int) -> list[str]:
+    """A line, or several on a narrow terminal, for each thing that is known of the whole file."""
     facts: list[tuple[str, str]] = []
     names = [("name", found.name), ("version", found.version), ("producer", found.producer)]
     facts += [(name, printable(value)) for name, value in names if value]
@@ -210,7 +222,7 @@ def _facts(found: Inspection) -> list[str]:
         facts.append(("made", printable(_origin(found.provenance), 400)))
     facts += [("note", printable(note, 600)) for note in found.notes]
     longest = max((len(name) for name, _ in facts), default=0)
-    return [f"  {name + ':':<{longest + 1}} {value}" for name, value in facts]
+    return [line for name, value in facts for line in _wrapped(f"  {name + ':':<{longest + 1}} ", value, longest + 4, width)]
 
 
 def _checkpoint(found: Inspection) -> list[tuple[str, str]]:

@@ -40,11 +40,17 @@ class LeftOut:
 
 
 def grouped(left_out: Sequence[LeftOut]) -> list[str]:
-    """What was left out in a few words: tensors of one type by the path that all of a top-level entry's have in common."""
+    """What was left out in a few words: tensors of one type by the path that all of a top-level entry's have in common.
+
+    TensorFlow's, whose scopes are divided by slashes, by what each is within its scope: `*/Momentum`.
+    """
     groups: dict[tuple[str, str], list[list[str]]] = {}
     for entry in left_out:
         parts = entry.path.split(".")
-        if entry.shape is None:
+        if "/" in entry.path and entry.shape is not None:
+            last = entry.path.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE").rpartition("/")[2]
+            groups.setdefault((f"*/{last}", "tensor"), []).append([f"*/{last}"])
+        elif entry.shape is None:
             groups[entry.path, ""] = []
         else:
             groups.setdefault((parts[0], entry.type), []).append(parts)

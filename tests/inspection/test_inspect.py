@@ -13,7 +13,7 @@ import torch
 
 import converters
 from converters import cli
-from converters.inspection.result import NARROWEST, text
+from converters.inspection.result import NARROWEST, lines, text
 from converters.registry import stated_facts
 from tests.work import at_most
 
@@ -252,3 +252,35 @@ def test_a_normalization_of_forks_has_its_shape_before_its_weights_are_there(mor
     assert sum((layer.parameters or 0) + (layer.buffers or 0) for layer in found.layers) == parameters
     with pytest.raises(converters.ConversionError):  # without a look, the weights are needed
         converters.load(path)
+
+
+TENSORFLOW = DIGITS / "tensorflow"
+
+
+def test_tensorflow_files():
+    """Modules by their scopes; an optimizer's numbers are left out; a graph with its numbers holds them; the version where one is said."""
+    found = converters.inspect(TENSORFLOW / "digits_v1.ckpt")
+    assert {layer.name: layer.parameters for layer in found.layers} == {
+        "Conv1/BatchNorm": 16,
+        "Conv1": 144,
+        "Conv2/BatchNorm": 24,
+        "Conv2": 3456,
+        "Hidden": 3104,
+        "Logits": 330,
+    }
+    assert "left out: */ExponentialMovingAverage: 8 tensors, */Momentum: 8 tensors, global_step" in str(found)
+    assert found.tensors.keys() == converters.inspect(TENSORFLOW / "digits.ckpt").tensors.keys()
+    assert not any("holds none" in note for note in converters.inspect(TENSORFLOW / "digits.pb").notes)
+    assert converters.inspect(TENSORFLOW / "digits.ckpt.meta").version == "2.15.1"
+
+
+@pytest.mark.parametrize(
+    "name", ["caffe/train_val.prototxt", "torch7/digits.t7", "tensorflow/digits.ckpt.meta", "pytorch/digits_whole.pth"]
+)
+def test_nothing_is_wider_than_the_terminal(name):
+    """Only a path, which is to be copied, is never broken."""
+    found = converters.inspect(DIGITS / name)
+    shown = [line for _, line in lines(found, tensors=True, width=80)]
+    assert [line for line in shown if len(line) > 80 and not any(len(word) > 60 for word in line.split())] == []
+    whole = " ".join(" ".join(text(found, tensors=True, width=100_000).split()).split())
+    assert " ".join(" ".join(shown).split())[:200] == whole[:200], "what is broken into lines is the same text"

@@ -104,12 +104,16 @@ class Node:
 
 @dataclass
 class Graph:
-    """A graph's nodes by name. outputs: what a signature names, "node:0". restore: the node that a saver restores variables with."""
+    """A graph's nodes by name. outputs: what a signature names, "node:0". restore: the node that a saver restores variables with.
+
+    version: of the TensorFlow that wrote it, where it says so.
+    """
 
     path: str
     nodes: dict[str, Node]
     outputs: list[str] = field(default_factory=list)
     restore: str = ""
+    version: str = ""
 
     @property
     def base(self) -> str:
@@ -282,7 +286,7 @@ def _meta_graph(path: str, view: memoryview) -> Graph:
 
 def _described(graph: Graph, meta: pb.MetaGraphDef) -> Graph:
     """What a MetaGraphDef says beside its graph: the signature, the saver, who wrote it."""
-    graph.restore = meta.saver_def.restore_op_name
+    graph.restore, graph.version = meta.saver_def.restore_op_name, meta.meta_info_def.tensorflow_version
     signatures = {name: signature for name, signature in meta.signature_def.items() if not name.startswith("__")}
     signature = signatures.get("serving_default") or (next(iter(signatures.values())) if len(signatures) == 1 else None)
     if signature is not None:

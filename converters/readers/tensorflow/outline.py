@@ -30,7 +30,7 @@ def outline(path: StrPath, options: LoadOptions = DEFAULTS) -> Outline:
     from converters.readers.tensorflow.graph import read_graph  # protobuf, which a checkpoint doesn't need
 
     graph = read_graph(path, kind)
-    found = Outline(hook=_HOOK, graph=True)
+    found = Outline(hook=_HOOK, graph=True, version=graph.version)
     of_inputs = graph.of_inputs()
     outputs = [name.removesuffix(":0") for name in options.outputs or graph.outputs] or graph.proposed()
     if not options.outputs and not graph.outputs and len(outputs) > 1:
