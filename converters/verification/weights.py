@@ -85,9 +85,10 @@ def compare_weights(
 ) -> Report:
     """Compares two sets of weights name by name; one that only one of them has, by name and by its numbers, is a difference.
 
-    notes: what is said already, why a side wasn't run among it. Raises ConversionError where shapes are alike, and running would tell.
+    notes: what is said already, why a side wasn't run among it. Raises ConversionError where it looks like one net under
+    other names whose numbers aren't all the same, and running would tell.
     """
-    said, sides = list(notes), (first, second)
+    said = list(notes)
     left = [name for name in first if name not in second], [name for name in second if name not in first]
     same = _equal_elsewhere(first, second, *left)
     paired = {*same, *same.values()}
@@ -95,9 +96,8 @@ def compare_weights(
     skipped = {*paired, *counters}
     is_rest = any(name not in skipped for names in left for name in names)
     found = [_apart(name, first[name], second[name]) for name in first if name in second]
-    shapes = [sorted(tuple(side[name].shape) for name in names if name not in counters) for side, names in zip(sides, left, strict=True)]
-    if not found and is_rest and shapes[0] == shapes[1] and (why := next((note for note in notes if " wasn't run: " in note), None)):
-        raise ConversionError(f"no name of a tensor is in both files, not all hold the same numbers, and {why}")
+    if same and not found and is_rest and (why := next((note for note in notes if " wasn't run: " in note), None)):
+        raise ConversionError(f"{len(same)} tensors hold the same numbers under other names, the others don't, and {why}")
     for names, which in zip(left, ("first", "second"), strict=True):
         found += [Difference(name, float("inf"), 0.0, note=f"only in the {which} file") for name in names if name not in skipped]
     if same:
