@@ -109,7 +109,7 @@ class _Export:
                 except ConversionError as trouble:
                     first = first or trouble
                     last = str(trouble)
-                if not re.search(r"[Ll]ength", last):
+                if not re.search(r"[Ll]ength|index -\d+ is out of bounds", last):
                     break
             if not re.search(r"indices|Long|Int|integ|index|[Ll]ength", last):
                 break
@@ -385,6 +385,7 @@ def _name_outputs(model: onnx_ir.Model, names: Sequence[str]) -> None:
     """Gives the outputs these names, where there are any."""
     taken = {str(v.name): v for node in model.graph for v in node.outputs}
     taken.update((str(v.name), v) for v in [*model.graph.inputs, *model.graph.initializers.values()])
+    _give_each_a_value(model, names)
     for value, name in zip(model.graph.outputs, names, strict=False):
         other = taken.get(name)
         if not name or other is value or (other is not None and (other.is_graph_input() or other.is_initializer())):
@@ -394,3 +395,17 @@ def _name_outputs(model: onnx_ir.Model, names: Sequence[str]) -> None:
         if not value.is_graph_input() and not value.is_initializer():
             value.name = name
             taken[name] = value
+
+
+def _give_each_a_value(model: onnx_ir.Model, names: Sequence[str]) -> None:
+    """An input that goes out, or a value that goes out twice, is handed on under the other name."""
+    import onnx_ir as ir
+
+    seen: set[int] = set()
+    for number, (value, name) in enumerate(zip(list(model.graph.outputs), names, strict=False)):
+        if name and name != value.name and (value.is_graph_input() or value.is_initializer() or id(value) in seen):
+            node = ir.Node("", "Identity", [value], num_outputs=1, name=f"output_{number}")
+            node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = f"output_{number}_of_{value.name}", value.type, value.shape
+            model.graph.append(node)
+            model.graph.outputs[number] = node.outputs[0]
+        seen.add(id(value))

@@ -136,6 +136,23 @@ def interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None,
     return torch.nn.functional.interpolate(input, None, scale_factor, mode, True, True, antialias)
 
 
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: Any = None, *rest: Any, **named: Any) -> Any:
+    """torch.onnx has words for four axes alone: with fewer, there is one head."""
+    missing = 4 - query.dim()
+    if missing <= 0 or not query.dim() == key.dim() == value.dim():
+        return NotImplemented
+    parts = [query, key, value]
+    for _ in range(missing):
+        parts = [part.unsqueeze(-3) for part in parts]
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.unsqueeze(-3)
+    attend: Any = torch.nn.functional.scaled_dot_product_attention
+    answer = attend(*parts, attn_mask, *rest, **named)
+    for _ in range(missing):
+        answer = answer.squeeze(-3)
+    return answer
+
+
 def indexed(x: torch.Tensor, index: Any) -> Any:
     """ONNX's places of several axes are int64 alone."""
     parts = index if isinstance(index, tuple) else (index,)
@@ -230,6 +247,7 @@ _SPELLINGS: dict[str, Any] = {
     "binary_cross_entropy_with_logits": cross_entropy_with_logits,
     "softplus": softplus,
     "interpolate": interpolate,
+    "scaled_dot_product_attention": attention,
     "__getitem__": indexed,
     "stack": stack,
     "embedding_bag": embedding_bag,

@@ -15,6 +15,7 @@ from torch import nn
 import converters
 from converters.errors import ConversionError
 from converters.tracing.program import export_module
+from converters.writers.onnx.writer import write_onnx
 
 
 def answers(model, feed):
@@ -228,3 +229,32 @@ def test_bags_of_integers_of_either_type(dtype):
     _, feed, (found,) = check(module, {"input": (3, 4)}, {"input": dtype})
     assert feed["input"].dtype == dtype
     np.testing.assert_allclose(found, module(torch.from_numpy(feed["input"])).detach().numpy(), rtol=1e-5)
+
+
+def test_each_name_has_a_value(tmp_path):
+    """An input that goes out, and a value that goes out twice."""
+
+    class Net(nn.Module):
+        def forward(self, x):
+            y = x * 2
+            return {"a": y, "b": y, "same": x, "again": x}
+
+    model = export_module(Net(), {"x": (2, 3)}, "m")
+    assert [value.name for value in model.graph.outputs] == ["a", "b", "same", "again"]
+    write_onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 3)
+    got = dict(zip([value.name for value in session.get_outputs()], session.run(None, {"x": x.numpy()}), strict=True))
+    for name, factor in (("a", 2), ("b", 2), ("same", 1), ("again", 1)):
+        np.testing.assert_array_equal(got[name], x.numpy() * factor)
+
+
+def test_lengths_that_are_gathered_are_lengths(tmp_path):
+    """No word of lengths in what torch says of a length of 0."""
+
+    class Net(nn.Module):
+        def forward(self, x, n):
+            return x.cumsum(1).gather(1, (n - 1).view(-1, 1)).squeeze(1)
+
+    model = export_module(Net(), {"x": (3, 6), "n": (3,)}, "m", dtypes={"n": "int64"})
+    assert [value.shape[0] for value in model.graph.inputs] == ["N", "N"]

@@ -140,6 +140,22 @@ def test_refusals_name_the_operator(net, words):
         export_module(net.eval(), {"x": (2, 3)}, "m")
 
 
+@pytest.mark.parametrize("mask", [None, (6, 6), (2, 6, 6)])
+def test_attention_of_one_head(mask, tmp_path):
+    """Three axes, which torch.onnx has no words for; the first time is open."""
+
+    class Net(nn.Module):
+        def forward(self, x):
+            more = {} if mask is None else {"attn_mask": torch.ones(mask).tril().bool()}
+            return F.scaled_dot_product_attention(x, x, x + 1, is_causal=mask is None, **more)
+
+    model = export_module(Net(), {"x": (2, 6, 4)}, "m", dynamic={("x", 1): "T"} if mask is None else {})
+    write_onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn(*((3, 9) if mask is None else (2, 6)), 4)
+    same(session.run(None, {"x": x.numpy()}), [Net()(x).numpy()])
+
+
 def test_a_difference_is_named(monkeypatch):
     """torch.onnx's own words for an average leave out the divisor."""
     monkeypatch.delitem(respelled._SPELLINGS, "avg_pool2d")
