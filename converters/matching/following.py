@@ -22,7 +22,7 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 
-from converters.errors import ConversionError
+from converters.errors import ConversionError, printable
 from converters.matching.calling import CLASS_ERRORS, answers_of, class_fails, copied
 from converters.matching.fitting import Placed
 from converters.matching.layers import before_tail
@@ -44,11 +44,12 @@ _OF_TYPES = re.compile(r"your class fails: .*\b(double|float64)\b", re.IGNORECAS
 @dataclass
 class Found:
     """placed: by key of the module. computed: keys of weights that the class computes something of before it uses them. decides: whether
-    what the class does depends on its inputs' numbers."""
+    what the class does depends on its inputs' numbers. said: how its inputs and answers aren't the file's own."""
 
     placed: dict[str, Placed]
     computed: frozenset[str]
     decides: bool
+    said: list[str]
 
 
 def follow(model: ir.Model, module: torch.nn.Module) -> tuple[dict[str, Placed], list[str]]:
@@ -66,7 +67,7 @@ def follow(model: ir.Model, module: torch.nn.Module) -> tuple[dict[str, Placed],
         found, _ = _follow(model, inputs, module, kind, again)
         if not _agree(found, again):
             raise ConversionError("the weights fit in several ways that answer alike", hint="no weights were placed")
-    return found.placed, [_DECIDES] if found.decides else []
+    return found.placed, found.said + ([_DECIDES] if found.decides else [])
 
 
 def _follow(
@@ -128,7 +129,8 @@ def _search(source: Source, module: torch.nn.Module, before: Found | None, large
                 run.go()
                 if large:
                     _prove(source, run, order)
-                return Found(run.placed, run.computed, run.decides)
+                given = [f"your class takes the inputs in this order: {', '.join(map(printable, order))}"]
+                return Found(run.placed, run.computed, run.decides, (given if order != tuple(source.inputs) else []) + run.ends)
             except PartedError as problem:
                 best = problem if best is None or problem.depth > best.depth else best
             end = min(end, time.monotonic() + SECONDS)

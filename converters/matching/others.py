@@ -59,7 +59,7 @@ def folds(source: Source, x: torch.Tensor) -> Iterator[Layer]:
         if behind is None or axis is None or len(layer.answer.uses()) != 1 or given is None or not source.equal(x, given):
             continue
         norm = {role: array.astype(np.float64) for role, (_, array) in behind.arrays.items()}
-        epsilon = source.model.graph[behind.last].attributes.get("epsilon")
+        epsilon = source.nodes[behind.last].attributes.get("epsilon")
         scale = norm.get("weight", np.float64(1)) / np.sqrt(norm["running_var"] + (epsilon.as_float() if epsilon is not None else 1e-5))
         keys, weight = layer.arrays["weight"]
         shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
@@ -110,13 +110,13 @@ def _plain(source: Source, layer: Layer) -> torch.Tensor | None:
     if "bias" not in layer.arrays or answer is None or _output_axis(source, layer) is None:
         return None
     numbers = torch.from_numpy(np.asarray(layer.arrays["bias"][1])).to(answer.dtype)
-    is_conv = source.model.graph[layer.first].op_type == "Conv"
+    is_conv = source.nodes[layer.first].op_type == "Conv"
     return answer - (numbers.reshape([-1] + [1] * (answer.ndim - 2)) if is_conv else numbers)
 
 
 def _output_axis(source: Source, layer: Layer) -> int | None:
     """The axis of a product's weight that counts its outputs; None for other layers, and where groups hide it."""
-    kind = source.model.graph[layer.first].op_type
+    kind = source.nodes[layer.first].op_type
     if "weight" not in layer.arrays or not {"weight", "bias"} >= layer.arrays.keys():
         return None
     if kind == "Conv":
@@ -133,7 +133,7 @@ def _flipped(source: Source, layer: Layer) -> Iterator[Layer]:
     weight = layer.arrays.get("weight")
     if weight is None or given is None or given.ndim < 3 or given.shape[1] != 3 or weight[1].ndim != given.ndim or weight[1].shape[1] != 3:
         return
-    if source.model.graph[layer.first].op_type == "Conv":
+    if source.nodes[layer.first].op_type == "Conv":
         arrays = layer.arrays | {"weight": (weight[0], np.ascontiguousarray(weight[1][:, ::-1]))}
         yield replace(layer, arrays=arrays, parts=(), values=(given.flip(1), None), note="the channels of the image the other way round")
 
@@ -170,7 +170,7 @@ def _flattened(source: Source, layer: Layer) -> Iterator[Layer]:
 
 def _padded(source: Source, layer: Layer, x: torch.Tensor) -> Iterator[Layer]:
     """A convolution whose zeros around the image are added before it, or which adds those itself that the file adds before."""
-    node = source.model.graph[layer.first]
+    node = source.nodes[layer.first]
     given = source.given(layer)
     if node.op_type != "Conv" or given is None:
         return
@@ -201,7 +201,7 @@ def _cut(source: Source, layer: Layer, rows: int) -> Iterator[Layer]:
     outputs = layer.arrays["weight"][1].shape[axis]
     if outputs <= rows or outputs % rows or outputs // rows > 64:
         return
-    node = source.model.graph[layer.first]
+    node = source.nodes[layer.first]
     group = node.attributes.get("group") if node.op_type == "Conv" else None
     groups = group.as_int() if group is not None else 1
     count = outputs // rows
@@ -227,7 +227,7 @@ def _cut(source: Source, layer: Layer, rows: int) -> Iterator[Layer]:
 def _first_step(source: Source, layer: Layer) -> Iterator[Layer]:
     """A recurrent layer as a cell, which a class calls step by step."""
     given = source.given(layer)
-    if source.model.graph[layer.first].op_type in _RECURRENT and given is not None and given.ndim == 3:
+    if source.nodes[layer.first].op_type in _RECURRENT and given is not None and given.ndim == 3:
         yield replace(layer, parts=(), values=(given[0], None), note="step by step")
 
 

@@ -59,6 +59,7 @@ class Run:
         self._inside: list[torch.nn.Module] = []  # modules that got their weights and are running
         self._written: dict[str, tuple[torch.Tensor, list[Placed]]] = {}  # what was filled in places, and from what
         self._left: tuple[Layer, frozenset[str]] | None = None
+        self.ends: list[str] = []  # where its answers stand before the end of the file's net
         self._watch = Watch(self._weights, self.tensors, self._meets, self._met)
 
     def go(self) -> None:
@@ -387,11 +388,16 @@ class Run:
         if len(answers) != len(outputs):
             raise self.parted(f"your class answers {len(answers)} tensors, the file {len(outputs)}")
         for answer, output in zip(answers, outputs, strict=True):
-            ends = [self.source.values.get(str(value.name)) for value in before_tail(output)]
-            if not any(end is not None and self.source.equal(answer, end) for end in ends):
+            tail = before_tail(output)
+            ends = [self.source.values.get(str(value.name)) for value in tail]
+            place = next((number for number, end in enumerate(ends) if end is not None and self.source.equal(answer, end)), None)
+            if place is None:
                 theirs = ", ".join(self.source.between(self.last, None)[:8]) or "nothing"
                 ours = ", ".join(self.trail[-8:]) or "nothing that is a module"
                 raise self.parted(f"behind {self.last} the answers differ: the file runs {theirs}; your class {ours}")
+            left = [str(node.op_type) for value in tail[:place] if (node := value.producer()) is not None and node.op_type != "Identity"]
+            if left:
+                self.ends.append(f"your class ends before the file's {' and '.join(reversed(left))}: it answers what goes in there")
 
     def parted(self, message: str) -> PartedError:
         """The error for this place of the run."""

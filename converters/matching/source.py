@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,12 @@ _SAMPLE = 1024
 
 
 class Source:
-    """A graph that ran once. layers: those with weights, in order; norms: batch norms, by what they are given; values: by name; kind: the
-    type that they were computed in."""
+    """A graph that ran once. nodes: in order; layers: those with weights, in order; norms: batch norms, by what they are given;
+    values: by name; kind: the type that they were computed in."""
 
     def __init__(self, model: ir.Model, inputs: Mapping[str, NDArray[Any]], kinds: Sequence[torch.dtype] = KINDS) -> None:
         self.model, self.inputs = model, inputs
+        self.nodes = list(model.graph)  # by place: the graph itself counts from its beginning each time
         self.layers = find_layers(model)
         self.norms = {layer.given: layer for layer in self.layers if "running_mean" in layer.arrays}
         self.values = run_values(model, inputs, kinds=kinds)
@@ -52,7 +54,7 @@ class Source:
         stop = len(self.model.graph) if following is None else following.last + 1
         names = (source_of(node) for node in itertools.islice(self.model.graph, start + 1, stop) if node.op_type != "Constant")
         found = list(dict.fromkeys(name.partition(" ")[2] or name for name in names if name))
-        if last is not None and found and source_of(self.model.graph[last.last]).endswith(found[0]):
+        if last is not None and found and source_of(self.nodes[last.last]).endswith(found[0]):
             found = found[1:]
         return found
 
@@ -68,10 +70,24 @@ class Source:
     def _size(self, value: torch.Tensor) -> float:
         """The largest number of a value, which is asked for again and again."""
         if value not in self._largest:
-            finite = value[torch.isfinite(value)] if value.is_floating_point() else value
-            self._largest[value] = float(finite.abs().max()) if finite.numel() else 0.0
+            largest = _largest(value)
+            if not math.isfinite(largest):
+                largest = _largest(value[torch.isfinite(value)])
+            self._largest[value] = largest
         return self._largest[value]
 
 
+def _largest(value: torch.Tensor) -> float:
+    """The largest of the numbers without their signs, in one pass; NaN where one is among them."""
+    if not value.numel():
+        return 0.0
+    if value.dtype is torch.bool:
+        return float(value.any())
+    least, most = torch.aminmax(value)
+    return float(torch.maximum(-least.to(torch.float64), most.to(torch.float64)))
+
+
 def _near(a: torch.Tensor, b: torch.Tensor, near: float) -> bool:
-    return bool(torch.allclose(a.to(torch.float64), b.to(torch.float64), rtol=0.0, atol=near, equal_nan=True))
+    a, b = a.to(torch.float64), b.to(torch.float64)
+    apart = _largest(a - b)
+    return apart <= near if math.isfinite(apart) else bool(torch.allclose(a, b, rtol=0.0, atol=near, equal_nan=True))

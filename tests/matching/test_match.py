@@ -17,6 +17,7 @@ from torch import nn
 
 import converters
 from converters.errors import ConversionError
+from converters.graph.builder import GraphBuilder
 from tests.readers.caffe import wire
 
 RNG = np.random.default_rng(3)
@@ -265,3 +266,36 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+class TwoInputs(nn.Module):
+    """One layer for each input; the order in which they are given is the author's."""
+
+    def __init__(self, *, swapped: bool, softmax: bool = True) -> None:
+        super().__init__()
+        self.p, self.q, self.swapped, self.softmax = nn.Linear(6, 4), nn.Linear(6, 4), swapped, softmax
+
+    def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        x, y = (other, one) if self.swapped else (one, other)
+        out = self.p(x) - 2 * self.q(y)
+        return torch.softmax(out, 1) if self.softmax else out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"swapped": False}, []),
+        ({"swapped": True}, ["your class takes the inputs in this order: b, a"]),
+        ({"swapped": False, "softmax": False}, ["your class ends before the file's Softmax: it answers what goes in there"]),
+    ],
+)
+def test_what_a_class_does_otherwise_at_its_ends_is_said(options: dict[str, bool], said: list[str]) -> None:
+    """Inputs in another order and answers before the softmax are a match, but no call of the class as it was of the file."""
+    g = GraphBuilder("two", symbolic_batch=True)
+    a, b = g.input("a", (2, 6)), g.input("b", (2, 6))
+    p = g.emit("Gemm", a, g.param("weight", draw(4, 6), path="p"), g.param("bias", draw(4), path="p"), transB=1)
+    q = g.emit("Gemm", b, g.param("weight", draw(4, 6), path="q"), g.param("bias", draw(4), path="q"), transB=1)
+    two = g.const(np.array(2, np.float32))
+    g.output(g.emit("Softmax", g.emit("Sub", p, g.emit("Mul", q, two)), axis=1), "y")
+    found = converters.match(g.finish(), TwoInputs(**options))
+    assert found.proven and found.notes == said
