@@ -125,6 +125,26 @@ def type_choices(arguments: Sequence[Argument], usual: torch.dtype) -> Iterator[
             yield [torch.int64 if number in chosen else dtype for number, dtype in enumerate(said)]
 
 
+def batch_axes(shapes: Sequence[Sequence[int]]) -> list[list[int | None]]:
+    """Where each input may have its batch, the likeliest first, none of them last.
+
+    The first axis of all; that of those that have the first input's size, recurrent states (layers, N, C) their second.
+    """
+    none: list[int | None] = [None] * len(shapes)
+    if not shapes[0]:
+        return [none]
+    batch = shapes[0][0]
+    states = [number > 0 and len(shape) == 3 and shape[1] == batch for number, shape in enumerate(shapes)]
+    some = [1 if is_state else 0 if shape and shape[0] == batch else None for is_state, shape in zip(states, shapes, strict=True)]
+    every: list[int | None] = [0] * len(shapes)
+    return [*([every] if all(shapes) else []), *([some] if some != every else []), none]
+
+
+def of_batch(shape: Sequence[int], axis: int | None, batch: int) -> tuple[int, ...]:
+    """A shape with another size of that axis."""
+    return tuple(batch if number == axis else int(size) for number, size in enumerate(shape))
+
+
 def sample(
     shape: Sequence[int], dtype: torch.dtype, seed: int = 0, scale: float = 1.0, longest: int = 0, signed: bool = False
 ) -> torch.Tensor:

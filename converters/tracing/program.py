@@ -15,7 +15,7 @@ from converters.errors import ConversionError, about, printable
 from converters.graph.builder import OPSET
 from converters.packages import __version__
 from converters.runtimes.compare import TOLERANCE
-from converters.tracing.arguments import Argument, Signature, flat, sample, type_choices
+from converters.tracing.arguments import Argument, Signature, batch_axes, flat, of_batch, sample, type_choices
 from converters.tracing.checks import COARSE, FAR, DifferentError, Runner, compare, line_of, runners_of
 from converters.tracing.flat import Flat
 from converters.tracing.refusals import refusal
@@ -72,6 +72,7 @@ class _Export:
         self.types: list[torch.dtype] = []
         self.exported: Any = None  # torch.export's program, where there is one
         self.graph: onnx_ir.Model | None = None
+        self.batch: list[int | None] = []  # the axis of each input that is its batch
         self.longest = 0  # above 0: integers of one axis are lengths, from 1 to this
 
     def model(self, output_names: Sequence[str]) -> onnx_ir.Model:
@@ -81,16 +82,15 @@ class _Export:
         if output_names and len(output_names) != len(expected):
             raise ConversionError(f"{len(output_names)} names are given for {len(expected)} outputs")
         problem: ConversionError | None = None
-        for symbolic in (True, False):
-            if symbolic and not all(shapes):
-                continue
-            samples = [(max(shape[0], 2), *shape[1:]) if symbolic else shape for shape in shapes]
+        for self.batch in batch_axes(shapes):
+            placed = zip(shapes, self.batch, strict=True)
+            samples = [shape if axis is None else of_batch(shape, axis, max(shape[axis], 2)) for shape, axis in placed]
             try:
-                if symbolic:
+                if samples != shapes:
                     self._run(samples)
-                model = self._program(samples, symbolic)
+                model = self._program(samples)
                 model = _finish(model, self.file, self.dynamic, self.arguments, set(self.module.state_dict()))
-                self._check(model, samples, symbolic)
+                self._check(model, samples)
             except ConversionError as trouble:
                 problem = trouble
                 continue
@@ -134,13 +134,13 @@ class _Export:
         given = enumerate(zip(shapes, self.types, strict=True))
         return [sample(shape, dtype, seed + n, scale, self.longest, signed) for n, (shape, dtype) in given]
 
-    def _program(self, shapes: Sequence[Sequence[int]], symbolic: bool) -> onnx_ir.Model:
+    def _program(self, shapes: Sequence[Sequence[int]]) -> onnx_ir.Model:
         """torch.onnx's program of the module."""
         import torch
 
         packages.require("torch", "onnxscript", extra="torch2onnx")
         names = [argument.name for argument in self.arguments]
-        axes = _open_axes(names, self.dynamic, symbolic)
+        axes = _open_axes(names, self.dynamic, self.batch)
         self.exported = None
         quiet = logging.getLogger("torch.onnx")
         before = quiet.level
@@ -161,13 +161,13 @@ class _Export:
         finally:
             quiet.setLevel(before)
 
-    def _check(self, model: onnx_ir.Model, samples: Sequence[Sequence[int]], symbolic: bool) -> None:
+    def _check(self, model: onnx_ir.Model, samples: Sequence[Sequence[int]]) -> None:
         """Runs the graph as PyTorch source beside the module: on the sample, far from zero, and at other batches where one is open."""
         given = [argument.shape for argument in self.arguments]
         self.graph = model
         with runners_of(model, self.types) as runners:
             self._compare(runners, samples)
-            self._compare_others(runners, samples, given, symbolic)
+            self._compare_others(runners, samples, given)
 
     def _compare(self, runners: Sequence[Runner], shapes: Sequence[Sequence[int]], far: bool = False) -> None:
         seed, scale = (7, FAR) if far else (0, 1.0)
@@ -201,15 +201,14 @@ class _Export:
         if all(bool(torch.isfinite(value).all()) for _, value in expected):
             self._compare_to(expected, runners, self._samples(shapes, 11, signed=True), COARSE)
 
-    def _compare_others(
-        self, runners: Sequence[Runner], samples: Sequence[Sequence[int]], given: Sequence[Sequence[int]], symbolic: bool
-    ) -> None:
+    def _compare_others(self, runners: Sequence[Runner], samples: Sequence[Sequence[int]], given: Sequence[Sequence[int]]) -> None:
         self._compare(runners, samples, far=True)
         self._compare_signed(runners, samples)
-        if not symbolic:
+        sizes = {shape[axis] for shape, axis in zip(given, self.batch, strict=True) if axis is not None}
+        if not sizes:
             return
         others = [given] if list(map(tuple, given)) != list(map(tuple, samples)) else []
-        others += [[(batch, *shape[1:]) for shape in given] for batch in (1, 3) if len({shape[0] for shape in given}) == 1]
+        others += [[of_batch(*pair, batch) for pair in zip(given, self.batch, strict=True)] for batch in (1, 3) if len(sizes) == 1]
         for shapes in others:
             try:
                 self._run(shapes)
@@ -246,10 +245,10 @@ def _copy(module: Any) -> Any:
         return module
 
 
-def _open_axes(names: list[str], dynamic: Mapping[tuple[str, int], str], symbolic: bool) -> list[set[int]]:
+def _open_axes(names: list[str], dynamic: Mapping[tuple[str, int], str], batch: Sequence[int | None]) -> list[set[int]]:
     """The axes of each input that stay open: the first, where it can, and those that were asked for."""
     asked = [{axis for name, axis in dynamic if name == given or (not name and len(names) == 1)} for given in names]
-    return [axes | ({0} if symbolic else set()) for axes in asked]
+    return [axes | (set() if axis is None else {axis}) for axes, axis in zip(asked, batch, strict=True)]
 
 
 def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> tuple[onnx_ir.Model, Any]:

@@ -258,3 +258,30 @@ def test_lengths_that_are_gathered_are_lengths(tmp_path):
 
     model = export_module(Net(), {"x": (3, 6), "n": (3,)}, "m", dtypes={"n": "int64"})
     assert [value.shape[0] for value in model.graph.inputs] == ["N", "N"]
+
+
+class Remembers(nn.Module):
+    """A state whose batch is its second axis, and a mask without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 5, 2, batch_first=True)
+
+    def forward(self, x, mask, h=None):
+        y, h = self.rnn(x, h)
+        return mask @ y, h
+
+
+def test_a_batch_may_be_a_second_axis_or_none(tmp_path):
+    torch.manual_seed(0)
+    net = Remembers().eval()
+    model = export_module(net, {"x": (2, 6, 4), "mask": (6, 6), "h": (2, 2, 5)}, "m")
+    shapes = [tuple(d if isinstance(d, int) else d.value for d in value.shape) for value in model.graph.inputs]
+    assert shapes == [("N", 6, 4), (6, 6), (2, "N", 5)]
+    write_onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    x, mask, h = torch.randn(3, 6, 4), torch.randn(6, 6), torch.randn(2, 3, 5)
+    with torch.no_grad():
+        wanted = net(x, mask, h)
+    for ours, theirs in zip(session.run(None, {"x": x.numpy(), "mask": mask.numpy(), "h": h.numpy()}), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
