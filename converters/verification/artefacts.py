@@ -195,7 +195,7 @@ def _run(
     trials: list[Trial] = []
     far, worst, seen = -1.0, tried[0][1], []
     for name, arrays in tried:
-        with _of_sizes(arrays, guessed=inputs is None):
+        with _of_sizes(arrays, sides, guessed=inputs is None):
             answers = [list((side.run or run_nothing)(by_names(arrays, side.inputs, "input", notes))) for side in sides]
         names = first.outputs or [f"output {number}" for number in range(len(answers[0]))]
         seen.append(answers[0])
@@ -239,15 +239,30 @@ def _of_fixed_sizes(model: onnx_ir.Model, models: Sequence[onnx_ir.Model]) -> on
 
 
 @contextlib.contextmanager
-def _of_sizes(arrays: Mapping[str, Array], *, guessed: bool) -> Iterator[None]:
+def _of_sizes(arrays: Mapping[str, Array], sides: Sequence[Artefact], *, guessed: bool) -> Iterator[None]:
     """What a run that fails says of sizes that nobody gave."""
     try:
         yield
     except ConversionError as problem:
         if guessed and problem.hint is None:
             sizes = ", ".join(f"{printable(name)} {'x'.join(map(str, array.shape))}" for name, array in arrays.items())
-            problem.hint = f"it ran on {sizes}; where it takes other sizes, give them with --input"
+            problem.hint = f"it ran on {sizes}; " + (_no_common_sizes(sides) or "where it takes other sizes, give them with --input")
         raise
+
+
+def _no_common_sizes(sides: Sequence[Artefact]) -> str:
+    """What the two sides take, where sizes that both fix aren't the same; else empty."""
+    known = [(side.name, side.model.graph.inputs) for side in sides if side.model is not None]
+    if len(known) < 2:
+        return ""
+    for one, other in zip(known[0][1], known[1][1], strict=False):
+        pairs = zip(one.shape or (), other.shape or (), strict=False)
+        if any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
+            words = " and ".join(
+                f"{name} takes {'x'.join(map(str, value.shape or ()))}" for (name, _), value in zip(known, (one, other), strict=True)
+            )
+            return f"{words}: convert one of them again with the sizes of the other, or with open ones"
+    return ""
 
 
 def run_nothing(arrays: Mapping[str, Array]) -> list[Array]:
@@ -258,7 +273,8 @@ def run_nothing(arrays: Mapping[str, Array]) -> list[Array]:
 def _in_order(sides: list[Artefact], answers: list[list[Array]], names: list[str], notes: list[str]) -> list[Array]:
     """The second side's answers in the order of the first's."""
     if len(answers[0]) != len(answers[1]):
-        raise ConversionError(f"{sides[0].name} has {len(answers[0])} outputs, {sides[1].name} has {len(answers[1])}")
+        counts = f"{sides[0].name} has {len(answers[0])} outputs, {sides[1].name} has {len(answers[1])}"
+        raise ConversionError(counts, hint="convert both to the same ones (--output NAME, for each)")
     theirs = sides[1].outputs
     if theirs is None or sides[0].outputs is None:
         return answers[1]

@@ -333,3 +333,22 @@ def test_code_that_was_not_trusted_is_why_nothing_ran(made, tmp_path, capsys):
     np.savez(tmp_path / "in.npz", np.zeros((1, 1, 16, 16), np.float32))
     assert main(["verify", str(made / "net.pth"), "--feed", str(tmp_path / "in.npz"), "--expect", str(tmp_path / "in.npz")]) == 1
     assert "net.py is Python code, which wasn't run (--trust lets it)" in capsys.readouterr().err
+
+
+def product(path: Path, batch: int, outputs: list[str]) -> Path:
+    """An ONNX file of a fixed batch: the input's sum with itself, and its negative."""
+    nodes = [onnx.helper.make_node("Add", ["x", "x"], ["sum"]), onnx.helper.make_node("Neg", ["x"], ["negative"])]
+    shape = [onnx.helper.make_tensor_value_info(name, 1, [batch, 4]) for name in ("x", *outputs)]
+    graph = onnx.helper.make_graph(nodes, "net", shape[:1], shape[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_what_two_files_dont_have_in_common_is_said(tmp_path):
+    both = ["sum", "negative"]
+    one = product(tmp_path / "one.onnx", 1, both)
+    with pytest.raises(ConversionError, match=r"one.onnx takes 1x4 and five.onnx takes 5x4: convert one of them again"):
+        converters.verify(one, product(tmp_path / "five.onnx", 5, both))
+    with pytest.raises(ConversionError, match=r"one.onnx has 2 outputs, less.onnx has 1; convert both to the same ones"):
+        converters.verify(one, product(tmp_path / "less.onnx", 1, both[:1]))
+    assert converters.verify(one, product(tmp_path / "turned.onnx", 1, both[::-1])).ok, "by name, whatever their order"
