@@ -35,7 +35,10 @@ def write_page(
     parts = [_summary(report, files), _compared(report)]
     if model is not None:
         parts += _graph(report, model, layers)
-    title = "Verification of " + " and ".join(Path(os.fspath(file)).name for _, file in files[:2])
+    named: dict[str, str] = {}  # the first file of each side
+    for role, given in files:
+        named.setdefault(role, Path(os.fspath(given)).name)
+    title = "Verification of " + " and ".join(named.values())
     verdict = "Equal within the tolerance" if report.ok and report.outputs else "Not run" if report.ok else "Not equal"
     page = page_of(title, verdict, "\n".join(parts), good=report.ok)
     with writing(path, force=force) as file:
@@ -68,6 +71,11 @@ def _compared(report: Report) -> str:
             off = "off" if found.error > report.tolerance * trial.slack else ""
             rows.append((off, [(text(trial.name), ""), (path_text(found.name), ""), *cells, (text(found.note), "")]))
     parts = ["<h2>What was compared</h2>", table("trials", head, rows)] if rows else []
+    if report.outputs and not report.trials:  # weights alone
+        rows = [
+            ("off" if d.error > report.tolerance else "", [(path_text(d.name), ""), (text(d.note or str(d)), "")]) for d in report.outputs
+        ]
+        parts += ["<h2>What was compared</h2>", table("tensors", heads("tensor, difference"), rows)]
     if report.weights or report.compared:
         parts.append(f"<p>{report.compared:,} weights of both sides, {len(report.weights) or 'none'} of which differ.</p>")
     if report.weights:

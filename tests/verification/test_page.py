@@ -133,6 +133,24 @@ def test_the_page_names_an_altered_weight(tmp_path):
     assert "deploy.prototxt:156 ip1 (InnerProduct)" in text.split("The first layers that differ")[1].split("<h2>Layers")[0]
 
 
+def test_the_page_of_weights_alone_names_what_differs(tmp_path):
+    """The title has a file of each side, whatever else the first side is made of."""
+    from safetensors.numpy import save_file
+
+    for name, number in (("a", 0.0), ("b", 1.0)):
+        save_file(
+            {"conv.weight": np.full((2, 3), number, np.float32), "conv.bias": np.ones(2, np.float32)}, tmp_path / f"{name}.safetensors"
+        )
+    asked = ["verify", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "--report", str(tmp_path / "out.html")]
+    assert main(asked) == 1
+    text = checked(tmp_path / "out.html")
+    assert "<h1>Verification of a.safetensors and b.safetensors</h1>" in text and "Not equal" in text
+    assert "conv.weight" in text and "in 6 of 6 numbers" in text and "conv.bias" not in text
+    converters.save(converters.load(*CAFFE), tmp_path / "net.onnx")
+    assert main(["verify", *CAFFE, str(tmp_path / "net.onnx"), "--quick", "--report", str(tmp_path / "both.html")]) == 0
+    assert "<h1>Verification of deploy.prototxt and net.onnx</h1>" in checked(tmp_path / "both.html")
+
+
 def test_nothing_of_a_file_is_markup(tmp_path):
     source = tmp_path / "net<b>.prototxt"
     source.write_text("x")
