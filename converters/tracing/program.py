@@ -282,7 +282,7 @@ def _dynamo_program(module: Any, names: list[str], arrays: list[torch.Tensor], a
         model, should_fold=lambda node: False if any(v is not None and v.name in held for v in node.inputs) else None
     )
     _keep_made_weights_constant(model, held)
-    return model, program.exported_program
+    return model, getattr(program, "exported_program", None)
 
 
 def _keep_made_weights_constant(model: onnx_ir.Model, held: set[str]) -> None:
