@@ -113,6 +113,12 @@ KINDS = (
         "it isn't read here; give the model that it was made from",
         text=r"\A\s*(<\?xml[^>]*>\s*)?<net\b",
     ),
+    Kind(
+        "written-module",
+        "a module written by this package (PyTorch source)",
+        "give the .pth that it names: this file is read beside that one",
+        text=r"\A\"{3}(The net '[^'\"]*'|A net) in PyTorch; [^\"]* has its weights\.",
+    ),
     Kind("html", "an HTML page, not a model", _AGAIN, text=r"\A\s*(<\?xml[^>]*>\s*)?(<!doctype|<html|<head|<body)"),
     Kind(
         "xml",

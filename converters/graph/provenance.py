@@ -6,7 +6,8 @@ Each key is a string in `metadata_props`, which ONNX files keep.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import Source
@@ -91,3 +92,19 @@ def origin_of(model: ir.Model) -> dict[str, Any] | None:
 def origin_text(found: dict[str, Any] | None) -> dict[str, str]:
     """The entry of a file's metadata."""
     return {} if found is None else {ORIGIN: json.dumps(found, ensure_ascii=False, separators=(",", ":"))}
+
+
+def origin_sentence(found: Mapping[str, Any]) -> str:
+    """An origin as it is said in a docstring."""
+    files = [f"{source['name']} ({source['bytes']:,} bytes, CRC-32 {source['crc32']})" for source in found["sources"]]
+    return f"Made by {found['tool']} from {' and '.join(files)}."
+
+
+def origin_said(docstring: str) -> dict[str, Any]:
+    """The origin whose sentence ends a docstring; empty where none does."""
+    said = re.search(r"Made by (converters \S+) from (.*)\.\Z", " ".join(docstring.split()))
+    if said is None:
+        return {}
+    files = re.findall(r"(?:\A| and )(.*?) \(([\d,]+) bytes, CRC-32 ([0-9a-f]{8})\)", said[2])
+    sources = [{"name": name, "bytes": int(size.replace(",", "")), "crc32": digest} for name, size, digest in files]
+    return {"tool": said[1], "sources": sources}

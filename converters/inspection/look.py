@@ -14,6 +14,7 @@ from converters.errors import ConversionError, Source, UnsupportedError, about
 from converters.files import StrPath
 from converters.formats import Format, format_of, outline_of, prepare_weights, read_weights, recognize
 from converters.graph.outline import Outline, Row
+from converters.graph.provenance import origin_said
 from converters.inspection.result import Inspection, Layer, TensorInfo, Unsupported
 from converters.options import DEFAULTS, LoadOptions
 from converters.packages import MissingPackageError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 QUICK = 64 << 20
 """Bytes of a file that holds weights up to which its graph is made unasked; beyond them a look has to stay one of a moment."""
+
+DOCSTRING = 1 << 16
+"""Bytes in which the docstring of a written module ends."""
 
 
 def inspect(*paths: StrPath, options: LoadOptions = DEFAULTS) -> Inspection:
@@ -44,6 +48,8 @@ def _look(file: RecognizedFile, options: LoadOptions) -> Inspection:
     row = format_of(file)
     found = Inspection(file.path, file.kind.words, row.name if row else None, len(file.view), hint=file.kind.hint or None)
     if row is None:
+        if file.kind.name == "written-module":
+            _note_docstring(found, bytes(file.view[:DOCSTRING]).decode("utf-8", "replace"))
         return found
     found.framework = row.title
     with about(file.path):
@@ -97,6 +103,13 @@ def _note(found: Inspection, outline: Outline) -> None:
     found.preprocessing = _stated(outline.preprocessing)
     found.provenance = _decoded(outline.provenance)
     found.unsupported = _unsupported(outline.unsupported, outline)
+
+
+def _note_docstring(found: Inspection, text: str) -> None:
+    """What a written module says of itself before its code begins."""
+    lines = text.removeprefix('"""').partition('\n"""')[0].strip()
+    found.provenance = origin_said(lines)
+    found.notes = [" ".join(part.split()) for part in lines.split("\n\n") if not part.startswith((" ", "Made by "))]
 
 
 def _unsupported(sources: Iterable[Source], outline: Outline) -> list[Unsupported]:

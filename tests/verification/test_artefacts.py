@@ -205,7 +205,7 @@ def test_provenance_stands_in_what_is_written(made, tmp_path):
 
     digests = [f"{zlib.crc32(Path(path).read_bytes()):08x}" for path in CAFFE]
     sizes = [Path(path).stat().st_size for path in CAFFE]
-    for name in ("net.onnx", "net.safetensors"):
+    for name in ("net.onnx", "net.safetensors", "net.py"):
         found = converters.inspect(made / name).provenance
         assert found["tool"] == f"converters {converters.__version__}"
         assert found["sources"] == [

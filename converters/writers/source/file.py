@@ -17,7 +17,7 @@ from typing import Any
 import onnx_ir as ir
 
 from converters.graph.names import identifier
-from converters.graph.provenance import NOTES, PREPROCESSING
+from converters.graph.provenance import NOTES, PREPROCESSING, origin_sentence
 from converters.writers.source.code import NOTE, comment
 from converters.writers.source.lines import WIDTH, wrapped
 
@@ -99,8 +99,7 @@ def _docstring(net: str, weights: str, inputs: str, outputs: str, origin: Mappin
         shapes += textwrap.wrap(sentence, WIDTH)
     made = []
     if origin is not None:
-        files = [f"{source['name']} ({source['bytes']:,} bytes, CRC-32 {source['crc32']})" for source in origin["sources"]]
-        made = ["", *textwrap.wrap(_plain(f"Made by {origin['tool']} from {' and '.join(files)}."), WIDTH)]
+        made = ["", *textwrap.wrap(_plain(origin_sentence(origin)), WIDTH)]
     return [f'"""{what}; {weights} has its weights.', "", f'    model = build("{weights}")', "", *shapes, *made, '"""', ""]
 
 
