@@ -102,7 +102,8 @@ def origin_sentence(found: Mapping[str, Any]) -> str:
 
 def origin_said(docstring: str) -> dict[str, Any]:
     """The origin whose sentence ends a docstring; empty where none does."""
-    said = re.search(r"Made by (converters \S+) from (.*)\.\Z", " ".join(docstring.split()))
+    end = " ".join(docstring[-4096:].split())  # hostile ones may be long
+    said = re.search(r"Made by (converters \S+) from (.*)\.\Z", end)
     if said is None:
         return {}
     files = re.findall(r"(?:\A| and )(.*?) \(([\d,]+) bytes, CRC-32 ([0-9a-f]{8})\)", said[2])
