@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -173,11 +175,13 @@ def text(found: Inspection, *, tensors: bool = False, width: int | None = None) 
 
 def lines(found: Inspection, *, tensors: bool = False, width: int | None = None) -> list[tuple[str, str]]:
     """The lines, each with what it is: "title", "head" of a table, "wrong", or "" for all others."""
+    broken = width is not None or (sys.stdout is not None and sys.stdout.isatty())  # what is piped on stays one line, whatever COLUMNS says
     width = max(NARROWEST, width or shutil.get_terminal_size((WHOLE, 24)).columns)
+    wrapped = functools.partial(_wrapped, width=width if broken else WHOLE)
     hint = f" ({found.hint})" if found.hint else ""
     title = f"{printable(found.path, 400)}: {found.kind}, {found.nbytes:,} bytes{hint}"
-    made = [("title", line) for line in _wrapped("", title, 2, width)]
-    made += [("", line) for line in _facts(found, width)]
+    made = [("title", line) for line in wrapped("", title, 2)]
+    made += [("", line) for line in _facts(found, wrapped)]
     tables = [_layers(found, width)]
     if tensors:
         names = [[printable(name), tensor.dtype or "?", shape_words(tensor.shape)] for name, tensor in found.tensors.items()]
@@ -185,9 +189,9 @@ def lines(found: Inspection, *, tensors: bool = False, width: int | None = None)
     for table in tables:
         made += [("" if number else "head", line) for number, line in enumerate(table)]
     for entry in found.unsupported:
-        made += [("wrong", line) for line in _wrapped("  not supported: ", printable(entry.message, 1000), 4, width)]
+        made += [("wrong", line) for line in wrapped("  not supported: ", printable(entry.message, 1000), 4)]
     if found.unsupported and (hook := found.unsupported[0].hint):
-        made += [("", line) for line in _wrapped("  to add a layer: ", hook, 4, width)]
+        made += [("", line) for line in wrapped("  to add a layer: ", hook, 4)]
     return made
 
 
@@ -200,7 +204,7 @@ def _wrapped(begin: str, words: str, indent: int, width: int) -> list[str]:
     return wrapper.wrap(words)
 
 
-def _facts(found: Inspection, width: int) -> list[str]:
+def _facts(found: Inspection, wrapped: Callable[[str, str, int], list[str]]) -> list[str]:
     """A line, or several on a narrow terminal, for each thing that is known of the whole file."""
     facts: list[tuple[str, str]] = []
     names = [("name", found.name), ("version", found.version), ("producer", found.producer)]
@@ -222,7 +226,7 @@ def _facts(found: Inspection, width: int) -> list[str]:
         facts.append(("made", printable(_origin(found.provenance), 400)))
     facts += [("note", printable(note, 600)) for note in found.notes]
     longest = max((len(name) for name, _ in facts), default=0)
-    return [line for name, value in facts for line in _wrapped(f"  {name + ':':<{longest + 1}} ", value, longest + 4, width)]
+    return [line for name, value in facts for line in wrapped(f"  {name + ':':<{longest + 1}} ", value, longest + 4)]
 
 
 def _checkpoint(found: Inspection) -> list[tuple[str, str]]:
