@@ -23,10 +23,10 @@ def script_program(module: Any, names: list[str], arrays: list[torch.Tensor], ax
 
     target: Any = io.BytesIO()
     labels = {
-        name: {axis: f"{name}_{axis}" if axis else "N" for axis in open_axes}
-        for name, open_axes in zip(names, axes, strict=True)
+        name: {axis: f"{name}_{axis}" if axis or array.shape[0] != arrays[0].shape[0] else "N" for axis in open_axes}
+        for name, array, open_axes in zip(names, arrays, axes, strict=True)
         if open_axes
-    }
+    }  # sizes that differ have labels that differ: runtimes reuse a buffer of the one for the other
     with Rescripted(OPSET):
         torch.onnx.export(
             module,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -78,6 +80,21 @@ def test_whole_numbers(body, dtype, tmp_path):
 def test_sizes_stay_open(tmp_path):
     """A quotient of sizes is one of whole numbers too."""
     check("x.view(x.size(0), x.size(1) // 2, -1).sum(2) / x.size(0)", "float32", [torch.tensor(NUMBERS)], tmp_path)
+
+
+def test_sizes_that_differ_have_labels_that_differ(tmp_path):
+    """With one label for both, onnxruntime computes keys of 6 in the buffer of queries of 5."""
+    torch.manual_seed(1)
+    arrays = [np.random.default_rng(n).normal(size=(5 + (n > 0), 2, 4)).astype("f4") for n in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch is about to give the tracer up
+        module = torch.jit.trace(torch.nn.MultiheadAttention(4, 2).eval(), tuple(map(torch.from_numpy, arrays)))
+    model = export_module(module, {name: a.shape for name, a in zip(("query", "key", "value"), arrays, strict=True)}, "m")
+    write_onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    given = dict(zip(("query", "key", "value"), arrays, strict=True))
+    for ours, theirs in zip(session.run(None, given), module(*map(torch.from_numpy, arrays)), strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_an_input_that_is_not_used():
