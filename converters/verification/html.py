@@ -14,6 +14,8 @@ from converters.errors import printable
 from converters.packages import __version__
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "torch", "onnxruntime")
+SHORT = 32
+"""Letters of a path that stay in one line."""
 Cell = tuple[str, str]
 """What a cell shows, and the number that it sorts by ("" for text)."""
 
@@ -30,8 +32,12 @@ def text(words: object) -> str:
 
 
 def path_text(words: object) -> str:
-    """Text for HTML that may go on in another line behind each part of a path."""
-    return re.sub(r"([/_])(?=\w)", r"\1<wbr>", text(words))
+    """Text for HTML that may, where it is long, go on in another line behind each part of a path; a search finds it whole in any case."""
+    whole = text(words)
+    if len(whole) <= SHORT:
+        return whole
+    broken = re.sub(r"([/_])(?=\w)", r"\1<wbr>", whole)
+    return f'<span title="{whole}">{broken}</span>' if broken != whole else whole
 
 
 def table(name: str, head: Sequence[tuple[str, bool]], rows: Iterable[tuple[str, Sequence[Cell]]]) -> str:

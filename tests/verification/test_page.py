@@ -18,6 +18,7 @@ from converters.errors import Source
 from converters.graph.builder import GraphBuilder
 from converters.runtimes.compare import Difference
 from converters.verification.drawing import plot
+from converters.verification.html import path_text
 from converters.verification.page import write_page
 from converters.verification.report import Report, Trial
 from converters.verification.weights import Looked, look_at
@@ -100,7 +101,14 @@ def test_the_page_names_every_file_that_was_read(given, sources, tmp_path):
         assert hashlib.sha256(path.read_bytes()).hexdigest() in text
     origin = converters.inspect(tmp_path / "net.onnx").as_dict()
     assert all(name in str(origin) for name in sources)
-    assert text.count("<td>source") == len(sources) and "Conv1/<wbr>Conv2D (Conv2D)" in text
+    assert text.count("<td>source") == len(sources) and "Conv1/Conv2D (Conv2D)" in text
+
+
+def test_a_long_path_breaks_and_is_found_whole():
+    path = "InceptionV3/Mixed_7c/Branch_1/Conv2d_0b_1x3/weights"
+    assert path_text("Conv1/Conv2D") == "Conv1/Conv2D"
+    assert f'title="{path}"' in path_text(path) and "Mixed_<wbr>7c/<wbr>Branch" in path_text(path)
+    assert "<b>" not in path_text("<b>/" * 20) and '""' not in path_text('"/' * 30)
 
 
 def test_answers_of_zeros_and_ones_show_little():
