@@ -306,6 +306,10 @@ def _line_in(problem: Exception, file: str) -> int | None:
     return line
 
 
+OLD_PROGRAM = "_converters_old_program"
+"""Attribute of a TorchScript module: whether PyTorch 1.10 or an older one wrote it."""
+
+
 def run_script(path: StrPath, *, trust: bool, notify: Callable[[str], None] | None = None) -> Any:
     """The module of a TorchScript archive, in eval mode. Raises UnsupportedError without trust, FormatError for a broken one."""
     file = os.fspath(path)
@@ -316,7 +320,21 @@ def run_script(path: StrPath, *, trust: bool, notify: Callable[[str], None] | No
     if notify is not None:
         notify(f"{file}: running the TorchScript program in it")
     try:
-        return torch.jit.load(file, map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as problem:
+        module = torch.jit.load(file, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        setattr(module, OLD_PROGRAM, _is_old(file))
+        return module
+    except (RuntimeError, ValueError, EOFError) as problem:
         lines = str(problem).splitlines() or [type(problem).__name__]
         raise FormatError(printable(lines[0], 300), path=file) from problem
+
+
+def _is_old(file: str) -> bool:
+    """Whether an archive's notes for debugging are in the form that PyTorch wrote up to 1.10; 1.11 can't be told from later ones."""
+    import zipfile  # which commands that read no archive don't need
+
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith(".debug_pkl"):
+                with archive.open(entry) as notes:
+                    return b"FORMAT_WITH_STRING_TABLE" not in notes.read(256)
+    return False

@@ -21,6 +21,7 @@ from converters.tracing.flat import Flat
 from converters.tracing.refusals import refusal
 from converters.tracing.standins import with_standins
 from converters.tracing.torchscript import script_program
+from converters.trust import OLD_PROGRAM
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -61,6 +62,7 @@ class _Export:
     ) -> None:
         import torch
 
+        self.is_old = getattr(module, OLD_PROGRAM, False)  # copies of a program lose it
         self.module = with_standins(module.eval())
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
@@ -150,7 +152,7 @@ class _Export:
                 warnings.simplefilter("ignore")
                 module = _copy(self.module)
                 if isinstance(module, torch.jit.ScriptModule):
-                    return script_program(module, names, self._samples(shapes), axes)
+                    return script_program(module, names, self._samples(shapes), axes, is_old=self.is_old)
                 whole = Flat(module, self.signature, self.arguments)
                 model, self.exported = _dynamo_program(whole, names, self._samples(shapes), axes)
                 return model

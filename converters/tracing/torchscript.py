@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def script_program(module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]]) -> onnx_ir.Model:
-    """TorchScript goes through torch.onnx's own walk over its graph."""
+def script_program(
+    module: Any, names: list[str], arrays: list[torch.Tensor], axes: list[set[int]], *, is_old: bool = False
+) -> onnx_ir.Model:
+    """TorchScript goes through torch.onnx's own walk over its graph. is_old: it is of PyTorch 1.10 or older."""
     import onnx
     import onnx_ir as ir
     import torch
@@ -27,7 +29,7 @@ def script_program(module: Any, names: list[str], arrays: list[torch.Tensor], ax
         for name, array, open_axes in zip(names, arrays, axes, strict=True)
         if open_axes
     }  # sizes that differ have labels that differ: runtimes reuse a buffer of the one for the other
-    with Rescripted(OPSET):
+    with Rescripted(OPSET, is_old=is_old):
         torch.onnx.export(
             module,
             tuple(arrays),

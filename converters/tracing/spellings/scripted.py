@@ -30,19 +30,21 @@ _EXPORTER: Any = torch.onnx  # which doesn't list all that it documents
 class Rescripted:
     """Registers what follows with torch.onnx, for the block, in which torch prints no graphs to standard output."""
 
-    def __init__(self, opset: int) -> None:
+    def __init__(self, opset: int, *, is_old: bool = False) -> None:
+        """is_old: the program is of PyTorch 1.10 or older, whose cosine is the one that torch.onnx has kept."""
         self._opset = opset
+        self._spellings = {name: said for name, said in SPELLINGS.items() if not (is_old and name == "cosine_similarity")}
         self._log: Any = getattr(torch._C, "_jit_onnx_log", None)
 
     def __enter__(self) -> Rescripted:
         self._set_log(lambda *_: None)
-        for name, function in SPELLINGS.items():
+        for name, function in self._spellings.items():
             _EXPORTER.register_custom_op_symbolic(f"aten::{name}", function, self._opset)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._set_log(self._log)
-        for name in SPELLINGS:
+        for name in self._spellings:
             _EXPORTER.unregister_custom_op_symbolic(f"aten::{name}", self._opset)
 
     def _set_log(self, log: Any) -> None:
@@ -315,6 +317,15 @@ def pairwise_distance(g: Any, x: Any, y: Any, p: Any, eps: Any, keepdim: Any) ->
     return g.op("Pow", total, _number(g, 1 / norm, x))
 
 
+def cosine_similarity(g: Any, x: Any, y: Any, dim: Any, eps: Any) -> Any:
+    """Each norm is kept above eps, and both divide before the product. Source: aten/src/ATen/native/Distance.cpp."""
+    x, y, dtype = _common(g, x, y)
+    x, y = g.op("Expand", x, g.op("Shape", y)), g.op("Expand", y, g.op("Shape", x))
+    axis, least = g.op("Constant", value_t=torch.tensor([_constant(dim)])), _cast(g, eps, dtype)
+    x, y = (g.op("Div", value, g.op("Max", g.op("ReduceL2", value, axis, keepdims_i=1), least)) for value in (x, y))
+    return g.op("ReduceSum", g.op("Mul", x, y), axis, keepdims_i=0)
+
+
 SPELLINGS: dict[str, Callable[..., Any]] = {
     "remainder": remainder,
     **dict.fromkeys(["floor_divide", "floordiv"], floor_divide),
@@ -339,5 +350,6 @@ SPELLINGS: dict[str, Callable[..., Any]] = {
     "fmin": fmin,
     "pow": power,
     "pairwise_distance": pairwise_distance,
+    "cosine_similarity": cosine_similarity,
 }
 """What stands for torch.onnx's own words for these operators."""

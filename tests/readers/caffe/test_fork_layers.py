@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import converters
+from tests.bench import REFUSALS
 from tests.readers.caffe import wire
 from tests.readers.caffe.formulas import sigmoid
 from tests.readers.caffe.layer_case import LayerCase
@@ -396,6 +397,18 @@ def test_what_is_not_known_is_refused_by_name(layer, words, tmp_path):
     with pytest.raises(converters.ConversionError, match=words) as caught:
         load(tmp_path, DATA + layer)
     assert "layer 'y' (" in str(caught.value)
+
+
+def test_maps_of_yolo_2_stay_square(tmp_path):
+    """The layer checks that its map's height is its width."""
+    options = "num_box: 1 num_classes: 2 biases: 1 biases: 2 confidence_threshold: 0.1 nms_threshold: 0.4"
+    text = DATA.replace("dim: 3", "dim: 7", 1) + one("YoloDetectionOutput", more=f"yolo_detection_output_param {{ {options} }}")
+    model, _ = load(tmp_path, text, inputs={"data": (1, 7, 4, 4)})
+    net = converters.to_module(model)
+    assert net(torch.zeros(1, 7, 6, 6)).shape[-1] == 7
+    for shape in ((1, 7, 4, 5), (1, 7, 6, 4)):
+        with pytest.raises(REFUSALS):
+            net(torch.zeros(shape))
 
 
 def test_a_continuation_indicator_marks_the_first_step(tmp_path):

@@ -53,6 +53,14 @@ REFUSED = {
         {"data": (2, 5, 4), "anchors": (1, 5, 4)},
         [(2, 5, 8), (1, 5, 4)],
     ),
+    "an image under taps": (
+        [
+            *(node("null", name) for name in ("data", "offset", "mask", "w")),
+            node("_contrib_ModulatedDeformableConvolution", "y", [(n, 0) for n in range(4)], kernel=(3, 3), num_filter=3, no_bias=True),
+        ],
+        {"data": (1, 2, 5, 5), "offset": (1, 18, 3, 3), "mask": (1, 9, 3, 3)},
+        [(1, 2, 4, 4), (1, 18, 3, 3), (1, 9, 3, 3)],
+    ),
     "regions, pooled": ([*ROIS, node("ROIPooling", "y", [(0, 0), (1, 0)], pooled_size=(2, 2), spatial_scale=1.0)], REGIONS, WIDER),
     "regions, aligned": (
         [*ROIS, node("_contrib_ROIAlign", "y", [(0, 0), (1, 0)], pooled_size=(2, 2), spatial_scale=1.0)],
@@ -61,12 +69,15 @@ REFUSED = {
     ),
 }
 
+WEIGHTS = {"product": (4, 5), "taps": (3, 2, 3, 3)}
+
 
 @pytest.mark.filterwarnings("ignore::converters.ConversionWarning")
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_mxnet_refuses_is_refused_when_the_net_runs(kind, tmp_path):
     nodes, inputs, other = REFUSED[kind]
-    net = module(tmp_path, nodes, inputs, {"w": np.ones((4, 5), np.float32)} if "product" in kind else {})
+    weight = next((shape for word, shape in WEIGHTS.items() if word in kind), None)
+    net = module(tmp_path, nodes, inputs, {} if weight is None else {"w": np.ones(weight, np.float32)})
     net(*map(torch.zeros, inputs.values()))
     with pytest.raises(REFUSALS):
         net(*map(torch.zeros, other))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
+import zipfile
 
 import numpy as np
 import onnxruntime
@@ -13,6 +15,7 @@ from converters.errors import ConversionError
 from converters.tracing.arguments import flat
 from converters.tracing.program import export_module
 from converters.tracing.spellings.scripted import SPELLINGS
+from converters.trust import run_script
 from converters.writers.onnx.writer import write_onnx
 from tests.readers.pytorch.test_export_edges import FAR, NUMBERS
 
@@ -57,6 +60,7 @@ def check(body, dtype, samples, folder):
         "(x ** 0.5, x.pow(-0.5), x ** 2, 2.0 ** x.clamp(-3, 3))",
         "torch.nn.functional.pairwise_distance(x.nan_to_num(0.0, 9.0, -9.0), torch.zeros(x.shape), 2.0, 0.1)",
         "(torch.any(x, 1), torch.all(x), torch.any(x > 0, 1, True))",
+        "torch.cosine_similarity(x.nan_to_num(0.0, 9.0, -9.0), x.nan_to_num(0.0, 9.0, -9.0).roll(1, 1) * 1e-3, 1, 0.1)",
     ],
 )  # fmt: skip
 def test_edges(body, tmp_path):
@@ -127,3 +131,20 @@ def test_graphs_are_tried_on_numbers_below_zero(monkeypatch):
         monkeypatch.delitem(SPELLINGS, name)
     with pytest.raises(ConversionError, match="differs once exported"):
         export_module(scripted("x // 3"), {"x": (2, 6)}, "m", dtypes={"x": "int64"})
+
+
+def test_a_program_has_the_cosine_of_its_time(tmp_path):
+    """Up to 1.11 the product of the norms was kept above eps, since then each; notes for debugging tell up to 1.10 from later ones."""
+    x, y = torch.full((2, 3), 0.01), torch.full((2, 3), 4.0)
+    torch.jit.save(scripted("torch.cosine_similarity(x, y, 1, 0.1)", "x, y"), tmp_path / "new.pt")
+    with zipfile.ZipFile(tmp_path / "new.pt") as new, zipfile.ZipFile(tmp_path / "old.pt", "w") as old:
+        for entry in new.infolist():
+            old.writestr(entry, pickle.dumps(((0, "", 0),), 2) if entry.filename.endswith(".debug_pkl") else new.read(entry))
+    norms = [float(np.linalg.norm(value[0])) for value in (x, y)]
+    expected = {"old": 0.12 / max(norms[0] * norms[1], 0.1), "new": 0.12 / (max(norms[0], 0.1) * norms[1])}
+    assert expected["old"] > 5 * expected["new"]
+    for name, value in expected.items():
+        module = run_script(tmp_path / f"{name}.pt", trust=True)
+        write_onnx(export_module(module, {"x": (2, 3), "y": (2, 3)}, "m"), tmp_path / f"{name}.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy(), "y": y.numpy()})[0], [value, value], rtol=1e-5)

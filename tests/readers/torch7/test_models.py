@@ -351,3 +351,14 @@ def test_one_step_of_a_recurrent_takes_no_other_length(tmp_path: Path, length: i
         model = converters.load(path, inputs={"input": (1, 2, 4)})
     session = refusing(model, tmp_path, np.ones((length, 2, 4), np.float32))
     assert session.run(None, {"input": np.ones((1, 3, 4), np.float32)})[0].shape == (1, 3, 3)
+
+
+def test_an_image_of_three_channels_takes_no_other_count(tmp_path: Path) -> None:
+    """Four channels were answered with the three that are put in another order."""
+    path = tmp_path / "model.t7"
+    path.write_bytes(lua.dumps(module("fbcoco.ImageTransformer", swap=[3, 2, 1], scale=2.0)))
+    with pytest.warns(converters.ConversionWarning, match="first size \\(3\\) alone"):
+        model = converters.load(path, inputs={"input": (3, 4, 5)})
+    session = refusing(model, tmp_path, np.ones((4, 4, 5), np.float32))
+    x = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    assert np.array_equal(session.run(None, {"input": x})[0], x[::-1] * 2)

@@ -26,9 +26,9 @@ def yolo_detection_output(g: GraphBuilder, layer: Layer, x: ir.Value, *more: ir.
     anchors = _anchors(layer, list(p.biases), range(p.num_box))
     boxes, scores, labels = [], [], []
     for value in (x, *more):
-        parts = _parts(g, layer, value, p.num_box, p.num_classes)
         if len(set(g.fixed(value, 2))) > 1:
             raise layer.error(f"its maps must be square, not {g.shape(value)}")
+        parts = _parts(g, layer, value, p.num_box, p.num_classes, square=True)
         boxes.append(_boxes(g, parts, anchors))
         classes = g.emit("Softmax", parts[3], axis=4)
         best = g.emit("ReduceMax", classes, [4], keepdims=1)
@@ -76,11 +76,15 @@ def _anchors(layer: Layer, biases: list[float], chosen: Sequence[int]) -> np.nda
     return np.array([biases[2 * n : 2 * n + 2] for n in chosen], np.float64)
 
 
-def _parts(g: GraphBuilder, layer: Layer, x: ir.Value, count: int, classes: int) -> list[ir.Value]:
-    """Of a map (N, count * (5 + classes), h, w) the shifts, growths, objectness and classes, each (N, count, h, w, ...)."""
+def _parts(g: GraphBuilder, layer: Layer, x: ir.Value, count: int, classes: int, *, square: bool = False) -> list[ir.Value]:
+    """Of a map (N, count * (5 + classes), h, w) the shifts, growths, objectness and classes, each (N, count, h, w, ...).
+
+    square: runtimes refuse maps whose h isn't their w.
+    """
     if g.rank(x) != 4 or g.fixed(x, 1, 2) != (count * (5 + classes),):
         raise layer.error(f"num_box {count} and num_classes {classes} don't fit a bottom of shape {g.shape(x)}")
-    apart = g.reshape(x, [Extent(x, 0), count, 5 + classes, *g.extents(x, 2)])
+    sides = [Extent(x, 2)] * 2 if square else g.extents(x, 2)
+    apart = g.reshape(x, [Extent(x, 0), count, 5 + classes, *sides])
     apart = g.emit("Transpose", apart, perm=[0, 1, 3, 4, 2])
     return list(g.emit_all("Split", apart, [2, 2, 1, classes], outputs=4, axis=4))
 

@@ -333,6 +333,7 @@ def _deformable(
     if len(kernel) != 2:
         raise g.error(f"attribute kernel is {kernel}; a height and a width are needed")
     size = image_sizes(g, data)
+    data = g.pin(data)  # the places of the taps are parts of its size
     count, kind = g.fixed(data, 1, 2)[0], g.dtype(data)
     if count % groups or count % deformable_groups or num_filter % groups:
         raise g.error(f"{count} channels don't divide into num_group {groups} and num_deformable_group {deformable_groups}")

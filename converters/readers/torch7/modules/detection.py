@@ -196,7 +196,7 @@ def image_transformer(g: GraphBuilder, module: Module, x: ir.Value) -> ir.Value:
         order = [n - 1 for n in module.sizes("swap")]
         if sorted(order) != [0, 1, 2]:
             raise module.error(f"field 'swap' must order three channels, but is {[n + 1 for n in order]}")
-        x = g.emit("Gather", x, order, axis=0)
+        x = g.emit("Gather", g.pin(x, 0, 1), order, axis=0)
     scale = module.number("scale", 1.0)
     x = g.emit("Mul", x, scale) if scale != 1 else x
     x = g.emit("Sub", x, _three(module, "mean")) if "mean" in module else x
