@@ -11,7 +11,6 @@ counts of tests.other_sizes.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import warnings
@@ -22,13 +21,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 
 import converters
 from converters.readers.onnx.reader import from_proto
 from tests.bench import REFUSALS
 from tests.conformance import read_npz
-from tests.other_sizes import TRIALS, VERDICTS, Run, answer, grown, torch_run, verdict
+from tests.other_sizes import TRIALS, VERDICTS, Run, answer, asked_for, grown, torch_run, verdict
 from tests.readers.onnx import test_backend_cases
 
 Net = tuple[str, onnx.ModelProto, list[np.ndarray]]
@@ -150,12 +148,7 @@ def count(nets: Sequence[Net] | Iterator[Net]) -> Counter[tuple[str, str, str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="nets whose name holds this")
-    parser.add_argument("--folder", type=Path, help="nets of one's own, FOLDER/NAME/model.onnx with input.npz")
-    parser.add_argument("--every", type=int, default=1, help="each N-th of them alone")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
+    asked = asked_for(__doc__, "--folder", "nets of one's own, FOLDER/NAME/model.onnx with input.npz")
     warnings.simplefilter("ignore")
     nets = node_tests(asked.only) if asked.folder is None else of_folder(asked.folder, asked.only)
     counts = count(variants(itertools.islice(nets, 0, None, asked.every)))

@@ -219,13 +219,18 @@ def reference(net: Net, shapes: Shapes, inputs: dict[str, np.ndarray]) -> list[n
     return answer(torch_run(model), inputs_of(model, inputs))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="nets whose FRAMEWORK/NAME holds this")
-    parser.add_argument("--zoo", type=Path, help="a folder of published nets, run instead of the conformance cases")
+def asked_for(about: str | None, folder: str, what: str) -> argparse.Namespace:
+    """The options of a sweep. about: its docstring. folder: the option that names a folder of nets; what: what lies there."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="nets whose name holds this (of conformance cases FRAMEWORK/NAME)")
+    parser.add_argument(folder, type=Path, help=what)
     parser.add_argument("--every", type=int, default=1, help="each N-th of them alone")
-    asked = parser.parse_args()
     torch.set_num_threads(1)
+    return parser.parse_args()
+
+
+def main() -> int:
+    asked = asked_for(__doc__, "--zoo", "a folder of published nets, run instead of the conformance cases")
     counts: Counter[tuple[str, str, str, str]] = Counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -12,6 +12,7 @@ import onnx_ir
 import torch
 
 from converters.errors import ConversionError, printable
+from converters.graph.changes.outputs import ending_in
 from converters.runtimes.compare import difference
 from converters.runtimes.onnxruntime import opened
 from converters.writers.onnx.writer import write_onnx
@@ -57,19 +58,11 @@ class _Recorder(torch.fx.Interpreter):
 
 def _inner(model: onnx_ir.Model, names: set[str], tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
     """The graph's own values of these names, in onnxruntime."""
-    outputs = list(model.graph.outputs)
-    inner = [value for node in model.graph for value in node.outputs if value.name in names]
-    shown = {id(value) for value in outputs}
+    inner = [str(value.name) for node in model.graph for value in node.outputs if value.name in names]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        try:
-            model.graph.outputs.extend(value for value in inner if id(value) not in shown)
-            write_onnx(model, path)
-            named = [str(value.name) for value in model.graph.outputs]
-        finally:
-            model.graph.outputs[:] = outputs
-        found = opened(path)([tensor.numpy() for tensor in tensors])
-    return dict(zip(named, found, strict=True))
+        write_onnx(ending_in(model, inner), path)
+        return dict(zip(inner, opened(path)([tensor.numpy() for tensor in tensors]), strict=True))
 
 
 def _named(node: Any) -> str:
